@@ -1,0 +1,1 @@
+"""The shared language of the loop: conditions, windows, model specs, the incident ledger and its tables."""

@@ -1,0 +1,76 @@
+"""Files that outlive a task: one URL root, read and written with fsspec."""
+
+import hashlib
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import fsspec
+
+from datasets_defs.errors import ContractError
+from datasets_defs.settings import settings
+
+
+def artifact_url(*parts: str) -> str:
+    """Give the URL of an artifact below the root."""
+    return "/".join([settings().artifact_root.rstrip("/"), *parts])
+
+
+def write_bytes(url: str, content: bytes) -> str:
+    """Write a file whole or not at all; give its SHA-256. Writing the same again changes nothing."""
+    filesystem, path = fsspec.core.url_to_fs(url)
+    if "file" in (filesystem.protocol if isinstance(filesystem.protocol, tuple) else (filesystem.protocol,)):
+        _write_local(Path(path), content)
+    else:  # object stores put whole objects
+        filesystem.pipe_file(path, content)
+    return hashlib.sha256(content).hexdigest()
+
+
+def read_bytes(url: str, sha256: str | None = None) -> bytes:
+    """Read a file, checked against its hash if one is known.
+
+    Raises:
+        ContractError: the file is gone, or is not what was written.
+    """
+    filesystem, path = fsspec.core.url_to_fs(url)
+    try:
+        content: bytes = filesystem.cat_file(path)
+    except FileNotFoundError as err:
+        raise ContractError(f"artifact {url} is gone") from err
+    if sha256 is not None and (found := hashlib.sha256(content).hexdigest()) != sha256:
+        raise ContractError(f"artifact {url} is damaged: SHA-256 {found[:12]}…, written as {sha256[:12]}…")
+    return content
+
+
+def write_rows(url: str, rows: list[dict[str, Any]]) -> str:
+    """Write rows as Parquet; give the file's SHA-256 (the same rows give the same bytes)."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    sink = pa.BufferOutputStream()
+    pq.write_table(pa.Table.from_pylist(rows), sink, compression="zstd")
+    return write_bytes(url, sink.getvalue().to_pybytes())
+
+
+def read_rows(url: str, sha256: str | None = None) -> list[dict[str, Any]]:
+    """Read the rows of a Parquet artifact."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    rows: list[dict[str, Any]] = pq.read_table(pa.BufferReader(read_bytes(url, sha256))).to_pylist()
+    return rows
+
+
+def _write_local(path: Path, content: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(temporary).replace(path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise

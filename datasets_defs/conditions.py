@@ -1,0 +1,81 @@
+"""Conditions of a reading, verdicts over a window, and outcomes of a step: values that carry their reason."""
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from datasets_defs.errors import ContractError
+from datasets_defs.windows import Window
+
+
+class Condition(StrEnum):
+    """How a signal stands. NO_DATA and STALE are not health: nothing is started, resolved or undone on them."""
+
+    OK = "OK"
+    """Measured, and within its limits."""
+    WARN = "WARN"
+    """Measured, and between the warning limit and the limit."""
+    BAD = "BAD"
+    """Measured, and beyond its limit."""
+    NO_DATA = "NO_DATA"
+    """Too little or nothing to judge."""
+    STALE = "STALE"
+    """The newest sample is older than its source promises."""
+
+    @property
+    def is_known(self) -> bool:
+        """Whether something was measured at all."""
+        return self not in (Condition.NO_DATA, Condition.STALE)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """A monitor's judgement of one signal of one model over one window."""
+
+    model: str
+    signal: str
+    """`drift`, `loss`, `quality:NAME` or `gpu:NAME`."""
+    window: Window
+    condition: Condition
+    reason: str
+    """One sentence for people, with the measured figure and its limit."""
+    method: str
+    """What computed the score; scores of different methods are not comparable."""
+    score: float | None = None
+    limit: float | None = None
+    champion_version: int | None = None
+    """Version that served the window; a verdict on one champion says nothing of the next."""
+    evidence: dict[str, Any] = field(default_factory=dict)
+    """JSON-ready details: per-column results, sample counts, artifact URLs."""
+
+
+@dataclass(frozen=True, slots=True)
+class RingKey:
+    """Partition key of a wake-up: `model|incident|ring`, never used twice."""
+
+    model: str
+    incident_id: int
+    ring: int
+
+    def __str__(self) -> str:
+        return f"{self.model}|{self.incident_id}|{self.ring}"
+
+    @classmethod
+    def parse(cls, text: str) -> "RingKey":
+        """Read a partition key.
+
+        Raises:
+            ContractError: the text is not `model|incident|ring`.
+        """
+        match text.split("|"):
+            case [model, incident, ring] if model and incident.isdigit() and ring.isdigit():
+                return cls(model, int(incident), int(ring))
+        raise ContractError(f"partition key {text!r}: expected 'model|incident|ring', e.g. 'docs-writer|17|2'")
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a step of the loop did, and whom to wake next (nobody when `ring` is None)."""
+
+    reason: str
+    ring: RingKey | None = None

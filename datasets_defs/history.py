@@ -1,0 +1,81 @@
+"""The hash-chained history: what is hashed, and how a chain is checked. Pure."""
+
+import hashlib
+import json
+import math
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+GENESIS = "0" * 64
+"""`prev_hash` of a model's first event."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """One thing that happened to a model, as it stands in `incident_event`."""
+
+    model: str
+    seq: int
+    incident_id: int | None
+    at: datetime
+    kind: str
+    """`opened`, `evidence`, `triaged`, `moved`, `claimed`, `progress`, `champion`, `blind`, `sighted` or `note`."""
+    from_state: str | None
+    state: str | None
+    actor: str
+    """The DAG run, command or person that did it."""
+    reason: str
+    evidence: dict[str, Any]
+    prev_hash: str
+    hash: str = ""
+
+    def digest(self) -> str:
+        """Give the SHA-256 of everything but the hash itself, in a form that survives JSONB."""
+        content = {name: value for name, value in asdict(self).items() if name != "hash"}
+        content["at"] = self.at.astimezone(UTC).isoformat(timespec="microseconds")
+        canonical = json.dumps(plain(content), sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+        return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def plain(value: Any) -> Any:
+    """Give the JSON form of a value as PostgreSQL's JSONB gives it back: no NaN, no NUL, whole floats as integers."""
+    match value:
+        case None | bool() | int():
+            return value
+        case float():
+            if not math.isfinite(value):
+                return str(value)
+            return int(value) if value.is_integer() else value
+        case str():
+            return clean_text(value)
+        case dict():
+            return {clean_text(str(key)): plain(item) for key, item in value.items()}
+        case list() | tuple() | set() | frozenset():
+            return [plain(item) for item in value]
+        case _ if hasattr(value, "item"):  # numpy scalars
+            return plain(value.item())
+        case _:
+            return clean_text(str(value))
+
+
+def clean_text(text: str) -> str:
+    """Replace what PostgreSQL's `text` cannot hold (NUL, lone surrogates) by U+FFFD."""
+    return text.replace("\x00", "\ufffd").encode("utf-8", "replace").decode("utf-8")
+
+
+def broken_links(events: Iterable[Event]) -> list[str]:
+    """Check one model's events, oldest first; give a sentence for each break (none: the chain is whole)."""
+    problems = []
+    last_seq, last_hash = 0, GENESIS
+    for event in events:
+        where = f"{event.model} event {event.seq}"
+        if event.seq != last_seq + 1:
+            problems.append(f"{where}: event {last_seq + 1} is missing")
+        elif event.prev_hash != last_hash:
+            problems.append(f"{where}: does not follow event {last_seq}; that one was replaced")
+        if event.digest() != event.hash:
+            problems.append(f"{where}: content does not match its hash; it was altered")
+        last_seq, last_hash = event.seq, event.hash
+    return problems

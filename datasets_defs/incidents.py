@@ -1,0 +1,168 @@
+"""The life of an incident as data: states, allowed moves, and what is due when nobody acts. Pure."""
+
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Any
+
+
+class State(StrEnum):
+    """Where an incident stands."""
+
+    OPEN = "open"
+    """Confirmed; waits for triage, for more evidence, or for its next attempt."""
+    RETRAINING = "retraining"
+    """A challenger is being trained, or stands registered and waits for its evaluation."""
+    EVALUATING = "evaluating"
+    """Champion and challenger are being scored on the same frozen rows."""
+    APPROVING = "approving"
+    """The gate accepted the challenger; waits for a person where the spec asks for one."""
+    PROMOTING = "promoting"
+    """The champion is being changed, or serving has yet to confirm it."""
+    PROBATION = "probation"
+    """The new champion serves and is being judged."""
+    QUARANTINED = "quarantined"
+    """The data is broken: nothing is trained until it is whole again."""
+    REJECTED = "rejected"
+    """The challenger was not good enough; another attempt follows or a person is called."""
+    ESCALATED = "escalated"
+    """The loop is out of automatic answers; a person decides."""
+    RESOLVED = "resolved"
+    """Ended: the model is good again."""
+    ROLLED_BACK = "rolled_back"
+    """Ended: the previous champion serves again."""
+
+
+TERMINAL = frozenset({State.RESOLVED, State.ROLLED_BACK})
+"""States in which an incident has ended; every other one counts as open (one per model)."""
+
+TRANSITIONS: dict[State, frozenset[State]] = {
+    State.OPEN: frozenset(
+        {State.RETRAINING, State.QUARANTINED, State.ESCALATED, State.RESOLVED, State.ROLLED_BACK},
+    ),
+    State.RETRAINING: frozenset({State.EVALUATING, State.OPEN, State.QUARANTINED, State.ESCALATED}),
+    State.EVALUATING: frozenset({State.APPROVING, State.REJECTED, State.OPEN, State.ESCALATED}),
+    State.APPROVING: frozenset({State.PROMOTING, State.REJECTED, State.OPEN, State.ESCALATED}),
+    State.PROMOTING: frozenset({State.PROBATION, State.OPEN, State.ESCALATED}),
+    State.PROBATION: frozenset({State.RESOLVED, State.ROLLED_BACK, State.OPEN, State.ESCALATED}),
+    State.QUARANTINED: frozenset({State.OPEN, State.RESOLVED, State.ESCALATED}),
+    State.REJECTED: frozenset({State.OPEN, State.RESOLVED, State.ESCALATED}),
+    State.ESCALATED: frozenset({State.OPEN, State.RESOLVED, State.ROLLED_BACK}),
+    State.RESOLVED: frozenset(),
+    State.ROLLED_BACK: frozenset(),
+}
+"""Allowed moves. README's state diagram is compared with this table by a test."""
+
+
+class Cause(StrEnum):
+    """Why a model is degraded, as triage sees it."""
+
+    DATA_BREAK = "data_break"
+    INFRASTRUCTURE = "infrastructure"
+    REGRESSION_AFTER_PROMOTION = "regression_after_promotion"
+    INPUT_SHIFT = "input_shift"
+    QUALITY_LOSS = "quality_loss"
+
+
+class Action(StrEnum):
+    """What triage asks for."""
+
+    QUARANTINE = "quarantine"
+    ALERT = "alert"
+    SCALE = "scale"
+    ROLL_BACK = "roll_back"
+    WATCH = "watch"
+    RETRAIN = "retrain"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Incident:
+    """One row of the ledger."""
+
+    id: int
+    model: str
+    state: State
+    signal: str
+    """The signal whose confirmation opened it."""
+    opened_at: datetime
+    updated_at: datetime
+    """When the state last changed."""
+    degraded_since: datetime
+    """Start of the first window that counts as bad; fresh training data begins here."""
+    attempt: int = 0
+    """Retraining attempts begun."""
+    rings: int = 0
+    """Wake-ups sent; makes every partition key new."""
+    rung_at: datetime | None = None
+    token: int = 0
+    """Fencing token: grows with every claim; a holder with an older one can no longer write."""
+    claimed_by: str | None = None
+    lease_until: datetime | None = None
+    not_before: datetime | None = None
+    """Earliest time of the next automatic action."""
+    cause: Cause | None = None
+    action: Action | None = None
+    challenger_version: int | None = None
+    approved: bool = False
+    """Whether the challenger may be promoted (by the spec's `promotion: auto`, or by a person)."""
+    closed_at: datetime | None = None
+    evidence: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the incident has not ended."""
+        return self.state not in TERMINAL
+
+
+class Wake(StrEnum):
+    """Which consumer a wake-up is for; the values are the names of the Assets."""
+
+    TRIAGE = "triage_due"
+    RETRAIN = "retrain_requested"
+    EVALUATE = "challenger_registered"
+    PROMOTE = "challenger_accepted"
+    ROLL_BACK = "rollback_requested"
+    SCALE = "scale_requested"
+
+
+@dataclass(frozen=True, slots=True)
+class Due:
+    """Work that stands undone: whom to wake, and why."""
+
+    wake: Wake
+    reason: str
+
+
+def may_move(frm: State, to: State) -> bool:
+    """Say whether the table of transitions allows a move."""
+    return to in TRANSITIONS[frm]
+
+
+def due(incident: Incident, now: datetime, patience: timedelta) -> Due | None:
+    """Find the wake-up that an incident needs, or None while somebody works on it or nothing is to be done.
+
+    `patience` is how long a wake-up may go unanswered before it counts as lost.
+    """
+    if not incident.is_open or (incident.not_before is not None and now < incident.not_before):
+        return None
+    if incident.lease_until is not None and now < incident.lease_until:
+        return None
+    if incident.rung_at is not None and now < incident.rung_at + patience:
+        return None
+    why = "its holder is gone" if incident.claimed_by else "nobody answered the last wake-up"
+    match incident.state:
+        case State.OPEN | State.REJECTED:
+            wake = Wake.TRIAGE
+        case State.RETRAINING if incident.challenger_version is None:
+            wake = Wake.RETRAIN
+        case State.RETRAINING | State.EVALUATING:
+            wake = Wake.EVALUATE
+        case State.APPROVING if incident.approved:
+            wake = Wake.PROMOTE
+        case State.PROMOTING:
+            wake = Wake.PROMOTE
+        case State.PROBATION if incident.action is Action.ROLL_BACK:
+            wake = Wake.ROLL_BACK
+        case _:
+            return None
+    return Due(wake, f"incident {incident.id} is {incident.state} since {incident.updated_at:%H:%M:%S}Z and {why}")

@@ -1,0 +1,199 @@
+"""The inference log: batches in by COPY, windows and training documents out, references joined late."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from psycopg.types.json import Jsonb
+from sqlalchemy import Connection, Engine, func, select, text
+from sqlalchemy.dialects.postgresql import insert
+
+from datasets_defs import tables
+from datasets_defs.database import database_errors
+from datasets_defs.history import clean_text, plain
+from datasets_defs.windows import Window
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inference:
+    """One answered request."""
+
+    model: str
+    request_id: str
+    at: datetime
+    prompt: str
+    completion: str | None = None
+    model_version: int | None = None
+    prompt_bits_per_byte: float | None = None
+    completion_bits_per_byte: float | None = None
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    latency_seconds: float | None = None
+    user_id: str | None = None
+    session_id: str | None = None
+    attributes: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Document:
+    """A prompt with what a person wrote for it: the only kind of text that is trained on."""
+
+    request_id: str
+    at: datetime
+    prompt: str
+    reference: str
+
+    @property
+    def text(self) -> str:
+        """Prompt and reference as one text."""
+        return self.prompt + self.reference
+
+
+_columns = [column.name for column in tables.inference.columns]
+
+
+def append(engine: Engine, rows: Sequence[Inference]) -> int:
+    """Write a batch by COPY; give how many were new. Rows whose (model, request id) is known are left alone."""
+    if not rows:
+        return 0
+    with database_errors("writing the inference log"), engine.begin() as on:
+        ensure_partitions(on, {row.at.astimezone(UTC).date() for row in rows})
+        on.execute(text("CREATE TEMP TABLE batch (LIKE inference INCLUDING DEFAULTS) ON COMMIT DROP"))
+        cursor = on.connection.cursor()
+        with cursor.copy(f"COPY batch ({', '.join(_columns)}) FROM STDIN") as copy:  # column names are ours
+            for row in rows:
+                copy.write_row([_cell(getattr(row, name)) for name in _columns])
+        known = "SELECT 1 FROM inference i WHERE i.model = b.model AND i.request_id = b.request_id"
+        result = on.execute(
+            text(
+                f"INSERT INTO inference SELECT DISTINCT ON (model, request_id) b.* FROM batch b "  # noqa: S608 constants
+                f"WHERE NOT EXISTS ({known}) ORDER BY model, request_id, at ON CONFLICT DO NOTHING"
+            )
+        )
+        return result.rowcount
+
+
+def ensure_partitions(on: Connection, days: Iterable[Any]) -> None:
+    """Make the day partitions that are missing; safe when several writers do it at once."""
+    for day in sorted(set(days)):
+        name = f"inference_{day:%Y%m%d}"
+        if on.scalar(text("SELECT to_regclass(:name)"), {"name": name}) is not None:
+            continue
+        on.execute(text("SELECT pg_advisory_xact_lock(hashtext('inference partitions'))"))
+        on.execute(
+            text(
+                f"CREATE TABLE IF NOT EXISTS {name} PARTITION OF inference "
+                f"FOR VALUES FROM ('{day}T00:00:00Z') TO ('{day + timedelta(days=1)}T00:00:00Z')"
+            )
+        )
+
+
+def add_feedback(
+    engine: Engine, model: str, request_id: str, *, reference: str | None = None, score: float | None = None
+) -> None:
+    """Keep a late reference or score; a later word on the same request replaces the earlier one."""
+    values = {
+        "model": model,
+        "request_id": request_id,
+        "reference": clean_text(reference) if reference is not None else None,
+        "score": score,
+    }
+    said = {name: value for name, value in values.items() if value is not None}
+    with database_errors("writing feedback"), engine.begin() as on:
+        on.execute(
+            insert(tables.feedback)
+            .values(values)
+            .on_conflict_do_update(index_elements=["model", "request_id"], set_={**said, "received_at": func.now()})
+        )
+
+
+def count_rows(engine: Engine, model: str, window: Window) -> int:
+    """Count the model's requests in a window."""
+    table = tables.inference.c
+    query = select(func.count()).where(table.model == model, table.at >= window.start, table.at < window.end)
+    with database_errors("reading the inference log"), engine.connect() as on:
+        return on.scalar(query) or 0
+
+
+def read_window(engine: Engine, model: str, window: Window, *, limit: int) -> list[dict[str, Any]]:
+    """Read a window's rows as plain dicts, at most `limit` of them, chosen by the hash of their request id.
+
+    Keys: `request_id, at, model_version, prompt, completion, prompt_bits_per_byte, completion_bits_per_byte,
+    user_id, session_id, attributes`. The choice is the same every time and independent of arrival order.
+    """
+    table = tables.inference.c
+    query = (
+        select(
+            table.request_id,
+            table.at,
+            table.model_version,
+            table.prompt,
+            table.completion,
+            table.prompt_bits_per_byte,
+            table.completion_bits_per_byte,
+            table.user_id,
+            table.session_id,
+            table.attributes,
+        )
+        .where(table.model == model, table.at >= window.start, table.at < window.end)
+        .order_by(func.md5(table.request_id))
+        .limit(limit)
+    )
+    with database_errors("reading the inference log"), engine.connect() as on:
+        return [dict(row._mapping) for row in on.execute(query)]
+
+
+def read_documents(engine: Engine, model: str, window: Window, *, limit: int) -> list[Document]:
+    """Read prompts with their references, newest first, at most `limit`; rows without a reference are left out."""
+    log, late = tables.inference.c, tables.feedback.c
+    query = (
+        select(log.request_id, log.at, log.prompt, late.reference)
+        .join_from(tables.inference, tables.feedback, (log.model == late.model) & (log.request_id == late.request_id))
+        .where(log.model == model, log.at >= window.start, log.at < window.end, late.reference.is_not(None))
+        .order_by(log.at.desc(), log.request_id)
+        .limit(limit)
+    )
+    with database_errors("reading training documents"), engine.connect() as on:
+        return [Document(**row._mapping) for row in on.execute(query)]
+
+
+def quarantine(engine: Engine, model: str, source: str, rows: Sequence[tuple[int, str, str]]) -> None:
+    """Keep rows that could not be read: (row number, reason, content). The same row is kept once."""
+    if not rows:
+        return
+    values = [
+        {
+            "model": model,
+            "source": source,
+            "row_number": number,
+            "reason": clean_text(reason),
+            "content": clean_text(content)[:10_000],
+        }
+        for number, reason, content in rows
+    ]
+    with database_errors("writing quarantined rows"), engine.begin() as on:
+        on.execute(insert(tables.quarantined_row).values(values).on_conflict_do_nothing())
+
+
+def drop_partitions(engine: Engine, before: datetime) -> list[str]:
+    """Drop the day partitions that end by `before`; give their names."""
+    with database_errors("dropping old partitions"), engine.begin() as on:
+        names = on.scalars(
+            text("SELECT inhrelid::regclass::text FROM pg_inherits WHERE inhparent = 'inference'::regclass")
+        ).all()
+        last = f"inference_{(before.astimezone(UTC) - timedelta(days=1)):%Y%m%d}"
+        old = sorted(name for name in names if name <= last)
+        for name in old:
+            on.execute(text(f"DROP TABLE {name}"))
+        return old
+
+
+def _cell(value: Any) -> Any:
+    match value:
+        case str():
+            return clean_text(value)
+        case dict():
+            return Jsonb(plain(value))
+        case _:
+            return value

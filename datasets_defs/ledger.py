@@ -1,0 +1,418 @@
+"""The incident ledger: the truth about who is doing what for which model, and which version serves.
+
+Every move is a compare-and-set inside one transaction that also appends to the hash-chained history.
+Wake-ups carry only a key into this ledger; delivering one twice, late or never changes nothing but the time.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, fields
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import Connection, Engine, and_, func, select, text, update
+from sqlalchemy.dialects.postgresql import insert
+
+from datasets_defs import tables
+from datasets_defs.conditions import RingKey
+from datasets_defs.database import database_errors
+from datasets_defs.errors import ContractError
+from datasets_defs.history import GENESIS, Event, broken_links, clean_text, plain
+from datasets_defs.incidents import TERMINAL, Action, Cause, Incident, State, may_move
+
+_terminal = [state.value for state in TERMINAL]
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """The answer to a claim: the incident with a fresh fencing token, or None and why not."""
+
+    incident: Incident | None
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Champion:
+    """Which version serves a model."""
+
+    model: str
+    version: int
+    previous_version: int | None
+    since: datetime
+    token: int
+
+
+class Ledger:
+    """Reads and moves incidents and champions of one database.
+
+    Methods that write take `connection` to join a transaction of the caller's; without it they use their own.
+
+    Raises (every method):
+        TransientError: PostgreSQL is away.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+
+    @contextmanager
+    def transaction(self, connection: Connection | None = None) -> Iterator[Connection]:
+        """Give a transaction: the caller's own, or a new one that commits at the end."""
+        with database_errors("writing the ledger"):
+            with nullcontext(connection) if connection is not None else self.engine.begin() as on:
+                yield on
+
+    # --- incidents -------------------------------------------------------------------------------------------------
+
+    def open_incident(
+        self, model: str, *, signal: str, degraded_since: datetime, reason: str, evidence: dict[str, Any], actor: str
+    ) -> tuple[Incident, bool]:
+        """Open an incident, or join the model's open one; says whether it is new.
+
+        The evidence of each signal is kept under its name; a signal that joins later is an event of its own.
+        """
+        with self.transaction() as on:
+            row = on.execute(
+                insert(tables.incident)
+                .values(
+                    model=model,
+                    state=State.OPEN,
+                    signal=signal,
+                    degraded_since=degraded_since,
+                    evidence={signal: plain(evidence)},
+                )
+                .on_conflict_do_nothing()
+                .returning(tables.incident)
+            ).one_or_none()
+            if row is not None:
+                incident = _incident(row)
+                self.note(model, "opened", reason, evidence, actor=actor, incident=incident, connection=on)
+                return incident, True
+            incident = self.open_of(model, connection=on, lock=True)
+            if incident is None:  # it ended between the two statements
+                raise ContractError(
+                    f"{model}: its incident ended while another was being opened; judge the next window"
+                )
+            known = signal in incident.evidence
+            row = on.execute(
+                update(tables.incident)
+                .where(tables.incident.c.id == incident.id)
+                .values(
+                    evidence={**incident.evidence, signal: plain(evidence)},
+                    degraded_since=func.least(tables.incident.c.degraded_since, degraded_since),
+                )
+                .returning(tables.incident)
+            ).one()
+            incident = _incident(row)
+            if not known:
+                self.note(model, "evidence", reason, evidence, actor=actor, incident=incident, connection=on)
+            return incident, False
+
+    def incident(self, incident_id: int, *, connection: Connection | None = None, lock: bool = False) -> Incident:
+        """Read one incident; with `lock`, hold its row until the transaction ends.
+
+        Raises:
+            ContractError: there is no such incident.
+        """
+        query = select(tables.incident).where(tables.incident.c.id == incident_id)
+        with self.transaction(connection) as on:
+            row = on.execute(query.with_for_update() if lock else query).one_or_none()
+        if row is None:
+            raise ContractError(f"incident {incident_id} is not in the ledger; list them with `driftloop history`")
+        return _incident(row)
+
+    def open_of(self, model: str, *, connection: Connection | None = None, lock: bool = False) -> Incident | None:
+        """Read the model's open incident, if there is one."""
+        query = select(tables.incident).where(
+            tables.incident.c.model == model, tables.incident.c.state.not_in(_terminal)
+        )
+        with self.transaction(connection) as on:
+            row = on.execute(query.with_for_update() if lock else query).one_or_none()
+        return _incident(row) if row is not None else None
+
+    def open_incidents(self) -> list[Incident]:
+        """Read every open incident, oldest first."""
+        query = select(tables.incident).where(tables.incident.c.state.not_in(_terminal)).order_by(tables.incident.c.id)
+        with self.transaction() as on:
+            return [_incident(row) for row in on.execute(query)]
+
+    def last_closed(self, model: str) -> Incident | None:
+        """Read the model's incident that ended last, if any did."""
+        query = (
+            select(tables.incident)
+            .where(tables.incident.c.model == model, tables.incident.c.state.in_(_terminal))
+            .order_by(tables.incident.c.closed_at.desc())
+            .limit(1)
+        )
+        with self.transaction() as on:
+            row = on.execute(query).one_or_none()
+        return _incident(row) if row is not None else None
+
+    def ring(self, incident_id: int, *, connection: Connection | None = None) -> RingKey:
+        """Make the key of the next wake-up about an incident; no key is ever given twice."""
+        with self.transaction(connection) as on:
+            row = on.execute(
+                update(tables.incident)
+                .where(tables.incident.c.id == incident_id)
+                .values(rings=tables.incident.c.rings + 1, rung_at=func.now())
+                .returning(tables.incident.c.model, tables.incident.c.rings)
+            ).one()
+        return RingKey(row.model, incident_id, row.rings)
+
+    def claim(self, key: RingKey, *, frm: set[State], to: State, actor: str, lease: timedelta, reason: str) -> Claim:
+        """Take an incident's next step for `actor`, for as long as `lease` (renewable), under a new fencing token.
+
+        Granted when the incident stands in `frm`, or already in `to` under this actor (a retried task) or under one
+        whose lease has run out. Otherwise refused, with the reason: a second wake-up finds the work taken.
+        """
+        with self.transaction() as on:
+            incident = self.incident(key.incident_id, connection=on, lock=True)
+            now = on.execute(select(func.now())).scalar_one()
+            held = incident.lease_until is not None and incident.lease_until > now and incident.claimed_by != actor
+            if incident.state not in frm | {to}:
+                return Claim(None, f"incident {incident.id} is {incident.state}; this step needs {_names(frm)}")
+            if held:
+                return Claim(None, f"incident {incident.id} is in the hands of {incident.claimed_by}")
+            row = on.execute(
+                update(tables.incident)
+                .where(tables.incident.c.id == incident.id)
+                .values(
+                    state=to,
+                    token=incident.token + 1,
+                    claimed_by=actor,
+                    lease_until=now + lease,
+                    not_before=None,
+                    updated_at=now if incident.state is not to else incident.updated_at,
+                    attempt=incident.attempt + (to is State.RETRAINING and incident.state is not to),
+                )
+                .returning(tables.incident)
+            ).one()
+            claimed = _incident(row)
+            kind = "moved" if incident.state is not to else "claimed"
+            self.note(
+                incident.model, kind, reason, {}, actor=actor, incident=claimed, frm=incident.state, connection=on
+            )
+            return Claim(claimed, reason)
+
+    def renew(self, incident: Incident, lease: timedelta) -> None:
+        """Hold a claim for another `lease`.
+
+        Raises:
+            ContractError: another holder took over (the fencing token has grown); stop at once.
+        """
+        with self.transaction() as on:
+            held = on.execute(
+                update(tables.incident)
+                .where(tables.incident.c.id == incident.id, tables.incident.c.token == incident.token)
+                .values(lease_until=func.now() + lease)
+            ).rowcount
+        if not held:
+            raise ContractError(f"incident {incident.id} was taken over by another run; this one must stop")
+
+    def move(
+        self,
+        incident: Incident,
+        to: State,
+        *,
+        actor: str,
+        reason: str,
+        evidence: dict[str, Any] | None = None,
+        connection: Connection | None = None,
+        **changes: Any,
+    ) -> Incident:
+        """Move an incident from the state and token it was read with, and let go of any claim.
+
+        `to` may be its present state, to record `changes` (columns of `incident`) in place.
+
+        Raises:
+            ContractError: the move is not in the table of transitions, or the incident has moved on meanwhile.
+        """
+        if to is not incident.state and not may_move(incident.state, to):
+            raise ContractError(f"incident {incident.id}: {incident.state} → {to} is not an allowed move")
+        with self.transaction(connection) as on:
+            row = on.execute(
+                update(tables.incident)
+                .where(
+                    and_(
+                        tables.incident.c.id == incident.id,
+                        tables.incident.c.state == incident.state,
+                        tables.incident.c.token == incident.token,
+                    )
+                )
+                .values(
+                    state=to,
+                    updated_at=func.now() if to is not incident.state else tables.incident.c.updated_at,
+                    closed_at=func.now() if to in TERMINAL else None,
+                    claimed_by=None,
+                    lease_until=None,
+                    **changes,
+                )
+                .returning(tables.incident)
+            ).one_or_none()
+            if row is None:
+                now = self.incident(incident.id, connection=on)
+                raise ContractError(
+                    f"incident {incident.id} is {now.state} (token {now.token}); "
+                    f"this step knew it as {incident.state} (token {incident.token}) and must stop"
+                )
+            moved = _incident(row)
+            kind = "moved" if to is not incident.state else "progress"
+            self.note(
+                incident.model,
+                kind,
+                reason,
+                evidence or {},
+                actor=actor,
+                incident=moved,
+                frm=incident.state,
+                connection=on,
+            )
+        return moved
+
+    # --- history ---------------------------------------------------------------------------------------------------
+
+    def note(
+        self,
+        model: str,
+        kind: str,
+        reason: str,
+        evidence: dict[str, Any],
+        *,
+        actor: str,
+        incident: Incident | None = None,
+        frm: State | None = None,
+        connection: Connection | None = None,
+    ) -> Event:
+        """Append one event to the model's history."""
+        columns = tables.incident_event.c
+        with self.transaction(connection) as on:
+            on.execute(text("SELECT pg_advisory_xact_lock(hashtext('history'), hashtext(:model))"), {"model": model})
+            last = on.execute(
+                select(columns.seq, columns.hash).where(columns.model == model).order_by(columns.seq.desc()).limit(1)
+            ).one_or_none()
+            event = Event(
+                model=model,
+                seq=last.seq + 1 if last else 1,
+                incident_id=incident.id if incident else None,
+                at=on.execute(select(func.clock_timestamp())).scalar_one(),
+                kind=kind,
+                from_state=frm,
+                state=incident.state if incident else None,
+                actor=actor,
+                reason=clean_text(reason),
+                evidence=plain(evidence),
+                prev_hash=last.hash if last else GENESIS,
+            )
+            values = {field.name: getattr(event, field.name) for field in fields(Event)}
+            on.execute(insert(tables.incident_event).values({**values, "hash": event.digest()}))
+        return event
+
+    def events(self, model: str, *, incident_id: int | None = None) -> list[Event]:
+        """Read a model's history, oldest first; of one incident only, if given."""
+        columns = [tables.incident_event.c[field.name] for field in fields(Event)]
+        query = select(*columns).where(tables.incident_event.c.model == model).order_by(tables.incident_event.c.seq)
+        if incident_id is not None:
+            query = query.where(tables.incident_event.c.incident_id == incident_id)
+        with self.transaction() as on:
+            return [Event(**row._mapping) for row in on.execute(query)]
+
+    def verify(self, model: str) -> list[str]:
+        """Check the model's hash chain; give a sentence for each break."""
+        return broken_links(self.events(model))
+
+    # --- champions -------------------------------------------------------------------------------------------------
+
+    def champion(self, model: str, *, connection: Connection | None = None, lock: bool = False) -> Champion | None:
+        """Read which version serves a model; None before its first."""
+        query = select(tables.champion).where(tables.champion.c.model == model)
+        with self.transaction(connection) as on:
+            row = on.execute(query.with_for_update() if lock else query).one_or_none()
+        return Champion(**row._mapping) if row is not None else None
+
+    def change_champion(
+        self,
+        model: str,
+        *,
+        expected: int | None,
+        to: int,
+        kind: str,
+        reason: str,
+        actor: str,
+        incident: Incident | None = None,
+        connection: Connection | None = None,
+    ) -> Champion:
+        """Make `to` the champion if the present one is `expected` (None: there is none yet).
+
+        `kind` is `bootstrap`, `promote`, `roll_back` or `revert`. After the last two there is no previous version:
+        what was rolled back is nowhere to go back to.
+
+        Raises:
+            ContractError: another version serves; nothing was changed.
+        """
+        with self.transaction(connection) as on:
+            on.execute(text("SELECT pg_advisory_xact_lock(hashtext('champion'), hashtext(:model))"), {"model": model})
+            now = self.champion(model, connection=on, lock=True)
+            if (now.version if now else None) != expected:
+                found = f"version {now.version}" if now else "no version"
+                raise ContractError(f"{model}: {found} serves, not {expected}; champion left as it is")
+            values = {
+                "version": to,
+                "previous_version": expected if kind == "promote" else None,
+                "token": (now.token if now else 0) + 1,
+            }
+            row = on.execute(
+                insert(tables.champion)
+                .values(model=model, **values)
+                .on_conflict_do_update(index_elements=["model"], set_={**values, "since": func.now()})
+                .returning(tables.champion)
+            ).one()
+            on.execute(
+                insert(tables.promotion).values(
+                    model=model,
+                    incident_id=incident.id if incident else None,
+                    kind=kind,
+                    from_version=expected,
+                    to_version=to,
+                    token=values["token"],
+                    reason=clean_text(reason),
+                    actor=actor,
+                )
+            )
+            self.note(
+                model,
+                "champion",
+                reason,
+                {"from_version": expected, "to_version": to, "change": kind},
+                actor=actor,
+                incident=incident,
+                connection=on,
+            )
+        return Champion(**row._mapping)
+
+    def confirm_champion(self, champion: Champion, *, connection: Connection | None = None) -> None:
+        """Record that serving reported the champion's version; saying so twice changes nothing."""
+        with self.transaction(connection) as on:
+            on.execute(
+                update(tables.promotion)
+                .where(
+                    tables.promotion.c.model == champion.model,
+                    tables.promotion.c.token == champion.token,
+                    tables.promotion.c.confirmed_at.is_(None),
+                )
+                .values(confirmed_at=func.now())
+            )
+
+
+def _incident(row: Any) -> Incident:
+    values = dict(row._mapping)
+    return Incident(
+        **{
+            **values,
+            "state": State(values["state"]),
+            "cause": Cause(values["cause"]) if values["cause"] else None,
+            "action": Action(values["action"]) if values["action"] else None,
+        }
+    )
+
+
+def _names(states: set[State]) -> str:
+    return " or ".join(sorted(states))

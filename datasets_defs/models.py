@@ -1,0 +1,235 @@
+"""What a user says about a model: `models/NAME.yaml` → `ModelSpec`."""
+
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from datasets_defs.errors import ContractError
+from datasets_defs.settings import settings
+
+Share = Annotated[float, Field(ge=0, le=1)]
+Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
+
+
+class _Spec(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+class FromScratch(_Spec):
+    """A small GPT-2-shaped model with a byte-level BPE, made on the spot."""
+
+    layers: int = Field(default=4, ge=1)
+    width: int = Field(default=128, ge=16)
+    heads: int = Field(default=4, ge=1)
+    vocabulary: int = Field(default=2048, ge=300)
+    context: int = Field(default=256, ge=32)
+    """Longest prompt plus completion, in tokens."""
+    train_seconds: float = Field(default=60, gt=0)
+    """How long the first champion trains at set-up, at most."""
+
+
+class ServingSpec(_Spec):
+    """Who answers requests."""
+
+    kind: Literal["driftloop", "external"] = "driftloop"
+    """`external`: vLLM, TGI, Triton …; a promotion is then confirmed by the registry's alias alone."""
+    max_completion_tokens: int = Field(default=256, ge=1)
+
+
+class ConfirmSpec(_Spec):
+    """When a bad reading counts as confirmed: bad in `bad` of the last `of` windows including the newest."""
+
+    bad: int = Field(default=2, ge=1)
+    of: int = Field(default=3, ge=1)
+
+    @model_validator(mode="after")
+    def _fits(self) -> "ConfirmSpec":
+        if self.bad > self.of:
+            raise ValueError(f"bad ({self.bad}) of the last {self.of} windows can never happen; lower `bad`")
+        return self
+
+
+class DriftSpec(_Spec):
+    """When the input counts as drifted against the champion's reference window."""
+
+    column_p_value: float = Field(default=0.001, gt=0, lt=1)
+    """A column has drifted when its two-sample Kolmogorov-Smirnov p-value is below this."""
+    warn_drift_share: Share = 0.3
+    max_drift_share: Share = 0.5
+    """BAD at or above this share of drifted columns."""
+    min_rows: int = Field(default=100, ge=20)
+    """Fewer rows in a window are NO_DATA."""
+    max_rows: int = Field(default=5000, ge=100)
+    """Larger windows are sampled down to this many rows."""
+    harm_ratio: float = Field(default=1.10, gt=1)
+    """The loss of a window is harmful when its prompts cost this many times the reference's bits per byte."""
+    confirm: ConfirmSpec = ConfirmSpec()
+
+    @model_validator(mode="after")
+    def _ordered(self) -> "DriftSpec":
+        if self.warn_drift_share > self.max_drift_share:
+            raise ValueError(
+                f"warn_drift_share ({self.warn_drift_share}) is above max_drift_share ({self.max_drift_share}); "
+                "a warning has to come first"
+            )
+        return self
+
+
+class SignalSpec(_Spec):
+    """One PromQL query and its limits. `{model}` and `{window}` in the query are filled in."""
+
+    name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,62}$")]
+    promql: str
+    worse: Literal["higher", "lower"] = "higher"
+    warn: float | None = None
+    bad: float
+    """Limit; BAD from here on in the `worse` direction."""
+    relative_to_reference: bool = False
+    """The limits are multiples of the champion's reference loss (bits per byte) instead of plain values."""
+    max_age_seconds: float = Field(default=300, gt=0)
+    """An older newest sample is STALE."""
+    confirm: ConfirmSpec = ConfirmSpec()
+
+    @model_validator(mode="after")
+    def _ordered(self) -> "SignalSpec":
+        if self.warn is not None and (self.warn > self.bad if self.worse == "higher" else self.warn < self.bad):
+            raise ValueError(f"warn ({self.warn}) lies beyond bad ({self.bad}) when {self.worse} is worse; swap them")
+        return self
+
+
+class RetrainSpec(_Spec):
+    """How a challenger is made, and how often at most."""
+
+    min_documents: int = Field(default=200, ge=1)
+    """Fresh prompts with references needed before a retrain starts."""
+    max_documents: int = Field(default=20_000, ge=1)
+    replay_share: Share = 0.25
+    """Share of older training data mixed in against forgetting."""
+    holdout_share: float = Field(default=0.25, gt=0, lt=1)
+    """Share of the fresh documents kept for the evaluation and never trained on."""
+    epochs: float = Field(default=3, gt=0)
+    max_seconds: float = Field(default=3600, gt=0)
+    """Training stops here at the latest."""
+    learning_rate: float = Field(default=5e-4, gt=0)
+    batch_tokens: int = Field(default=4096, ge=64)
+    """Tokens per optimizer step."""
+    checkpoint_seconds: float = Field(default=60, gt=0)
+    seed: int = 0
+    cool_down_windows: int = Field(default=24, ge=0)
+    """Windows between the end of one incident and the next retrain."""
+    max_attempts: int = Field(default=3, ge=1)
+    """Rejected challengers in one incident before a person is called."""
+
+
+class GateSpec(_Spec):
+    """When a challenger may replace the champion. Shares of bits per byte, paired by document."""
+
+    min_gain_share: Share = 0.005
+    """The lower confidence bound of the gain on recent rows must reach this."""
+    max_loss_share: Share = 0.02
+    """The upper confidence bound of the loss on old rows must stay below this."""
+    confidence: float = Field(default=0.975, gt=0.5, lt=1)
+    """One-sided confidence of both bounds."""
+    min_documents: int = Field(default=50, ge=10)
+    """Fewer recent or old documents are inconclusive."""
+
+
+class ScaleSpec(_Spec):
+    """What `scale_gpu` does when triage asks for more serving capacity."""
+
+    webhook: str | None = None
+    """URL that gets a POST with model, incident and evidence; none: a person is told."""
+
+
+class ModelSpec(_Spec):
+    """One monitored model; the only thing a user edits."""
+
+    name: Name
+    description: str = ""
+    base_model: FromScratch | str
+    """A folder or hub name that `from_pretrained` reads, or the shape of a model made from scratch."""
+    training_text: str
+    """Text the first champion learns or is judged by: `builtin:python-docs`, or a file (.txt, .jsonl, .parquet)."""
+    serving: ServingSpec = ServingSpec()
+    drift: DriftSpec = DriftSpec()
+    quality: tuple[SignalSpec, ...] = ()
+    gpu: tuple[SignalSpec, ...] = ()
+    blind_after_windows: int = Field(default=3, ge=1)
+    """Windows without data before people hear that the loop cannot judge."""
+    retrain: RetrainSpec = RetrainSpec()
+    gate: GateSpec = GateSpec()
+    promotion: Literal["auto", "approve"] = "auto"
+    approval_windows: int = Field(default=24, ge=1)
+    """With `approve`: windows until an unanswered request is a no."""
+    probation_windows: int = Field(default=3, ge=1)
+    """Good windows after a promotion until the incident is resolved."""
+    scale: ScaleSpec = ScaleSpec()
+
+    def window_count(self, count: int) -> timedelta:
+        """Give the duration of `count` windows."""
+        return count * settings().window_length
+
+
+def load(path: Path) -> ModelSpec:
+    """Read one spec.
+
+    Raises:
+        ContractError: the file is unreadable, not YAML, or says something impossible; names file, field and fix.
+    """
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as err:
+        raise ContractError(f"{path}: not readable as YAML: {err}") from err
+    if not isinstance(content, dict):
+        raise ContractError(f"{path}: expected a mapping of fields, found {type(content).__name__}")
+    try:
+        spec = ModelSpec.model_validate(content)
+    except ValidationError as err:
+        raise ContractError(f"{path}: {_sentences(err)}") from err
+    if spec.name != path.stem:
+        raise ContractError(f"{path}: name is {spec.name!r}; it must equal the file's name, {path.stem!r}")
+    return spec
+
+
+def load_all(folder: Path | None = None) -> tuple[dict[str, ModelSpec], list[str]]:
+    """Read every spec of the folder; give the good ones by name, and a sentence for each bad file."""
+    specs: dict[str, ModelSpec] = {}
+    problems: list[str] = []
+    for path in sorted((folder or settings().models_dir).glob("*.yaml")):
+        try:
+            specs[path.stem] = load(path)
+        except ContractError as err:
+            problems.append(str(err))
+    return specs, problems
+
+
+def spec_of(name: str) -> ModelSpec:
+    """Read the spec of one model.
+
+    Raises:
+        ContractError: there is no such file, or it is wrong.
+    """
+    path = settings().models_dir / f"{name}.yaml"
+    if not path.is_file():
+        known = ", ".join(model_names()) or "none"
+        raise ContractError(f"no model {name!r}: {path} does not exist; known models: {known}")
+    return load(path)
+
+
+def model_names(folder: Path | None = None) -> list[str]:
+    """List the models by their files' names; a file with errors counts, and fails in its own task."""
+    return sorted(path.stem for path in (folder or settings().models_dir).glob("*.yaml"))
+
+
+def _sentences(err: ValidationError) -> str:
+    def place(location: tuple[int | str, ...]) -> str:
+        return ".".join(str(part) for part in location if part not in ("FromScratch", "str")) or "the file"
+
+    return "; ".join(
+        f"field {place(item['loc'])}: {item['msg']}"
+        + (f" (found {item['input']!r})" if item["type"] not in ("missing", "extra_forbidden") else "")
+        for item in err.errors()
+    )

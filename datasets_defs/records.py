@@ -1,0 +1,129 @@
+"""What monitors and components write down: verdicts, reference profiles, heartbeats."""
+
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Engine, func, select
+from sqlalchemy.dialects.postgresql import insert
+
+from datasets_defs import tables
+from datasets_defs.conditions import Condition, Verdict
+from datasets_defs.database import database_errors
+from datasets_defs.history import clean_text, plain
+from datasets_defs.windows import Window
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReferenceProfile:
+    """Rows that a model version is judged against."""
+
+    model: str
+    version: int
+    uri: str
+    """Parquet with columns `request_id, prompt, reference, prompt_bits_per_byte, role`.
+
+    `role` is `recent` (what the version's traffic looks like: the drift reference) or `anchor` (older text it must
+    not forget: with `recent`, the gate's old rows).
+    """
+    sha256: str
+    rows: int
+    source: str
+
+
+def save_verdict(engine: Engine, verdict: Verdict) -> None:
+    """Keep a verdict; judging the same window again replaces it."""
+    values = {
+        "model": verdict.model,
+        "signal": verdict.signal,
+        "window_start": verdict.window.start,
+        "window_end": verdict.window.end,
+        "condition": verdict.condition,
+        "reason": clean_text(verdict.reason),
+        "method": verdict.method,
+        "score": verdict.score,
+        "limit": verdict.limit,
+        "champion_version": verdict.champion_version,
+        "evidence": plain(verdict.evidence),
+    }
+    table = tables.verdict
+    with database_errors("saving a verdict"), engine.begin() as on:
+        on.execute(
+            insert(table)
+            .values(values)
+            .on_conflict_do_update(index_elements=table.primary_key, set_={**values, "judged_at": func.now()})
+        )
+
+
+def recent_verdicts(engine: Engine, model: str, signal: str, *, until: datetime, count: int) -> list[Verdict]:
+    """Read the newest verdicts of one signal on windows that ended by `until`, newest first."""
+    table = tables.verdict.c
+    query = (
+        select(tables.verdict)
+        .where(table.model == model, table.signal == signal, table.window_end <= until)
+        .order_by(table.window_end.desc())
+        .limit(count)
+    )
+    with database_errors("reading verdicts"), engine.connect() as on:
+        return [_verdict(row) for row in on.execute(query)]
+
+
+def newest_verdicts(engine: Engine, model: str) -> list[Verdict]:
+    """Read the newest verdict of each of the model's signals."""
+    table = tables.verdict.c
+    query = (
+        select(tables.verdict)
+        .where(table.model == model)
+        .distinct(table.signal)
+        .order_by(table.signal, table.window_end.desc())
+    )
+    with database_errors("reading verdicts"), engine.connect() as on:
+        return [_verdict(row) for row in on.execute(query)]
+
+
+def save_reference(engine: Engine, profile: ReferenceProfile) -> None:
+    """Bind a reference to its model version; a version's reference is never replaced."""
+    with database_errors("saving a reference profile"), engine.begin() as on:
+        on.execute(insert(tables.reference_profile).values(asdict(profile)).on_conflict_do_nothing())
+
+
+def reference_of(engine: Engine, model: str, version: int) -> ReferenceProfile | None:
+    """Read the reference of a model version, if it has one yet."""
+    table = tables.reference_profile
+    query = select(table).where(table.c.model == model, table.c.version == version)
+    with database_errors("reading a reference profile"), engine.connect() as on:
+        row = on.execute(query).one_or_none()
+    if row is None:
+        return None
+    values = {name: value for name, value in row._mapping.items() if name != "created_at"}
+    return ReferenceProfile(**values)
+
+
+def beat(engine: Engine, component: str, details: dict[str, Any] | None = None) -> None:
+    """Say that a component is alive, and what it wants known of itself."""
+    values = {"component": component, "details": plain(details or {}), "at": func.now()}
+    with database_errors("writing a heartbeat"), engine.begin() as on:
+        on.execute(
+            insert(tables.heartbeat).values(values).on_conflict_do_update(index_elements=["component"], set_=values)
+        )
+
+
+def heartbeats(engine: Engine) -> dict[str, tuple[datetime, dict[str, Any]]]:
+    """Read when each component was last heard of, and what it said."""
+    with database_errors("reading heartbeats"), engine.connect() as on:
+        return {row.component: (row.at, row.details) for row in on.execute(select(tables.heartbeat))}
+
+
+def _verdict(row: Any) -> Verdict:
+    return Verdict(
+        model=row.model,
+        signal=row.signal,
+        window=Window(row.window_start, row.window_end),
+        condition=Condition(row.condition),
+        reason=row.reason,
+        method=row.method,
+        score=row.score,
+        limit=row.limit,
+        champion_version=row.champion_version,
+        evidence=row.evidence,
+    )

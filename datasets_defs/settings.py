@@ -1,0 +1,59 @@
+"""Where things are and how often the loop looks: the `DRIFTLOOP_*` environment."""
+
+from datetime import timedelta
+from functools import lru_cache
+from pathlib import Path
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+class Settings(BaseSettings):
+    """Read once per process from the environment and, for commands typed by hand, from the stack's own file."""
+
+    model_config = SettingsConfigDict(env_prefix="DRIFTLOOP_", extra="ignore")
+
+    home: Path = ROOT / ".state"
+    """Folder of the local stack's state: databases, logs, credentials, artifacts."""
+    models_dir: Path = ROOT / "models"
+    """Folder of the model specs, one YAML per model."""
+    database_url: str = "postgresql+psycopg://driftloop@127.0.0.1:5432/driftloop"
+    """The loop's own database; inside Airflow the Connection `driftloop_db` holds the same address."""
+    mlflow_url: str = "http://127.0.0.1:5000"
+    prometheus_url: str = "http://127.0.0.1:9090"
+    """For commands; inside Airflow the Connection `prometheus_default` holds the same address."""
+    serving_url: str = "http://127.0.0.1:8000"
+    airflow_url: str = "http://127.0.0.1:8080"
+    artifact_root: str = Field(default=f"file://{ROOT / '.state' / 'artifacts'}")
+    """URL (fsspec) under which snapshots, reports, reference rows and checkpoints live."""
+    sensor_interval_seconds: float = Field(default=3600, ge=5)
+    """Length of one window, and how often the sensors judge one. One "hour" of the loop."""
+    sensor_grace_seconds: float = Field(default=60, ge=0)
+    """How long after a window's end it is judged, so that the last rows are in the log."""
+    reconcile_interval_seconds: float = Field(default=600, ge=5)
+    """How often `reconcile` looks for work that nobody is doing."""
+    alert_interval_seconds: float = Field(default=60, ge=5)
+    """How often waiting messages are sent."""
+    lease_seconds: float = Field(default=300, ge=5)
+    """How long a claim on an incident lasts unless its holder renews it."""
+    serving_confirm_seconds: float = Field(default=180, ge=5)
+    """How long a promotion waits for serving to report the new version before it is reverted."""
+
+    @property
+    def window_length(self) -> timedelta:
+        """Length of one window."""
+        return timedelta(seconds=self.sensor_interval_seconds)
+
+    @property
+    def lease(self) -> timedelta:
+        """How long a claim lasts unless renewed."""
+        return timedelta(seconds=self.lease_seconds)
+
+
+@lru_cache(maxsize=1)
+def settings() -> Settings:
+    """Give the process's settings; the stack's `HOME/driftloop.env` fills in what the environment leaves out."""
+    home = Settings().home
+    return Settings(_env_file=home / "driftloop.env")

@@ -1,0 +1,62 @@
+"""Real parts for the tests: one PostgreSQL server for the run, a fresh database for each test that asks."""
+
+import os
+import secrets
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+os.environ.update(DO_NOT_TRACK="1", MLFLOW_DISABLE_TELEMETRY="true", HF_HUB_DISABLE_TELEMETRY="1", HF_HUB_OFFLINE="1")
+
+import pytest
+from sqlalchemy import Engine
+
+from datasets_defs.database import engine_for, migrate
+from datasets_defs.settings import settings
+from ops.ports import free_port
+from ops.postgres import Cluster
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[Cluster]:
+    """A running PostgreSQL of this run's own, outside any private folder so that an unprivileged user can enter."""
+    folder = Path(tempfile.mkdtemp(prefix="driftloop-test-pg-"))
+    folder.chmod(0o755)
+    server = Cluster(folder / "data", free_port(), "test")
+    server.create()
+    server.start()
+    try:
+        yield server
+    finally:
+        server.stop(immediate=True)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def database_url(cluster: Cluster) -> str:
+    """The address of a fresh database with the loop's schema."""
+    name = f"t_{secrets.token_hex(4)}"
+    cluster.ensure_databases([name])
+    migrate(cluster.url(name))
+    return cluster.url(name)
+
+
+@pytest.fixture
+def engine(database_url: str) -> Iterator[Engine]:
+    """An engine on a fresh database with the loop's schema."""
+    engine = engine_for(database_url)
+    yield engine
+    engine.dispose()
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """An empty home (state, artifacts) and models folder for one test, as settings see them."""
+    monkeypatch.setenv("DRIFTLOOP_HOME", str(tmp_path))
+    monkeypatch.setenv("DRIFTLOOP_ARTIFACT_ROOT", f"file://{tmp_path}/artifacts")
+    monkeypatch.setenv("DRIFTLOOP_MODELS_DIR", str(tmp_path / "models"))
+    (tmp_path / "models").mkdir()
+    settings.cache_clear()
+    yield tmp_path
+    settings.cache_clear()
