@@ -1,0 +1,1 @@
+"""Telling people: Slack messages, their outbox, Prometheus rules, Grafana dashboards."""

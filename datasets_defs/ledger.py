@@ -95,9 +95,9 @@ class Ledger:
             known = signal in incident.evidence
             row = on.execute(
                 update(tables.incident)
-                .where(tables.incident.c.id == incident.id)
+                .where(tables.incident.c.id == present.id)
                 .values(
-                    evidence={**incident.evidence, signal: plain(evidence)},
+                    evidence={**present.evidence, signal: plain(evidence)},
                     degraded_since=func.least(tables.incident.c.degraded_since, degraded_since),
                 )
                 .returning(tables.incident)

@@ -56,4 +56,4 @@ class Settings(BaseSettings):
 def settings() -> Settings:
     """Give the process's settings; the stack's `HOME/driftloop.env` fills in what the environment leaves out."""
     home = Settings().home
-    return Settings(_env_file=home / "driftloop.env")
+    return Settings(_env_file=home / "driftloop.env")  # type: ignore[call-arg]  # a documented argument of pydantic-settings

@@ -1,0 +1,1 @@
+"""Measuring and judging: readings become verdicts, verdicts become incidents."""

@@ -1,0 +1,1 @@
+"""Making and judging challengers; changing the champion."""
