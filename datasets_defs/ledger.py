@@ -87,8 +87,8 @@ class Ledger:
                 incident = _incident(row)
                 self.note(model, "opened", reason, evidence, actor=actor, incident=incident, connection=on)
                 return incident, True
-            incident = self.open_of(model, connection=on, lock=True)
-            if incident is None:  # it ended between the two statements
+            present = self.open_of(model, connection=on, lock=True)
+            if present is None:  # it ended between the two statements
                 raise ContractError(
                     f"{model}: its incident ended while another was being opened; judge the next window"
                 )
