@@ -1,13 +1,29 @@
-"""The loop's Airflow Assets (Datasets), and how a task rings one. The only module here that imports Airflow."""
+"""The loop's Airflow Assets (Datasets), how a task rings one, and how its DAGs are run.
 
+The only module here that imports Airflow.
+"""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from airflow.sdk import Asset
+from airflow.sdk import (
+    Asset,
+    CronTriggerTimetable,
+    ExceptionRetryPolicy,
+    PartitionedAssetTimetable,
+    RetryAction,
+    RetryRule,
+)
 from airflow.sdk.exceptions import AirflowSkipException
 from sqlalchemy import Engine
 
-from datasets_defs.conditions import Outcome
+from datasets_defs.conditions import Outcome, RingKey
 from datasets_defs.database import engine_for
+from datasets_defs.errors import ContractError
+from datasets_defs.incidents import Wake
+from datasets_defs.schedule import cron_every
+from datasets_defs.settings import settings
 
 
 def _asset(name: str) -> Asset:
@@ -25,6 +41,52 @@ CHALLENGER_REGISTERED = _asset("challenger_registered")
 CHALLENGER_ACCEPTED = _asset("challenger_accepted")
 CHAMPION_CHANGED = _asset("champion_changed")
 
+ASSET_OF: dict[Wake, Asset] = {
+    Wake.TRIAGE: TRIAGE_DUE,
+    Wake.RETRAIN: RETRAIN_REQUESTED,
+    Wake.EVALUATE: CHALLENGER_REGISTERED,
+    Wake.PROMOTE: CHALLENGER_ACCEPTED,
+    Wake.ROLL_BACK: ROLLBACK_REQUESTED,
+    Wake.SCALE: SCALE_REQUESTED,
+}
+"""Which Asset wakes whom."""
+
+SENSOR: dict[str, Any] = {
+    "schedule": CronTriggerTimetable(
+        cron_every(settings().sensor_interval_seconds, settings().sensor_grace_seconds), timezone="UTC"
+    ),
+    "max_active_runs": 1,
+}
+"""How sensors are scheduled: once per window, a grace after its end."""
+
+COMMON: dict[str, Any] = {
+    "catchup": False,
+    "start_date": datetime(2026, 1, 1, tzinfo=UTC),
+    "default_args": {
+        "retries": 5,
+        "retry_delay": timedelta(seconds=10),
+        "retry_policy": ExceptionRetryPolicy(
+            rules=[RetryRule(ContractError, action=RetryAction.FAIL, reason="wrong for good: retrying cannot help")]
+        ),
+    },
+}
+"""What all the loop's DAGs share: no catching up, and retries only of what may pass by itself."""
+
+
+def every(seconds: float) -> CronTriggerTimetable:
+    """Give the timetable "every so many seconds, aligned to the clock"."""
+    return CronTriggerTimetable(cron_every(seconds), timezone="UTC")
+
+
+def on(assets: Any) -> PartitionedAssetTimetable:
+    """Give the timetable "one run for each key of these Assets"."""
+    return PartitionedAssetTimetable(assets=assets)
+
+
+def actor(dag_run: Any) -> str:
+    """Name a run in the ledger; a retried task of the same run keeps the name, and so its claims."""
+    return f"{dag_run.dag_id}:{dag_run.run_id}"
+
 
 def loop_database() -> Engine:
     """Give the loop's database as the Connection `driftloop_db` names it."""
@@ -40,3 +102,11 @@ def publish(outcome: Outcome, asset: Asset, outlet_events: Any) -> str:
         raise AirflowSkipException(outcome.reason)
     outlet_events[asset].add_partitions(str(outcome.ring))
     return outcome.reason
+
+
+def publish_all(rings: Sequence[RingKey], asset: Asset, outlet_events: Any) -> str:
+    """Ring an asset once for each key; with none, skip, so that no event is emitted."""
+    if not rings:
+        raise AirflowSkipException("nothing is due")
+    outlet_events[asset].add_partitions([str(ring) for ring in rings])
+    return f"{len(rings)} rung again"

@@ -4,8 +4,10 @@ from datetime import timedelta
 from functools import lru_cache
 from pathlib import Path
 
-from pydantic import Field
+from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from datasets_defs.schedule import cron_every
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -40,6 +42,17 @@ class Settings(BaseSettings):
     """How long a claim on an incident lasts unless its holder renews it."""
     serving_confirm_seconds: float = Field(default=180, ge=5)
     """How long a promotion waits for serving to report the new version before it is reverted."""
+
+    retention_days: int = Field(default=90, ge=2)
+    """How long the inference log is kept."""
+    report_retention_days: int = Field(default=30, ge=1)
+    """How long drift reports are kept."""
+
+    @field_validator("sensor_interval_seconds", "reconcile_interval_seconds", "alert_interval_seconds")
+    @classmethod
+    def _fits_the_clock(cls, seconds: float) -> float:
+        cron_every(seconds)
+        return seconds
 
     @property
     def window_length(self) -> timedelta:
