@@ -1,0 +1,25 @@
+"""# Evaluate
+
+Scores champion and challenger on the same frozen rows, recent and old, and lets the gate decide. An accepted
+challenger wakes the promotion, after a person's yes where the model's spec asks for one; a rejected one ends the
+attempt with its reason.
+"""
+
+from airflow.sdk import dag, task
+
+from datasets_defs.assets import CHALLENGER_ACCEPTED, CHALLENGER_REGISTERED, COMMON, actor, loop_database, on, publish
+
+
+@dag(schedule=on(CHALLENGER_REGISTERED), **COMMON, doc_md=__doc__, tags=["loop"])
+def evaluate():
+    @task(outlets=[CHALLENGER_ACCEPTED], max_active_tis_per_dag=1)
+    def judge(*, dag_run=None, outlet_events=None):
+        from training.evaluate import run
+
+        outcome = run(dag_run.partition_key, db=loop_database(), actor=actor(dag_run))
+        return publish(outcome, CHALLENGER_ACCEPTED, outlet_events)
+
+    judge()
+
+
+evaluate()

@@ -1,0 +1,24 @@
+"""# Promote
+
+Makes an accepted challenger the champion: one compare-and-set in the ledger, the registry's aliases after it, then
+waits until serving reports the new version. If serving does not, the change is taken back. Probation begins.
+"""
+
+from airflow.sdk import dag, task
+
+from datasets_defs.assets import CHALLENGER_ACCEPTED, CHAMPION_CHANGED, COMMON, actor, loop_database, on, publish
+
+
+@dag(schedule=on(CHALLENGER_ACCEPTED), **COMMON, doc_md=__doc__, tags=["loop"])
+def promote():
+    @task(outlets=[CHAMPION_CHANGED])
+    def change_champion(*, dag_run=None, outlet_events=None):
+        from training.promote import run
+
+        outcome = run(dag_run.partition_key, db=loop_database(), actor=actor(dag_run))
+        return publish(outcome, CHAMPION_CHANGED, outlet_events)
+
+    change_champion()
+
+
+promote()

@@ -1,0 +1,24 @@
+"""# Retrain
+
+Trains a challenger from the champion on the incident's fresh documents plus a share of older ones, if the governor
+lets it, and registers it with its lineage. Killed, it goes on from its last checkpoint. Wakes the evaluation.
+"""
+
+from airflow.sdk import dag, task
+
+from datasets_defs.assets import CHALLENGER_REGISTERED, COMMON, RETRAIN_REQUESTED, actor, loop_database, on, publish
+
+
+@dag(schedule=on(RETRAIN_REQUESTED), **COMMON, doc_md=__doc__, tags=["loop"])
+def retrain():
+    @task(outlets=[CHALLENGER_REGISTERED], max_active_tis_per_dag=1)
+    def train(*, dag_run=None, outlet_events=None):
+        from training.retrain import run
+
+        outcome = run(dag_run.partition_key, db=loop_database(), actor=actor(dag_run))
+        return publish(outcome, CHALLENGER_REGISTERED, outlet_events)
+
+    train()
+
+
+retrain()

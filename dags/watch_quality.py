@@ -1,0 +1,49 @@
+"""# Watch quality
+
+Reads each model's quality signals from Prometheus and judges them. A confirmed loss of quality opens an incident and
+wakes triage. The same windows decide how a probation ends, and when an incident is over because all is quiet.
+"""
+
+from airflow.sdk import dag, task
+
+from datasets_defs.assets import (
+    COMMON,
+    QUALITY_DEGRADED,
+    ROLLBACK_REQUESTED,
+    SENSOR,
+    actor,
+    loop_database,
+    publish,
+)
+from datasets_defs.models import model_names
+
+
+@dag(**SENSOR, **COMMON, doc_md=__doc__, tags=["sensor"])
+def watch_quality():
+    @task(outlets=[QUALITY_DEGRADED], max_active_tis_per_dagrun=4)
+    def judge(model: str, *, dag_run=None, outlet_events=None):
+        from monitors.prometheus_hook import PrometheusHook
+        from monitors.quality import watch
+
+        prometheus = PrometheusHook().client()
+        outcome = watch(model, until=dag_run.run_after, db=loop_database(), prometheus=prometheus, actor=actor(dag_run))
+        return publish(outcome, QUALITY_DEGRADED, outlet_events)
+
+    @task(outlets=[ROLLBACK_REQUESTED], trigger_rule="all_done", max_active_tis_per_dagrun=4)
+    def judge_probation(model: str, *, dag_run=None, outlet_events=None):
+        from monitors.probation import judge_open_probation
+
+        outcome = judge_open_probation(model, until=dag_run.run_after, db=loop_database(), actor=actor(dag_run))
+        return publish(outcome, ROLLBACK_REQUESTED, outlet_events)
+
+    @task(trigger_rule="all_done", max_active_tis_per_dagrun=4)
+    def close_quiet(model: str, *, dag_run=None):
+        from monitors.quiet import resolve_if_quiet
+
+        return resolve_if_quiet(model, until=dag_run.run_after, db=loop_database(), actor=actor(dag_run)).reason
+
+    models = model_names()
+    judge.expand(model=models) >> judge_probation.expand(model=models) >> close_quiet.expand(model=models)
+
+
+watch_quality()
