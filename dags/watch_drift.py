@@ -6,11 +6,11 @@ served. A confirmed drift or loss opens an incident and wakes triage.
 
 from airflow.sdk import dag, task
 
-from datasets_defs.assets import COMMON, DATA_DRIFTED, SENSOR, actor, loop_database, publish
+from datasets_defs.assets import COMMON, DATA_DRIFTED, SENSOR_SCHEDULE, actor, loop_database, publish
 from datasets_defs.models import model_names
 
 
-@dag(**SENSOR, **COMMON, doc_md=__doc__, tags=["sensor"])
+@dag(schedule=SENSOR_SCHEDULE, max_active_runs=1, **COMMON, doc_md=__doc__, tags=["sensor"])
 def watch_drift():
     @task(outlets=[DATA_DRIFTED], max_active_tis_per_dagrun=4)
     def judge(model: str, *, dag_run=None, outlet_events=None):

@@ -6,11 +6,11 @@ pressure opens an incident and wakes triage, which never answers it with a retra
 
 from airflow.sdk import dag, task
 
-from datasets_defs.assets import COMMON, GPU_PRESSURE, SENSOR, actor, loop_database, publish
+from datasets_defs.assets import COMMON, GPU_PRESSURE, SENSOR_SCHEDULE, actor, loop_database, publish
 from datasets_defs.models import model_names
 
 
-@dag(**SENSOR, **COMMON, doc_md=__doc__, tags=["sensor"])
+@dag(schedule=SENSOR_SCHEDULE, max_active_runs=1, **COMMON, doc_md=__doc__, tags=["sensor"])
 def watch_gpu():
     @task(outlets=[GPU_PRESSURE], max_active_tis_per_dagrun=4)
     def judge(model: str, *, dag_run=None, outlet_events=None):

@@ -10,7 +10,7 @@ from datasets_defs.assets import (
     COMMON,
     QUALITY_DEGRADED,
     ROLLBACK_REQUESTED,
-    SENSOR,
+    SENSOR_SCHEDULE,
     actor,
     loop_database,
     publish,
@@ -18,7 +18,7 @@ from datasets_defs.assets import (
 from datasets_defs.models import model_names
 
 
-@dag(**SENSOR, **COMMON, doc_md=__doc__, tags=["sensor"])
+@dag(schedule=SENSOR_SCHEDULE, max_active_runs=1, **COMMON, doc_md=__doc__, tags=["sensor"])
 def watch_quality():
     @task(outlets=[QUALITY_DEGRADED], max_active_tis_per_dagrun=4)
     def judge(model: str, *, dag_run=None, outlet_events=None):

@@ -51,12 +51,9 @@ ASSET_OF: dict[Wake, Asset] = {
 }
 """Which Asset wakes whom."""
 
-SENSOR: dict[str, Any] = {
-    "schedule": CronTriggerTimetable(
-        cron_every(settings().sensor_interval_seconds, settings().sensor_grace_seconds), timezone="UTC"
-    ),
-    "max_active_runs": 1,
-}
+SENSOR_SCHEDULE = CronTriggerTimetable(
+    cron_every(settings().sensor_interval_seconds, settings().sensor_grace_seconds), timezone="UTC"
+)
 """How sensors are scheduled: once per window, a grace after its end."""
 
 COMMON: dict[str, Any] = {
