@@ -1,0 +1,133 @@
+"""The HTTP side: OpenAI-compatible completions, feedback, health and metrics."""
+
+import asyncio
+import time
+import uuid
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from prometheus_client.exposition import choose_encoder
+from starlette.exceptions import HTTPException
+
+from datasets_defs.errors import ContractError, TransientError
+from serving.engine import Answer
+from serving.protocol import ApiError, CompletionRequest, FeedbackRequest, from_validation, not_ready
+from serving.service import Service, refuse_impossible
+
+
+def create_app(service: Service) -> FastAPI:
+    """Make the application around a service; the service lives as long as the application does."""
+
+    @asynccontextmanager
+    async def life(_: FastAPI) -> AsyncIterator[None]:
+        service.start()
+        yield
+        await asyncio.to_thread(service.close)
+
+    app = FastAPI(title="driftloop serving", docs_url=None, redoc_url=None, lifespan=life)
+    app.state.service = service
+    _add_errors(app, service)
+    _add_completions(app, service)
+    _add_operations(app, service)
+    return app
+
+
+def _add_completions(app: FastAPI, service: Service) -> None:
+    @app.post("/v1/completions")
+    async def complete(request: CompletionRequest) -> dict[str, Any]:
+        began, outcome = time.perf_counter(), "error"
+        try:
+            served = service.model(request.model)
+            refuse_impossible(served.spec, request)
+            answer = await asyncio.wrap_future(served.submit(request))
+            request_id = f"cmpl-{uuid.uuid4()}"
+            service.record(request, request_id, answer, time.perf_counter() - began)
+            outcome = "ok"
+        except ContractError as err:  # the model's own limits, e.g. a prompt beyond its context
+            outcome = "rejected"
+            raise ApiError(400, str(err), param="prompt", code="context_length_exceeded") from err
+        except ApiError as err:
+            outcome = "rejected" if err.status < 500 else "error"
+            raise
+        finally:
+            service.metrics.ended(request.model, outcome)
+        return _completion(request, request_id, answer)
+
+    @app.get("/v1/models")
+    def models() -> dict[str, Any]:
+        return {"object": "list", "data": [_model(name) for name in sorted(service.models)]}
+
+    @app.get("/v1/models/{name}")
+    def model(name: str) -> dict[str, Any]:
+        service.model(name)
+        return _model(name)
+
+    @app.post("/v1/feedback")
+    def feedback(request: FeedbackRequest) -> dict[str, Any]:
+        service.add_feedback(request.model, request.request_id, request.reference, request.score)
+        return {"object": "feedback", "model": request.model, "request_id": request.request_id, "stored": True}
+
+
+def _add_operations(app: FastAPI, service: Service) -> None:
+    @app.get("/healthz")
+    def healthz() -> JSONResponse:
+        ready, said = service.health()
+        return JSONResponse(said, 200 if ready else 503)
+
+    @app.get("/metrics")
+    def metrics(request: Request) -> Response:
+        encode, content_type = choose_encoder(request.headers.get("accept", ""))
+        return Response(encode(service.metrics.registry), media_type=content_type)
+
+
+def _add_errors(app: FastAPI, service: Service) -> None:
+    @app.exception_handler(ApiError)
+    def api_error(_: Request, err: ApiError) -> JSONResponse:
+        headers = {"Retry-After": str(err.retry_after)} if err.retry_after is not None else None
+        return JSONResponse(err.body, err.status, headers)
+
+    @app.exception_handler(RequestValidationError)
+    def invalid(request: Request, err: RequestValidationError) -> JSONResponse:
+        if request.url.path == "/v1/completions" and isinstance(err.body, dict):
+            service.metrics.ended(str(err.body.get("model")), "rejected")
+        return api_error(request, from_validation([dict(item) for item in err.errors()]))
+
+    @app.exception_handler(TransientError)
+    def away(request: Request, err: TransientError) -> JSONResponse:
+        return api_error(request, not_ready(str(err)))
+
+    @app.exception_handler(HTTPException)
+    def other(request: Request, err: HTTPException) -> JSONResponse:
+        return api_error(request, ApiError(err.status_code, f"{request.method} {request.url.path}: {err.detail}"))
+
+    @app.exception_handler(Exception)
+    def failed(request: Request, _: Exception) -> JSONResponse:
+        message = "The server failed to answer; its log says why."
+        return api_error(request, ApiError(500, message, type_="server_error", code="internal_error"))
+
+
+def _completion(request: CompletionRequest, request_id: str, answer: Answer) -> dict[str, Any]:
+    said = answer.completion
+    choice = {"index": 0, "text": said.text, "finish_reason": said.finish_reason, "logprobs": None}
+    usage = {
+        "prompt_tokens": said.prompt_tokens,
+        "completion_tokens": said.completion_tokens,
+        "total_tokens": said.prompt_tokens + said.completion_tokens,
+    }
+    return {
+        "id": request_id,
+        "object": "text_completion",
+        "created": int(time.time()),
+        "model": request.model,
+        "system_fingerprint": f"{request.model}-v{answer.version}",
+        "choices": [choice],
+        "usage": usage,
+    }
+
+
+def _model(name: str) -> dict[str, Any]:
+    return {"id": name, "object": "model", "created": 0, "owned_by": "driftloop"}

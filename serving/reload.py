@@ -1,0 +1,141 @@
+"""Follows the ledger's champion: loads a new version aside, swaps it in, and says so in a heartbeat."""
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Engine
+
+from datasets_defs import records
+from datasets_defs.errors import DriftloopError, TransientError
+from datasets_defs.ledger import Ledger
+from serving.engine import Completer, Loaded, ServedModel
+
+log = logging.getLogger(__name__)
+
+Fetch = Callable[[str, int], Completer]
+"""Brings a version of a model into memory; ContractError when it cannot ever be, TransientError when not now."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pace:
+    """How often things are done, in seconds."""
+
+    poll: float = 1.0
+    beat: float = 2.0
+    retry_away: float = 3.0
+    """After the registry was away."""
+    retry_broken: float = 60.0
+    """After a version did not load; somebody may have mended it."""
+
+
+class _Follower:
+    """What is known of one model: wanted version, a load under way, the last failure."""
+
+    def __init__(self, served: ServedModel) -> None:
+        self.served = served
+        self.wanted: int | None = None
+        self.load: Future[Completer] | None = None
+        self.loading: int | None = None
+        self.error: str | None = None
+        self.failed: int | None = None
+        self.not_before = 0.0
+
+    @property
+    def details(self) -> dict[str, Any]:
+        """What the heartbeat says."""
+        said = {"wanted_version": self.wanted, "loading_version": self.loading, "load_error": self.error}
+        return {"loaded_version": self.served.version, **{k: v for k, v in said.items() if v is not None}}
+
+
+class Reloader:
+    """One thread that watches and beats, and one that loads; requests never wait for either."""
+
+    def __init__(
+        self, db: Engine, models: Mapping[str, ServedModel], fetch: Fetch, *, pace: Pace | None = None
+    ) -> None:
+        self._db, self._ledger, self._fetch, self._pace = db, Ledger(db), fetch, pace or Pace()
+        self._followers = {name: _Follower(served) for name, served in models.items()}
+        self._loader = ThreadPoolExecutor(1, thread_name_prefix="loader")
+        self._wake = threading.Event()
+        self._stopping = False
+        self._beaten = 0.0
+        self.database_problem: str | None = None
+        """Why the ledger cannot be read or written now, for /healthz."""
+        self._thread = threading.Thread(target=self._run, name="reloader", daemon=True)
+
+    def start(self) -> None:
+        """Start watching."""
+        self._thread.start()
+
+    def close(self, limit: float = 5.0) -> None:
+        """Stop watching; a load under way is not waited for longer than `limit` seconds."""
+        self._stopping = True
+        self._wake.set()
+        self._thread.join(limit)
+        self._loader.shutdown(wait=False, cancel_futures=True)
+
+    def status(self) -> dict[str, dict[str, Any]]:
+        """Say how each model stands."""
+        return {name: follower.details for name, follower in self._followers.items()}
+
+    def _run(self) -> None:
+        while not self._stopping:
+            self._wake.clear()
+            swapped = [self._settle(name, follower) for name, follower in self._followers.items()]
+            self._look(swapped=any(swapped))
+            self._wake.wait(self._pace.poll)
+
+    def _look(self, *, swapped: bool) -> None:
+        try:
+            for name, follower in self._followers.items():
+                champion = self._ledger.champion(name)
+                follower.wanted = champion.version if champion else None
+                self._start_load(name, follower)
+            if swapped or time.monotonic() - self._beaten >= self._pace.beat:
+                for name, follower in self._followers.items():
+                    records.beat(self._db, f"serving:{name}", follower.details)
+                self._beaten = time.monotonic()
+            self.database_problem = None
+        except TransientError as err:
+            if self.database_problem is None:
+                log.warning("serving goes on without the ledger: %s", err)
+            self.database_problem = str(err)
+            self._beaten = 0.0  # beat as soon as it is back: a swap may not have been told yet
+
+    def _start_load(self, name: str, follower: _Follower) -> None:
+        wanted = follower.wanted
+        if wanted is None or follower.load is not None:
+            return
+        if wanted == follower.served.version:
+            follower.error = follower.failed = None
+            return
+        if wanted == follower.failed and time.monotonic() < follower.not_before:
+            return
+        log.info("%s: loading version %d", name, wanted)
+        follower.loading = wanted
+        follower.load = self._loader.submit(self._fetch, name, wanted)
+        follower.load.add_done_callback(lambda _: self._wake.set())
+
+    def _settle(self, name: str, follower: _Follower) -> bool:
+        """Swap in what has been loaded; say whether anything changed that people wait to hear."""
+        if follower.load is None or not follower.load.done() or follower.loading is None:
+            return False
+        load, version = follower.load, follower.loading
+        follower.load = follower.loading = None
+        error = load.exception()
+        if error is None:
+            follower.served.loaded = Loaded(version, load.result())
+            follower.error = follower.failed = None
+            log.info("%s: version %d serves", name, version)
+            return True
+        wait = self._pace.retry_away if isinstance(error, TransientError) else self._pace.retry_broken
+        words = str(error) if isinstance(error, DriftloopError) else f"{type(error).__name__}: {error}"
+        follower.error = f"version {version} does not load: {words}"
+        follower.failed, follower.not_before = version, time.monotonic() + wait
+        log.error("%s: %s; version %s serves on", name, follower.error, follower.served.version)
+        return True
