@@ -1,0 +1,72 @@
+"""Numbers that describe texts: no labels, no downloads, any Unicode, any length. Pure."""
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Column = NDArray[np.float64]
+
+MAX_CHARACTERS = 200_000
+"""Longer texts are described by their beginning (their length stays exact)."""
+_WORD = re.compile(r"\w+")
+_SENTENCE_END = re.compile(r"[.!?\u3002\uff01\uff1f\u0964\u061f]+(?:\s|$)|\n{2,}")
+
+
+def describe(texts: Sequence[str]) -> dict[str, Column]:
+    """Give one number per text and column; shares are 0..1, and 0 where a text is empty."""
+    rows = [_describe(text) for text in texts]
+    return {name: np.array([row[name] for row in rows], dtype=np.float64) for name in _describe("")}
+
+
+def _describe(text: str) -> dict[str, float]:
+    head = text[:MAX_CHARACTERS]
+    characters = max(len(head), 1)
+    words = _WORD.findall(head)
+    letters = sum(map(str.isalpha, head))
+    return {
+        "length_characters": float(len(text)),
+        "words": float(len(words)),
+        "mean_word_length": sum(map(len, words)) / max(len(words), 1),
+        "sentences": float(len(_SENTENCE_END.findall(head)) or bool(head.strip())),
+        "non_letter_share": (len(head) - letters) / characters,
+        "upper_share": sum(map(str.isupper, head)) / max(letters, 1),
+        "digit_share": sum(map(str.isdigit, head)) / characters,
+        "line_break_share": head.count("\n") / characters,
+        "repetition_share": 1 - len(set(words)) / len(words) if words else 0.0,
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class Vocabulary:
+    """The words of the reference texts, with the number of texts each stands in."""
+
+    counts: Mapping[str, int]
+
+    @classmethod
+    def of(cls, texts: Iterable[str]) -> "Vocabulary":
+        """Collect the words of the texts."""
+        counts: Counter[str] = Counter()
+        for text in texts:
+            counts.update(_words(text))
+        return cls(counts)
+
+    def oov_share(self, texts: Sequence[str], *, own: bool = False) -> Column:
+        """Give each text's share of distinct words that the vocabulary lacks (0 for a text without words).
+
+        With `own` the texts are those that the vocabulary was made of, and each is judged by the others alone:
+        otherwise the reference would know all its words, and any new text of the same kind would look strange.
+        """
+        needed = 2 if own else 1
+        return np.array([self._share(_words(text), needed) for text in texts], dtype=np.float64)
+
+    def _share(self, words: set[str], needed: int) -> float:
+        unknown = sum(self.counts.get(word, 0) < needed for word in words)
+        return unknown / len(words) if words else 0.0
+
+
+def _words(text: str) -> set[str]:
+    return {word.casefold() for word in _WORD.findall(text[:MAX_CHARACTERS])}
