@@ -92,7 +92,7 @@ class Ledger:
                 raise ContractError(
                     f"{model}: its incident ended while another was being opened; judge the next window"
                 )
-            known = signal in incident.evidence
+            known = signal in present.evidence
             row = on.execute(
                 update(tables.incident)
                 .where(tables.incident.c.id == present.id)

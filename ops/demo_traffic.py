@@ -1,0 +1,86 @@
+"""Traffic as users would send it: prompts to serving, and a little later what a person wrote instead."""
+
+import random
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import httpx
+
+from training.texts import cut_passage
+
+REFERENCE_DELAY_SECONDS = 2.0
+"""How long after the answer the reference arrives."""
+
+
+@dataclass(slots=True)
+class Counts:
+    """What the traffic met."""
+
+    answered: int = 0
+    failed: int = 0
+    """Requests that serving did not answer; a person would try again."""
+
+
+class Traffic:
+    """Sends passages of one domain at a steady rate until stopped; the domain can be changed while it runs."""
+
+    def __init__(self, *, serving_url: str, model: str, per_second: float, seed: int) -> None:
+        self.url = serving_url
+        self.model = model
+        self.pause = 1 / per_second
+        self.counts = Counts()
+        self._random = random.Random(seed)  # noqa: S311 which passage, not a secret
+        self._documents: list[str] = []
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="demo traffic", daemon=True)
+        self._client = httpx.Client(base_url=serving_url, timeout=30)
+
+    def switch_to(self, documents: list[str]) -> None:
+        """Take the passages from these documents from now on."""
+        self._documents = documents
+
+    def start(self) -> None:
+        """Begin to send."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Stop, and wait until what was sent has been answered."""
+        self._stop.set()
+        self._thread.join(timeout=60)
+        self._client.close()
+
+    def _run(self) -> None:
+        with ThreadPoolExecutor(max_workers=8, thread_name_prefix="demo user") as users:
+            due = time.monotonic()
+            for number in self._numbers():
+                prompt, reference = cut_passage(self._random, self._documents)
+                users.submit(self._ask, prompt, reference, f"user-{number % 40}", f"session-{number // 5}")
+                due = max(due + self.pause, time.monotonic() - 1)
+                self._stop.wait(max(0.0, due - time.monotonic()))
+
+    def _numbers(self) -> Iterator[int]:
+        number = 0
+        while not self._stop.is_set():
+            yield number
+            number += 1
+
+    def _ask(self, prompt: str, reference: str, user: str, session: str) -> None:
+        request = {
+            "model": self.model,
+            "prompt": prompt,
+            "max_tokens": 16,
+            "temperature": 0.8,
+            "user": user,
+            "session_id": session,
+        }
+        try:
+            answer = self._client.post("/v1/completions", json=request).raise_for_status().json()
+            self._stop.wait(REFERENCE_DELAY_SECONDS)
+            feedback = {"model": self.model, "request_id": answer["id"], "reference": reference}
+            self._client.post("/v1/feedback", json=feedback).raise_for_status()
+            self.counts.answered += 1
+        except httpx.HTTPError:
+            self.counts.failed += 1

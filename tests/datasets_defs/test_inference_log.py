@@ -1,0 +1,84 @@
+"""The inference log on real PostgreSQL."""
+
+from datetime import UTC, date, datetime, timedelta
+
+import pytest
+from sqlalchemy import Engine, text
+
+from datasets_defs import inference_log
+from datasets_defs.inference_log import Inference
+from datasets_defs.windows import Window
+
+NOON = datetime(2026, 5, 1, 12, tzinfo=UTC)
+DAY = Window(NOON - timedelta(hours=12), NOON + timedelta(hours=12))
+
+
+def rows(count: int, at: datetime = NOON) -> list[Inference]:
+    return [Inference(model="m", request_id=f"r{number}", at=at, prompt=f"prompt {number}") for number in range(count)]
+
+
+def test_a_batch_written_twice_is_there_once(engine: Engine):
+    """Writing again after a lost answer adds nothing."""
+    assert inference_log.append(engine, rows(5)) == 5
+    assert inference_log.append(engine, rows(5)) == 0
+    assert inference_log.count_rows(engine, "m", DAY) == 5
+
+
+def test_a_request_id_is_unique_across_days(engine: Engine):
+    """The same request with another time, in another partition, is not a second request."""
+    inference_log.append(engine, rows(1))
+    assert inference_log.append(engine, rows(1, at=NOON + timedelta(days=3))) == 0
+
+
+def test_rows_stand_in_the_partition_of_their_day(engine: Engine):
+    """One partition a day; old ones are dropped whole."""
+    inference_log.append(
+        engine, [*rows(1), Inference(model="m", request_id="x", at=NOON + timedelta(days=1), prompt="")]
+    )
+    with engine.connect() as on:
+        names = on.scalars(text("SELECT DISTINCT tableoid::regclass::text FROM inference ORDER BY 1")).all()
+    assert names == ["inference_20260501", "inference_20260502"]
+    assert inference_log.drop_partitions(engine, NOON + timedelta(hours=12)) == ["inference_20260501"]
+    assert inference_log.count_rows(engine, "m", Window(DAY.start, DAY.end + timedelta(days=5))) == 1
+
+
+def test_partitions_can_be_made_twice(engine: Engine):
+    """Making what is there is no error."""
+    for _ in range(2):
+        with engine.begin() as on:
+            inference_log.ensure_partitions(on, [date(2026, 5, 1)])
+
+
+def test_a_reference_may_come_late_or_early(engine: Engine):
+    """A reference joins by request id whether it comes after the request or before; prompts without one are left out."""
+    inference_log.add_feedback(engine, "m", "r0", reference="early")
+    inference_log.append(engine, rows(3))
+    inference_log.add_feedback(engine, "m", "r1", score=0.5)
+    inference_log.add_feedback(engine, "m", "r1", reference="late")
+    found = inference_log.read_documents(engine, "m", DAY, limit=10)
+    assert {document.request_id: document.text for document in found} == {"r0": "prompt 0early", "r1": "prompt 1late"}
+
+
+@pytest.mark.parametrize("odd", ["nul \x00", "lone \ud800", "", "\u202e", "x" * 1_000_000], ids=repr)
+def test_any_text_can_be_logged(engine: Engine, odd: str):
+    """What PostgreSQL cannot store is replaced, never refused: a request is not lost for its characters."""
+    row = Inference(model="m", request_id="r", at=NOON, prompt=odd, attributes={"k": odd})
+    assert inference_log.append(engine, [row]) == 1
+    (read,) = inference_log.read_window(engine, "m", DAY, limit=5)
+    assert len(odd) == len(read["prompt"])
+
+
+def test_a_sample_of_a_window_is_the_same_every_time(engine: Engine):
+    """Sampling goes by the hash of the request id, not by chance or order of arrival."""
+    inference_log.append(engine, rows(50))
+    once, again = (inference_log.read_window(engine, "m", DAY, limit=10) for _ in range(2))
+    assert once == again
+    assert len(once) == 10
+
+
+def test_quarantined_rows_are_kept_once(engine: Engine):
+    """The same bad row of the same file is kept once, with its reason."""
+    for _ in range(2):
+        inference_log.quarantine(engine, "m", "log.jsonl", [(7, "no prompt", '{"a": "\x00"}')])
+    with engine.connect() as on:
+        assert on.execute(text("SELECT row_number, reason FROM quarantined_row")).all() == [(7, "no prompt")]

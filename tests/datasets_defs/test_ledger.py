@@ -1,0 +1,187 @@
+"""The ledger on real PostgreSQL: moves, claims, history, champions."""
+
+import multiprocessing
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from sqlalchemy import Engine, text
+from sqlalchemy.exc import DBAPIError
+
+from datasets_defs.database import engine_for
+from datasets_defs.errors import ContractError
+from datasets_defs.incidents import TERMINAL, TRANSITIONS, State
+from datasets_defs.ledger import Ledger
+
+SINCE = datetime(2026, 5, 1, tzinfo=UTC)
+LEASE = timedelta(seconds=60)
+
+
+def opened(ledger: Ledger, model: str = "m", signal: str = "drift"):
+    return ledger.open_incident(
+        model, signal=signal, degraded_since=SINCE, reason="half the columns drifted", evidence={"x": 1.5}, actor="t"
+    )
+
+
+def test_a_model_has_one_open_incident(engine: Engine):
+    """A second confirmation joins the open incident; its signal becomes an event of its own, once."""
+    ledger = Ledger(engine)
+    first, new = opened(ledger)
+    second, again = opened(ledger, signal="loss")
+    opened(ledger, signal="loss")
+    assert (new, again) == (True, False)
+    assert first.id == second.id
+    assert {"drift", "loss"} == set(second.evidence)
+    assert [event.kind for event in ledger.events("m")] == ["opened", "evidence"]
+
+
+def test_an_ended_incident_makes_room_for_the_next(engine: Engine):
+    """After its end, the model's next confirmation opens another incident."""
+    ledger = Ledger(engine)
+    first, _ = opened(ledger)
+    ledger.move(first, State.RESOLVED, actor="t", reason="quiet")
+    second, new = opened(ledger)
+    assert new
+    assert second.id != first.id
+    assert first.id == ledger.last_closed("m").id
+
+
+@pytest.mark.parametrize("frm", list(State))
+def test_only_the_table_of_transitions_is_allowed(engine: Engine, frm: State):
+    """Every move outside the table is refused and leaves the incident as it was."""
+    ledger = Ledger(engine)
+    incident, _ = opened(ledger)
+    with engine.begin() as on:
+        on.execute(text("UPDATE incident SET state = :state WHERE id = :id"), {"state": frm, "id": incident.id})
+    incident = ledger.incident(incident.id)
+    for to in set(State) - TRANSITIONS[frm] - {frm}:
+        with pytest.raises(ContractError, match="not an allowed move"):
+            ledger.move(incident, to, actor="t", reason="no")
+    assert frm is ledger.incident(incident.id).state
+
+
+def test_terminal_states_lead_nowhere():
+    """What has ended stays ended, and every other state can end."""
+    assert all(not TRANSITIONS[state] for state in TERMINAL)
+    assert all(TRANSITIONS[state] for state in set(State) - TERMINAL)
+
+
+def test_a_claim_is_exclusive_until_its_lease_ends(engine: Engine):
+    """The holder may claim again (a retried task); anybody else only after the lease has run out."""
+    ledger = Ledger(engine)
+    incident, _ = opened(ledger)
+    key = ledger.ring(incident.id)
+    take = {"frm": {State.OPEN}, "to": State.RETRAINING, "reason": "due"}
+    first = ledger.claim(key, actor="run-1", lease=LEASE, **take).incident
+    assert ledger.claim(key, actor="run-2", lease=LEASE, **take).incident is None
+    again = ledger.claim(key, actor="run-1", lease=timedelta(0), **take).incident
+    taken_over = ledger.claim(key, actor="run-2", lease=LEASE, **take).incident
+    assert [first.token, again.token, taken_over.token] == [1, 2, 3]
+    assert taken_over.attempt == 1
+
+
+def test_a_holder_that_was_replaced_can_no_longer_write(engine: Engine):
+    """The fencing token stops a zombie: it can neither renew nor move."""
+    ledger = Ledger(engine)
+    incident, _ = opened(ledger)
+    key = ledger.ring(incident.id)
+    take = {"frm": {State.OPEN}, "to": State.RETRAINING, "reason": "due"}
+    zombie = ledger.claim(key, actor="run-1", lease=timedelta(0), **take).incident
+    ledger.claim(key, actor="run-2", lease=LEASE, **take)
+    with pytest.raises(ContractError, match="taken over"):
+        ledger.renew(zombie, LEASE)
+    with pytest.raises(ContractError, match="must stop"):
+        ledger.move(zombie, State.EVALUATING, actor="run-1", reason="done")
+
+
+def test_a_claim_in_another_state_says_why_not(engine: Engine):
+    """A late wake-up finds the work done and is told so."""
+    ledger = Ledger(engine)
+    incident, _ = opened(ledger)
+    ledger.move(incident, State.RESOLVED, actor="t", reason="quiet")
+    key = ledger.ring(incident.id)
+    claim = ledger.claim(key, frm={State.OPEN}, to=State.RETRAINING, actor="r", lease=LEASE, reason="due")
+    assert claim.incident is None
+    assert "is resolved; this step needs open" in claim.reason
+
+
+def test_no_key_is_rung_twice(engine: Engine):
+    """Every wake-up has a key of its own."""
+    ledger = Ledger(engine)
+    incident, _ = opened(ledger)
+    keys = [str(ledger.ring(incident.id)) for _ in range(5)]
+    assert [f"m|{incident.id}|{ring}" for ring in range(1, 6)] == keys
+
+
+def _race(url: str, number: int, incident_id: int, results) -> None:
+    ledger = Ledger(engine_for(url))
+    key = ledger.ring(incident_id)
+    claim = ledger.claim(key, frm={State.OPEN}, to=State.RETRAINING, actor=f"run-{number}", lease=LEASE, reason="due")
+    results.put((number, claim.incident is not None))
+
+
+def test_of_many_claimants_one_wins(engine: Engine, database_url: str):
+    """Eight processes claim the same step at once: exactly one gets it, and the chain of events is whole."""
+    ledger = Ledger(engine)
+    incident, _ = opened(ledger)
+    context = multiprocessing.get_context("spawn")
+    results = context.Queue()
+    processes = [
+        context.Process(target=_race, args=(database_url, number, incident.id, results)) for number in range(8)
+    ]
+    for process in processes:
+        process.start()
+    outcomes = [results.get(timeout=120) for _ in processes]
+    for process in processes:
+        process.join(timeout=60)
+    assert sum(won for _, won in outcomes) == 1
+    assert ledger.verify("m") == []
+
+
+def test_a_champion_changes_only_from_the_expected_version(engine: Engine):
+    """The compare-and-set of the champion: the second promoter is told who serves."""
+    ledger = Ledger(engine)
+    first = ledger.change_champion("m", expected=None, to=1, kind="bootstrap", reason="first", actor="t")
+    second = ledger.change_champion("m", expected=1, to=2, kind="promote", reason="better", actor="t")
+    with pytest.raises(ContractError, match="version 2 serves, not 1"):
+        ledger.change_champion("m", expected=1, to=3, kind="promote", reason="better", actor="t")
+    back = ledger.change_champion("m", expected=2, to=1, kind="roll_back", reason="worse", actor="t")
+    assert [(c.version, c.previous_version) for c in (first, second, back)] == [(1, None), (2, 1), (1, None)]
+    assert [c.token for c in (first, second, back)] == [1, 2, 3]
+
+
+def test_the_history_cannot_be_rewritten(engine: Engine):
+    """PostgreSQL refuses to update or delete an event."""
+    ledger = Ledger(engine)
+    opened(ledger)
+    for statement in ("UPDATE incident_event SET reason = 'fine'", "DELETE FROM incident_event"):
+        with pytest.raises(DBAPIError, match="append-only"), engine.begin() as on:
+            on.execute(text(statement))
+
+
+@pytest.mark.parametrize(
+    ("tamper", "problem"),
+    [
+        pytest.param("UPDATE incident_event SET reason = 'fine' WHERE seq = 2", "was altered", id="altered"),
+        pytest.param("DELETE FROM incident_event WHERE seq = 2", "event 2 is missing", id="removed"),
+        pytest.param("UPDATE incident_event SET evidence = '{}' WHERE seq = 1", "was altered", id="evidence"),
+    ],
+)
+def test_tampering_is_found(engine: Engine, tamper: str, problem: str):
+    """Whoever gets past the database's guard still breaks the chain of hashes."""
+    ledger = Ledger(engine)
+    incident, _ = opened(ledger)
+    incident = ledger.move(incident, State.ESCALATED, actor="t", reason="stuck", evidence={"a": [1.0, 2.5, None]})
+    ledger.move(incident, State.RESOLVED, actor="t", reason="by hand")
+    assert ledger.verify("m") == []
+    with engine.begin() as on:
+        on.execute(text("ALTER TABLE incident_event DISABLE TRIGGER append_only"))
+        on.execute(text(tamper))
+    assert problem in " ".join(ledger.verify("m"))
+
+
+def test_what_json_cannot_hold_does_not_break_the_chain(engine: Engine):
+    """NaN, NUL, lone surrogates, huge and tiny numbers survive the way through JSONB with their hash."""
+    ledger = Ledger(engine)
+    odd = {"nan": float("nan"), "nul": "a\x00b", "lone": "\ud800", "huge": 1e22, "tiny": 1e-12, "whole": 3.0, "ü": "ß"}
+    ledger.note("m", "note", "odd\x00", odd, actor="t")
+    assert ledger.verify("m") == []

@@ -1,0 +1,112 @@
+"""The registry, against a real MLflow server."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from datasets_defs.errors import ContractError, TransientError
+from ops.ports import free_port
+from training.manifest import make_manifest, verify_manifest
+from training.registry import Registry
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder with two files, one of them in a folder of its own."""
+    folder = tmp_path / "made"
+    (folder / "inner").mkdir(parents=True)
+    (folder / "model.safetensors").write_bytes(b"weights" * 1000)
+    (folder / "inner" / "config.json").write_text("{}")
+    return folder
+
+
+def register(registry: Registry, model: str, folder: Path, key: str) -> int:
+    return registry.register(model, folder, key=key, tags={"parent": "1"}, params={"epochs": 3}, metrics={"loss": 2.5})
+
+
+def test_one_key_one_version(mlflow_url: str, folder: Path):
+    """A second call with a key gives the first call's version; another key gives another."""
+    registry = Registry(mlflow_url)
+    first = register(registry, "keys", folder, "keys|1|1")
+
+    assert (first, 2) == (
+        register(registry, "keys", folder, "keys|1|1"),
+        register(registry, "keys", folder, "keys|1|2"),
+    )
+    assert "1" == registry.tags("keys", first)["parent"]
+
+
+def test_killed_between_upload_and_version(mlflow_url: str, folder: Path):
+    """A registration that died after its upload goes on in the run it began."""
+    registry = Registry(mlflow_url)
+    make_manifest(folder)
+    begun = registry._run("killed", "killed|1|1")
+    registry._client.log_artifact(begun, str(folder / "model.safetensors"), "model")
+
+    version = register(registry, "killed", folder, "killed|1|1")
+
+    assert begun == registry._client.get_model_version("killed", str(version)).run_id
+
+
+def test_download_is_whole_and_cached(mlflow_url: str, folder: Path, tmp_path: Path):
+    """A download equals what was registered; it is fetched once, and again when the copy was damaged."""
+    registry = Registry(mlflow_url)
+    version = register(registry, "whole", folder, "whole|1|1")
+
+    got = registry.download("whole", version, tmp_path / "cache")
+    stamp = (got / "model.safetensors").stat().st_mtime_ns
+
+    assert [] == verify_manifest(got)
+    assert (folder / "model.safetensors").read_bytes() == (got / "model.safetensors").read_bytes()
+    assert stamp == (registry.download("whole", version, tmp_path / "cache") / "model.safetensors").stat().st_mtime_ns
+
+    (got / "model.safetensors").write_bytes(b"bad")
+    again = registry.download("whole", version, tmp_path / "cache")
+
+    assert [] == verify_manifest(again)
+    assert [again.name] == [path.name for path in again.parent.iterdir()]
+
+
+def test_server_away(mlflow_url: str, folder: Path, tmp_path: Path):
+    """With the server away a verified copy serves; without one it is a matter of time, not of contract."""
+    register(Registry(mlflow_url), "away", folder, "away|1|1")
+    got = Registry(mlflow_url).download("away", 1, tmp_path / "cache")
+    away = Registry(f"http://127.0.0.1:{free_port()}")
+
+    assert got == away.download("away", 1, tmp_path / "cache")
+    shutil.rmtree(got)
+    with pytest.raises(TransientError, match="MLflow"):
+        away.download("away", 1, tmp_path / "cache")
+
+
+def test_unknown_version(mlflow_url: str, tmp_path: Path):
+    """A version that does not exist is wrong for good."""
+    with pytest.raises(ContractError, match="nothing"):
+        Registry(mlflow_url).download("nothing", 7, tmp_path)
+
+
+def test_damaged_in_the_registry(mlflow_url: str, folder: Path, tmp_path: Path):
+    """A version whose file was changed in the registry is refused, and nothing of it stays in the cache."""
+    registry = Registry(mlflow_url)
+    version = register(registry, "damaged", folder, "damaged|1|1")
+    (folder / "model.safetensors").write_bytes(b"other")
+    run = registry._client.get_model_version("damaged", str(version)).run_id
+    registry._client.log_artifact(run, str(folder / "model.safetensors"), "model")
+
+    with pytest.raises(ContractError, match="damaged"):
+        registry.download("damaged", version, tmp_path / "cache")
+    assert [] == list((tmp_path / "cache" / "damaged").iterdir())
+
+
+def test_aliases_follow_the_ledger(mlflow_url: str, folder: Path):
+    """Aliases are set, moved and taken away to match, and read back; doing it twice changes nothing."""
+    registry = Registry(mlflow_url)
+    for attempt in (1, 2):
+        register(registry, "aliased", folder, f"aliased|1|{attempt}")
+
+    registry.sync_aliases("aliased", champion=1, previous=None, challenger=2)
+    assert {"champion": 1, "challenger": 2} == registry.aliases("aliased")
+    for _ in range(2):
+        registry.sync_aliases("aliased", champion=2, previous=1, challenger=None)
+    assert {"champion": 2, "previous_champion": 1} == registry.aliases("aliased")
