@@ -34,7 +34,7 @@ def test_one_key_one_version(mlflow_url: str, folder: Path):
         register(registry, "keys", folder, "keys|1|1"),
         register(registry, "keys", folder, "keys|1|2"),
     )
-    assert "1" == registry.tags("keys", first)["parent"]
+    assert registry.tags("keys", first)["parent"] == "1"
 
 
 def test_killed_between_upload_and_version(mlflow_url: str, folder: Path):
@@ -57,14 +57,14 @@ def test_download_is_whole_and_cached(mlflow_url: str, folder: Path, tmp_path: P
     got = registry.download("whole", version, tmp_path / "cache")
     stamp = (got / "model.safetensors").stat().st_mtime_ns
 
-    assert [] == verify_manifest(got)
+    assert verify_manifest(got) == []
     assert (folder / "model.safetensors").read_bytes() == (got / "model.safetensors").read_bytes()
     assert stamp == (registry.download("whole", version, tmp_path / "cache") / "model.safetensors").stat().st_mtime_ns
 
     (got / "model.safetensors").write_bytes(b"bad")
     again = registry.download("whole", version, tmp_path / "cache")
 
-    assert [] == verify_manifest(again)
+    assert verify_manifest(again) == []
     assert [again.name] == [path.name for path in again.parent.iterdir()]
 
 
@@ -96,7 +96,7 @@ def test_damaged_in_the_registry(mlflow_url: str, folder: Path, tmp_path: Path):
 
     with pytest.raises(ContractError, match="damaged"):
         registry.download("damaged", version, tmp_path / "cache")
-    assert [] == list((tmp_path / "cache" / "damaged").iterdir())
+    assert list((tmp_path / "cache" / "damaged").iterdir()) == []
 
 
 def test_aliases_follow_the_ledger(mlflow_url: str, folder: Path):
@@ -106,7 +106,7 @@ def test_aliases_follow_the_ledger(mlflow_url: str, folder: Path):
         register(registry, "aliased", folder, f"aliased|1|{attempt}")
 
     registry.sync_aliases("aliased", champion=1, previous=None, challenger=2)
-    assert {"champion": 1, "challenger": 2} == registry.aliases("aliased")
+    assert registry.aliases("aliased") == {"champion": 1, "challenger": 2}
     for _ in range(2):
         registry.sync_aliases("aliased", champion=2, previous=1, challenger=None)
-    assert {"champion": 2, "previous_champion": 1} == registry.aliases("aliased")
+    assert registry.aliases("aliased") == {"champion": 2, "previous_champion": 1}
