@@ -7,7 +7,16 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-os.environ.update(DO_NOT_TRACK="1", MLFLOW_DISABLE_TELEMETRY="true", HF_HUB_DISABLE_TELEMETRY="1", HF_HUB_OFFLINE="1")
+# before anything imports Airflow: a home and a database of its own
+os.environ.update(
+    DO_NOT_TRACK="1",
+    MLFLOW_DISABLE_TELEMETRY="true",
+    HF_HUB_DISABLE_TELEMETRY="1",
+    HF_HUB_OFFLINE="1",
+    AIRFLOW_HOME=os.environ.get("DRIFTLOOP_TEST_AIRFLOW_HOME") or tempfile.mkdtemp(prefix="driftloop-test-airflow-"),
+    AIRFLOW__CORE__LOAD_EXAMPLES="False",
+    AIRFLOW__CORE__UNIT_TEST_MODE="False",
+)
 
 import pytest
 from sqlalchemy import Engine

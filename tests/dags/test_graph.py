@@ -1,0 +1,122 @@
+"""The DAG files: they load, stay thin, and together are the loop."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from datasets_defs.settings import ROOT
+
+DAGS = sorted((ROOT / "dags").glob("*.py"))
+
+EMITS = {
+    "watch_drift": {"data_drifted"},
+    "watch_quality": {"quality_degraded", "rollback_requested"},
+    "watch_gpu": {"gpu_pressure"},
+    "triage": {"retrain_requested", "rollback_requested", "scale_requested"},
+    "retrain": {"challenger_registered"},
+    "evaluate": {"challenger_accepted"},
+    "promote": {"champion_changed"},
+    "roll_back": {"champion_changed"},
+    "reconcile": {
+        "triage_due",
+        "retrain_requested",
+        "challenger_registered",
+        "challenger_accepted",
+        "rollback_requested",
+        "scale_requested",
+    },
+}
+CONSUMES = {
+    "triage": {"data_drifted", "quality_degraded", "gpu_pressure", "triage_due"},
+    "retrain": {"retrain_requested"},
+    "roll_back": {"rollback_requested"},
+    "scale_gpu": {"scale_requested"},
+    "evaluate": {"challenger_registered"},
+    "promote": {"challenger_accepted"},
+    "generate": {"champion_changed"},
+}
+
+
+@pytest.fixture(scope="module")
+def dags() -> dict:
+    """Every DAG of the bundle by id, none with an import error."""
+    from airflow.dag_processing.dagbag import DagBag
+
+    bag = DagBag(str(ROOT / "dags"), collect_dags=True)
+    assert not bag.import_errors
+    return bag.dags
+
+
+def test_one_dag_a_file_named_as_the_file(dags: dict):
+    """A DAG is found by the name of its file."""
+    assert sorted(dags) == [path.stem for path in DAGS]
+
+
+def test_who_emits_what(dags: dict):
+    """The outlets of the tasks are the arrows of the loop's picture."""
+
+    def outlets(task) -> list:
+        return task.partial_kwargs.get("outlets", []) if task.is_mapped else task.outlets
+
+    emits = {dag_id: {outlet.name for task in dag.tasks for outlet in outlets(task)} for dag_id, dag in dags.items()}
+    assert {dag_id: names for dag_id, names in emits.items() if names} == EMITS
+
+
+def test_who_is_woken_by_what(dags: dict):
+    """The schedules are the other ends of these arrows."""
+
+    def listened_to(asset) -> set[str]:
+        return {asset.name} if hasattr(asset, "uri") else set().union(*map(listened_to, asset.objects))
+
+    woken = {
+        dag_id: listened_to(dag.timetable.asset_condition)
+        for dag_id, dag in dags.items()
+        if getattr(dag.timetable, "asset_condition", None)
+    }
+    assert {dag_id: names for dag_id, names in woken.items() if names} == CONSUMES
+
+
+def test_every_wake_up_is_heard():
+    """No Asset is rung that nobody listens to, and none is listened to that nobody rings."""
+    assert set().union(*EMITS.values()) == set().union(*CONSUMES.values())
+
+
+def test_loading_the_bundle_imports_nothing_heavy():
+    """The dag-processor parses the bundle without torch, transformers, mlflow, evidently or pandas."""
+    program = (
+        "import sys\n"
+        "from airflow.dag_processing.dagbag import DagBag\n"
+        f"bag = DagBag({str(ROOT / 'dags')!r})\n"
+        "assert not bag.import_errors, bag.import_errors\n"
+        "heavy = {'torch', 'transformers', 'mlflow', 'evidently', 'pandas'} & set(sys.modules)\n"
+        "assert not heavy, heavy\n"
+    )
+    result = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", program], capture_output=True, text=True, check=False
+    )
+    assert result.returncode == 0, result.stderr[-2000:]
+
+
+@pytest.mark.parametrize("path", DAGS, ids=lambda path: path.stem)
+def test_a_dag_file_is_thin(path: Path):
+    """A task is at most a few lines: imports, one call, one event; no branches, no SQL, no figures."""
+    tree = ast.parse(path.read_text())
+    assert len(path.read_text().splitlines()) <= 80
+    tasks = [
+        node
+        for node in ast.walk(tree)
+        if isinstance(node, ast.FunctionDef) and any("task" in ast.unparse(d) for d in node.decorator_list)
+    ]
+    assert tasks
+    for task in tasks:
+        assert len(task.body) <= 5
+        assert not [node for node in ast.walk(task) if isinstance(node, ast.If | ast.For | ast.While | ast.Try)]
+
+
+@pytest.mark.parametrize("path", DAGS, ids=lambda path: path.stem)
+def test_a_dag_explains_itself(path: Path, dags: dict):
+    """The module's docstring is the DAG's page in the UI."""
+    assert (dags[path.stem].doc_md or "").lstrip().startswith("# ")
