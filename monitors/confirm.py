@@ -40,9 +40,7 @@ def bad_since(verdicts: Sequence[Verdict], confirm: ConfirmSpec) -> datetime:
     Raises:
         ValueError: none is BAD; ask `is_confirmed` first.
     """
-    return min(
-        each.window.start for each in comparable(verdicts, confirm.of) if each.condition is Condition.BAD
-    )
+    return min(each.window.start for each in comparable(verdicts, confirm.of) if each.condition is Condition.BAD)
 
 
 def is_quiet(verdicts: Sequence[Verdict], count: int) -> bool:

@@ -54,10 +54,7 @@ def drift_report(
     if set(reference) != set(current):
         raise ContractError(f"drift report: columns differ: {sorted(set(reference) ^ set(current))} on one side only")
     names = {_clean(name, place): name for place, name in enumerate(reference)}
-    sides = {
-        clean: (_finite(reference[name]), _finite(current[name]))
-        for clean, name in names.items()
-    }
+    sides = {clean: (_finite(reference[name]), _finite(current[name])) for clean, name in names.items()}
     compared = {clean: pair for clean, pair in sides.items() if pair[0].size and pair[1].size}
     if not compared:
         raise ContractError("drift report: no column has a finite number on both sides; there is nothing to compare")
@@ -73,9 +70,7 @@ def drift_report(
         )
         for clean in names
     )
-    return DriftReport(
-        columns=columns, drift_share=share, json=content.encode(), html=_safe_page(page, title).encode()
-    )
+    return DriftReport(columns=columns, drift_share=share, json=content.encode(), html=_safe_page(page, title).encode())
 
 
 def _run(columns: Mapping[str, tuple[NDArray[np.float64], NDArray[np.float64]]], p_value: float) -> tuple[str, str]:
@@ -100,7 +95,7 @@ def _run(columns: Mapping[str, tuple[NDArray[np.float64], NDArray[np.float64]]],
 
 
 def _measured(content: str) -> tuple[float, dict[str, float]]:
-    """Read the measured share and the p-values. (`drift_share` in Evidently's result is its own threshold.)"""
+    """Read the measured share and the p-values; `drift_share` in Evidently's result is its own threshold."""
     share, p_values = None, {}
     try:
         for metric in json.loads(content)["metrics"]:
@@ -119,13 +114,15 @@ def _measured(content: str) -> tuple[float, dict[str, float]]:
 def _safe_page(page: str, title: str) -> str:
     """Escape `<` inside the embedded data.
 
-    Evidently puts `json.dumps` into a script element as it is, so that a text with `</script>` in a column name ran
-    as code of the page. `\\u003c` means the same to JavaScript and nothing to the HTML parser.
+    Evidently puts `json.dumps` output into a script element as it is, so that a text with `</script>` in a column name ran
+    as code of the page. The escape means the same to JavaScript and nothing to the HTML parser.
     """
     begin, end = page.find(_DATA_BEGINS), page.rfind(_DATA_ENDS)
     close = page.rfind("</script>", 0, end)
     if not 0 <= begin < close < end:
-        raise ContractError("Evidently's page has another shape than 0.7.23's; its data cannot be made safe: pin that version")
+        raise ContractError(
+            "Evidently's page has another shape than 0.7.23's; its data cannot be made safe: pin that version"
+        )
     data = page[begin:close].replace("<", "\\u003c")
     heading = f"<title>{html.escape(title)}</title>"
     return page[:begin].replace("<head>", f"<head>{heading}", 1) + data + page[close:]

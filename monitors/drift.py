@@ -1,0 +1,87 @@
+"""Watch a model's input: the newest window of its inference log against the champion's reference rows."""
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from sqlalchemy import Engine
+
+from datasets_defs.artifacts import artifact_url, write_bytes
+from datasets_defs.conditions import Outcome, Verdict
+from datasets_defs.ledger import Champion, Ledger
+from datasets_defs.models import ModelSpec, spec_of
+from datasets_defs.records import beat
+from datasets_defs.windows import Window
+from monitors.descriptors import Column, Vocabulary, describe
+from monitors.drift_policy import Subject, data_break, judge_data, judge_drift, judge_loss
+from monitors.evidently_report import DriftReport, drift_report
+from monitors.reference import Texts, build_reference, load_reference, rows_of_champion, texts_of
+from monitors.sensing import conclude, judged_window
+
+
+def watch(model: str, *, until: datetime, db: Engine, actor: str) -> Outcome:
+    """Judge data, drift and loss of the newest window that ended by `until`; a confirmed one rings triage.
+
+    Raises:
+        ContractError: the spec or the reference is wrong.
+        TransientError: PostgreSQL is away.
+    """
+    spec = spec_of(model)
+    window = judged_window(until)
+    champion = Ledger(db).champion(model)
+    verdicts = judge(spec, champion, window, db=db)
+    confirm = {verdict.signal: spec.drift.confirm for verdict in verdicts}
+    outcome = conclude(verdicts, confirm, blind_after=spec.blind_after_windows, db=db, actor=actor)
+    beat(db, f"watch_drift:{model}", {"window": str(window)})
+    return outcome
+
+
+def judge(spec: ModelSpec, champion: Champion | None, window: Window, *, db: Engine) -> Sequence[Verdict]:
+    """Give the verdicts on one window: gates first, so that nothing is measured on what cannot be judged."""
+    subject = Subject(
+        model=spec.name, window=window, champion_version=champion.version if champion is not None else None
+    )
+    if champion is None:
+        return subject.unknown("no champion serves yet; `driftloop bootstrap` makes the first")
+    reference = load_reference(db, champion, limit=spec.drift.max_rows)
+    texts = texts_of(rows_of_champion(db, champion, window, limit=spec.drift.max_rows))
+    rows = len(texts.prompts)
+    if rows < spec.drift.min_rows:
+        return subject.unknown(
+            f"{rows} rows by version {champion.version} in the window, {spec.drift.min_rows} are needed", rows=rows
+        )
+    broken = data_break(texts, reference)
+    data = judge_data(subject, texts, broken)
+    if broken is not None:
+        return (data, *subject.unknown(f"the data is broken: {broken}", data_break=broken)[1:])
+    if reference is None:
+        return (
+            data,
+            *subject.unknown(f"no reference yet: {build_reference(db, spec, champion, until=window.end)}")[1:],
+        )
+    report = _report(spec, texts, reference, window)
+    loss = judge_loss(subject, texts, reference, spec.drift)
+    evidence = {**loss.evidence, **_store(spec.name, window, report)}
+    return (data, judge_drift(subject, report, spec.drift, evidence=evidence), loss)
+
+
+def _report(spec: ModelSpec, texts: Texts, reference: Texts, window: Window) -> DriftReport:
+    vocabulary = Vocabulary.of(reference.prompts)
+    return drift_report(
+        _columns(reference, vocabulary, own=True, loss=reference.has_loss),
+        _columns(texts, vocabulary, own=False, loss=reference.has_loss),
+        p_value=spec.drift.column_p_value,
+        title=f"{spec.name} drift {window}",
+    )
+
+
+def _columns(texts: Texts, vocabulary: Vocabulary, *, own: bool, loss: bool) -> dict[str, Column]:
+    columns = {**describe(texts.prompts), "oov_share": vocabulary.oov_share(texts.prompts, own=own)}
+    return {**columns, "prompt_bits_per_byte": texts.bits_per_byte} if loss else columns
+
+
+def _store(model: str, window: Window, report: DriftReport) -> dict[str, str]:
+    stem = f"{window.end:%Y-%m-%dT%H-%M-%SZ}"
+    urls = {kind: artifact_url("reports", model, "drift", f"{stem}.{kind}") for kind in ("html", "json")}
+    write_bytes(urls["html"], report.html)
+    write_bytes(urls["json"], report.json)
+    return {"report_html": urls["html"], "report_json": urls["json"]}

@@ -1,0 +1,161 @@
+"""The loop's own metrics, read from PostgreSQL at every scrape.
+
+`python -m monitors.exporter --port 9108` serves them. A database that is away leaves the exporter up, saying so.
+"""
+
+import argparse
+import threading
+from collections.abc import Iterator
+from datetime import UTC, datetime
+
+from prometheus_client import CollectorRegistry, start_http_server
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+from sqlalchemy import Engine
+from sqlalchemy.exc import SQLAlchemyError
+
+from datasets_defs.conditions import Condition
+from datasets_defs.database import engine
+from datasets_defs.errors import TransientError
+from datasets_defs.incidents import TERMINAL, State
+from monitors.exporter_reading import Reading, read
+
+_CHANGES = ("bootstrap", "promote", "roll_back", "revert")
+_OPEN_STATES = [state for state in State if state not in TERMINAL]
+
+
+class LoopCollector(Collector):
+    """Turns one reading of the database into metric families."""
+
+    def __init__(self, db: Engine) -> None:
+        self.db = db
+        self.last_success = 0.0
+
+    def describe(self) -> list[Metric]:
+        """Name nothing in advance, so that registering does not need the database."""
+        return []
+
+    def collect(self) -> Iterator[Metric]:
+        """Read the database now; all of it or nothing."""
+        families: list[Metric] = []
+        up = GaugeMetricFamily("driftloop_database_up", "Whether the loop's PostgreSQL can be read (1) or not (0).")
+        try:
+            now = datetime.now(UTC)
+            families = list(_families(read(self.db, now=now), now))
+            self.last_success = now.timestamp()
+            up.add_metric([], 1)
+        except (TransientError, SQLAlchemyError):  # a missing schema counts as away: nothing can be read
+            up.add_metric([], 0)
+        yield up
+        yield _gauge(
+            "exporter_last_success_timestamp_seconds", "Last complete read (0: never).", {(): self.last_success}
+        )
+        yield from families
+
+
+def _gauge(
+    name: str, text: str, values: dict[tuple[str, ...], float], labels: tuple[str, ...] = ()
+) -> GaugeMetricFamily:
+    family = GaugeMetricFamily(f"driftloop_{name}", text, labels=labels)
+    for key, value in values.items():
+        family.add_metric(key, value)
+    return family
+
+
+def _counter(
+    name: str, text: str, values: dict[tuple[str, ...], float], labels: tuple[str, ...]
+) -> CounterMetricFamily:
+    family = CounterMetricFamily(f"driftloop_{name}", text, labels=labels)
+    for key, value in values.items():
+        family.add_metric(key, value)
+    return family
+
+
+def _families(reading: Reading, now: datetime) -> Iterator[Metric]:
+    yield from _verdicts(reading, now)
+    yield from _incidents(reading, now)
+    yield from _champions(reading)
+    beats = {(component,): (now - at).total_seconds() for component, at in reading.heartbeats.items()}
+    yield _gauge("heartbeat_age_seconds", "Since the component was last heard of.", beats, ("component",))
+    yield _gauge("alerts_waiting", "Messages to people that are not sent yet.", {(): float(reading.alerts_waiting)})
+    oldest = reading.oldest_alert
+    age = (now - oldest).total_seconds() if oldest is not None else 0.0
+    yield _gauge("alerts_oldest_waiting_seconds", "Age of the oldest unsent message.", {(): age})
+    rows = {(model,): float(count) for model, count in reading.rows.items()}
+    yield _gauge("inference_rows", "Logged requests in the newest complete window.", rows, ("model",))
+
+
+def _verdicts(reading: Reading, now: datetime) -> Iterator[Metric]:
+    each = [((verdict.model, verdict.signal), verdict) for verdict in reading.verdicts]
+    yield _gauge(
+        "condition",
+        "Condition of the signal's newest verdict: 1 for the one it is in.",
+        {(*key, c.value): float(verdict.condition is c) for key, verdict in each for c in Condition},
+        ("model", "signal", "condition"),
+    )
+    by_signal = ("model", "signal")
+    age = {key: (now - verdict.window.end).total_seconds() for key, verdict in each}
+    yield _gauge("verdict_age_seconds", "Since the end of the newest judged window.", age, by_signal)
+    scores = {key: _number(verdict.score) for key, verdict in each}
+    yield _gauge("signal_score", "Score of the newest verdict; NaN when unknown.", scores, by_signal)
+    limits = {key: _number(verdict.limit) for key, verdict in each}
+    yield _gauge("signal_limit", "Limit of the newest verdict; NaN when unknown.", limits, by_signal)
+    for name, text, signal in (
+        ("drift_share_ratio", "Measured share of drifted columns.", "drift"),
+        ("loss_ratio", "Loss of the window's prompts over the reference's.", "loss"),
+    ):
+        yield _gauge(name, text, {key[:1]: value for key, value in scores.items() if key[1] == signal}, ("model",))
+    bits = {k[:1]: _number(v.evidence.get("window_bits_per_byte")) for k, v in each if k[1] == "loss"}
+    yield _gauge("prompt_bits_per_byte", "Mean loss of the newest judged window's prompts.", bits, ("model",))
+
+
+def _incidents(reading: Reading, now: datetime) -> Iterator[Metric]:
+    states = {
+        (model, state.value): float(model in reading.incidents and reading.incidents[model].state is state)
+        for model in reading.models
+        for state in _OPEN_STATES
+    }
+    yield _gauge("incident_open", "Whether the model has an open incident in this state.", states, ("model", "state"))
+    ages = {
+        (model,): (now - reading.incidents[model].opened_at).total_seconds() if model in reading.incidents else 0.0
+        for model in reading.models
+    }
+    yield _gauge("incident_age_seconds", "Since the open incident was opened; 0 without one.", ages, ("model",))
+    totals = {(model,): float(reading.incidents_total.get(model, 0)) for model in reading.models}
+    yield _counter("incidents", "Incidents ever opened.", totals, ("model",))
+
+
+def _champions(reading: Reading) -> Iterator[Metric]:
+    versions = {(each.model,): float(each.version) for each in reading.champions}
+    yield _gauge("champion_version", "Version that serves, as the ledger has it.", versions, ("model",))
+    since = {(each.model,): each.since.timestamp() for each in reading.champions}
+    yield _gauge("champion_since_timestamp_seconds", "When it began to serve.", since, ("model",))
+    changes = {
+        (model, kind): float(reading.changes.get((model, kind), 0)) for model in reading.models for kind in _CHANGES
+    }
+    yield _counter("champion_changes", "Changes of champion, by kind.", changes, ("model", "kind"))
+
+
+def _number(value: float | None) -> float:
+    return float("nan") if value is None else float(value)
+
+
+def serve(port: int, host: str = "127.0.0.1") -> None:
+    """Serve `/metrics` until the process ends."""
+    registry = CollectorRegistry()
+    registry.register(LoopCollector(engine()))
+    start_http_server(port, addr=host, registry=registry)
+    threading.Event().wait()
+
+
+def main() -> None:
+    """Read the command line and serve."""
+    parser = argparse.ArgumentParser(prog="python -m monitors.exporter", description="Serve the loop's own metrics.")
+    parser.add_argument("--port", type=int, required=True, help="port to listen on")
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: loopback only)")
+    arguments = parser.parse_args()
+    serve(arguments.port, arguments.host)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,69 @@
+"""What the exporter reads from PostgreSQL at a scrape."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import Engine, func, select
+
+from datasets_defs import tables
+from datasets_defs.conditions import Verdict
+from datasets_defs.database import database_errors
+from datasets_defs.incidents import Incident
+from datasets_defs.inference_log import count_rows
+from datasets_defs.ledger import Champion, Ledger
+from datasets_defs.models import model_names
+from datasets_defs.records import heartbeats, newest_verdicts
+from monitors.sensing import judged_window
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reading:
+    """The state of the loop at one time; only models that have a spec, so that labels stay bounded."""
+
+    models: Sequence[str]
+    verdicts: Sequence[Verdict]
+    """The newest of each signal."""
+    incidents: dict[str, Incident]
+    """The open one, by model."""
+    incidents_total: dict[str, int]
+    champions: Sequence[Champion]
+    changes: dict[tuple[str, str], int]
+    """Changes of champion, by model and kind."""
+    heartbeats: dict[str, datetime]
+    alerts_waiting: int
+    oldest_alert: datetime | None
+    """When the oldest unsent message was written."""
+    rows: dict[str, int]
+    """Logged requests in the newest complete window, by model."""
+
+
+def read(db: Engine, *, now: datetime) -> Reading:
+    """Read it all.
+
+    Raises:
+        TransientError: PostgreSQL is away.
+    """
+    models, ledger, window = model_names(), Ledger(db), judged_window(now)
+    incident, promotion, outbox = tables.incident.c, tables.promotion.c, tables.alert_outbox.c
+    with database_errors("reading the loop's state"), db.connect() as on:
+        totals = on.execute(select(incident.model, func.count()).group_by(incident.model)).all()
+        changes = on.execute(
+            select(promotion.model, promotion.kind, func.count()).group_by(promotion.model, promotion.kind)
+        ).all()
+        waiting, oldest = on.execute(
+            select(func.count(), func.min(outbox.created_at)).where(outbox.sent_at.is_(None))
+        ).one()
+    champions = [ledger.champion(model) for model in models]
+    return Reading(
+        models=models,
+        verdicts=[verdict for model in models for verdict in newest_verdicts(db, model)],
+        incidents={each.model: each for each in ledger.open_incidents()},
+        incidents_total={model: count for model, count in totals},
+        champions=[each for each in champions if each is not None],
+        changes={(model, kind): count for model, kind, count in changes},
+        heartbeats={component: at for component, (at, _) in heartbeats(db).items()},
+        alerts_waiting=waiting,
+        oldest_alert=oldest,
+        rows={model: count_rows(db, model, window) for model in models},
+    )

@@ -1,0 +1,67 @@
+"""End an incident that went away by itself, and take a quarantined one up again when its data is whole."""
+
+from datetime import datetime
+
+from sqlalchemy import Engine
+
+from datasets_defs.conditions import Outcome
+from datasets_defs.incidents import Incident, State
+from datasets_defs.ledger import Ledger
+from datasets_defs.models import ConfirmSpec, ModelSpec, spec_of
+from datasets_defs.records import recent_verdicts
+from monitors.confirm import is_quiet
+from monitors.sensing import judged_window
+
+_WAITING = (State.OPEN, State.QUARANTINED, State.REJECTED, State.ESCALATED)
+"""States in which nobody is at work on the incident."""
+
+
+def rule_of(spec: ModelSpec, signal: str) -> ConfirmSpec | None:
+    """Give the rule that confirms a signal; None when the spec no longer has the signal."""
+    if signal in ("drift", "loss", "data"):
+        return spec.drift.confirm
+    named = {f"{kind}:{each.name}": each for kind in ("quality", "gpu") for each in getattr(spec, kind)}
+    return named[signal].confirm if signal in named else None
+
+
+def standing_signals(incident: Incident, spec: ModelSpec, *, until: datetime, db: Engine) -> list[str]:
+    """List the incident's signals that have not been OK for long enough; one that cannot be judged stands.
+
+    A signal that the spec no longer has does not stand: nothing will ever be measured of it again.
+    """
+    standing = []
+    for signal in incident.evidence:
+        rule = rule_of(spec, signal)
+        if rule is None:
+            continue
+        count = 2 * rule.of
+        verdicts = recent_verdicts(db, incident.model, signal, until=until, count=count)
+        # sensors run side by side: another one's verdict on this very window may be a moment away, no older than that
+        current = bool(verdicts) and verdicts[0].window.end >= until - verdicts[0].window.length
+        if not (current and is_quiet(verdicts, count)):
+            standing.append(signal)
+    return standing
+
+
+def resolve_if_quiet(model: str, *, until: datetime, db: Engine, actor: str) -> Outcome:
+    """Resolve the model's waiting incident when all its signals have been OK for twice their confirmation windows.
+
+    Raises:
+        ContractError: the spec is wrong, or the incident moved on meanwhile.
+        TransientError: PostgreSQL is away.
+    """
+    ledger, spec = Ledger(db), spec_of(model)
+    incident = ledger.open_of(model)
+    if incident is None or incident.state not in _WAITING:
+        return Outcome(f"{model} has no incident that waits")
+    signals = sorted(incident.evidence)
+    standing = standing_signals(incident, spec, until=judged_window(until).end, db=db)
+    if not standing:
+        reason = f"{', '.join(signals)} OK in every window for twice as long as it takes to confirm"
+        ledger.move(incident, State.RESOLVED, actor=actor, reason=reason)
+        return Outcome(f"incident {incident.id} resolved: {reason}")
+    if incident.state is State.QUARANTINED and "data" not in standing:
+        reason = f"the data is whole again; {', '.join(standing)} stand"
+        ledger.move(incident, State.OPEN, actor=actor, reason=reason, not_before=None)
+        return Outcome(f"incident {incident.id} leaves quarantine: {reason}", ledger.ring(incident.id))
+    return Outcome(f"incident {incident.id} stays {incident.state}: {', '.join(standing)} not quiet")

@@ -1,0 +1,124 @@
+"""What all sensors share: which window is judged, when a bad signal opens an incident, and when the loop is blind."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import Engine
+
+from datasets_defs.conditions import Outcome, Verdict
+from datasets_defs.incidents import State
+from datasets_defs.ledger import Ledger
+from datasets_defs.models import ConfirmSpec
+from datasets_defs.records import recent_verdicts, save_verdict
+from datasets_defs.settings import settings
+from datasets_defs.windows import Window
+from monitors.confirm import bad_since, is_blind, is_confirmed
+
+_UNDER_JUDGEMENT = (State.PROMOTING, State.PROBATION)
+"""States in which the champion has just changed: probation judges it, and the incident keeps its old evidence."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """A confirmed bad signal."""
+
+    signal: str
+    degraded_since: datetime
+    reason: str
+    evidence: dict[str, Any]
+
+
+def judged_window(until: datetime) -> Window:
+    """Give the newest window that had ended, with its grace, by `until`."""
+    grace = timedelta(seconds=settings().sensor_grace_seconds)
+    return Window.last_complete(until - grace, settings().window_length)
+
+
+def conclude(
+    verdicts: Sequence[Verdict], confirm: Mapping[str, ConfirmSpec], *, blind_after: int, db: Engine, actor: str
+) -> Outcome:
+    """Keep the verdicts of one model and window, and open or join its incident if a signal is confirmed bad.
+
+    `confirm` holds the rule of each signal. Doing it again for the same window changes nothing.
+    """
+    findings: list[Finding] = []
+    blindness: dict[str, tuple[bool, Verdict]] = {}
+    for verdict in verdicts:
+        save_verdict(db, verdict)
+        rule = confirm[verdict.signal]
+        recent = recent_verdicts(
+            db, verdict.model, verdict.signal, until=verdict.window.end, count=max(rule.of, blind_after)
+        )
+        if is_blind(recent, blind_after):
+            blindness[verdict.signal] = (True, verdict)
+        elif verdict.condition.is_known:
+            blindness[verdict.signal] = (False, verdict)
+        if is_confirmed(recent, rule):
+            findings.append(_finding(verdict, recent, rule))
+    if not verdicts:
+        return Outcome("there is nothing to judge: the spec names no such signals")
+    model, said = verdicts[0].model, "; ".join(f"{v.signal} {v.condition}: {v.reason}" for v in verdicts)
+    _note_blindness(model, blindness, db=db, actor=actor)
+    return _open(model, findings, db=db, actor=actor) if findings else Outcome(said)
+
+
+def _finding(verdict: Verdict, recent: Sequence[Verdict], rule: ConfirmSpec) -> Finding:
+    summary = {
+        "window": str(verdict.window),
+        "score": verdict.score,
+        "limit": verdict.limit,
+        "method": verdict.method,
+        "champion_version": verdict.champion_version,
+        **verdict.evidence,
+    }
+    return Finding(
+        signal=verdict.signal, degraded_since=bad_since(recent, rule), reason=verdict.reason, evidence=summary
+    )
+
+
+def _open(model: str, findings: Sequence[Finding], *, db: Engine, actor: str) -> Outcome:
+    ledger = Ledger(db)
+    present = ledger.open_of(model)
+    if present is not None and present.state in _UNDER_JUDGEMENT:
+        return Outcome(f"incident {present.id} is in {present.state}: its own judgement takes these verdicts in")
+    news = []
+    for finding in findings:
+        incident, is_new = ledger.open_incident(
+            model,
+            signal=finding.signal,
+            degraded_since=finding.degraded_since,
+            reason=finding.reason,
+            evidence=finding.evidence,
+            actor=actor,
+        )
+        if is_new or present is None or finding.signal not in present.evidence or incident.rings == 0:
+            news.append(finding)  # without any ring yet: an earlier try ended between opening and ringing
+    about = "; ".join(finding.reason for finding in news or findings)
+    if not news:
+        return Outcome(f"incident {incident.id} ({incident.state}) knows already: {about}")
+    if incident.state is not State.OPEN:
+        return Outcome(f"incident {incident.id} is {incident.state}; noted: {about}")
+    return Outcome(f"incident {incident.id}: {about}", ledger.ring(incident.id))
+
+
+def _note_blindness(model: str, blindness: Mapping[str, tuple[bool, Verdict]], *, db: Engine, actor: str) -> None:
+    """Append one `blind` event when a signal's blindness begins, and one `sighted` when it ends."""
+    ledger = Ledger(db)
+    noted = {
+        event.evidence.get("signal"): event.kind == "blind"
+        for event in ledger.events(model)
+        if event.kind in ("blind", "sighted")
+    }
+    for signal, (blind, verdict) in blindness.items():
+        if blind == noted.get(signal, False):
+            continue
+        kind = "blind" if blind else "sighted"
+        ledger.note(
+            model,
+            kind,
+            f"{signal} cannot be judged: {verdict.reason}" if blind else f"{signal} can be judged again",
+            {"signal": signal, "window": str(verdict.window), "condition": verdict.condition},
+            actor=actor,
+        )

@@ -1,0 +1,134 @@
+"""PromQL signals of a model: the query of a window, its samples, and the verdict on them."""
+
+import math
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+
+from sqlalchemy import Engine
+
+from datasets_defs.conditions import Condition, Outcome, Verdict
+from datasets_defs.errors import ContractError, TransientError
+from datasets_defs.ledger import Champion, Ledger
+from datasets_defs.models import ModelSpec, SignalSpec, spec_of
+from datasets_defs.records import beat
+from datasets_defs.windows import Window
+from monitors.prometheus import Freshness, PrometheusClient, Sample
+from monitors.reference import load_reference
+from monitors.sensing import conclude, judged_window
+
+METHOD = "promql at the window's end"
+
+
+def fill_in(promql: str, *, model: str, window: Window) -> str:
+    """Put the model's name and the window's length (as a PromQL duration) into a query."""
+    milliseconds = window.length // timedelta(milliseconds=1)
+    length = f"{milliseconds // 1000}s" if milliseconds % 1000 == 0 else f"{milliseconds}ms"
+    return promql.replace("{model}", model).replace("{window}", length)
+
+
+def judge_signal(
+    spec: SignalSpec, samples: Sequence[Sample], freshness: Freshness, reference_bits_per_byte: float | None
+) -> tuple[Condition, str, float | None, float | None]:
+    """Judge a query's samples; give condition, reason, score and limit. Pure.
+
+    Of several series the worst counts. A number that is none (0/0: nothing was asked) is NO_DATA; samples that are
+    older than `max_age_seconds`, or series that have ended, are STALE.
+    """
+    age = f"{freshness.age.total_seconds():.0f} s" if freshness.age is not None else "unknown age"
+    if freshness.age is not None and freshness.age.total_seconds() > spec.max_age_seconds:
+        return Condition.STALE, f"the newest sample is {age} old, over {spec.max_age_seconds:.0f} s", None, None
+    if not samples and freshness.age is not None and not freshness.live:
+        return (
+            Condition.STALE,
+            f"the series ended {age} before the window did; is its target still scraped?",
+            None,
+            None,
+        )
+    values = [sample.value for sample in samples]
+    if not values:
+        return Condition.NO_DATA, "the query gives no series", None, None
+    if not all(map(math.isfinite, values)):
+        return Condition.NO_DATA, f"the query gives {next(v for v in values if not math.isfinite(v))}", None, None
+    if spec.relative_to_reference and not reference_bits_per_byte:
+        return Condition.NO_DATA, "limits are relative to the reference's loss, and there is none yet", None, None
+    scale = (reference_bits_per_byte or 1.0) if spec.relative_to_reference else 1.0
+    return _compare(spec, values, scale)
+
+
+def _compare(spec: SignalSpec, values: Sequence[float], scale: float) -> tuple[Condition, str, float, float]:
+    higher = spec.worse == "higher"
+    value = max(values) if higher else min(values)
+    bad = spec.bad * scale
+    beyond, within = ("≥", "<") if higher else ("≤", ">")
+    of = f" (the worst of {len(values)} series)" if len(values) > 1 else ""
+    if value >= bad if higher else value <= bad:
+        return Condition.BAD, f"{value:.4g}{of} {beyond} {bad:.4g}", value, bad
+    if spec.warn is not None:
+        warn = spec.warn * scale
+        if value >= warn if higher else value <= warn:
+            return Condition.WARN, f"{value:.4g}{of} {beyond} {warn:.4g}", value, bad
+    return Condition.OK, f"{value:.4g}{of} {within} {bad:.4g}", value, bad
+
+
+def watch_signals(
+    kind: str, model: str, *, until: datetime, db: Engine, prometheus: PrometheusClient, actor: str
+) -> Outcome:
+    """Judge all `quality` or `gpu` signals of a model over the newest window; a confirmed bad one rings triage.
+
+    Prometheus being away is a verdict (NO_DATA) on every signal, and no error: the other models go on.
+
+    Raises:
+        ContractError: the model's spec is wrong.
+        TransientError: PostgreSQL is away.
+    """
+    spec = spec_of(model)
+    window = judged_window(until)
+    champion = Ledger(db).champion(model)
+    signals: tuple[SignalSpec, ...] = getattr(spec, kind)
+    reference = (
+        _reference_loss(spec, champion, db=db) if any(signal.relative_to_reference for signal in signals) else None
+    )
+    verdicts = [
+        _measure(f"{kind}:{signal.name}", signal, model, window, champion, prometheus, reference) for signal in signals
+    ]
+    confirm = {f"{kind}:{signal.name}": signal.confirm for signal in signals}
+    outcome = conclude(verdicts, confirm, blind_after=spec.blind_after_windows, db=db, actor=actor)
+    beat(db, f"watch_{kind}:{model}", {"window": str(window)})
+    return outcome
+
+
+def _reference_loss(spec: ModelSpec, champion: Champion | None, *, db: Engine) -> float | None:
+    reference = load_reference(db, champion, limit=spec.drift.max_rows) if champion is not None else None
+    return reference.mean_bits_per_byte if reference is not None else None
+
+
+def _measure(
+    signal: str,
+    spec: SignalSpec,
+    model: str,
+    window: Window,
+    champion: Champion | None,
+    prometheus: PrometheusClient,
+    reference: float | None,
+) -> Verdict:
+    promql = fill_in(spec.promql, model=model, window=window)
+    score = limit = None
+    try:
+        samples = prometheus.query(promql, at=window.end)
+        freshness = prometheus.freshness(promql, at=window.end)
+    except (TransientError, ContractError) as err:  # one signal's wrong query does not silence the others
+        condition, reason = Condition.NO_DATA, str(err)
+    else:
+        condition, reason, score, limit = judge_signal(spec, samples, freshness, reference)
+    return Verdict(
+        model=model,
+        signal=signal,
+        window=window,
+        condition=condition,
+        reason=reason,
+        method=METHOD,
+        score=score,
+        limit=limit,
+        champion_version=champion.version if champion is not None else None,
+        evidence={"promql": promql, **({"reference_bits_per_byte": reference} if spec.relative_to_reference else {})},
+    )

@@ -1,0 +1,103 @@
+"""Why a model is degraded and what to do about it: a decision from the evidence. Pure."""
+
+from dataclasses import dataclass
+
+from datasets_defs.incidents import Action, Cause
+
+_INFRASTRUCTURE_WORDS = ("latency", "error", "timeout", "queue", "throughput", "duration", "first_token")
+"""A quality signal with one of these in its name speaks of the servers, not of the model."""
+_SATURATION_WORDS = ("util", "memory", "cache", "queue", "active", "saturation")
+"""A GPU signal with one of these in its name is cured by more GPUs; heat or a fault is not."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TriageEvidence:
+    """What stands against a model."""
+
+    signals: frozenset[str]
+    """Confirmed bad and not quiet since: `drift`, `loss`, `data`, `quality:NAME`, `gpu:NAME`."""
+    windows_since_promotion: float | None
+    """From the champion's promotion to the first bad window; None when it was not promoted (first, or gone back to).
+
+    Down to -1 the first bad window is the one in which the promotion fell; below, the model was bad before.
+    """
+    probation_windows: int
+    """A model that turns bad this soon after a promotion is taken back."""
+    has_previous: bool
+    """Whether there is a previous champion."""
+    loss_known: bool
+    """Whether the newest window's loss could be measured."""
+    attempts_left: int
+    """Retraining attempts that the spec still allows in this incident."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TriageDecision:
+    """The answer, with its reason."""
+
+    cause: Cause
+    action: Action
+    reason: str
+
+
+def is_infrastructure(signal: str) -> bool:
+    """Say whether a signal speaks of machines and not of the model."""
+    name = signal.partition(":")[2]
+    return signal.startswith("gpu:") or any(word in name for word in _INFRASTRUCTURE_WORDS)
+
+
+def is_saturation(signal: str) -> bool:
+    """Say whether a signal means that the GPUs are full."""
+    return signal.startswith("gpu:") and any(word in signal for word in _SATURATION_WORDS)
+
+
+def triage(evidence: TriageEvidence) -> TriageDecision:
+    """Decide cause and action. In order: broken data, a bad promotion, real loss, machines, a harmless shift.
+
+    Raises:
+        ValueError: no signal stands; there is nothing to decide.
+    """
+    if not evidence.signals:
+        raise ValueError("triage needs a signal that stands")
+    if "data" in evidence.signals:
+        return _decided(Cause.DATA_BREAK, Action.QUARANTINE, "the data is broken: nothing is trained on it")
+    machines = sorted(signal for signal in evidence.signals if is_infrastructure(signal))
+    harm = sorted(evidence.signals - {"drift"} - set(machines))
+    if harm:
+        return _harmful(evidence, harm)
+    if machines:
+        return _machines(evidence, machines)
+    known = "its loss stays within its limit" if evidence.loss_known else "whether it costs anything is not measured"
+    return _decided(Cause.INPUT_SHIFT, Action.WATCH, f"the input has shifted and {known}: watched, not retrained")
+
+
+def _harmful(evidence: TriageEvidence, harm: list[str]) -> TriageDecision:
+    names, since = ", ".join(harm), evidence.windows_since_promotion
+    if since is not None and -1 <= since <= evidence.probation_windows and evidence.has_previous:
+        return _decided(
+            Cause.REGRESSION_AFTER_PROMOTION,
+            Action.ROLL_BACK,
+            f"{names} confirmed {since:.1f} windows after a promotion (within {evidence.probation_windows})",
+        )
+    shifted = "drift" in evidence.signals
+    cause = Cause.INPUT_SHIFT if shifted else Cause.QUALITY_LOSS
+    why = f"the input has shifted and it costs: {names}" if shifted else f"the model got worse: {names}"
+    if evidence.attempts_left <= 0:
+        return _decided(cause, Action.ALERT, f"{why}; no retraining attempt is left: a person decides")
+    return _decided(cause, Action.RETRAIN, why)
+
+
+def _machines(evidence: TriageEvidence, machines: list[str]) -> TriageDecision:
+    full = [signal for signal in machines if is_saturation(signal)]
+    if full:
+        return _decided(Cause.INFRASTRUCTURE, Action.SCALE, f"the GPUs are full: {', '.join(full)}")
+    also = "; the input has shifted, too" if "drift" in evidence.signals else ""
+    return _decided(
+        Cause.INFRASTRUCTURE,
+        Action.ALERT,
+        f"the machines, not the model: {', '.join(machines)}{also}: a person decides",
+    )
+
+
+def _decided(cause: Cause, action: Action, reason: str) -> TriageDecision:
+    return TriageDecision(cause=cause, action=action, reason=reason)

@@ -1,0 +1,121 @@
+"""The triage step of the loop: read what stands, decide, record it once, and say who is to be rung."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import Engine
+
+from datasets_defs.conditions import Outcome, RingKey
+from datasets_defs.incidents import Action, Incident, State
+from datasets_defs.ledger import Ledger
+from datasets_defs.models import ModelSpec, spec_of
+from datasets_defs.records import recent_verdicts
+from datasets_defs.settings import settings
+from monitors.quiet import standing_signals
+from monitors.sensing import judged_window
+from monitors.triage import TriageDecision, TriageEvidence, triage
+
+NONE = "none"
+"""Action of a decision that wakes nobody."""
+_PATIENCE_WINDOWS = {Action.WATCH: 24, Action.SCALE: 3}
+"""Windows until an incident that stays open with this action is looked at again, unless a signal joins."""
+_MOVES = {Action.QUARANTINE: State.QUARANTINED, Action.ALERT: State.ESCALATED}
+
+
+def decide(key: str, *, db: Engine, actor: str, now: datetime | None = None) -> dict[str, Any]:
+    """Triage the incident of a wake-up; give `{"incident": id, "action": …, "reason": …}` as a plain dict.
+
+    The action is one of `Action` or `none`. A decision is recorded when it is new; deciding the same again changes
+    nothing and gives it again, so that a retried task still rings.
+
+    Raises:
+        ContractError: the key or the spec is wrong, or another step took the incident meanwhile.
+        TransientError: PostgreSQL is away.
+    """
+    ledger, at = Ledger(db), now or datetime.now(UTC)
+    incident = ledger.incident(RingKey.parse(key).incident_id)
+    spec = spec_of(incident.model)
+    if incident.state is State.REJECTED:
+        incident = _take_up(ledger, incident, spec, at, actor=actor)
+    if incident.state is not State.OPEN:
+        again = incident.action is not None and _MOVES.get(incident.action) is incident.state
+        return _said(incident, incident.action if again else None, f"incident {incident.id} is {incident.state}")
+    standing = standing_signals(incident, spec, until=judged_window(at).end, db=db)
+    if not standing:
+        return _said(incident, None, f"incident {incident.id}: every signal is quiet; it will be resolved")
+    decision = triage(_evidence(ledger, incident, spec, standing, at))
+    waits = incident.not_before is not None and at < incident.not_before
+    if waits and decision.action is Action.RETRAIN and incident.action is Action.RETRAIN:
+        return _said(
+            incident, None, f"incident {incident.id}: the next attempt waits until {incident.not_before:%H:%M:%S}Z"
+        )
+    _record(ledger, incident, spec, decision, standing, at, actor=actor)
+    return _said(incident, decision.action, decision.reason)
+
+
+def ring_for(decision: dict[str, Any], action: Action, *, db: Engine) -> Outcome:
+    """Ring for one action: the outcome has a ring only when the decision asks for that action."""
+    if decision["action"] != action:
+        return Outcome(f"triage says {decision['action']}: {decision['reason']}")
+    return Outcome(str(decision["reason"]), Ledger(db).ring(int(decision["incident"])))
+
+
+def _take_up(ledger: Ledger, incident: Incident, spec: ModelSpec, now: datetime, *, actor: str) -> Incident:
+    """Move a rejected incident on: back to open for another attempt, or to a person when none is left."""
+    if incident.not_before is not None and now < incident.not_before:
+        return incident
+    most = spec.retrain.max_attempts
+    if incident.attempt >= most:
+        reason = f"{incident.attempt} of {most} attempts were not good enough; a person decides"
+        return ledger.move(incident, State.ESCALATED, actor=actor, reason=reason)
+    reason = f"attempt {incident.attempt} of {most} was rejected; triage looks again"
+    return ledger.move(
+        incident, State.OPEN, actor=actor, reason=reason, not_before=None, challenger_version=None, approved=False
+    )
+
+
+def _evidence(
+    ledger: Ledger, incident: Incident, spec: ModelSpec, standing: list[str], now: datetime
+) -> TriageEvidence:
+    champion = ledger.champion(incident.model)
+    promoted = champion is not None and champion.previous_version is not None
+    loss = recent_verdicts(ledger.engine, incident.model, "loss", until=now, count=1)
+    return TriageEvidence(
+        signals=frozenset(standing),
+        windows_since_promotion=(incident.degraded_since - champion.since) / settings().window_length
+        if champion is not None and promoted
+        else None,
+        probation_windows=spec.probation_windows,
+        has_previous=promoted,
+        loss_known=bool(loss) and loss[0].condition.is_known,
+        attempts_left=spec.retrain.max_attempts - incident.attempt,
+    )
+
+
+def _record(
+    ledger: Ledger, incident: Incident, spec: ModelSpec, decision: TriageDecision, standing: list[str], now: datetime,
+    *, actor: str,
+) -> None:  # fmt: skip
+    to = _MOVES.get(decision.action, State.OPEN)
+    known = (incident.cause, incident.action) == (decision.cause, decision.action)
+    patience = _PATIENCE_WINDOWS.get(decision.action)
+    due_again = incident.not_before is None or now >= incident.not_before
+    if known and to is incident.state and not (patience and due_again):
+        return
+    changes: dict[str, Any] = {"cause": decision.cause, "action": decision.action}
+    if patience:
+        changes["not_before"] = now + spec.window_count(patience)
+    elif not known:
+        changes["not_before"] = None  # what an earlier decision waited for is no longer waited for
+    ledger.move(
+        incident,
+        to,
+        actor=actor,
+        reason=decision.reason,
+        evidence={"cause": decision.cause, "action": decision.action, "signals": standing},
+        **changes,
+    )
+
+
+def _said(incident: Incident, action: Action | None, reason: str) -> dict[str, Any]:
+    return {"incident": incident.id, "action": str(action) if action is not None else NONE, "reason": reason}
