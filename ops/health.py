@@ -1,0 +1,105 @@
+"""Whether the components of the local stack work: the supervisor's view, and a question that only ours can answer."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+
+from ops import ports
+from ops.components import AIRFLOW_USER
+from ops.layout import Layout, defined
+from ops.postgres import Cluster
+from ops.supervision import Supervisor
+
+TIMEOUT_SECONDS = 5.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Health:
+    """How one component stands."""
+
+    name: str
+    state: str
+    """The supervisor's word: RUNNING, STARTING, BACKOFF, STOPPED …, or `down` without a supervisor."""
+    healthy: bool
+    detail: str
+    """What the component answered, or why it did not."""
+    started: bool = False
+    """Healthy, or up and waiting only for a first champion."""
+
+
+def check(layout: Layout) -> dict[str, Health]:
+    """Ask every component of the stack how it is; nothing raises, a silent component is unhealthy."""
+    states = Supervisor(layout).states()
+    known = ports.remembered(layout.ports)
+    names = list(states) or list(defined(layout))
+    airflow = _airflow_report(known, layout) if states else {}
+    return {name: _health(name, states.get(name, "down"), known, layout, airflow) for name in names}
+
+
+def _health(
+    name: str, state: str, known: dict[str, int], layout: Layout, airflow: dict[str, tuple[bool, str]]
+) -> Health:
+    if state != "RUNNING":
+        return Health(name=name, state=state, healthy=False, detail="does not run")
+    if name in airflow:
+        healthy, detail = airflow[name]
+        return Health(name=name, state=state, healthy=healthy, detail=detail, started=healthy)
+    if name == "postgres":
+        healthy = _cluster(known, layout).answers()
+        detail = "answers" if healthy else "does not take our connections"
+        return Health(name=name, state=state, healthy=healthy, detail=detail, started=healthy)
+    status, detail = _get(f"http://127.0.0.1:{known.get(name, 0)}{PATHS.get(name, '/')}")
+    started = status == httpx.codes.OK or (name == "serving" and status == httpx.codes.SERVICE_UNAVAILABLE)
+    return Health(name=name, state=state, healthy=status == httpx.codes.OK, detail=detail, started=started)
+
+
+PATHS = {
+    "prometheus": "/-/ready",
+    "mlflow": "/health",
+    "serving": "/healthz",
+    "exporter": "/metrics",
+    "gpu-simulator": "/metrics",
+}
+
+
+def _cluster(known: dict[str, int], layout: Layout) -> Cluster:
+    return Cluster(layout.home / "postgres", known.get("postgres", 0), layout.load_credentials().postgres_password)
+
+
+def _get(url: str) -> tuple[int, str]:
+    try:
+        answer = httpx.get(url, timeout=TIMEOUT_SECONDS, trust_env=False)
+    except httpx.HTTPError as err:
+        return 0, f"{url} does not answer ({type(err).__name__})"
+    if answer.status_code == httpx.codes.OK:
+        return answer.status_code, "answers"
+    return answer.status_code, f"{url} answers {answer.status_code}: {answer.text.strip()[:200]}"
+
+
+def _airflow_report(known: dict[str, int], layout: Layout) -> dict[str, tuple[bool, str]]:
+    """Ask the api-server, proving by our password that it is ours and not one that another stack left on the port."""
+    url = f"http://127.0.0.1:{known.get('api-server', 0)}"
+    names = ("api-server", "scheduler", "dag-processor", "triggerer")
+    password = layout.load_credentials().airflow_password
+    try:
+        login = httpx.post(
+            f"{url}/auth/token",
+            json={"username": AIRFLOW_USER, "password": password},
+            timeout=TIMEOUT_SECONDS,
+            trust_env=False,
+        )
+        if login.status_code != httpx.codes.CREATED:
+            return dict.fromkeys(names, (False, f"{url} does not know our password: another Airflow holds the port"))
+        report = httpx.get(f"{url}/api/v2/monitor/health", timeout=TIMEOUT_SECONDS, trust_env=False)
+        parts = report.json()
+    except (httpx.HTTPError, ValueError) as err:
+        return dict.fromkeys(names, (False, f"{url} does not answer ({type(err).__name__})"))
+    return {"api-server": (True, "answers"), **{name: _heartbeat(parts, name) for name in names[1:]}}
+
+
+def _heartbeat(parts: dict[str, Any], name: str) -> tuple[bool, str]:
+    key = name.replace("-", "_")
+    part = parts.get(key) or {}
+    beat = part.get(f"latest_{key}_heartbeat")
+    return part.get("status") == "healthy", f"last heartbeat {beat}" if beat else "no heartbeat yet"
