@@ -1,21 +1,26 @@
 """Real text that any machine with this package has: four domains for the demo's traffic."""
 
 import hashlib
-import importlib.metadata as metadata
+import random
 import re
 import sysconfig
 from collections.abc import Callable, Iterator
+from importlib import metadata
 from pathlib import Path
 
-from training.texts import heldout_documents_of_python
+from datasets_defs.models import spec_of
+from training.texts import Passage, cut_passages, heldout_documents
 
+MODEL = "docs-writer"
+"""The model of the demo."""
 MAX_FILE_BYTES = 400_000
+MAX_PASSAGES = 2000
 _PARAGRAPH = re.compile(r"\n\s*\n")
 
 
 def documentation() -> list[str]:
-    """Give the part of Python's documentation (`pydoc_data.topics`) that no first champion is trained on."""
-    return heldout_documents_of_python()
+    """Give the part of Python's documentation that no first champion is trained on."""
+    return heldout_documents(spec_of(MODEL))
 
 
 def licences() -> list[str]:
@@ -49,12 +54,15 @@ DOMAINS: dict[str, Callable[[], list[str]]] = {
     "source code": source_code,
     "readmes": readmes,
 }
-"""The demo's domains, the first two in the order of its story."""
+"""The demo's domains; its first run goes from the first to the second."""
 
 
-def half(documents: list[str], second: bool) -> list[str]:
-    """Give one half of a domain's documents, split by their hash: what is trained on never comes as quiet traffic."""
-    return [text for text in documents if (hashlib.sha256(text.encode()).digest()[0] & 1) == second]
+def passages(domain: str) -> list[Passage]:
+    """Cut a domain into passages, in a shuffled order that is the same every time."""
+    rng = random.Random(f"passages of {domain}")  # noqa: S311 an order, not a secret
+    cut = [passage for text in DOMAINS[domain]() for passage in cut_passages(text, rng)]
+    rng.shuffle(cut)
+    return cut[:MAX_PASSAGES]
 
 
 def _once(texts: Iterator[str]) -> list[str]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import httpx
 
-from training.texts import cut_passage
+from training.texts import Passage
 
 REFERENCE_DELAY_SECONDS = 2.0
 """How long after the answer the reference arrives."""
@@ -33,14 +33,14 @@ class Traffic:
         self.pause = 1 / per_second
         self.counts = Counts()
         self._random = random.Random(seed)  # noqa: S311 which passage, not a secret
-        self._documents: list[str] = []
+        self._passages: list[Passage] = []
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="demo traffic", daemon=True)
         self._client = httpx.Client(base_url=serving_url, timeout=30)
 
-    def switch_to(self, documents: list[str]) -> None:
-        """Take the passages from these documents from now on."""
-        self._documents = documents
+    def switch_to(self, passages: list[Passage]) -> None:
+        """Send these passages, in random order, from now on."""
+        self._passages = passages
 
     def start(self) -> None:
         """Begin to send."""
@@ -56,8 +56,8 @@ class Traffic:
         with ThreadPoolExecutor(max_workers=8, thread_name_prefix="demo user") as users:
             due = time.monotonic()
             for number in self._numbers():
-                prompt, reference = cut_passage(self._random, self._documents)
-                users.submit(self._ask, prompt, reference, f"user-{number % 40}", f"session-{number // 5}")
+                passage = self._random.choice(self._passages)
+                users.submit(self._ask, passage, f"user-{number % 40}", f"session-{number // 5}")
                 due = max(due + self.pause, time.monotonic() - 1)
                 self._stop.wait(max(0.0, due - time.monotonic()))
 
@@ -67,10 +67,10 @@ class Traffic:
             yield number
             number += 1
 
-    def _ask(self, prompt: str, reference: str, user: str, session: str) -> None:
+    def _ask(self, passage: Passage, user: str, session: str) -> None:
         request = {
             "model": self.model,
-            "prompt": prompt,
+            "prompt": passage.prompt,
             "max_tokens": 16,
             "temperature": 0.8,
             "user": user,
@@ -79,7 +79,7 @@ class Traffic:
         try:
             answer = self._client.post("/v1/completions", json=request).raise_for_status().json()
             self._stop.wait(REFERENCE_DELAY_SECONDS)
-            feedback = {"model": self.model, "request_id": answer["id"], "reference": reference}
+            feedback = {"model": self.model, "request_id": answer["id"], "reference": passage.continuation}
             self._client.post("/v1/feedback", json=feedback).raise_for_status()
             self.counts.answered += 1
         except httpx.HTTPError:

@@ -1,0 +1,209 @@
+"""The demo: the loop closes before your eyes, on real text, in a few minutes.
+
+A small language model serves documentation traffic. The traffic turns to another kind of text; the loop finds out,
+retrains, judges, promotes and watches the new champion. Every line comes from the ledger; the exit code says whether
+the whole story happened.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from sqlalchemy import Engine
+
+from datasets_defs.database import engine
+from datasets_defs.errors import ContractError, DriftloopError
+from datasets_defs.incidents import Incident, State
+from datasets_defs.ledger import Ledger
+from datasets_defs.models import spec_of
+from datasets_defs.settings import settings
+from ops import demo_report, demo_story, doctor, stack
+from ops.demo_texts import MODEL, passages
+from ops.demo_traffic import Traffic
+
+WINDOW_SECONDS = 20
+"""One "hour" of the demo."""
+QUIET_WINDOWS = 4
+"""Windows of ordinary traffic that must pass without an incident."""
+DETECT_WINDOWS = 8
+"""Windows after the shift by which an incident must be open."""
+LOOP_SECONDS = 600
+"""Limit from the incident to a confirmed new champion, kills included."""
+REQUESTS_PER_SECOND = 5.0
+
+PROFILE = {
+    "DRIFTLOOP_SENSOR_INTERVAL_SECONDS": str(WINDOW_SECONDS),
+    "DRIFTLOOP_SENSOR_GRACE_SECONDS": "3",
+    "DRIFTLOOP_RECONCILE_INTERVAL_SECONDS": "15",
+    "DRIFTLOOP_ALERT_INTERVAL_SECONDS": "15",
+    "DRIFTLOOP_LEASE_SECONDS": "45",
+    "DRIFTLOOP_SERVING_CONFIRM_SECONDS": "120",
+}
+"""The loop's clock, run faster: one hour takes `WINDOW_SECONDS`."""
+
+
+@dataclass(slots=True)
+class Story:
+    """What happened, for the closing table."""
+
+    quiet_domain: str
+    new_domain: str
+    quiet_windows: int = 0
+    shifted_at: datetime | None = None
+    incident: Incident | None = None
+    windows_to_detection: int = 0
+    from_version: int = 0
+    to_version: int = 0
+    seconds_to_serving: float = 0
+    scores: dict[str, dict[str, float]] = field(default_factory=dict)
+    windows_after: int = 0
+
+
+def run() -> int:
+    """Run the whole story; give 0 if it happened, 1 with the reason printed if not."""
+    console = Console()
+    began = datetime.now(UTC)
+    try:
+        doctor.require(progress=lambda line: console.print(f"  {line}", style="dim"))
+        db = _start(console)
+        story = _tell(db, console)
+        demo_report.closing(console, db, story, stack.info(), (datetime.now(UTC) - began).total_seconds())
+        demo_report.require_improvement(story)
+    except DriftloopError as err:
+        console.print(f"\n[bold red]The story did not happen:[/] {err}")
+        console.print(f"Logs: {settings().home / 'logs'}; the stack is left up (`make down` stops it).")
+        return 1
+    console.print("\n[bold green]The loop closed.[/] The stack is left up; `make down` stops it.")
+    return 0
+
+
+def _start(console: Console) -> Engine:
+    console.rule("Starting the local stack")
+    info = stack.up(lambda line: console.print(f"  {line}", style="dim"), PROFILE)
+    settings.cache_clear()  # the stack has written its addresses
+    for name in ("airflow", "mlflow", "prometheus"):
+        if name in info.urls:
+            console.print(f"  {name}: {info.urls[name]}")
+    db = engine()
+    _bootstrap(db, console)
+    return db
+
+
+def _bootstrap(db: Engine, console: Console) -> None:
+    from training.bootstrap import first_champion
+
+    from training.registry import Registry
+
+    if Ledger(db).champion(MODEL) is not None:
+        return
+    console.rule(f"Training the first champion of {MODEL}")
+    columns = (TextColumn("  {task.description}"), BarColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console) as bar:
+        task = bar.add_task("training", total=1.0)
+        first_champion(
+            spec_of(MODEL),
+            db=db,
+            registry=Registry(settings().mlflow_url),
+            progress=lambda text, share: bar.update(task, description=text, completed=share),
+        )
+
+
+def _tell(db: Engine, console: Console) -> Story:
+    ledger = Ledger(db)
+    demo_story.end_leftover_incident(ledger, console)
+    champion = ledger.champion(MODEL)
+    if champion is None:
+        raise ContractError(f"{MODEL} has no champion although its bootstrap ended")
+    demo_story.wait_for_serving(db, champion.version)
+    quiet_domain, new_domain = demo_story.choose_domains(champion.version, console)
+    story = Story(quiet_domain=quiet_domain, new_domain=new_domain, from_version=champion.version)
+    narrator = demo_story.Narrator(ledger, console)
+    traffic = Traffic(
+        serving_url=settings().serving_url,
+        model=MODEL,
+        per_second=REQUESTS_PER_SECOND,
+        seed=champion.version,
+    )
+    traffic.switch_to(passages(quiet_domain))
+    traffic.start()
+    try:
+        _quiet(db, story, narrator, console)
+        traffic.switch_to(passages(new_domain))
+        _shift(db, story, narrator, console)
+        _loop(db, story, narrator, console)
+        _calm_again(db, story, narrator, console)
+    finally:
+        traffic.stop()
+    demo_story.remember_domain(story.to_version, new_domain)
+    console.print(f"  {traffic.counts.answered} requests answered, {traffic.counts.failed} not", style="dim")
+    return story
+
+
+def _quiet(db: Engine, story: Story, narrator: demo_story.Narrator, console: Console) -> None:
+    console.rule(f"Ordinary traffic: {story.quiet_domain}")
+    since = datetime.now(UTC)
+
+    def judged() -> bool:
+        narrator.tell()
+        if (incident := Ledger(db).open_of(MODEL)) is not None:
+            raise ContractError(f"a false alarm: incident {incident.id} ({incident.signal}) opened on ordinary traffic")
+        story.quiet_windows = demo_story.known_windows(db, since, story.from_version)
+        return story.quiet_windows >= QUIET_WINDOWS
+
+    _until(judged, QUIET_WINDOWS * 3 * WINDOW_SECONDS + 180, f"{QUIET_WINDOWS} windows judged")
+
+
+def _shift(db: Engine, story: Story, narrator: demo_story.Narrator, console: Console) -> None:
+    console.rule(f"The traffic turns to {story.new_domain}")
+    story.shifted_at = datetime.now(UTC)
+
+    def opened() -> bool:
+        narrator.tell()
+        story.incident = Ledger(db).open_of(MODEL)
+        return story.incident is not None
+
+    _until(opened, DETECT_WINDOWS * WINDOW_SECONDS + 60, "an incident")
+    if story.incident is None:
+        raise ContractError("no incident opened")
+    story.windows_to_detection = demo_story.windows_between(db, story.shifted_at, story.incident.opened_at)
+
+
+def _loop(db: Engine, story: Story, narrator: demo_story.Narrator, console: Console) -> None:
+    console.rule("The loop acts")
+
+    def confirmed() -> bool:
+        narrator.tell()
+        incident = Ledger(db).incident(story.incident.id) if story.incident else None
+        if incident and incident.state in (State.ESCALATED, State.QUARANTINED, State.ROLLED_BACK):
+            raise ContractError(f"incident {incident.id} ended up {incident.state}; see `driftloop history {MODEL}`")
+        change = demo_story.confirmed_change(db, story.from_version)
+        if change is None or story.incident is None:
+            return False
+        story.to_version, confirmed_at = change
+        story.seconds_to_serving = (confirmed_at - story.incident.opened_at).total_seconds()
+        return True
+
+    _until(confirmed, LOOP_SECONDS, "a confirmed new champion")
+    if story.incident is not None:
+        story.scores = demo_story.scores_of(db, story.incident.id)
+
+
+def _calm_again(db: Engine, story: Story, narrator: demo_story.Narrator, console: Console) -> None:
+    console.rule(f"Version {story.to_version} serves {story.new_domain}")
+    since = datetime.now(UTC)
+
+    def resolved() -> bool:
+        narrator.tell()
+        story.windows_after = demo_story.known_windows(db, since, story.to_version)
+        incident = Ledger(db).incident(story.incident.id) if story.incident else None
+        if incident and incident.state is State.ROLLED_BACK:
+            raise ContractError(f"incident {incident.id}: the new champion failed its probation")
+        return bool(incident and incident.state is State.RESOLVED)
+
+    _until(resolved, 10 * WINDOW_SECONDS + 120, "the end of the probation")
+
+
+def _until(happened: Callable[[], bool], seconds: float, what: str) -> None:
+    demo_story.until(happened, timedelta(seconds=seconds), what)
