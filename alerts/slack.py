@@ -1,0 +1,90 @@
+"""Slack, through Airflow's hook and connection: the one file that talks to it.
+
+The connection `slack_default` (type Slack API) holds the bot token as its password; its extra may name `channel`
+(default `#driftloop`), `base_url` and `timeout`.
+"""
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from http.client import HTTPException
+from typing import Any
+
+from airflow.providers.slack.hooks.slack import SlackHook
+from airflow.sdk.exceptions import AirflowNotFoundException
+from slack_sdk.errors import SlackApiError, SlackRequestError
+from sqlalchemy import Engine
+
+from alerts.messages import escape
+from alerts.outbox import Alert, Answer, Posted, deliver, enqueue_new, waiting
+
+CONNECTION = "slack_default"
+CHANNEL = "#driftloop"
+TIMEOUT_SECONDS = 10
+MINUTE = timedelta(minutes=1)
+ODD_ERRORS = frozenset({"invalid_blocks", "invalid_blocks_format", "msg_too_long", "msg_blocks_too_long", "no_text"})
+"""Slack's words for a message that it will never take."""
+AWAY_ERRORS = frozenset(
+    {"internal_error", "fatal_error", "service_unavailable", "request_timeout", "team_added_to_org"}
+)
+"""Slack's words for a failure of its own."""
+
+
+def deliver_alerts(db: Engine) -> str:
+    """Write the messages of new events and send what waits; say what was done, and what keeps messages back."""
+    written = enqueue_new(db)
+    sender = slack_sender()
+    if sender is None:
+        return f"{waiting(db)} messages unsent: Slack connection {CONNECTION} is not configured"
+    report = deliver(db, sender, now=datetime.now(UTC))
+    said = f"{written} messages written, {report.sent} sent, {report.waiting} waiting"
+    return f"{said}; the last failure: {report.error}" if report.error else said
+
+
+def slack_sender() -> Callable[[Alert], Posted] | None:
+    """Make the sender that the connection describes, or None when there is no such connection or no token in it."""
+    hook = SlackHook(slack_conn_id=CONNECTION, timeout=TIMEOUT_SECONDS, retry_handlers=[])
+    try:
+        channel = hook.get_connection(CONNECTION).extra_dejson.get("channel") or CHANNEL
+        client = hook.client
+    except AirflowNotFoundException:
+        return None
+
+    def send(alert: Alert) -> Posted:
+        try:
+            response = client.chat_postMessage(**_payload(alert, channel))
+        except SlackApiError as err:
+            return _refused(err)
+        except (OSError, HTTPException, SlackRequestError) as err:
+            return Posted(answer=Answer.AWAY, error=f"Slack is not reachable: {err}")
+        return Posted(answer=Answer.SENT, thread=response.get("ts"))
+
+    return send
+
+
+def _payload(alert: Alert, channel: str) -> dict[str, Any]:
+    payload: dict[str, Any] = {
+        "channel": channel,
+        "text": escape(alert.text),
+        "blocks": alert.blocks,
+        "unfurl_links": False,
+        "unfurl_media": False,
+    }
+    if alert.thread is not None:
+        payload |= {"thread_ts": alert.thread, "reply_broadcast": alert.severity == "critical"}
+    return payload
+
+
+def _refused(err: SlackApiError) -> Posted:
+    """Read why Slack did not take a message; what only a person can mend is tried slowly."""
+    response = err.response
+    if response.status_code == 429:
+        after = str(response.headers.get("Retry-After", ""))
+        wait = timedelta(seconds=int(after)) if after.isdigit() else MINUTE
+        return Posted(answer=Answer.BUSY, error=f"Slack: too many messages, wait {wait.seconds} s", retry_after=wait)
+    body = response.data if isinstance(response.data, dict) else {}
+    word = str(body.get("error", "")) or f"HTTP {response.status_code}"
+    if response.status_code >= 500 or word in AWAY_ERRORS:
+        return Posted(answer=Answer.AWAY, error=f"Slack failed: {word}")
+    if word in ODD_ERRORS:
+        return Posted(answer=Answer.ODD, error=f"Slack refused this message: {word}")
+    return Posted(answer=Answer.CLOSED, error=f"Slack refused: {word}; check connection {CONNECTION} (token, channel)")

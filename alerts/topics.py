@@ -1,0 +1,200 @@
+"""Which events people hear about, and what each one means for them. Pure."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+from datasets_defs.history import Event
+from datasets_defs.incidents import Incident, State
+
+
+class Severity(StrEnum):
+    """How soon a person should look."""
+
+    INFO = "info"
+    """Good to know; the loop is at work."""
+    WARNING = "warning"
+    """Something is wrong, or waits for a person."""
+    CRITICAL = "critical"
+    """The loop cannot go on without a person, or has just undone something."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Topic:
+    """A kind of message. Texts may name `{model}`, `{id}`, `{version}`, `{former}` and `{signal}`."""
+
+    severity: Severity
+    title: str
+    next: str
+    """What the loop does next."""
+    commands: tuple[str, ...] = ()
+    """How a person looks closer, decides or undoes it."""
+
+
+SHOW = "driftloop incident show {id}"
+END = 'driftloop incident resolve {id} --reason "…"'
+BACK = 'driftloop rollback {model} --reason "…"'
+HISTORY = "driftloop history {model}"
+
+_info, _warning, _critical = Severity.INFO, Severity.WARNING, Severity.CRITICAL
+
+OPENED = Topic(
+    severity=_warning,
+    title="{model} is degraded: incident {id} opened",
+    next="Triage decides what is wrong and what to do about it.",
+    commands=(SHOW, END),
+)
+QUARANTINED = Topic(
+    severity=_critical,
+    title="{model}: data quarantined",
+    next="Nothing is trained on this data. The incident ends by itself once every signal has stayed good.",
+    commands=(SHOW, END),
+)
+ESCALATED = Topic(
+    severity=_critical,
+    title="{model}: a person has to decide",
+    next="The loop does nothing more about this incident, unless its signals stay good, which ends it.",
+    commands=(SHOW, BACK, END),
+)
+REGISTERED = Topic(
+    severity=_info,
+    title="{model}: challenger version {version} trained",
+    next="Champion and challenger are scored on the same frozen rows; only a better one is promoted.",
+    commands=(SHOW,),
+)
+ACCEPTED = Topic(
+    severity=_info,
+    title="{model}: challenger version {version} accepted",
+    next="It is promoted, and reverted if serving does not confirm that it has loaded it.",
+    commands=(SHOW, BACK),
+)
+APPROVAL = Topic(
+    severity=_warning,
+    title="{model}: version {version} waits for your approval",
+    next="Nothing changes until somebody answers; no answer in time counts as a no.",
+    commands=("driftloop approve {model}", 'driftloop reject {model} --reason "…"', SHOW),
+)
+REJECTED = Topic(
+    severity=_warning,
+    title="{model}: challenger version {version} rejected",
+    next="The champion serves on. Another attempt follows while attempts are left; then a person is called.",
+    commands=(SHOW, END),
+)
+INCONCLUSIVE = Topic(
+    severity=_info,
+    title="{model}: evaluation inconclusive",
+    next="The champion serves on. The loop tries again when more rows have come in.",
+    commands=(SHOW, END),
+)
+AGAIN = Topic(
+    severity=_warning,
+    title="{model}: incident {id} is open again",
+    next="Triage looks at it again.",
+    commands=(SHOW, END),
+)
+FIRST = Topic(
+    severity=_info,
+    title="{model}: version {version} is the first champion",
+    next="It is served and watched from now on.",
+    commands=(HISTORY,),
+)
+PROMOTED = Topic(
+    severity=_info,
+    title="{model}: version {version} replaces version {former}",
+    next="Serving loads it; then it is on probation and is rolled back if it does worse.",
+    commands=(BACK, HISTORY),
+)
+ROLLED_BACK = Topic(
+    severity=_critical,
+    title="{model}: rolled back from version {former} to version {version}",
+    next="Version {version} serves again, and version {former} is not promoted again.",
+    commands=(HISTORY,),
+)
+REVERTED = Topic(
+    severity=_critical,
+    title="{model}: promotion of version {former} reverted",
+    next="Version {version} stays champion; a person has to look at why serving did not take the new one.",
+    commands=(HISTORY,),
+)
+RESOLVED = Topic(
+    severity=_info,
+    title="{model} is good again: incident {id} resolved",
+    next="Nothing; the model is watched as before.",
+    commands=(HISTORY,),
+)
+CLOSED_BY_ROLLBACK = Topic(
+    severity=_info,
+    title="{model}: incident {id} ended by rollback",
+    next="Nothing; the model is watched as before.",
+    commands=(HISTORY,),
+)
+BLIND = Topic(
+    severity=_warning,
+    title="{model}: {signal} cannot be judged",
+    next="Nothing is started, resolved or undone on this signal until it can be judged again.",
+    commands=("driftloop status", HISTORY),
+)
+SIGHTED = Topic(
+    severity=_info,
+    title="{model}: {signal} can be judged again",
+    next="The signal counts again.",
+    commands=("driftloop status",),
+)
+
+_CHANGES: Mapping[str, Topic] = {
+    "bootstrap": FIRST,
+    "promote": PROMOTED,
+    "roll_back": ROLLED_BACK,
+    "revert": REVERTED,
+}
+_MOVES: Mapping[State, Topic] = {
+    State.QUARANTINED: QUARANTINED,
+    State.ESCALATED: ESCALATED,
+    State.REJECTED: REJECTED,
+    State.RESOLVED: RESOLVED,
+    State.ROLLED_BACK: CLOSED_BY_ROLLBACK,
+}
+
+
+def topic_of(event: Event, incident: Incident | None) -> Topic | None:
+    """Say what an event means to people, or None when they need not hear of it.
+
+    `incident` is the incident as it stands now, which may be later than the event.
+    """
+    chooser = _CHOOSERS.get(event.kind)
+    return chooser(event, incident) if chooser else None
+
+
+def _moved(event: Event, incident: Incident | None) -> Topic | None:
+    match event.from_state, event.state:
+        case State.EVALUATING, State.APPROVING:
+            return ACCEPTED if _approved(event, incident) else APPROVAL
+        case State.EVALUATING, State.OPEN:
+            return INCONCLUSIVE
+        case State.REJECTED, State.OPEN:
+            return None  # the next attempt; what comes of it is told
+        case _, State.OPEN:
+            return AGAIN
+        case _, str() as state:
+            return _MOVES.get(State(state))
+    return None
+
+
+def _progress(event: Event, _: Incident | None) -> Topic | None:
+    trained = event.state == State.RETRAINING and event.evidence.get("challenger_version") is not None
+    return REGISTERED if trained else None
+
+
+def _approved(event: Event, incident: Incident | None) -> bool:
+    said = event.evidence.get("approved")
+    return bool(said) if said is not None else incident is not None and incident.approved
+
+
+_CHOOSERS: Mapping[str, Callable[[Event, Incident | None], Topic | None]] = {
+    "opened": lambda _event, _incident: OPENED,
+    "moved": _moved,
+    "progress": _progress,
+    "champion": lambda event, _: _CHANGES.get(str(event.evidence.get("change"))),
+    "blind": lambda _event, _incident: BLIND,
+    "sighted": lambda _event, _incident: SIGHTED,
+}
