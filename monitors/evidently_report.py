@@ -114,14 +114,14 @@ def _measured(content: str) -> tuple[float, dict[str, float]]:
 def _safe_page(page: str, title: str) -> str:
     """Escape `<` inside the embedded data.
 
-    Evidently puts `json.dumps` output into a script element as it is, so that a text with `</script>` in a column name ran
-    as code of the page. The escape means the same to JavaScript and nothing to the HTML parser.
+    Evidently puts `json.dumps` output into a script element as it is, so that a text with `</script>` in a column
+    name ran as code of the page. The escape means the same to JavaScript and nothing to the HTML parser.
     """
     begin, end = page.find(_DATA_BEGINS), page.rfind(_DATA_ENDS)
     close = page.rfind("</script>", 0, end)
     if not 0 <= begin < close < end:
         raise ContractError(
-            "Evidently's page has another shape than 0.7.23's; its data cannot be made safe: pin that version"
+            "Evidently's page has another shape than 0.7.23's and cannot be made safe: pin that version"
         )
     data = page[begin:close].replace("<", "\\u003c")
     heading = f"<title>{html.escape(title)}</title>"

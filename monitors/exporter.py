@@ -5,8 +5,9 @@
 
 import argparse
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
+from typing import Any
 
 from prometheus_client import CollectorRegistry, start_http_server
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -53,18 +54,14 @@ class LoopCollector(Collector):
         yield from families
 
 
-def _gauge(
-    name: str, text: str, values: dict[tuple[str, ...], float], labels: tuple[str, ...] = ()
-) -> GaugeMetricFamily:
+def _gauge(name: str, text: str, values: Mapping[Any, float], labels: tuple[str, ...] = ()) -> GaugeMetricFamily:
     family = GaugeMetricFamily(f"driftloop_{name}", text, labels=labels)
     for key, value in values.items():
         family.add_metric(key, value)
     return family
 
 
-def _counter(
-    name: str, text: str, values: dict[tuple[str, ...], float], labels: tuple[str, ...]
-) -> CounterMetricFamily:
+def _counter(name: str, text: str, values: Mapping[Any, float], labels: tuple[str, ...]) -> CounterMetricFamily:
     family = CounterMetricFamily(f"driftloop_{name}", text, labels=labels)
     for key, value in values.items():
         family.add_metric(key, value)

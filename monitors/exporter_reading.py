@@ -47,7 +47,7 @@ def read(db: Engine, *, now: datetime) -> Reading:
     models, ledger, window = model_names(), Ledger(db), judged_window(now)
     incident, promotion, outbox = tables.incident.c, tables.promotion.c, tables.alert_outbox.c
     with database_errors("reading the loop's state"), db.connect() as on:
-        totals = on.execute(select(incident.model, func.count()).group_by(incident.model)).all()
+        totals = on.execute(select(incident.model, func.count().label("number")).group_by(incident.model)).all()
         changes = on.execute(
             select(promotion.model, promotion.kind, func.count()).group_by(promotion.model, promotion.kind)
         ).all()
@@ -59,11 +59,17 @@ def read(db: Engine, *, now: datetime) -> Reading:
         models=models,
         verdicts=[verdict for model in models for verdict in newest_verdicts(db, model)],
         incidents={each.model: each for each in ledger.open_incidents()},
-        incidents_total={model: count for model, count in totals},
+        incidents_total={row.model: row.number for row in totals},
         champions=[each for each in champions if each is not None],
         changes={(model, kind): count for model, kind, count in changes},
-        heartbeats={component: at for component, (at, _) in heartbeats(db).items()},
+        heartbeats={component: at for component, (at, _) in heartbeats(db).items() if _concerns(component, models)},
         alerts_waiting=waiting,
         oldest_alert=oldest,
         rows={model: count_rows(db, model, window) for model in models},
     )
+
+
+def _concerns(component: str, models: Sequence[str]) -> bool:
+    """Say whether a heartbeat still matters: one of a model without a spec never comes again."""
+    kind, _, model = component.partition(":")
+    return model in models or not (kind == "serving" or kind.startswith("watch_"))

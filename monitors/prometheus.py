@@ -12,7 +12,8 @@ from monitors.promql import selectors
 
 LOOK_BACK = timedelta(hours=6)
 """How far back a series that has ended is looked for: within, it is stale; beyond, it never was."""
-_STEP = timedelta(seconds=15)
+_RANGES = ("5m:1s", f"{LOOK_BACK.total_seconds():.0f}s:15s")
+"""Subqueries that look for a series that has ended: finely nearby, coarsely further back."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,17 +83,22 @@ class PrometheusClient:
         `timestamp()` of a rate or a sum is the time of evaluation, so it is asked for each selector by itself; the
         newest series of each selector counts, and of the selectors the oldest.
         """
-        inputs = [_freshness(self.query(now, at=at), lambda e=ended: self.query(e, at=at), at)
-                  for now, ended in _questions(promql)]  # fmt: skip
+        inputs = []
+        for questions in _questions(promql):
+            answers: list[list[Sample]] = []
+            while not any(answers) and len(answers) < len(questions):
+                answers.append(self.query(questions[len(answers)], at=at))
+            inputs.append(_freshness(answers, at))
         return _oldest(inputs)
 
     async def afreshness(self, promql: str, *, at: datetime) -> Freshness:
         """Say how old the samples behind an expression are, without holding the event loop."""
         inputs = []
-        for now, ended in _questions(promql):
-            newest = await self.aquery(now, at=at)
-            older = [] if newest else await self.aquery(ended, at=at)
-            inputs.append(_freshness(newest, lambda older=older: older, at))
+        for questions in _questions(promql):
+            answers: list[list[Sample]] = []
+            while not any(answers) and len(answers) < len(questions):
+                answers.append(await self.aquery(questions[len(answers)], at=at))
+            inputs.append(_freshness(answers, at))
         return _oldest(inputs)
 
     def _read(self, promql: str, response: httpx.Response) -> list[Sample]:
@@ -131,19 +137,18 @@ def _samples(kind: str, result: Any, promql: str) -> list[Sample]:
     ]
 
 
-def _questions(promql: str) -> list[tuple[str, str]]:
-    look_back, step = f"{LOOK_BACK.total_seconds():.0f}s", f"{_STEP.total_seconds():.0f}s"
+def _questions(promql: str) -> list[list[str]]:
+    """Give, for each selector, what to ask until something answers: the present sample, then those of ended series."""
     return [
-        (f"max(timestamp({each}))", f"max(max_over_time(timestamp({each})[{look_back}:{step}]))")
+        [f"max(timestamp({each}))", *(f"max(max_over_time(timestamp({each})[{span}]))" for span in _RANGES)]
         for each in selectors(promql)
     ]
 
 
-def _freshness(newest: list[Sample], ended: Any, at: datetime) -> Freshness:
-    live = bool(newest)
-    for sample in newest or ended():
-        return Freshness(age=at - datetime.fromtimestamp(sample.value, UTC), live=live)
-    return Freshness(age=None, live=False)
+def _freshness(answers: list[list[Sample]], at: datetime) -> Freshness:
+    if not answers[-1]:
+        return Freshness(age=None, live=False)
+    return Freshness(age=at - datetime.fromtimestamp(answers[-1][0].value, UTC), live=len(answers) == 1)
 
 
 def _oldest(inputs: list[Freshness]) -> Freshness:

@@ -35,6 +35,8 @@ def selectors(expression: str) -> tuple[str, ...]:
         if kind == "name" and content.lower() in _LABEL_LISTS and following[1] == "(":
             while place < len(tokens) and tokens[place][1] != ")":
                 place += 1
+        elif kind == "name" and following[1].lower() in ("by", "without"):
+            continue  # an aggregation whose labels come first
         elif kind == "name" and content.lower() not in _WORDS and following[1] != "(":
             labels = following[1] if following[0] == "matchers" else ""
             place += bool(labels)

@@ -1,0 +1,19 @@
+"""A real Prometheus for the tests that ask."""
+
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.prometheus_server import PrometheusServer, prometheus_server
+
+
+@pytest.fixture(scope="session")
+def prometheus() -> Iterator[PrometheusServer]:
+    """A real Prometheus scraping a page that the test sets with `say`."""
+    with (
+        tempfile.TemporaryDirectory(prefix="driftloop-test-prom-") as folder,
+        prometheus_server(Path(folder)) as server,
+    ):
+        yield server

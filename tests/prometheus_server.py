@@ -1,0 +1,112 @@
+"""A real Prometheus that scrapes a small real HTTP server, whose text a test sets."""
+
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import httpx
+
+from monitors.prometheus import PrometheusClient
+from ops.ports import free_port
+from ops.prometheus_binary import ensure
+
+CONFIG = """
+global: {{scrape_interval: 500ms, scrape_timeout: 400ms}}
+scrape_configs:
+  - job_name: test
+    static_configs: [{{targets: ["127.0.0.1:{port}"]}}]
+"""
+
+
+@dataclass
+class PrometheusServer:
+    """A running Prometheus, and the metrics page it scrapes."""
+
+    url: str
+    text: str = ""
+    """What the target says; None of it when `gone`."""
+    gone: bool = False
+
+    @property
+    def client(self) -> PrometheusClient:
+        """A client of the product's own."""
+        return PrometheusClient(self.url)
+
+    def until(self, condition: Callable[[], object], what: str, limit: float = 20) -> None:
+        """Wait until a condition holds, at most `limit` seconds."""
+        deadline = time.monotonic() + limit
+        while not condition():
+            assert time.monotonic() < deadline, f"waited {limit} s in vain until {what}"
+            time.sleep(0.1)
+
+    def say(self, text: str) -> None:
+        """Set the target's page and wait until it has been scraped."""
+        stamp = time.monotonic_ns()
+        self.gone = False
+        self.text = text.strip() + f"\nsaid {stamp}\n"
+        # float64 holds 53 bits of the stamp; the comparison is with the same rounding
+        self.until(lambda: self._value("said") == float(stamp), "the new text is scraped")
+
+    def leave(self) -> None:
+        """Make the target fail, and wait until Prometheus has noticed."""
+        self.gone = True
+        self.until(lambda: self._value("up") == 0, "the target counts as down")
+
+    def _value(self, promql: str) -> float | None:
+        samples = self.client.query(promql, at=datetime.now(UTC))
+        return samples[0].value if samples else None
+
+
+@contextmanager
+def prometheus_server(folder: Path) -> Iterator[PrometheusServer]:
+    """Run it in a folder; ends it, and what it left, afterwards."""
+    port = free_port()
+    server = PrometheusServer(f"http://127.0.0.1:{port}")
+    target = ThreadingHTTPServer(("127.0.0.1", 0), _handler(server))
+    threading.Thread(target=target.serve_forever, daemon=True).start()
+    (folder / "prometheus.yml").write_text(CONFIG.format(port=target.server_address[1]))
+    process = subprocess.Popen(
+        [
+            ensure() / "prometheus",
+            f"--config.file={folder / 'prometheus.yml'}",
+            f"--storage.tsdb.path={folder / 'data'}",
+            f"--web.listen-address=127.0.0.1:{port}",
+            "--log.level=warn",
+        ],
+        stdout=subprocess.DEVNULL, stderr=(folder / "log").open("w"),
+    )  # fmt: skip
+    try:
+        server.until(lambda: _ready(server.url), "Prometheus is ready")
+        yield server
+    finally:
+        process.kill()
+        process.wait()
+        target.shutdown()
+        target.server_close()
+
+
+def _ready(url: str) -> bool:
+    try:
+        return httpx.get(f"{url}/-/ready").is_success
+    except httpx.HTTPError:
+        return False
+
+
+def _handler(server: PrometheusServer) -> type[BaseHTTPRequestHandler]:
+    class Page(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(500 if server.gone else 200)
+            self.send_header("Content-Type", "text/plain; version=0.0.4")
+            self.end_headers()
+            self.wfile.write(b"" if server.gone else server.text.encode())
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    return Page
