@@ -164,7 +164,8 @@ def _enqueue(db: Engine, on: Connection, event: Event) -> int:
         "text": message.text,
         "blocks": {"blocks": message.blocks},
     }
-    return on.execute(insert(_outbox).values(values).on_conflict_do_nothing(index_elements=["key"])).rowcount
+    once = insert(_outbox).values(values).on_conflict_do_nothing(index_elements=["key"]).returning(_outbox.c.id)
+    return len(on.execute(once).all())
 
 
 def _incident(db: Engine, on: Connection, event: Event) -> Incident | None:

@@ -83,7 +83,9 @@ def _refused(err: SlackApiError) -> Posted:
         return Posted(answer=Answer.BUSY, error=f"Slack: too many messages, wait {wait.seconds} s", retry_after=wait)
     body = response.data if isinstance(response.data, dict) else {}
     word = str(body.get("error", "")) or f"HTTP {response.status_code}"
-    if response.status_code >= 500 or word in AWAY_ERRORS:
+    if response.status_code >= 500:  # whatever a proxy wrote into the body
+        return Posted(answer=Answer.AWAY, error=f"Slack failed: HTTP {response.status_code}")
+    if word in AWAY_ERRORS:
         return Posted(answer=Answer.AWAY, error=f"Slack failed: {word}")
     if word in ODD_ERRORS:
         return Posted(answer=Answer.ODD, error=f"Slack refused this message: {word}")

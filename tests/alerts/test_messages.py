@@ -1,0 +1,184 @@
+"""What people are told about each event, and what they are spared."""
+
+import json
+from datetime import UTC, datetime
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from alerts.messages import clean, cut, escape, message_for
+from alerts.topics import Severity
+from datasets_defs.history import Event
+from datasets_defs.incidents import Incident, State
+
+AT = datetime(2026, 5, 1, 12, 30, tzinfo=UTC)
+
+
+def event(kind="moved", frm=None, to=None, reason="drift share 0.83 is at or above 0.50", evidence=None, incident=7):
+    return Event(
+        model="docs-writer",
+        seq=3,
+        incident_id=incident,
+        at=AT,
+        kind=kind,
+        from_state=frm,
+        state=to,
+        actor="watch_drift:scheduled__1",
+        reason=reason,
+        evidence=evidence or {},
+        prev_hash="0" * 64,
+    )
+
+
+def incident(**changes):
+    values = {"id": 7, "model": "docs-writer", "state": State.OPEN, "signal": "drift"}
+    return Incident(**values, opened_at=AT, updated_at=AT, degraded_since=AT, **changes)
+
+
+def shown(message):
+    return json.dumps(message.blocks, ensure_ascii=False)
+
+
+CASES = {
+    "opened": (event("opened", to="open"), "warning", "docs-writer is degraded: incident 7 opened"),
+    "quarantined": (event(frm="open", to="quarantined"), "critical", "docs-writer: data quarantined"),
+    "escalated": (event(frm="open", to="escalated"), "critical", "docs-writer: a person has to decide"),
+    "registered": (
+        event("progress", "retraining", "retraining", evidence={"challenger_version": 2}),
+        "info",
+        "docs-writer: challenger version 2 trained",
+    ),
+    "accepted": (
+        event(frm="evaluating", to="approving", evidence={"approved": True}),
+        "info",
+        "docs-writer: challenger version 2 accepted",
+    ),
+    "approval": (
+        event(frm="evaluating", to="approving", evidence={"approved": False}),
+        "warning",
+        "docs-writer: version 2 waits for your approval",
+    ),
+    "rejected": (event(frm="evaluating", to="rejected"), "warning", "docs-writer: challenger version 2 rejected"),
+    "inconclusive": (event(frm="evaluating", to="open"), "info", "docs-writer: evaluation inconclusive"),
+    "open again": (event(frm="probation", to="open"), "warning", "docs-writer: incident 7 is open again"),
+    "promoted": (
+        event("champion", evidence={"change": "promote", "from_version": 1, "to_version": 2}),
+        "info",
+        "docs-writer: version 2 replaces version 1",
+    ),
+    "rolled back": (
+        event("champion", evidence={"change": "roll_back", "from_version": 2, "to_version": 1}),
+        "critical",
+        "docs-writer: rolled back from version 2 to version 1",
+    ),
+    "reverted": (
+        event("champion", evidence={"change": "revert", "from_version": 2, "to_version": 1}),
+        "critical",
+        "docs-writer: promotion of version 2 reverted",
+    ),
+    "first": (
+        event("champion", evidence={"change": "bootstrap", "from_version": None, "to_version": 1}, incident=None),
+        "info",
+        "docs-writer: version 1 is the first champion",
+    ),
+    "resolved": (event(frm="probation", to="resolved"), "info", "docs-writer is good again: incident 7 resolved"),
+    "ended": (event(frm="probation", to="rolled_back"), "info", "docs-writer: incident 7 ended by rollback"),
+    "blind": (
+        event("blind", evidence={"signal": "quality:error_share"}, incident=None),
+        "warning",
+        "docs-writer: quality:error_share cannot be judged",
+    ),
+    "sighted": (event("sighted", evidence={"signal": "drift"}), "info", "docs-writer: drift can be judged again"),
+}
+
+
+@pytest.mark.parametrize(("given_event", "severity", "title"), CASES.values(), ids=CASES)
+def test_told(given_event, severity, title):
+    """Each message has its severity, title, the reason with its figures, what is next, and who did it."""
+    message = message_for(given_event, incident(challenger_version=2))
+
+    assert message.severity == severity
+    assert message.text == f"{title}. {given_event.reason}"
+    assert message.blocks[0]["text"]["text"] == title
+    texts = shown(message)
+    assert "Why: drift share 0.83 is at or above 0.50" in texts
+    assert "Next: " in texts
+    assert "watch_drift:scheduled__1 · 2026-05-01 12:30:00Z" in texts
+    assert "?" not in title
+
+
+@pytest.mark.parametrize(
+    "quiet",
+    [
+        event("claimed", "open", "retraining"),
+        event(frm="open", to="retraining"),
+        event(frm="rejected", to="open"),
+        event("progress", "open", "open", reason="cool-down until 12:00"),
+        event("evidence", to="open"),
+        event("note"),
+        event("champion", evidence={"change": "something new"}),
+    ],
+    ids=lambda e: f"{e.kind} {e.from_state} {e.state}",
+)
+def test_spared(quiet):
+    """Steps that need nobody are not told."""
+    assert message_for(quiet, incident(challenger_version=2)) is None
+
+
+def test_commands():
+    """What undoes or decides a thing stands in its message, ready to be copied."""
+    approval = message_for(CASES["approval"][0], incident(challenger_version=2))
+    assert "`driftloop approve docs-writer`" in shown(approval)
+    assert "`driftloop rollback docs-writer" in shown(message_for(CASES["promoted"][0], None))
+    assert "`driftloop incident resolve 7 --reason" in shown(message_for(CASES["opened"][0], incident()))
+    assert "`driftloop incident show 7`" in shown(message_for(CASES["escalated"][0], incident()))
+
+
+def test_approval_falls_back_on_the_incident():
+    """Where the event does not say whether it is approved, the incident does."""
+    accepted = event(frm="evaluating", to="approving")
+    assert "accepted" in message_for(accepted, incident(challenger_version=2, approved=True)).text
+    assert "waits for your approval" in message_for(accepted, incident(challenger_version=2)).text
+
+
+def test_figures():
+    """Plain values of the evidence are shown, floats with four digits; nested ones are left to the command line."""
+    evidence = {"drift_share": 0.8333333, "rows": 60, "columns": {"a": 1}, "note": "x"}
+    fields = message_for(event("opened", evidence=evidence), incident()).blocks[2]["fields"]
+    assert [f["text"] for f in fields] == ["drift share: 0.8333", "rows: 60", "note: x"]
+
+
+def test_hostile_data_is_inert():
+    """Mentions, links and markup in data reach plain_text only; direction marks and control characters are gone."""
+    bad = "<!channel> <http://evil|ok> *bold* `x` \u202egnp.exe\x1b[31m"
+    message = message_for(event("opened", reason=bad, evidence={bad: bad}), incident())
+    for block in message.blocks:
+        for text in [block.get("text"), *block.get("fields", []), *block.get("elements", [])]:
+            if text and "evil" in text["text"]:
+                assert text["type"] == "plain_text"
+                assert text["emoji"] is False
+    assert "\u202e" not in shown(message)
+    assert "\x1b" not in message.text
+    assert escape("<!channel> & co") == "&lt;!channel&gt; &amp; co"
+
+
+@given(reason=st.text(max_size=5000), names=st.dictionaries(st.text(max_size=300), st.text(max_size=3000), max_size=60))
+def test_limits(reason, names):
+    """Whatever the event says, the message keeps within Slack's limits."""
+    message = message_for(event("opened", reason=reason, evidence=names), incident())
+    assert len(message.blocks) <= 50
+    assert len(message.text) <= 4000
+    for block in message.blocks:
+        limit = 150 if block["type"] == "header" else 3000
+        assert len(block.get("fields", [])) <= 10
+        for text in [block.get("text"), *block.get("fields", []), *block.get("elements", [])]:
+            assert text is None or 1 <= len(text["text"]) <= limit
+
+
+def test_small_parts():
+    """Cutting marks the cut; cleaning keeps line ends; severities are the three of the style guide."""
+    assert cut("abcdef", 4) == "abc…"
+    assert cut("abcd", 4) == "abcd"
+    assert clean("a\nb\tc") == "a\nb c"
+    assert [s.value for s in Severity] == ["info", "warning", "critical"]
