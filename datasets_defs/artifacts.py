@@ -43,6 +43,12 @@ def read_bytes(url: str, sha256: str | None = None) -> bytes:
     return content
 
 
+def exists(url: str) -> bool:
+    """Say whether a file was written; files are written whole or not at all."""
+    filesystem, path = fsspec.core.url_to_fs(url)
+    return bool(filesystem.exists(path))
+
+
 def write_rows(url: str, rows: list[dict[str, Any]]) -> str:
     """Write rows as Parquet; give the file's SHA-256 (the same rows give the same bytes)."""
     import pyarrow as pa
