@@ -1,0 +1,53 @@
+"""Whether a retrain may start now. Pure."""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from datasets_defs.models import RetrainSpec
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GovernorEvidence:
+    """What the governor looks at."""
+
+    now: datetime
+    window_length: timedelta
+    last_closed_at: datetime | None
+    """When the model's last incident in which it was retrained ended; None: there was none."""
+    fresh_documents: int
+    """Prompts with references since the model degraded."""
+    attempts: int
+    """Retraining attempts begun in this incident."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GovernorDecision:
+    """Whether to go, why, and when to ask again if not."""
+
+    go: bool
+    reason: str
+    not_before: datetime | None = None
+    """Earliest time to ask again; None with `go` false: waiting does not help, a person decides."""
+
+
+def may_retrain(evidence: GovernorEvidence, spec: RetrainSpec) -> GovernorDecision:
+    """Decide whether a retrain may start: attempts left, cool-down over, enough fresh documents, in this order.
+
+    The cool-down holds for an incident's first attempt; later ones wait for what rejected the one before.
+    """
+    if evidence.attempts >= spec.max_attempts:
+        reason = f"{evidence.attempts} of {spec.max_attempts} attempts are used up"
+        return GovernorDecision(go=False, reason=reason)
+    if evidence.last_closed_at is not None and evidence.attempts == 0:
+        until = evidence.last_closed_at + spec.cool_down_windows * evidence.window_length
+        if evidence.now < until:
+            reason = (
+                f"cool-down: the last retrained incident ended {evidence.last_closed_at:%H:%M:%S}Z; "
+                f"{spec.cool_down_windows} windows later is {until:%H:%M:%S}Z"
+            )
+            return GovernorDecision(go=False, reason=reason, not_before=until)
+    if evidence.fresh_documents < spec.min_documents:
+        reason = f"{evidence.fresh_documents} fresh documents with references; {spec.min_documents} are needed"
+        return GovernorDecision(go=False, reason=reason, not_before=evidence.now + evidence.window_length)
+    reason = f"{evidence.fresh_documents} fresh documents, attempt {evidence.attempts + 1} of {spec.max_attempts}"
+    return GovernorDecision(go=True, reason=reason)
