@@ -14,6 +14,7 @@ os.environ.update(
     HF_HUB_DISABLE_TELEMETRY="1",
     HF_HUB_OFFLINE="1",
     AIRFLOW_HOME=os.environ.get("DRIFTLOOP_TEST_AIRFLOW_HOME") or tempfile.mkdtemp(prefix="driftloop-test-airflow-"),
+    AIRFLOW__CORE__DAGS_FOLDER=str(Path(__file__).parent.parent / "dags"),
     AIRFLOW__CORE__LOAD_EXAMPLES="False",
     AIRFLOW__CORE__UNIT_TEST_MODE="False",
 )

@@ -1,0 +1,116 @@
+"""DAGs run whole, in this process, by `dag.test`: real Airflow, real PostgreSQL, Prometheus away."""
+
+import os
+import subprocess
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from sqlalchemy import Engine, text
+
+from datasets_defs.ledger import Ledger
+from datasets_defs.records import newest_verdicts
+from datasets_defs.settings import ROOT
+from ops.ports import free_port
+
+SPEC = """
+name: {name}
+base_model: {{layers: 1, width: 16, heads: 2, vocabulary: 300, context: 64}}
+training_text: builtin:python-docs
+quality: [{{name: latency, promql: up, bad: 5}}]
+gpu: [{{name: temperature, promql: up, bad: 90}}]
+"""
+
+
+@pytest.fixture(scope="session", autouse=True)
+def airflow_database() -> None:
+    """Airflow's own database, in this run's AIRFLOW_HOME."""
+    airflow = Path(sys.executable).parent / "airflow"
+    subprocess.run([airflow, "db", "migrate"], check=True, capture_output=True)
+
+
+@pytest.fixture
+def run(home: Path, database_url: str, monkeypatch: pytest.MonkeyPatch):
+    """Give a function that runs one DAG whole and returns its tasks' states."""
+    monkeypatch.setenv("AIRFLOW_CONN_DRIFTLOOP_DB", database_url.replace("postgresql+psycopg://", "postgres://"))
+    monkeypatch.setenv("AIRFLOW_CONN_PROMETHEUS_DEFAULT", f"prometheus://127.0.0.1:{free_port()}")
+    monkeypatch.setenv("DRIFTLOOP_MLFLOW_URL", f"http://127.0.0.1:{free_port()}")
+    for name in ("first", "second"):
+        (home / "models" / f"{name}.yaml").write_text(SPEC.format(name=name))
+
+    def run_dag(dag_id: str) -> dict[str, str]:
+        from airflow.dag_processing.dagbag import DagBag
+
+        bag = DagBag(str(ROOT / "dags" / f"{dag_id}.py"))
+        assert not bag.import_errors
+        dag = bag.dags[dag_id]
+        for task in dag.tasks:
+            task.retries = 0
+        ended = dag.test(logical_date=None)
+        return {f"{ti.task_id}[{ti.map_index}]": str(ti.state) for ti in ended.get_task_instances()}
+
+    return run_dag
+
+
+def test_an_empty_log_is_no_data(run, engine: Engine):
+    """Without a champion and without rows, every model is NO_DATA, nobody is woken, and no incident opens."""
+    states = run("watch_drift")
+    assert states == {"judge[0]": "skipped", "judge[1]": "skipped"}
+    for model in ("first", "second"):
+        conditions = {verdict.signal: str(verdict.condition) for verdict in newest_verdicts(engine, model)}
+        assert conditions.get("drift") == "NO_DATA"
+    assert Ledger(engine).open_incidents() == []
+
+
+@pytest.mark.parametrize(("dag_id", "signal"), [("watch_quality", "quality:latency"), ("watch_gpu", "gpu:temperature")])
+def test_prometheus_away_is_no_data(run, engine: Engine, dag_id: str, signal: str):
+    """An unreachable Prometheus is NO_DATA for every model, no failure and no incident."""
+    states = run(dag_id)
+    assert "failed" not in states.values()
+    for model in ("first", "second"):
+        conditions = {verdict.signal: str(verdict.condition) for verdict in newest_verdicts(engine, model)}
+        assert conditions[signal] == "NO_DATA"
+    assert Ledger(engine).open_incidents() == []
+
+
+def test_a_wrong_spec_stops_only_its_own_model(run, engine: Engine, home: Path):
+    """One wrong YAML fails its own task; the model beside it is judged."""
+    (home / "models" / "first.yaml").write_text("name: first\nbase_model: [")
+    states = run("watch_drift")
+    assert states == {"judge[0]": "failed", "judge[1]": "skipped"}
+    assert newest_verdicts(engine, "first") == []
+    assert newest_verdicts(engine, "second") != []
+
+
+def test_maintain_makes_partitions(run, engine: Engine):
+    """After a day's upkeep today's partition and the next ones are there."""
+    assert set(run("maintain").values()) == {"success"}
+    with engine.connect() as on:
+        names = on.scalars(text("SELECT inhrelid::regclass::text FROM pg_inherits")).all()
+    assert f"inference_{datetime.now(UTC):%Y%m%d}" in names
+    assert len(names) >= 4
+
+
+def test_messages_wait_while_slack_is_not_configured(run, engine: Engine):
+    """Without a Slack connection an event becomes one waiting message, however often the DAG runs."""
+    os.environ.pop("AIRFLOW_CONN_SLACK_DEFAULT", None)
+    Ledger(engine).open_incident(
+        "first", signal="drift", degraded_since=datetime.now(UTC), reason="half drifted", evidence={}, actor="t"
+    )
+    for _ in range(2):
+        assert set(run("deliver_alerts").values()) == {"success"}
+    with engine.connect() as on:
+        assert on.execute(text("SELECT count(*), count(sent_at) FROM alert_outbox")).one() == (1, 0)
+
+
+def test_reconcile_rings_for_what_nobody_does(run, engine: Engine):
+    """An open incident that nobody answers is rung again under a new key; MLflow being away does not stop that."""
+    ledger = Ledger(engine)
+    incident, _ = ledger.open_incident(
+        "first", signal="drift", degraded_since=datetime.now(UTC), reason="half drifted", evidence={}, actor="t"
+    )
+    states = run("reconcile")
+    assert states["ring_triage_due[-1]"] == "success"
+    assert states["ring_retrain_requested[-1]"] == "skipped"
+    assert ledger.incident(incident.id).rings == 1
