@@ -1,0 +1,213 @@
+"""The whole chain under a real scheduler: the demo, with its trainer killed on the way."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import httpx
+import psutil
+import psycopg
+import pytest
+
+DRIFTLOOP = Path(sys.executable).parent / "driftloop"
+DEMO_SECONDS = 900
+
+
+@dataclass
+class Stack:
+    """A home of its own and the commands on it."""
+
+    home: Path
+    environment: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        clean = {name: value for name, value in os.environ.items() if not name.startswith(("DRIFTLOOP_", "AIRFLOW_"))}
+        self.environment = {**clean, "DRIFTLOOP_HOME": str(self.home), "COLUMNS": "160"}
+
+    def command(self, *arguments: str, timeout: float = 300) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [DRIFTLOOP, *arguments],
+            env=self.environment, capture_output=True, text=True, timeout=timeout, check=False,
+        )  # fmt: skip
+
+    def setting(self, name: str) -> str | None:
+        """Read what the stack wrote for its commands, if it has yet."""
+        path = self.home / "driftloop.env"
+        lines = path.read_text().splitlines() if path.exists() else []
+        return next((line.partition("=")[2].strip("'\"") for line in lines if line.startswith(f"{name}=")), None)
+
+    def ask(self, query: str) -> list[tuple]:
+        """Ask the loop's database; while it is away, the answer is empty."""
+        url = self.setting("DRIFTLOOP_DATABASE_URL")
+        if url is None:
+            return []
+        try:
+            with psycopg.connect(url.replace("postgresql+psycopg://", "postgresql://"), connect_timeout=3) as on:
+                return on.execute(query).fetchall()
+        except psycopg.Error:
+            return []
+
+    def processes(self) -> list[psutil.Process]:
+        """Give the processes that belong to this home."""
+        found = []
+        for process in psutil.process_iter():
+            try:
+                if process.environ().get("DRIFTLOOP_HOME") == str(self.home):
+                    found.append(process)
+            except (psutil.AccessDenied, psutil.NoSuchProcess, psutil.ZombieProcess):
+                continue
+        return found
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """An empty home; whatever runs in it at the end is stopped."""
+    home = tmp_path_factory.mktemp("loop")
+    for folder in (home, *home.parents[:3]):
+        folder.chmod(0o755)  # for a root user PostgreSQL runs as another one, who has to get in
+    stack = Stack(home)
+    yield stack
+    stack.command("down")
+
+
+def holder_of_the_training_lock(stack: Stack) -> int | None:
+    """Find the trainer: the local process whose connection holds an advisory lock for longer than a moment."""
+    rows = stack.ask(
+        "SELECT a.client_port FROM pg_locks l JOIN pg_stat_activity a USING (pid) "
+        "JOIN incident i ON i.state = 'retraining' "
+        "WHERE l.locktype = 'advisory' AND l.granted AND a.datname = current_database() "
+        "AND a.state <> 'active' AND a.application_name LIKE 'driftloop trainer%'"
+    )
+    ports = {row[0] for row in rows}
+    for connection in psutil.net_connections("tcp"):
+        if connection.laddr and connection.laddr.port in ports and connection.pid:
+            return connection.pid
+    return None
+
+
+def kill_once(stack: Stack, find, killed: list[int], ended: threading.Event) -> None:
+    """Wait until the victim is there and has worked for a while, then kill it as an out-of-memory killer would."""
+    while not ended.is_set():
+        victim = find(stack)
+        if victim is not None and not ended.wait(8) and victim == find(stack):
+            os.kill(victim, signal.SIGKILL)
+            killed.append(victim)
+            return
+        ended.wait(0.5)
+
+
+def run_demo(stack: Stack, find) -> tuple[subprocess.CompletedProcess[str], list[int]]:
+    """Run the demo while one process is killed on the way."""
+    killed: list[int] = []
+    ended = threading.Event()
+    killer = threading.Thread(target=kill_once, args=(stack, find, killed, ended))
+    killer.start()
+    try:
+        result = stack.command("demo", timeout=DEMO_SECONDS)
+    finally:
+        ended.set()
+        killer.join()
+    return result, killed
+
+
+@pytest.fixture(scope="module")
+def demo(stack: Stack) -> tuple[subprocess.CompletedProcess[str], list[int]]:
+    """The demo's end, and which trainer was killed."""
+    return run_demo(stack, holder_of_the_training_lock)
+
+
+@pytest.mark.timeout(DEMO_SECONDS + 60)
+def test_the_loop_closes_though_its_trainer_is_killed(demo):
+    """The demo's exit code is 0 and its trainer was really killed."""
+    result, killed = demo
+    assert result.returncode == 0, result.stdout[-4000:] + result.stderr[-2000:]
+    assert len(killed) == 1
+
+
+def test_one_promotion_and_a_healthy_stack(stack: Stack, demo):
+    """Version 2 serves, once promoted, no open incident (or one in probation), every component up."""
+    status = json.loads(stack.command("status", "--json").stdout)
+    model = status["models"]["docs-writer"]
+    assert model["champion_version"] == 2
+    assert model["incident"] is None or model["incident"]["state"] == "probation"
+    assert {name for name, component in status["components"].items() if not component["healthy"]} == set()
+    assert stack.ask("SELECT count(*) FROM promotion WHERE kind = 'promote'") == [(1,)]
+
+
+def test_the_history_tells_the_story_in_order(stack: Stack, demo):
+    """Every event has its time, state, reason and evidence; the chain of hashes is whole."""
+    history = json.loads(stack.command("history", "docs-writer", "--json").stdout)
+    assert history["chain"] == "ok"
+    events = history["events"]
+    assert [event["seq"] for event in events] == list(range(1, len(events) + 1))
+    assert all(event["at"] and event["reason"] and "evidence" in event and "state" in event for event in events)
+    states = [event["state"] for event in events if event["kind"] in ("opened", "moved")]
+    assert [state for state in states if state in ("open", "retraining", "evaluating", "approving", "promoting")] == [
+        "open", "retraining", "evaluating", "approving", "promoting",
+    ]  # fmt: skip
+
+
+def test_the_new_champion_is_better_and_forgets_nothing(stack: Stack, demo):
+    """Bits per byte fall by 20 % or more on new text and rise by 2 % or less on old text."""
+    ((scores,),) = stack.ask("SELECT scores FROM evaluation WHERE decision = 'accept'")
+    change = {
+        part: scores[part]["challenger_bits_per_byte"] / scores[part]["champion_bits_per_byte"] - 1
+        for part in ("recent", "old")
+    }
+    assert change["recent"] <= -0.20
+    assert change["old"] <= 0.02
+
+
+def test_every_query_of_the_dashboard_has_data(stack: Stack, demo):
+    """No panel of the Grafana dashboard is empty on the demo's Prometheus."""
+    from alerts.dashboards import queries
+
+    url = stack.setting("DRIFTLOOP_PROMETHEUS_URL")
+    empty = []
+    for query in queries():
+        answer = httpx.get(f"{url}/api/v1/query", params={"query": query}, timeout=30).json()
+        if answer["status"] != "success" or not answer["data"]["result"]:
+            empty.append(query)
+    assert empty == []
+
+
+def test_messages_were_written_and_are_said_to_be_unsent(stack: Stack, demo):
+    """Without Slack the messages wait, and the status says so."""
+    status = json.loads(stack.command("status", "--json").stdout)
+    assert status["alerts_unsent"] >= 3
+
+
+def test_nothing_listens_beyond_loopback(stack: Stack, demo):
+    """Every port of the stack is bound to loopback."""
+    mine = {process.pid for process in stack.processes()}
+    open_ports = [
+        connection.laddr
+        for connection in psutil.net_connections("inet")
+        if connection.status == psutil.CONN_LISTEN and connection.pid in mine
+    ]
+    assert open_ports
+    assert [address for address in open_ports if address.ip not in ("127.0.0.1", "::1")] == []
+
+
+def test_down_and_up_lose_nothing(stack: Stack, demo):
+    """After `down` nothing is left running; after `up` the champion and the history are the same."""
+    before = json.loads(stack.command("history", "docs-writer", "--json").stdout)["events"]
+    assert stack.command("down").returncode == 0
+    assert stack.processes() == []
+    assert [path.name for path in stack.home.rglob("*") if path.suffix in (".pid", ".sock", ".lock")] == []
+    result = stack.command("up")
+    assert result.returncode == 0, result.stdout + result.stderr
+    after = json.loads(stack.command("history", "docs-writer", "--json").stdout)["events"]
+    assert after[: len(before)] == before
+    deadline = time.monotonic() + 60
+    model: dict = {}
+    while time.monotonic() < deadline and model.get("champion_version") != 2:
+        model = json.loads(stack.command("status", "--json").stdout)["models"]["docs-writer"]
+    assert model["champion_version"] == 2
