@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -44,28 +44,37 @@ def _describe(text: str) -> dict[str, float]:
 class Vocabulary:
     """The words of the reference texts, with the number of texts each stands in."""
 
+    texts: int
     counts: Mapping[str, int]
 
     @classmethod
-    def of(cls, texts: Iterable[str]) -> "Vocabulary":
+    def of(cls, texts: Sequence[str]) -> "Vocabulary":
         """Collect the words of the texts."""
         counts: Counter[str] = Counter()
         for text in texts:
             counts.update(_words(text))
-        return cls(counts)
+        return cls(len(texts), counts)
 
-    def oov_share(self, texts: Sequence[str], *, own: bool = False) -> Column:
-        """Give each text's share of distinct words that the vocabulary lacks (0 for a text without words).
+    def describe(self, texts: Sequence[str], *, own: bool = False) -> dict[str, Column]:
+        """Give, per text, figures of its distinct words; 0 for a text without words.
+
+        `oov_share`: share that the vocabulary lacks. `common_share`: share that stands in a tenth of its texts.
+        `mean_surprisal_bits`: mean of -log2 of the smoothed share of its texts that a word stands in.
 
         With `own` the texts are those that the vocabulary was made of, and each is judged by the others alone:
         otherwise the reference would know all its words, and any new text of the same kind would look strange.
         """
-        needed = 2 if own else 1
-        return np.array([self._share(_words(text), needed) for text in texts], dtype=np.float64)
+        rows = np.array([self._describe(_words(text), 1 if own else 0) for text in texts], dtype=np.float64)
+        names = ("oov_share", "common_share", "mean_surprisal_bits")
+        return dict(zip(names, rows.reshape(-1, len(names)).T, strict=True))
 
-    def _share(self, words: set[str], needed: int) -> float:
-        unknown = sum(self.counts.get(word, 0) < needed for word in words)
-        return unknown / len(words) if words else 0.0
+    def _describe(self, words: set[str], own: int) -> tuple[float, float, float]:
+        if not words:
+            return 0.0, 0.0, 0.0
+        counts = np.array([self.counts.get(word, own) - own for word in words], dtype=np.float64)
+        others = max(self.texts - own, 0)
+        surprisal = np.log2((others + 1) / (counts + 0.5))
+        return float((counts == 0).mean()), float((counts >= max(0.1 * others, 1)).mean()), float(surprisal.mean())
 
 
 def _words(text: str) -> set[str]:

@@ -75,7 +75,7 @@ def _report(spec: ModelSpec, texts: Texts, reference: Texts, window: Window) -> 
 
 
 def _columns(texts: Texts, vocabulary: Vocabulary, *, own: bool, loss: bool) -> dict[str, Column]:
-    columns = {**describe(texts.prompts), "oov_share": vocabulary.oov_share(texts.prompts, own=own)}
+    columns = {**describe(texts.prompts), **vocabulary.describe(texts.prompts, own=own)}
     return {**columns, "prompt_bits_per_byte": texts.bits_per_byte} if loss else columns
 
 

@@ -96,7 +96,7 @@ def test_nan_is_no_data(prometheus: PrometheusServer) -> None:
 def test_wrong_query(prometheus: PrometheusServer) -> None:
     """A query that Prometheus refuses, or that gives a range, is named in a ContractError."""
     for promql in ("sum(", "rate(up)", "up[5m]", '"text"'):
-        with pytest.raises(ContractError, match="up|sum|text"):
+        with pytest.raises(ContractError, match=r"up|sum|text"):
             prometheus.client.query(promql, at=datetime.now(UTC))
 
 

@@ -1,0 +1,141 @@
+"""Text descriptors and the drift report on them."""
+
+import html
+
+import numpy as np
+import pytest
+
+from datasets_defs.errors import ContractError
+from monitors.descriptors import Vocabulary, describe
+from monitors.evidently_report import DriftReport, drift_report
+from tests.monitors.texts import documentation, licences
+
+P_VALUE = 0.001
+LIMIT = 0.5
+
+
+def columns(texts: tuple[str, ...], vocabulary: Vocabulary, *, own: bool = False) -> dict[str, np.ndarray]:
+    """Describe texts as the drift monitor does."""
+    return {**describe(texts), **vocabulary.describe(texts, own=own)}
+
+
+def compare(reference: tuple[str, ...], current: tuple[str, ...]) -> DriftReport:
+    """Report on two sets of texts."""
+    vocabulary = Vocabulary.of(reference)
+    return drift_report(
+        columns(reference, vocabulary, own=True), columns(current, vocabulary), p_value=P_VALUE, title="t"
+    )
+
+
+def test_known_text() -> None:
+    """Each column is what its name says."""
+    found = {name: values[0] for name, values in describe(["Ab 12. cd Cd!\nab"]).items()}
+    assert found["length_characters"] == 16
+    assert found["words"] == 5
+    assert found["sentences"] == 2
+    assert found["upper_share"] == pytest.approx(2 / 8)
+    assert found["digit_share"] == pytest.approx(2 / 16)
+    assert found["non_letter_share"] == pytest.approx(8 / 16)
+    assert found["line_break_share"] == pytest.approx(1 / 16)
+    assert found["repetition_share"] == 0
+    assert describe(["a a a b"])["repetition_share"][0] == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        " ",
+        "\n" * 50,
+        "\x00\ud800\udfff",
+        "日本語。これは。",
+        "👩‍👩‍👧‍👦" * 10,
+        "a" * 1_000_000,
+        "x " * 500_000,
+        "\u0301" * 99,
+    ],
+)
+def test_any_text(text: str) -> None:
+    """Empty, huge, broken and foreign texts all give finite numbers."""
+    vocabulary = Vocabulary.of([text, "a b"])
+    for values in columns((text,), vocabulary).values():
+        assert np.isfinite(values).all()
+
+
+def test_no_texts() -> None:
+    """No texts give empty columns, not errors."""
+    assert {len(values) for values in describe([]).values()} == {0}
+
+
+def test_vocabulary_is_fair() -> None:
+    """The reference does not know its own words better than new text of its kind does."""
+    passages = documentation()
+    vocabulary = Vocabulary.of(passages[:400])
+    own, new = vocabulary.describe(passages[:400], own=True), vocabulary.describe(passages[400:800])
+    for name, values in own.items():
+        assert new[name].mean() == pytest.approx(values.mean(), rel=0.05), name
+
+
+def test_vocabulary_of_known_words() -> None:
+    """Unknown and common words are counted as said; a text's own words do not count for itself."""
+    vocabulary = Vocabulary.of(["a b", "a c", "a d"])
+    found = vocabulary.describe(["a b x y"])
+    assert found["oov_share"][0] == pytest.approx(2 / 4)
+    assert found["common_share"][0] == pytest.approx(2 / 4)
+    own = vocabulary.describe(["a b", "a c", "a d"], own=True)
+    assert own["oov_share"].tolist() == [0.5, 0.5, 0.5]
+
+
+def test_null_twins() -> None:
+    """Without a shift no seed comes near the limit: real text against other text of its kind."""
+    passages = np.array(documentation(), dtype=object)
+    shares = []
+    for seed in range(20):
+        chosen = np.random.default_rng(seed).choice(passages, 500, replace=False)
+        shares.append(compare(tuple(chosen[:400]), tuple(chosen[400:])).drift_share)
+    assert max(shares) < 0.3
+
+
+@pytest.mark.parametrize("rows", [60, 100, 300])
+def test_real_shift(rows: int) -> None:
+    """Licence texts against Python's documentation are drift, even in small windows."""
+    report = compare(documentation()[:400], licences()[:rows])
+    assert report.drift_share >= LIMIT
+    drifted = {column.name for column in report.columns if column.drifted}
+    assert "oov_share" in drifted
+
+
+def test_dirty_columns() -> None:
+    """Constant, empty, half-empty and infinite columns are compared or listed, and never raise."""
+    noise = np.random.default_rng(0).normal(size=200)
+    reference = {"same": np.ones(200), "gone": noise, "never": np.full(200, np.nan), "half": noise, "inf": noise}
+    half = np.where(np.arange(200) % 2, np.nan, noise)
+    current = {
+        "same": np.ones(200), "gone": np.full(200, np.nan), "never": np.full(200, np.nan), "half": half,
+        "inf": np.where(np.arange(200) < 3, np.inf, noise),
+    }  # fmt: skip
+    found = {column.name: column for column in drift_report(reference, current, p_value=P_VALUE, title="t").columns}
+    assert [name for name, column in found.items() if column.drifted] == []
+    assert [name for name, column in found.items() if column.p_value is None] == ["gone", "never"]
+
+
+def test_nothing_to_compare() -> None:
+    """Different columns, or none with a number, are said in words."""
+    with pytest.raises(ContractError, match="one side only"):
+        drift_report({"a": np.ones(3)}, {"b": np.ones(3)}, p_value=P_VALUE, title="t")
+    with pytest.raises(ContractError, match="nothing to compare"):
+        drift_report({"a": np.full(3, np.nan)}, {"a": np.ones(3)}, p_value=P_VALUE, title="t")
+
+
+def test_no_stored_script() -> None:
+    """A script in a column's name or in the title is not in the page; the page still holds its data."""
+    attack = "</script><script>alert(1)</script>"
+    noise = np.random.default_rng(0).normal(size=200)
+    report = drift_report({attack: noise, "b": noise}, {attack: noise, "b": noise + 1}, p_value=P_VALUE, title=attack)
+    page = report.html.decode()
+    assert attack not in page
+    assert html.escape(attack) in page
+    data = page[page.index("var metric_") : page.index("<script>var global = globalThis")]
+    assert data.index("</script>") == data.index("<")
+    assert [column.name for column in report.columns if column.drifted] == ["b"]
+    assert report.drift_share == LIMIT
