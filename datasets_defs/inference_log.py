@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from psycopg.types.json import Jsonb
-from sqlalchemy import Connection, Engine, func, select, text
+from sqlalchemy import Connection, Engine, func, or_, select, text
 from sqlalchemy.dialects.postgresql import insert
 
 from datasets_defs import tables
@@ -105,6 +105,35 @@ def add_feedback(
             insert(tables.feedback)
             .values(values)
             .on_conflict_do_update(index_elements=["model", "request_id"], set_={**said, "received_at": func.now()})
+        )
+
+
+def add_feedback_batch(engine: Engine, model: str, rows: Sequence[tuple[str, str | None, float | None]]) -> None:
+    """Keep many late words at once: (request id, reference, score); saying the same again changes nothing.
+
+    Within the batch too, a later word on a request replaces an earlier one.
+    """
+    latest = {request_id: (reference, score) for request_id, reference, score in rows}
+    values = [
+        {
+            "model": model,
+            "request_id": clean_text(request_id),
+            "reference": clean_text(reference) if reference is not None else None,
+            "score": score,
+        }
+        for request_id, (reference, score) in latest.items()
+    ]
+    if not values:
+        return
+    late, said = tables.feedback.c, insert(tables.feedback).excluded
+    new = {"reference": func.coalesce(said.reference, late.reference), "score": func.coalesce(said.score, late.score)}
+    changed = or_(*(late[name].is_distinct_from(value) for name, value in new.items()))
+    with database_errors("writing feedback"), engine.begin() as on:
+        on.execute(
+            insert(tables.feedback).on_conflict_do_update(
+                index_elements=["model", "request_id"], set_={**new, "received_at": func.now()}, where=changed
+            ),
+            values,
         )
 
 

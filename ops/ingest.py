@@ -11,7 +11,7 @@ from sqlalchemy import Engine
 from datasets_defs import inference_log
 from datasets_defs.errors import ContractError
 from ops.ingest_files import Unreadable, rows_of
-from ops.ingest_rows import Feedback, Row, parse
+from ops.ingest_rows import Row, parse
 
 BATCH_ROWS = 2_000
 
@@ -44,8 +44,8 @@ def ingest(db: Engine, model: str, file: Path, progress: Callable[[float], None]
     if not file.is_file():
         raise ContractError(f"{file}: no such file")
     summary = Summary()
-    rows = rows_of(file, progress)
-    while batch := list(islice(_parsed(rows, model, summary), BATCH_ROWS)):
+    parsed = _parsed(rows_of(file, progress), model, summary)
+    while batch := list(islice(parsed, BATCH_ROWS)):
         _write(db, model, file, batch, summary)
     progress(1.0)
     return summary
@@ -77,14 +77,10 @@ def _write(db: Engine, model: str, file: Path, batch: list[Row | _Bad], summary:
     good = [item for item in batch if isinstance(item, Row)]
     bad = [item for item in batch if isinstance(item, _Bad)]
     new = inference_log.append(db, [row.inference for row in good])
-    for feedback in _last_words(good):
-        inference_log.add_feedback(db, model, feedback.request_id, reference=feedback.reference, score=feedback.score)
-        summary.feedback += 1
+    said = [row.feedback for row in good if row.feedback is not None]
+    inference_log.add_feedback_batch(db, model, [(item.request_id, item.reference, item.score) for item in said])
+    summary.feedback += len(said)
     inference_log.quarantine(db, model, str(file.resolve()), [(item.number, item.reason, item.content) for item in bad])
     summary.new += new
     summary.known += len(good) - new
     summary.quarantined.update(item.reason for item in bad)
-
-
-def _last_words(rows: list[Row]) -> list[Feedback]:
-    return list({row.feedback.request_id: row.feedback for row in rows if row.feedback is not None}.values())

@@ -116,7 +116,7 @@ def _text(row: Mapping[str, Any], name: str) -> str | None:
     if value is not None and not isinstance(value, str):
         if name in ("user_id", "session_id") and isinstance(value, int):
             return str(value)
-        raise ValueError(f"column {name!r} needs text, found {type(value).__name__}")  # noqa: TRY004 one kind
+        raise ValueError(f"column {name!r} needs text, found {type(value).__name__}")
     return value
 
 

@@ -1,0 +1,134 @@
+"""The `driftloop` command: the stack, and ways into everything else. Heavy imports wait until they are needed."""
+
+import json
+import sys
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+from pydantic import ValidationError
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from datasets_defs.errors import DriftloopError
+from ops import cli_incidents, cli_models
+
+app = typer.Typer(
+    help="Keep a generative model good, unattended: watch, retrain, judge, promote, roll back, and remember why.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+console = Console()
+cli_models.register(app)
+cli_incidents.register(app)
+
+
+def _say(line: str) -> None:
+    console.print(f"  {line}", style="dim", markup=False, highlight=False)
+
+
+@app.command()
+def up() -> None:
+    """Start the local stack, and make the first champion of every model that has none."""
+    from ops import doctor, stack
+
+    console.print("[bold]Starting the stack[/]")
+    doctor.require(_say)
+    info = stack.up(_say)
+    problems = cli_models.bootstrap_all(console)
+    table = Table(show_header=False, box=None)
+    for name in ("api-server", "mlflow", "prometheus", "serving"):
+        table.add_row(name, info.urls[name])
+    console.print("[bold green]The stack is up.[/]", table)
+    console.print(f"Airflow: user {info.airflow_user}, password in {info.home}/credentials.json", highlight=False)
+    for problem in problems:
+        console.print(escape(problem), style="red", highlight=False)
+    if problems:
+        raise typer.Exit(1)
+
+
+@app.command()
+def down() -> None:
+    """Stop the local stack; the data stay."""
+    from ops import stack
+
+    stack.down(_say)
+    console.print("The stack is down; its data stay.")
+
+
+@app.command()
+def status(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
+    """Show components, models, incidents and unsent messages."""
+    from ops import status as report
+
+    found = report.collect()
+    if as_json:
+        print(json.dumps(found, indent=1))  # noqa: T201 for a program, without rich's line breaks
+    else:
+        report.show(found, console)
+
+
+@app.command()
+def doctor() -> None:
+    """Check whether this machine can run the stack, and say what to do where it cannot."""
+    from ops import doctor as checks
+
+    styles = {checks.Grade.OK: "green", checks.Grade.WARN: "yellow", checks.Grade.BAD: "red"}
+    grades = []
+    for finding in checks.examine():
+        grades.append(finding.grade)
+        console.print(f"[{styles[finding.grade]}]{finding.grade:8}[/] {escape(finding.sentence)}", highlight=False)
+    if checks.Grade.BAD in grades:
+        raise typer.Exit(1)
+
+
+@app.command()
+def migrate() -> None:
+    """Bring the loop's database schema to this release's."""
+    from datasets_defs.database import migrate as bring
+    from datasets_defs.settings import settings
+
+    bring(settings().database_url)
+    console.print("The schema is this release's.")
+
+
+@app.command()
+def demo() -> None:
+    """Show the loop closing on real text: drift, incident, retraining, evaluation, promotion. Takes some minutes."""
+    from ops import demo as show
+
+    raise typer.Exit(show.run())
+
+
+@app.command()
+def info() -> None:
+    """Print the stack's addresses as JSON."""
+    from ops import stack
+
+    found = asdict(stack.info())
+    found.pop("airflow_password")
+    print(json.dumps(found, default=str, indent=1))  # noqa: T201 for a program
+
+
+def main() -> None:
+    """Run the command line; what goes wrong on purpose is one red sentence."""
+    try:
+        app()
+    except DriftloopError as err:
+        _fail(str(err))
+    except ValidationError as err:  # a DRIFTLOOP_* variable that is no number, say
+        found = "; ".join(f"DRIFTLOOP_{str(item['loc'][0]).upper()}: {item['msg']}" for item in err.errors())
+        _fail(f"the settings are wrong: {found}")
+    except KeyboardInterrupt:
+        _fail("interrupted; the same command goes on where this one stopped")
+
+
+def _fail(sentence: str) -> None:
+    Console(stderr=True).print(escape(sentence), style="red", highlight=False, soft_wrap=True)
+    sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

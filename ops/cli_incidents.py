@@ -1,0 +1,112 @@
+"""Commands about incidents: show, resolve, approve, reject, roll back."""
+
+import getpass
+import json
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+from datasets_defs.conditions import Outcome
+from datasets_defs.errors import ContractError
+from datasets_defs.incidents import Incident, State, Wake, may_move
+from datasets_defs.ledger import Ledger
+from ops.cli_models import Model, database
+
+console = Console()
+Reason = Annotated[str, typer.Option("--reason", help="Why; goes into the history.")]
+Number = Annotated[int, typer.Argument(help="Number of the incident.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add this module's commands."""
+    incident = typer.Typer(help="Look at an incident, or end it by hand.", no_args_is_help=True)
+    incident.command("show")(show)
+    incident.command("resolve")(resolve)
+    app.add_typer(incident, name="incident")
+    app.command()(approve)
+    app.command()(reject)
+    app.command()(rollback)
+
+
+def show(number: Number) -> None:
+    """Show an incident with its evidence and everything that happened in it."""
+    ledger = Ledger(database())
+    found = ledger.incident(number)
+    console.print(f"[bold]incident {found.id}[/] of {escape(found.model)}: [bold]{found.state}[/]", highlight=False)
+    facts = {
+        "opened": f"{found.opened_at:%Y-%m-%d %H:%M:%S}Z by {found.signal}",
+        "degraded since": f"{found.degraded_since:%Y-%m-%d %H:%M:%S}Z",
+        "cause, action": f"{found.cause or 'not yet known'}, {found.action or 'none yet'}",
+        "attempts": str(found.attempt),
+        "challenger": f"version {found.challenger_version}" if found.challenger_version else "none",
+        "in the hands of": found.claimed_by or "nobody",
+    }
+    for name, value in facts.items():
+        console.print(f"  {name:16} {escape(value)}", highlight=False)
+    for event in ledger.events(found.model, incident_id=number):
+        state = f" [{event.state}]" if event.state else ""
+        console.print(
+            f"  {event.at:%H:%M:%S}  {escape(event.kind + state)}: {escape(event.reason)}", highlight=False, style="dim"
+        )
+    console.print_json(json.dumps(found.evidence, default=str))
+
+
+def resolve(number: Number, reason: Reason) -> None:
+    """End an incident by hand: the model is good again, or the loop shall start afresh."""
+    ledger = Ledger(database())
+    moved = resolve_by_hand(ledger, number, actor=_who(), reason=reason)
+    console.print(f"incident {moved.id} of {escape(moved.model)} is {moved.state}", highlight=False)
+
+
+def resolve_by_hand(ledger: Ledger, number: int, *, actor: str, reason: str) -> Incident:
+    """Move an open incident to RESOLVED, through ESCALATED where the table of moves knows no direct way.
+
+    A step that is at work on it finds the incident gone at its next write, and stops.
+
+    Raises:
+        ContractError: it has ended already, or moved while this was done.
+    """
+    with ledger.transaction() as on:
+        found = ledger.incident(number, connection=on, lock=True)
+        if not found.is_open:
+            raise ContractError(f"incident {number} is {found.state} since {found.closed_at:%Y-%m-%d %H:%M:%S}Z")
+        if not may_move(found.state, State.RESOLVED):
+            found = ledger.move(found, State.ESCALATED, actor=actor, reason=reason, connection=on)
+        return ledger.move(found, State.RESOLVED, actor=actor, reason=reason, connection=on)
+
+
+def approve(model: Model, reason: Reason = "approved on the command line") -> None:
+    """Let an accepted challenger become champion."""
+    from training.approval import answer
+
+    _tell(answer(model, True, who=_who(), reason=reason, db=database()), Wake.PROMOTE)
+
+
+def reject(model: Model, reason: Reason) -> None:
+    """Keep the champion, though the challenger was accepted by the gate."""
+    from training.approval import answer
+
+    _tell(answer(model, False, who=_who(), reason=reason, db=database()), Wake.TRIAGE)
+
+
+def rollback(model: Model, reason: Reason) -> None:
+    """Make the previous champion serve again, and wait until serving confirms it."""
+    from training.roll_back import roll_back
+
+    with console.status("rolling back"):
+        outcome = roll_back(model, db=database(), actor=_who(), reason=reason)
+    console.print(escape(outcome.reason if isinstance(outcome, Outcome) else str(outcome)), highlight=False)
+
+
+def _tell(outcome: Outcome, wake: Wake) -> None:
+    from ops.wake import ring
+
+    console.print(escape(outcome.reason), highlight=False)
+    if outcome.ring is not None and not ring(wake, outcome.ring):
+        console.print("Airflow does not answer now; `reconcile` starts the next step when it is back.", style="yellow")
+
+
+def _who() -> str:
+    return f"cli:{getpass.getuser()}"

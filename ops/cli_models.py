@@ -1,0 +1,170 @@
+"""Commands about models: check, bootstrap, ingest, history."""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.table import Table
+from sqlalchemy import Engine
+
+from datasets_defs.database import engine, require_schema
+from datasets_defs.errors import ContractError, DriftloopError
+from datasets_defs.ledger import Ledger
+from datasets_defs.models import ModelSpec, load_all, model_names, spec_of
+from datasets_defs.settings import settings
+
+console = Console()
+Model = Annotated[str, typer.Argument(help="Name of a model, as in models/NAME.yaml.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add this module's commands."""
+    app.command("check-models")(check_models)
+    app.command()(bootstrap)
+    app.command()(ingest)
+    app.command()(history)
+
+
+def database() -> Engine:
+    """Give the loop's database, checked to have its tables."""
+    found = engine()
+    require_schema(found)
+    return found
+
+
+def check_models() -> None:
+    """Check every models/*.yaml; each mistake is named with file, field and fix."""
+    specs, problems = load_all()
+    for name in specs:
+        console.print(f"[green]ok[/] {escape(name)}")
+    for problem in problems:
+        console.print(escape(problem), style="red", highlight=False, soft_wrap=True)
+    if not specs and not problems:
+        raise ContractError(f"{settings().models_dir} holds no *.yaml; describe a model there first")
+    if problems:
+        raise typer.Exit(1)
+
+
+def bootstrap(model: Annotated[str | None, typer.Argument(help="One model; all without a name.")] = None) -> None:
+    """Make the first champion of a model, or of every model that has none."""
+    if model is not None:
+        spec_of(model)
+    problems = bootstrap_all(console, model)
+    for problem in problems:
+        console.print(escape(problem), style="red", highlight=False, soft_wrap=True)
+    if problems:
+        raise typer.Exit(1)
+
+
+def bootstrap_all(where: Console, only: str | None = None) -> list[str]:
+    """Make the first champions that are missing; give a sentence for each model that could not get one."""
+    db = database()
+    specs, problems = load_all()
+    if only is not None:
+        specs, problems = {only: spec_of(only)}, []
+    waiting = [spec for name, spec in specs.items() if Ledger(db).champion(name) is None]
+    for spec in waiting:
+        try:
+            where.print(f"{spec.name}: version {_first_champion(spec, db, where)} is the first champion")
+        except DriftloopError as err:  # the other models go on
+            problems.append(f"{spec.name}: no first champion: {err}")
+    return problems
+
+
+def _first_champion(spec: ModelSpec, db: Engine, where: Console) -> int:
+    from training.bootstrap import first_champion
+
+    from training.registry import Registry
+
+    with progress_bar(where, f"{spec.name}: first champion") as tell:
+        version: int = first_champion(spec, db=db, registry=Registry(settings().mlflow_url), progress=tell.stage)
+        return version
+
+
+class Bar:
+    """A progress bar's hand: `stage` takes (words, share 0..1), `share` the share alone."""
+
+    def __init__(self, bar: Progress, title: str) -> None:
+        self._bar = bar
+        self._title = title
+        self._task = bar.add_task(escape(title), total=1.0)
+
+    def stage(self, words: str, share: float) -> None:
+        """Show what is being done, and how far it is."""
+        self._bar.update(self._task, description=escape(f"{self._title}: {words}"), completed=share)
+
+    def share(self, share: float) -> None:
+        """Show how far it is."""
+        self._bar.update(self._task, completed=share)
+
+
+@contextmanager
+def progress_bar(where: Console, title: str) -> Iterator[Bar]:
+    """Show a progress bar while something is done."""
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=where, transient=True) as bar:
+        yield Bar(bar, title)
+
+
+def ingest(model: Model, file: Annotated[Path, typer.Argument(help="A .jsonl, .csv or .parquet file.")]) -> None:
+    """Read another server's log; rows that cannot be read are kept apart with their reason."""
+    from ops.ingest import ingest as read
+
+    if model not in model_names():
+        spec_of(model)  # says which models there are
+    with progress_bar(console, f"reading {file.name}") as bar:
+        found = read(database(), model, file, bar.share)
+    console.print(
+        f"{found.rows:,} rows read: {found.new:,} new, {found.known:,} known, {found.feedback:,} with feedback, "
+        f"{found.quarantined.total():,} quarantined",
+        highlight=False,
+    )
+    if found.naive_times:
+        console.print(f"{found.naive_times:,} times had no zone and were taken as UTC", highlight=False)
+    for reason, count in found.quarantined.most_common(10):
+        console.print(f"  {count:,} of: {escape(reason)}", style="yellow", highlight=False)
+
+
+def history(
+    model: Model,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    verify: Annotated[bool, typer.Option("--verify", help="Only check the hash chain.")] = False,
+) -> None:
+    """Show who decided what on which evidence, oldest first, and whether the record is whole."""
+    ledger = Ledger(database())
+    events = ledger.events(model)
+    broken = ledger.verify(model)
+    if not events and model not in model_names():
+        spec_of(model)
+    if as_json:
+        rows = [{**asdict(event), "at": event.at.isoformat()} for event in events]
+        print(json.dumps({"events": rows, "chain": broken or "ok"}, indent=1))  # noqa: T201 for a program
+    else:
+        if not verify:
+            console.print(_table(events))
+        verdict = f"[green]the chain of {len(events)} events is whole[/]" if not broken else ""
+        console.print(verdict or escape("\n".join(broken)), style=None if verdict else "red", highlight=False)
+    if broken:
+        raise typer.Exit(1)
+
+
+def _table(events: list[Any]) -> Table:
+    table = Table("#", "when (UTC)", "incident", "what", "by", "why", box=None, pad_edge=False)
+    for event in events:
+        moved = f"{event.from_state} → {event.state}" if event.from_state and event.from_state != event.state else ""
+        table.add_row(
+            str(event.seq),
+            f"{event.at:%m-%d %H:%M:%S}",
+            str(event.incident_id or ""),
+            escape(moved or event.kind),
+            escape(event.actor.split("__")[0]),
+            escape(event.reason),
+        )
+    return table

@@ -1,0 +1,147 @@
+"""`driftloop status`: components, models and unsent messages, gathered once and shown in two forms."""
+
+from dataclasses import asdict
+from typing import Any
+
+from rich.console import Console, Group
+from rich.markup import escape
+from rich.table import Table
+from sqlalchemy import Engine, func, select
+
+from datasets_defs import tables
+from datasets_defs.database import database_errors, engine, require_schema
+from datasets_defs.errors import DriftloopError
+from datasets_defs.ledger import Ledger
+from datasets_defs.models import load_all, model_names
+from datasets_defs.records import newest_verdicts
+from datasets_defs.settings import settings
+from ops import health, ports
+from ops.layout import Layout
+
+STYLES = {"OK": "green", "WARN": "yellow", "BAD": "red", "NO_DATA": "dim", "STALE": "dim"}
+
+
+def collect() -> dict[str, Any]:
+    """Gather everything as plain JSON; what cannot be reached is said under `problems`, and nothing raises for it."""
+    layout = Layout(settings().home.resolve())
+    components = {}
+    for name, item in health.check(layout).items():
+        components[name] = {"state": item.state, "healthy": item.healthy, "detail": item.detail}
+    found: dict[str, Any] = {
+        "home": str(layout.home),
+        "components": components,
+        "urls": {
+            name: f"http://127.0.0.1:{port}"
+            for name, port in ports.remembered(layout.ports).items()
+            if name != "postgres"
+        },
+        "models": {},
+        "alerts_unsent": None,
+        "alerts": [],
+        "problems": [],
+    }
+    db = engine()
+    try:
+        require_schema(db)
+        found |= {"models": _models(db), **_alerts(db)}
+    except DriftloopError as err:
+        found["problems"] = [str(err)]
+    finally:
+        db.dispose()
+    return found
+
+
+def _models(db: Engine) -> dict[str, Any]:
+    ledger = Ledger(db)
+    _, problems = load_all()
+    report = {}
+    for name in model_names():
+        champion, incident = ledger.champion(name), ledger.open_of(name)
+        wrong = [problem for problem in problems if f"{name}.yaml" in problem]
+        if champion is None and not wrong:
+            wrong = [f"no champion yet; run `driftloop bootstrap {name}`"]
+        report[name] = {
+            "champion_version": champion.version if champion else None,
+            "previous_version": champion.previous_version if champion else None,
+            "since": champion.since.isoformat() if champion else None,
+            "conditions": {
+                verdict.signal: {
+                    "condition": str(verdict.condition),
+                    "reason": verdict.reason,
+                    "score": verdict.score,
+                    "limit": verdict.limit,
+                    "window_end": verdict.window.end.isoformat(),
+                }
+                for verdict in newest_verdicts(db, name)
+            },
+            "incident": _plain(asdict(incident)) if incident else None,
+            "problems": wrong,
+        }
+    return report
+
+
+def _plain(values: dict[str, Any]) -> dict[str, Any]:
+    return {name: value.isoformat() if hasattr(value, "isoformat") else value for name, value in values.items()}
+
+
+def _alerts(db: Engine) -> dict[str, Any]:
+    table = tables.alert_outbox
+    waiting = table.c.sent_at.is_(None)
+    with database_errors("reading the outbox"), db.connect() as on:
+        count = on.scalar(select(func.count()).select_from(table).where(waiting))
+        latest = on.execute(select(table).where(waiting).order_by(table.c.id.desc()).limit(5)).all()
+    return {
+        "alerts_unsent": count,
+        "alerts": [
+            {
+                "at": row.created_at.isoformat(),
+                "model": row.model,
+                "severity": row.severity,
+                "text": row.text,
+                "last_error": row.last_error,
+            }
+            for row in latest
+        ],
+    }
+
+
+def show(found: dict[str, Any], console: Console) -> None:
+    """Print the report on one screen."""
+    parts: list[Any] = [_component_table(found)]
+    if found["models"]:
+        parts.append(_model_table(found["models"]))
+    if found["alerts_unsent"]:
+        parts.append(f"[bold]{found['alerts_unsent']} messages not sent to Slack[/], the latest:")
+        parts += [
+            f"  {alert['at'][:19]} {escape(alert['severity'])}: {escape(alert['text'].splitlines()[0][:120])}"
+            for alert in found["alerts"]
+        ]
+    parts += [f"[red]{escape(problem)}[/]" for problem in found["problems"]]
+    console.print(Group(*parts), highlight=False)
+
+
+def _component_table(found: dict[str, Any]) -> Any:
+    if not found["components"]:
+        return f"No stack in {found['home']}; start one with `make up` or `make demo`."
+    table = Table("component", "state", "", "address", box=None, pad_edge=False)
+    for name, item in found["components"].items():
+        style = "green" if item["healthy"] else "red"
+        table.add_row(
+            name, f"[{style}]{item['state'].lower()}[/]", escape(item["detail"][:70]), found["urls"].get(name, "")
+        )
+    return table
+
+
+def _model_table(models: dict[str, Any]) -> Table:
+    table = Table("model", "champion", "conditions", "incident", box=None, pad_edge=False)
+    for name, item in models.items():
+        conditions = " ".join(
+            f"[{STYLES[signal['condition']]}]{escape(label)}[/]" for label, signal in item["conditions"].items()
+        )
+        incident = item["incident"]
+        version = f"v{item['champion_version']} since {item['since'][:16]}" if item["champion_version"] else "none"
+        state = f"{incident['id']} {incident['state']}" if incident else "none"
+        table.add_row(escape(name), version, conditions or "nothing judged yet", state)
+        for problem in item["problems"]:
+            table.add_row("", f"[red]{escape(problem)}[/]")
+    return table
