@@ -1,11 +1,13 @@
-"""A real Prometheus for the tests that ask."""
+"""A real Prometheus, and a model's surroundings in a real database, for the tests that ask."""
 
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from sqlalchemy import Engine
 
+from tests.monitors.loop import Loop
 from tests.prometheus_server import PrometheusServer, prometheus_server
 
 
@@ -17,3 +19,11 @@ def prometheus() -> Iterator[PrometheusServer]:
         prometheus_server(Path(folder)) as server,
     ):
         yield server
+
+
+@pytest.fixture
+def loop(engine: Engine, home: Path) -> Loop:
+    """A database, a home, and the ways to fill them."""
+    loop = Loop(engine, home)
+    loop.spec()
+    return loop
