@@ -1,0 +1,68 @@
+# driftloop: `make demo` on a fresh Debian or Ubuntu machine with Python 3.11, 3.12 or 3.13.
+# Choose another interpreter with `make PYTHON=/path/to/python3.12 …`.
+
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.SUFFIXES:
+MAKEFLAGS += --no-print-directory
+
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: help demo up down status test test-all lint lock clean venv
+
+help: ## Show these targets
+	@grep -E '^[a-z-]+:.*## ' $(firstword $(MAKEFILE_LIST)) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+demo: $(STAMP) ## Show the whole loop closing on real text (first run: some minutes of installing)
+	@$(BIN)/driftloop demo
+
+up: $(STAMP) ## Start the local stack for the models in models/
+	@$(BIN)/driftloop up
+
+down: ## Stop the local stack; the data stay
+	@if [ -x $(BIN)/driftloop ]; then $(BIN)/driftloop down; else echo "Nothing is installed, so nothing runs."; fi
+
+status: $(STAMP) ## Show components, models, incidents and unsent messages
+	@$(BIN)/driftloop status
+
+test: lint ## Check style, types and layers, then run every test that takes seconds
+	@$(BIN)/python -m pytest -q -m "not slow"
+
+test-all: lint ## The same with the tests that take minutes: real kills, a real loop
+	@$(BIN)/python -m pytest -q
+
+lint: $(STAMP) ## Check style, types and layers
+	@$(BIN)/ruff check --quiet .
+	@$(BIN)/ruff format --check --quiet .
+	@$(BIN)/mypy --no-error-summary
+	@$(BIN)/lint-imports --no-cache > $(VENV)/lint-imports.log || { cat $(VENV)/lint-imports.log; exit 1; }
+
+lock: $(STAMP) ## Resolve the dependencies anew, for every supported Python
+	@$(BIN)/uv pip compile --universal --python-version 3.11 --group dev --no-annotate --no-header --upgrade \
+		pyproject.toml -o requirements.lock
+
+clean: down ## Remove the environment, caches and the stack's data
+	@rm -rf $(VENV) .state .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis build *.egg-info
+
+venv: $(STAMP)
+
+# The environment: pinned by requirements.lock, remade when the lock or pyproject.toml changes.
+$(STAMP): pyproject.toml requirements.lock
+	@python="$(PYTHON)"; \
+	if [ -z "$$python" ]; then for name in python3.13 python3.12 python3.11 python3; do \
+		if command -v $$name > /dev/null && $$name -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2> /dev/null; \
+		then python=$$name; break; fi; done; fi; \
+	if [ -z "$$python" ]; then \
+		echo "driftloop needs Python 3.11, 3.12 or 3.13, and none was found. Install one (sudo apt-get install python3 python3-venv), or name it: make PYTHON=/path/to/python3.12" >&2; exit 1; fi; \
+	if ! "$$python" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))'; then \
+		echo "$$python is not Python 3.11, 3.12 or 3.13; name one that is: make PYTHON=/path/to/python3.12" >&2; exit 1; fi; \
+	if ! "$$python" -c 'import ensurepip, venv' 2> /dev/null; then \
+		echo "$$python comes without its venv module; install it: sudo apt-get install python3-venv" >&2; exit 1; fi; \
+	echo "Installing into $(VENV) with $$("$$python" --version) (about 3 GB; the first time takes some minutes)"; \
+	if [ -x $(BIN)/python ] && ! $(BIN)/python -m pip --version > /dev/null 2>&1; then rm -rf $(VENV); fi; \
+	[ -x $(BIN)/python ] || "$$python" -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade "pip>=25.1"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint requirements.lock --editable . --group dev
+	@touch $@
