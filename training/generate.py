@@ -1,0 +1,67 @@
+"""Batch generation: the same reference prompts completed by each new champion, kept for people to compare."""
+
+from typing import Any
+
+from sqlalchemy import Engine
+
+from datasets_defs.artifacts import artifact_url, exists, read_rows, write_rows
+from datasets_defs.conditions import RingKey
+from datasets_defs.errors import ContractError
+from datasets_defs.ledger import Ledger
+from datasets_defs.models import spec_of
+from datasets_defs.records import reference_of
+from datasets_defs.settings import settings
+from training.language_model import LanguageModel
+from training.registry import Registry
+from training.retrain import use_threads
+
+PROMPTS = 50
+MAX_TOKENS = 64
+
+
+def run(key: str, *, db: Engine, actor: str) -> str:
+    """Complete up to 50 of the champion's reference prompts and give the artifact's URL; once per version.
+
+    Prompts that leave no room for a completion in the model's context are passed over. Generation is greedy, so the
+    same version gives the same texts.
+
+    Raises:
+        ContractError: the model has no champion, or the champion no reference.
+        TransientError: PostgreSQL or the registry is away.
+    """
+    model = RingKey.parse(key).model
+    spec, champion = spec_of(model), Ledger(db).champion(model)
+    if champion is None:
+        raise ContractError(f"{model} has no champion to generate with; run `driftloop bootstrap {model}`")
+    url = artifact_url("generations", model, f"v{champion.version}.parquet")
+    if exists(url):
+        return url
+    profile = reference_of(db, model, champion.version)
+    if profile is None:
+        raise ContractError(f"{model} version {champion.version} has no reference rows to take prompts from")
+    folder = Registry(settings().mlflow_url).download(model, champion.version, settings().home / "cache")
+    use_threads()
+    written = LanguageModel.load(folder)
+    most = min(MAX_TOKENS, spec.serving.max_completion_tokens)
+    rows: list[dict[str, Any]] = []
+    for row in read_rows(profile.uri, profile.sha256):
+        if len(rows) == PROMPTS:
+            break
+        if len(written.encode(row["prompt"])) + 1 + most <= written.context:
+            rows.append(_completed(written, row, most, champion.version, actor))
+    write_rows(url, rows)
+    return url
+
+
+def _completed(model: LanguageModel, row: dict[str, Any], most: int, version: int, actor: str) -> dict[str, Any]:
+    completion = model.complete(row["prompt"], max_tokens=most)
+    loss = completion.completion_loss
+    return {
+        "request_id": row["request_id"],
+        "prompt": row["prompt"],
+        "reference": row["reference"],
+        "completion": completion.text,
+        "completion_bits_per_byte": loss.bits_per_byte if loss else None,
+        "model_version": version,
+        "actor": actor,
+    }

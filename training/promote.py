@@ -1,0 +1,115 @@
+"""The step that makes an accepted challenger the champion, and takes it back if serving does not load it."""
+
+from sqlalchemy import Engine
+
+from datasets_defs.conditions import Outcome, RingKey
+from datasets_defs.errors import ContractError
+from datasets_defs.incidents import Incident, State
+from datasets_defs.ledger import Champion, Ledger
+from datasets_defs.models import ModelSpec, spec_of
+from datasets_defs.settings import settings
+from training.confirmation import confirmed, mirrored, was_rolled_back
+from training.evaluate import champion_judged
+from training.registry import Registry
+
+
+def run(key: str, *, db: Engine, actor: str) -> Outcome:
+    """Promote the wake-up's challenger; the ring is for what follows a change of champion.
+
+    Killed anywhere and run again, it goes on with the change it finds made.
+
+    Raises:
+        ContractError: the key or the spec is wrong, or another run took over.
+        TransientError: PostgreSQL is away.
+    """
+    ring, ledger = RingKey.parse(key), Ledger(db)
+    spec, incident = spec_of(ring.model), ledger.incident(ring.incident_id)
+    champion = ledger.champion(ring.model)
+    if incident.state is State.PROBATION and champion and champion.version == incident.challenger_version:
+        return Outcome(f"version {champion.version} stands promoted", ledger.ring(incident.id))
+    if not incident.approved:
+        return Outcome(f"incident {incident.id} is {incident.state}; its challenger is not approved")
+    reason = f"promotion of version {incident.challenger_version}"
+    claim = ledger.claim(
+        ring, frm={State.APPROVING}, to=State.PROMOTING, actor=actor, lease=settings().lease, reason=reason
+    )
+    if claim.incident is None:
+        return Outcome(claim.reason)
+    return _promote(ledger, claim.incident, spec, actor=actor)
+
+
+def _promote(ledger: Ledger, incident: Incident, spec: ModelSpec, *, actor: str) -> Outcome:
+    registry = Registry(settings().mlflow_url)
+    judged, challenger = champion_judged(ledger.engine, incident), incident.challenger_version
+    if judged is None or challenger is None:
+        reason = f"no accepting evaluation of attempt {incident.attempt} stands; nothing is promoted without one"
+        return _stop(ledger, incident, State.ESCALATED, reason, actor=actor)
+    if was_rolled_back(ledger.engine, spec.name, challenger):
+        reason = f"version {challenger} was rolled back before and is not promoted again"
+        return _stop(ledger, incident, State.ESCALATED, reason, actor=actor)
+    try:
+        champion = _change(ledger, incident, judged, challenger, actor=actor)
+    except ContractError as err:
+        if ledger.incident(incident.id).token != incident.token:
+            raise
+        return _stop(ledger, incident, State.OPEN, f"judged against version {judged}: {err}", actor=actor)
+
+    if confirmed(ledger, registry, spec, champion, renew=lambda: ledger.renew(incident, settings().lease)):
+        reason = f"version {challenger} serves instead of version {judged}; probation begins"
+        ledger.move(incident, State.PROBATION, actor=actor, reason=reason)
+        return Outcome(reason, ledger.ring(incident.id))
+    return _revert(ledger, registry, incident, champion, judged, actor=actor)
+
+
+def _change(ledger: Ledger, incident: Incident, judged: int, challenger: int, *, actor: str) -> Champion:
+    """Change the champion, fenced by the claim, in one transaction; a change that this attempt made stands."""
+    with ledger.transaction() as on:
+        _require_claim(ledger.incident(incident.id, connection=on, lock=True), incident)
+        champion = ledger.champion(incident.model, connection=on, lock=True)
+        if champion is not None and champion.version == challenger:
+            return champion
+        return ledger.change_champion(
+            incident.model,
+            expected=judged,
+            to=challenger,
+            kind="promote",
+            reason=f"accepted challenger of incident {incident.id}, attempt {incident.attempt}",
+            actor=actor,
+            incident=incident,
+            connection=on,
+        )
+
+
+def _revert(
+    ledger: Ledger, registry: Registry, incident: Incident, champion: Champion, back_to: int, *, actor: str
+) -> Outcome:
+    seconds = settings().serving_confirm_seconds
+    reason = (
+        f"serving did not report version {champion.version} within {seconds:.0f} s; version {back_to} is champion "
+        "again. Look at serving's log and health page"
+    )
+    with ledger.transaction() as on:  # one step: a retry must not find it half taken back and promote again
+        _require_claim(ledger.incident(incident.id, connection=on, lock=True), incident)
+        before = ledger.change_champion(
+            incident.model,
+            expected=champion.version,
+            to=back_to,
+            kind="revert",
+            reason=reason,
+            actor=actor,
+            incident=incident,
+            connection=on,
+        )
+        ledger.move(incident, State.ESCALATED, actor=actor, reason=reason, approved=False, connection=on)
+    mirrored(registry, before)
+    return Outcome(reason)
+
+
+def _stop(ledger: Ledger, incident: Incident, to: State, reason: str, *, actor: str) -> Outcome:
+    ledger.move(incident, to, actor=actor, reason=reason, approved=False, challenger_version=None)
+    return Outcome(reason)
+
+
+def _require_claim(now: Incident, known: Incident) -> None:
+    if now.token != known.token:
+        raise ContractError(f"incident {known.id} was taken over by {now.claimed_by}; this run must stop")
