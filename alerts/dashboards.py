@@ -36,14 +36,14 @@ def build() -> str:
     number, top = 1, 0
     for title, charts in ROWS.items():
         board = board.with_row(dashboard.Row(title).id(number).grid_pos(_place(0, top, COLUMNS, 1)))
-        number, top, left = number + 1, top + 1, 0
+        number, top, left, tallest = number + 1, top + 1, 0, 0
         for chart in charts:
             if left + chart.width > COLUMNS:
-                left, top = 0, top + chart.height
+                left, top, tallest = 0, top + tallest, 0
             panel = _panel(chart).id(number).grid_pos(_place(left, top, chart.width, chart.height))
             board = board.with_panel(panel)
-            number, left = number + 1, left + chart.width
-        top += charts[-1].height
+            number, left, tallest = number + 1, left + chart.width, max(tallest, chart.height)
+        top += tallest
     return str(JSONEncoder(sort_keys=True, indent=2).encode(board.build())) + "\n"
 
 
