@@ -62,7 +62,7 @@ def _jsonl(file: Path, progress: Callable[[float], None]) -> Rows:
         if isinstance(text, Unreadable):
             yield number, text
         elif text.strip():
-            yield number, _object(text)
+            yield number, _object(text.rstrip("\r\n"))
 
 
 def _object(text: str) -> object:

@@ -18,6 +18,8 @@ from datasets_defs.errors import ContractError
 
 SOCKET_PATH_LIMIT = 107
 """Longest address of a Unix socket on Linux, in bytes (unix(7))."""
+SHORT = Path("/tmp")  # noqa: S108 a folder of our own is made in it, and checked
+"""Where the socket of a deep home goes: the same for every session, unlike XDG_RUNTIME_DIR, and there after log-out."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,8 +77,7 @@ class Layout:
         if len(os.fsencode(inside)) + len(".1234567") <= SOCKET_PATH_LIMIT:  # it is bound under a name with its pid
             return inside
         name = hashlib.sha256(os.fsencode(self.home)).hexdigest()[:12]
-        base = Path(os.environ.get("XDG_RUNTIME_DIR") or "/tmp")  # noqa: S108 a folder of our own, checked below
-        return base / f"driftloop-{os.geteuid()}-{name}" / "supervisord.sock"
+        return SHORT / f"driftloop-{os.geteuid()}-{name}" / "supervisord.sock"
 
     @property
     def logs(self) -> Path:
@@ -108,9 +109,7 @@ class Layout:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             found = folder.lstat()
             if found.st_uid != os.geteuid() or not stat.S_ISDIR(found.st_mode) or found.st_mode & 0o077:
-                raise ContractError(
-                    f"{folder} belongs to somebody else; remove it, or set DRIFTLOOP_HOME to a shorter path"
-                )
+                raise ContractError(f"{folder} is open to others; remove it, or set DRIFTLOOP_HOME to a shorter path")
 
     @contextmanager
     def alone(self) -> Iterator[None]:

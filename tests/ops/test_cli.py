@@ -1,0 +1,115 @@
+import json
+import subprocess
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from sqlalchemy import text
+from typer.testing import CliRunner
+
+from datasets_defs.errors import ContractError
+from datasets_defs.incidents import State
+from datasets_defs.ledger import Ledger
+from datasets_defs.settings import ROOT, settings
+from ops import status
+from ops.cli import app
+from ops.cli_incidents import resolve_by_hand
+
+
+@pytest.fixture
+def console(home: Path, database_url: str, monkeypatch):
+    """The command line on a fresh database, with the demo's model described."""
+    monkeypatch.setenv("DRIFTLOOP_DATABASE_URL", database_url)
+    settings.cache_clear()
+    (home / "models" / "docs-writer.yaml").write_text((ROOT / "models" / "docs-writer.yaml").read_text())
+
+    def run(*arguments: str):
+        return CliRunner().invoke(app, list(arguments))
+
+    return run
+
+
+def opened(engine) -> int:
+    incident, _ = Ledger(engine).open_incident(
+        "docs-writer",
+        signal="drift",
+        degraded_since=datetime(2026, 5, 1, tzinfo=UTC),
+        reason="6 of 9 columns drifted",
+        evidence={"drift_share": 0.67},
+        actor="test",
+    )
+    return incident.id
+
+
+def test_wrong_specs_are_named_and_fail_the_check(console, home):
+    """A good model is listed, a bad one named with its field, and the command fails."""
+    (home / "models" / "bad.yaml").write_text("name: bad\nbase_model: x\ntraining_text: y\ndrfit: {}\n")
+    result = console("check-models")
+    assert result.exit_code == 1
+    assert "ok docs-writer" in result.stdout
+    assert "drfit" in result.stdout
+
+
+def test_history_is_json_and_whole(console, engine):
+    """The history lists the events in order with their hashes, and says that the chain is whole."""
+    opened(engine)
+    result = console("history", "docs-writer", "--json")
+    found = json.loads(result.stdout)
+    assert (result.exit_code, found["chain"]) == (0, "ok")
+    assert [(event["seq"], event["kind"], event["state"]) for event in found["events"]] == [(1, "opened", "open")]
+
+
+def test_an_altered_history_is_found(console, engine):
+    """Changing a row behind the ledger's back breaks the chain, and `--verify` fails."""
+    opened(engine)
+    with engine.begin() as on:
+        on.execute(text("ALTER TABLE incident_event DISABLE TRIGGER USER"))
+        on.execute(text("UPDATE incident_event SET reason = 'nothing happened'"))
+    result = console("history", "docs-writer", "--verify")
+    assert result.exit_code == 1
+    assert "altered" in result.stdout
+
+
+@pytest.mark.parametrize("state", [State.OPEN, State.RETRAINING])
+def test_a_person_can_end_an_incident_in_any_open_state(engine, state):
+    """Directly where the table of moves allows it, through ESCALATED where not; a second time is refused."""
+    ledger = Ledger(engine)
+    incident = ledger.incident(opened(engine))
+    if state is not State.OPEN:
+        incident = ledger.move(incident, state, actor="test", reason="r")
+    moved = resolve_by_hand(ledger, incident.id, actor="cli:me", reason="known cause")
+    assert moved.state is State.RESOLVED
+    assert {event.actor for event in ledger.events("docs-writer")} == {"test", "cli:me"}
+    with pytest.raises(ContractError, match="is resolved since"):
+        resolve_by_hand(ledger, incident.id, actor="cli:me", reason="again")
+
+
+def test_status_of_a_stopped_stack_still_tells_of_the_models(console, engine):
+    """The JSON form names model, incident and what is missing, even with no component running."""
+    number = opened(engine)
+    found = json.loads(console("status", "--json").stdout)
+    model = found["models"]["docs-writer"]
+    assert (model["incident"]["id"], model["champion_version"]) == (number, None)
+    assert model["problems"] == ["no champion yet; run `driftloop bootstrap docs-writer`"]
+    assert found["alerts_unsent"] == 0
+    assert console("status").exit_code == 0
+    assert console("incident", "show", str(number)).exit_code == 0
+
+
+def test_status_without_a_database_says_so(home, monkeypatch):
+    """Nothing raises; the problem is a sentence."""
+    monkeypatch.setenv("DRIFTLOOP_DATABASE_URL", "postgresql+psycopg://x@127.0.0.1:1/x")
+    settings.cache_clear()
+    found = status.collect()
+    assert found["models"] == {}
+    assert "PostgreSQL is not reachable" in found["problems"][0]
+
+
+def test_an_error_is_one_sentence_on_stderr(home, monkeypatch):
+    """A mistake gives exit status 1 and no traceback."""
+    command = [sys.executable, "-m", "ops.cli", "ingest", "nobody", "file.csv"]
+    result = subprocess.run(command, capture_output=True, text=True, check=False, cwd=home)
+    assert result.returncode == 1
+    assert result.stderr.startswith("no model 'nobody'")
+    assert "Traceback" not in result.stderr

@@ -1,0 +1,98 @@
+import json
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from datasets_defs.errors import ContractError
+from ops import prometheus_binary
+from ops.components import AIRFLOW_COMPONENTS, Stack, components
+from ops.layout import Layout
+from ops.ports import PREFERRED
+from ops.prometheus_config import prometheus_config, scrape_seconds
+
+
+def stack(tmp_path: Path, **more: object) -> Stack:
+    layout = Layout(tmp_path)
+    settings = {"DRIFTLOOP_SENSOR_INTERVAL_SECONDS": "25"}
+    values = {"layout": layout, "credentials": layout.load_credentials(), "ports": PREFERRED, "settings": settings}
+    return Stack(**{**values, **more})
+
+
+def test_no_secret_is_on_a_command_line(tmp_path):
+    """Every user of the machine can read command lines, so passwords and keys travel in the environment alone."""
+    found = stack(tmp_path)
+    secrets = json.loads(found.layout.credentials.read_text()).values()
+    words = [word for item in components(found, "") for word in item.command]
+    assert [word for word in words if any(secret in word for secret in secrets)] == []
+
+
+def test_airflow_is_closed_to_others(tmp_path):
+    """Airflow listens on loopback, asks for a password, shares fixed keys, and starts no log server."""
+    listed = {item.name: item for item in components(stack(tmp_path), "")}
+    environments = [listed[name].environment for name in AIRFLOW_COMPONENTS]
+    assert all(environment == environments[0] for environment in environments)
+    assert environments[0]["AIRFLOW__API__HOST"] == "127.0.0.1"
+    assert environments[0]["AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS"] == "driftloop:admin"
+    assert "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS" not in environments[0]
+    assert "--skip-serve-logs" in listed["scheduler"].command
+    assert json.loads(environments[0]["AIRFLOW_CONN_DRIFTLOOP_DB"])["schema"] == "driftloop"
+
+
+def test_everything_of_ours_gets_the_chosen_settings(tmp_path):
+    """Sensor interval and addresses reach Airflow's tasks, serving and the exporter alike."""
+    listed = {item.name: item.environment for item in components(stack(tmp_path), "")}
+    for name in (*AIRFLOW_COMPONENTS, "serving", "exporter"):
+        assert listed[name]["DRIFTLOOP_SENSOR_INTERVAL_SECONDS"] == "25"
+        assert listed[name]["DRIFTLOOP_MLFLOW_URL"] == "http://127.0.0.1:5000"
+
+
+def test_a_real_gpu_exporter_replaces_the_simulator(tmp_path):
+    """With an address of a real exporter, no simulated figure is made."""
+    simulated = [item.name for item in components(stack(tmp_path), "")]
+    real = [item.name for item in components(stack(tmp_path, dcgm_url="http://gpu:9400/metrics"), "")]
+    assert (simulated[-1], set(simulated) - set(real)) == ("gpu-simulator", {"gpu-simulator"})
+
+
+def test_users_connections_reach_airflow_but_not_in_place_of_ours(tmp_path):
+    """Slack's connection is passed on; the loop's own database stays the stack's."""
+    given = {"AIRFLOW_CONN_SLACK_DEFAULT": "slack://:x@", "AIRFLOW_CONN_DRIFTLOOP_DB": "postgres://elsewhere"}
+    scheduler = next(i for i in components(stack(tmp_path, connections=given), "") if i.name == "scheduler")
+    assert scheduler.environment["AIRFLOW_CONN_SLACK_DEFAULT"] == "slack://:x@"
+    assert "elsewhere" not in scheduler.environment["AIRFLOW_CONN_DRIFTLOOP_DB"]
+
+
+@pytest.mark.parametrize(("window", "seconds"), [(3600, 15), (25, 5), (5, 1)])
+def test_a_window_holds_at_least_five_scrapes(window, seconds):
+    """Short windows are scraped more often."""
+    assert scrape_seconds(window) == seconds
+
+
+def test_prometheus_accepts_its_configuration(tmp_path):
+    """Nothing is wrong to promtool, with the rules of alerts/ in it."""
+    file = tmp_path / "prometheus.yml"
+    file.write_text(prometheus_config(PREFERRED, window_seconds=25, dcgm_url="https://gpu.example/dcgm/metrics"))
+    promtool = prometheus_binary.ensure() / "promtool"
+    result = subprocess.run([promtool, "check", "config", file], capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert "metrics_path: /dcgm/metrics" in file.read_text()
+
+
+def test_a_wrong_gpu_address_is_named():
+    """An address without a scheme is refused with an example."""
+    with pytest.raises(ContractError, match="http://gpu-host:9400/metrics"):
+        prometheus_config(PREFERRED, window_seconds=25, dcgm_url="gpu:9400")
+
+
+def test_the_simulated_gpu_says_so_in_every_series():
+    """Each figure carries modelName SIMULATED and the real exporter's labels and name."""
+    from prometheus_client import CollectorRegistry, generate_latest
+
+    from ops.simulated_dcgm import SimulatedGpu
+
+    registry = CollectorRegistry()
+    registry.register(SimulatedGpu(0.0))
+    lines = [line for line in generate_latest(registry).decode().splitlines() if not line.startswith("#")]
+    assert len(lines) == 11
+    assert all('modelName="SIMULATED"' in line and 'Hostname="simulated"' in line for line in lines)
+    assert any(line.startswith("DCGM_FI_DEV_TOTAL_ENERGY_CONSUMPTION{") for line in lines)

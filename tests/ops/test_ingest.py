@@ -1,0 +1,136 @@
+import json
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from sqlalchemy import select
+
+from datasets_defs import tables
+from datasets_defs.errors import ContractError
+from ops.ingest import ingest
+from ops.ingest_rows import parse
+
+NOW = datetime(2026, 5, 1, 12, tzinfo=UTC)
+
+
+def row(number: int, **more: object) -> dict[str, object]:
+    at = (NOW + timedelta(seconds=number)).isoformat()
+    return {"request_id": f"r{number}", "at": at, "prompt": f"prompt {number}", **more}
+
+
+def jsonl(path: Path, rows: list[object]) -> Path:
+    path.write_bytes(b"\n".join(r if isinstance(r, bytes) else json.dumps(r).encode() for r in rows) + b"\n")
+    return path
+
+
+def stored(engine, table):
+    with engine.connect() as on:
+        return [r._asdict() for r in on.execute(select(table))]
+
+
+def test_a_good_file_comes_in_once(engine, tmp_path):
+    """Every row is logged with its extra columns as attributes; the same file again changes nothing."""
+    rows = [row(n, completion="c", latency_seconds=0.5, team="a", reference=f"ref {n}", score=1) for n in range(2_500)]
+    file = jsonl(tmp_path / "log.jsonl", rows)
+    first = ingest(engine, "m", file)
+    before = stored(engine, tables.feedback)
+    again = ingest(engine, "m", file)
+    assert (first.rows, first.new, first.known, first.feedback) == (2_500, 2_500, 0, 2_500)
+    assert (again.new, again.known) == (0, 2_500)
+    assert stored(engine, tables.feedback) == before
+    assert stored(engine, tables.inference)[0]["attributes"] == {"team": "a"}
+
+
+def test_bad_rows_are_kept_apart_and_the_others_go_on(engine, tmp_path):
+    """Broken JSON, bad bytes, missing columns and wrong types are quarantined with row number and reason."""
+    rows: list[object] = [
+        row(1),
+        b'{"request_id": "half',
+        b'{"prompt": "\xff\xfe"}',
+        {"request_id": "x", "at": "yesterday", "prompt": "p"},
+        {"at": NOW.isoformat(), "prompt": "p"},
+        {**row(6), "prompt": 7},
+        {**row(7), "latency_seconds": "NaN"},
+        [1, 2],
+        {**row(9), "attributes": {"deep": json.loads("[" * 400 + "]" * 400)}},
+        {**row(10), "request_id": "i" * 3_000},
+        row(11, at="2026-05-01T10:00:00"),
+    ]
+    summary = ingest(engine, "m", jsonl(tmp_path / "log.jsonl", rows))
+    kept = {item["row_number"]: item["reason"] for item in stored(engine, tables.quarantined_row)}
+    assert (summary.new, summary.naive_times, summary.quarantined.total()) == (2, 1, 9)
+    assert kept == {
+        2: "not JSON (Unterminated string starting at)",
+        3: "not UTF-8 (byte 13 of the row)",
+        4: "column 'at' is no time; ISO 8601 or seconds since 1970 are needed",
+        5: "column 'request_id' is missing or empty",
+        6: "column 'prompt' needs text, found int",
+        7: "column 'latency_seconds' needs a number",
+        8: "a JSON object is needed, found list",
+        9: "attributes are nested deeper than 50 levels",
+        10: "column 'request_id' is longer than 500 characters",
+    }
+
+
+def test_quarantine_holds_a_row_once(engine, tmp_path):
+    """A file that is read again adds no quarantined rows."""
+    file = jsonl(tmp_path / "log.jsonl", [b"{"])
+    ingest(engine, "m", file)
+    ingest(engine, "m", file)
+    assert len(stored(engine, tables.quarantined_row)) == 1
+
+
+def test_csv_with_quotes_long_fields_and_short_rows(engine, tmp_path):
+    """Quoted line ends and a field of 1 MB are one row; a row with too few fields is kept apart."""
+    long = "x" * 1_000_000
+    file = tmp_path / "log.csv"
+    text = 'request_id,at,prompt,prompt_tokens,lang\na,1777636800,"two\nlines",3,de\nb,1777636801,short\n'
+    file.write_bytes(b"\xef\xbb\xbf" + (text + f"c,1777636802.5,{long},,\n").encode())
+    summary = ingest(engine, "m", file)
+    found = {item["request_id"]: item for item in stored(engine, tables.inference)}
+    assert summary.quarantined == {"3 fields where the header names 5": 1}
+    assert (found["a"]["prompt"], found["a"]["prompt_tokens"]) == ("two\nlines", 3)
+    assert found["a"]["attributes"] == {"lang": "de"}
+    assert found["a"]["at"] == NOW
+    assert (found["c"]["prompt"], found["c"]["prompt_tokens"]) == (long, None)
+
+
+def test_parquet_comes_in_and_a_cut_one_says_so(engine, tmp_path):
+    """A Parquet file is read with its own types; a truncated one is a quarantined row, not a traceback."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    file = tmp_path / "log.parquet"
+    content = [{**row(n), "at": NOW, "completion": None, "score": 0.5} for n in range(30)]
+    pq.write_table(pa.Table.from_pylist(content), file)
+    whole = ingest(engine, "m", file)
+    cut = tmp_path / "cut.parquet"
+    cut.write_bytes(file.read_bytes()[:-20])
+    broken = ingest(engine, "m", cut)
+    assert (whole.new, whole.feedback) == (30, 30)
+    assert broken.quarantined == {"the Parquet file is damaged from here on; write it again": 1}
+
+
+def test_other_kinds_of_file_are_refused(engine, tmp_path):
+    """The message names the kinds that are read."""
+    file = tmp_path / "log.xlsx"
+    file.touch()
+    with pytest.raises(ContractError, match=r"give \.jsonl, \.csv or \.parquet"):
+        ingest(engine, "m", file)
+    with pytest.raises(ContractError, match="no such file"):
+        ingest(engine, "m", tmp_path / "none.csv")
+
+
+@pytest.mark.parametrize(
+    "at", ["2026-05-01T12:00:00Z", "2026-05-01T14:00:00+02:00", 1777636800, "1777636800", 1777636800000.0, NOW]
+)
+def test_times_in_every_common_form(at):
+    """ISO 8601 with a zone, and seconds or milliseconds since 1970, mean the same moment."""
+    assert parse({"request_id": "r", "at": at, "prompt": ""}, "m").inference.at == NOW
+
+
+@pytest.mark.parametrize("at", [True, "", "1e400", -1, float("nan"), "0001-01-01", [1], "2026-13-01"])
+def test_what_is_no_time_is_said(at):
+    """Nonsense in `at` raises ValueError and nothing else."""
+    with pytest.raises(ValueError, match="column 'at'"):
+        parse({"request_id": "r", "at": at, "prompt": "p"}, "m")

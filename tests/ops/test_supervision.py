@@ -1,0 +1,103 @@
+import json
+import os
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from dataclasses import asdict
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+
+from ops import component
+from ops.components import Component
+from ops.layout import Layout, write_private
+from ops.ports import free_port, is_free
+from ops.postgres import Cluster
+from ops.stack import _environment
+from ops.supervision import Supervisor, configuration
+
+
+def until(condition, seconds=60.0):
+    deadline = time.monotonic() + seconds
+    while not (found := condition()):
+        assert time.monotonic() < deadline, "waited too long"
+        time.sleep(0.1)
+    return found
+
+
+def answers(port: int) -> bool:
+    try:
+        return httpx.get(f"http://127.0.0.1:{port}/metrics", trust_env=False).status_code == 200
+    except httpx.HTTPError:
+        return False
+
+
+@pytest.fixture
+def layout():
+    """A home outside any private folder, so that an unprivileged PostgreSQL may enter."""
+    layout = Layout(Path(tempfile.mkdtemp(prefix="driftloop-test-")))
+    layout.create()
+    yield layout
+    Supervisor(layout).shutdown()
+    component.end(layout.home)
+    shutil.rmtree(layout.home)
+
+
+def test_configuration_restarts_for_ever_and_ends_groups(tmp_path):
+    """Every program restarts, ends with its group, and is never started by the supervisor on its own."""
+    text = configuration(Layout(tmp_path), ["postgres", "serving"])
+    postgres, serving = text.split("[program:")[1:]
+    assert "stopsignal=INT" in postgres
+    assert "stopasgroup=false" in postgres  # to PostgreSQL's children SIGINT means something else
+    for program in (postgres, serving):
+        assert {"autostart=false", "autorestart=true", "killasgroup=true"} <= set(program.splitlines())
+    assert "chmod=0700" in text
+    assert "user=" in text or os.geteuid() != 0
+
+
+def test_a_small_stack_lives_dies_and_leaves_nothing(layout):
+    """Real supervisord, PostgreSQL and an exporter: killed, they come back; after the end nothing is left."""
+    cluster = Cluster(layout.home / "postgres", free_port(), "secret")
+    cluster.create()
+    port = free_port()
+    listed = [
+        Component(name="postgres", command=tuple(cluster.foreground)),
+        Component(name="exporter", command=(sys.executable, "-m", "ops.simulated_dcgm", "--port", str(port))),
+    ]
+    write_private(layout.components, json.dumps({item.name: asdict(item) for item in listed}))
+    supervisor = Supervisor(layout)
+    assert supervisor.states() == {}
+    supervisor.start([item.name for item in listed], _environment())
+    assert set(supervisor.states().values()) == {"STOPPED"}
+    for item in listed:
+        supervisor.start_component(item.name)
+        supervisor.start_component(item.name)  # already started is fine
+    until(cluster.answers)
+    until(lambda: answers(port))
+
+    before = supervisor.pids()
+    for pid in before.values():
+        os.kill(pid, signal.SIGKILL)
+    until(lambda: len(pids := supervisor.pids()) == 2 and set(pids.values()).isdisjoint(before.values()))
+    until(cluster.answers)
+    until(lambda: answers(port))
+
+    supervised = psutil.Process(int(layout.supervisor_pid.read_text()))
+    supervised.kill()  # the supervisor itself: its children live on, and the next start ends them
+    supervised.wait()
+    assert not supervisor.is_running()
+    assert component.end(layout.home) >= 2
+    assert is_free(port)
+    supervisor.start([item.name for item in listed], _environment())
+    supervisor.start_component("exporter")
+    until(lambda: answers(port))
+
+    supervisor.shutdown()
+    assert component.leftovers(layout.home) == []
+    assert is_free(port)
+    assert not supervisor.is_running()
+    assert [path.name for path in layout.home.iterdir() if path.suffix in (".pid", ".sock", ".lock")] == []
