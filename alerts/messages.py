@@ -81,12 +81,12 @@ class _Words(dict[str, str]):
 
 def _words(event: Event, incident: Incident | None) -> Mapping[str, str]:
     said = event.evidence
+    trained = said.get("challenger_version") or (incident and incident.challenger_version)
     known = {
         "model": event.model,
         "id": event.incident_id,
-        "version": said.get("to_version")
-        or said.get("challenger_version")
-        or (incident and incident.challenger_version),
+        "challenger": f"challenger version {trained}" if trained else "challenger",
+        "version": said.get("to_version"),
         "former": said.get("from_version"),
         "signal": said.get("signal"),
     }

@@ -21,7 +21,7 @@ class Severity(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Topic:
-    """A kind of message. Texts may name `{model}`, `{id}`, `{version}`, `{former}` and `{signal}`."""
+    """A kind of message. Texts may name `{model}`, `{id}`, `{challenger}`, `{version}`, `{former}` and `{signal}`."""
 
     severity: Severity
     title: str
@@ -58,25 +58,25 @@ ESCALATED = Topic(
 )
 REGISTERED = Topic(
     severity=_info,
-    title="{model}: challenger version {version} trained",
+    title="{model}: {challenger} trained",
     next="Champion and challenger are scored on the same frozen rows; only a better one is promoted.",
     commands=(SHOW,),
 )
 ACCEPTED = Topic(
     severity=_info,
-    title="{model}: challenger version {version} accepted",
+    title="{model}: {challenger} accepted",
     next="It is promoted, and reverted if serving does not confirm that it has loaded it.",
     commands=(SHOW, BACK),
 )
 APPROVAL = Topic(
     severity=_warning,
-    title="{model}: version {version} waits for your approval",
+    title="{model}: {challenger} waits for your approval",
     next="Nothing changes until somebody answers; no answer in time counts as a no.",
     commands=("driftloop approve {model}", 'driftloop reject {model} --reason "…"', SHOW),
 )
 REJECTED = Topic(
     severity=_warning,
-    title="{model}: challenger version {version} rejected",
+    title="{model}: {challenger} rejected",
     next="The champion serves on. Another attempt follows while attempts are left; then a person is called.",
     commands=(SHOW, END),
 )
@@ -168,7 +168,7 @@ def topic_of(event: Event, incident: Incident | None) -> Topic | None:
 def _moved(event: Event, incident: Incident | None) -> Topic | None:
     match event.from_state, event.state:
         case State.EVALUATING, State.APPROVING:
-            return ACCEPTED if _approved(event, incident) else APPROVAL
+            return APPROVAL if _waits(incident) else ACCEPTED
         case State.EVALUATING, State.OPEN:
             return INCONCLUSIVE
         case State.REJECTED, State.OPEN:
@@ -180,20 +180,15 @@ def _moved(event: Event, incident: Incident | None) -> Topic | None:
     return None
 
 
-def _progress(event: Event, _: Incident | None) -> Topic | None:
-    trained = event.state == State.RETRAINING and event.evidence.get("challenger_version") is not None
-    return REGISTERED if trained else None
-
-
-def _approved(event: Event, incident: Incident | None) -> bool:
-    said = event.evidence.get("approved")
-    return bool(said) if said is not None else incident is not None and incident.approved
+def _waits(incident: Incident | None) -> bool:
+    """Say whether the incident's challenger still waits for a person; one that was answered for asks nobody."""
+    return incident is not None and incident.state is State.APPROVING and not incident.approved
 
 
 _CHOOSERS: Mapping[str, Callable[[Event, Incident | None], Topic | None]] = {
     "opened": lambda _event, _incident: OPENED,
     "moved": _moved,
-    "progress": _progress,
+    "progress": lambda event, _: REGISTERED if event.state == State.RETRAINING else None,
     "champion": lambda event, _: _CHANGES.get(str(event.evidence.get("change"))),
     "blind": lambda _event, _incident: BLIND,
     "sighted": lambda _event, _incident: SIGHTED,

@@ -119,9 +119,8 @@ class Service:
 
 def fetch_from_registry(model: str, version: int) -> Completer:
     """Download a version into the serving cache and load it; versions of the model not used lately are removed."""
-    from training.registry import Registry
-
     from training.language_model import LanguageModel
+    from training.registry import Registry
 
     cache = settings().home / "serving-cache"
     folder = Registry(settings().mlflow_url).download(model, version, cache)

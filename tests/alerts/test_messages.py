@@ -32,8 +32,8 @@ def event(kind="moved", frm=None, to=None, reason="drift share 0.83 is at or abo
 
 
 def incident(**changes):
-    values = {"id": 7, "model": "docs-writer", "state": State.OPEN, "signal": "drift"}
-    return Incident(**values, opened_at=AT, updated_at=AT, degraded_since=AT, **changes)
+    values = {"id": 7, "model": "docs-writer", "state": State.OPEN, "signal": "drift", **changes}
+    return Incident(**values, opened_at=AT, updated_at=AT, degraded_since=AT)
 
 
 def shown(message):
@@ -45,20 +45,11 @@ CASES = {
     "quarantined": (event(frm="open", to="quarantined"), "critical", "docs-writer: data quarantined"),
     "escalated": (event(frm="open", to="escalated"), "critical", "docs-writer: a person has to decide"),
     "registered": (
-        event("progress", "retraining", "retraining", evidence={"challenger_version": 2}),
+        event("progress", "retraining", "retraining"),
         "info",
         "docs-writer: challenger version 2 trained",
     ),
-    "accepted": (
-        event(frm="evaluating", to="approving", evidence={"approved": True}),
-        "info",
-        "docs-writer: challenger version 2 accepted",
-    ),
-    "approval": (
-        event(frm="evaluating", to="approving", evidence={"approved": False}),
-        "warning",
-        "docs-writer: version 2 waits for your approval",
-    ),
+    "accepted": (event(frm="evaluating", to="approving"), "info", "docs-writer: challenger version 2 accepted"),
     "rejected": (event(frm="evaluating", to="rejected"), "warning", "docs-writer: challenger version 2 rejected"),
     "inconclusive": (event(frm="evaluating", to="open"), "info", "docs-writer: evaluation inconclusive"),
     "open again": (event(frm="probation", to="open"), "warning", "docs-writer: incident 7 is open again"),
@@ -128,18 +119,33 @@ def test_spared(quiet):
 
 def test_commands():
     """What undoes or decides a thing stands in its message, ready to be copied."""
-    approval = message_for(CASES["approval"][0], incident(challenger_version=2))
+    asked = incident(state=State.APPROVING, challenger_version=2)
+    approval = message_for(event(frm="evaluating", to="approving"), asked)
     assert "`driftloop approve docs-writer`" in shown(approval)
     assert "`driftloop rollback docs-writer" in shown(message_for(CASES["promoted"][0], None))
     assert "`driftloop incident resolve 7 --reason" in shown(message_for(CASES["opened"][0], incident()))
     assert "`driftloop incident show 7`" in shown(message_for(CASES["escalated"][0], incident()))
 
 
-def test_approval_falls_back_on_the_incident():
-    """Where the event does not say whether it is approved, the incident does."""
+@pytest.mark.parametrize(
+    ("state", "approved", "words"),
+    [
+        (State.APPROVING, False, "waits for your approval"),
+        (State.APPROVING, True, "accepted"),
+        (State.ESCALATED, False, "accepted"),
+    ],
+    ids=["asked", "automatic", "over before it was told"],
+)
+def test_approval(state, approved, words):
+    """A person is asked for approval only while the answer still matters."""
     accepted = event(frm="evaluating", to="approving")
-    assert "accepted" in message_for(accepted, incident(challenger_version=2, approved=True)).text
-    assert "waits for your approval" in message_for(accepted, incident(challenger_version=2)).text
+    message = message_for(accepted, incident(state=state, challenger_version=2, approved=approved))
+    assert words in message.text
+
+
+def test_forgotten_challenger():
+    """A challenger whose version the incident has let go of is told without it."""
+    assert message_for(CASES["rejected"][0], incident()).text.startswith("docs-writer: challenger rejected. ")
 
 
 def test_figures():
