@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from torch.nn import functional
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GPT2Config, GPT2LMHeadModel
 from transformers import PreTrainedTokenizerFast as Wrapped
@@ -58,7 +59,7 @@ class LanguageModel:
             network = AutoModelForCausalLM.from_pretrained(
                 name, config=config, use_safetensors=True, trust_remote_code=False, dtype=torch.float32
             )
-        except (OSError, ValueError, KeyError, RuntimeError) as err:
+        except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as err:
             first = (str(err).strip() or type(err).__name__).splitlines()[0]
             if "connect" in first and os.environ.get("HF_HUB_OFFLINE", "0") in ("", "0"):
                 raise TransientError(f"model {name}: the hub is not reachable ({first})") from err

@@ -1,0 +1,133 @@
+"""Models are loaded safely, scored by the byte and continued within their context."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from datasets_defs.errors import ContractError
+from datasets_defs.models import FromScratch
+from training.language_model import LanguageModel
+
+SHAPE = FromScratch(layers=1, width=32, heads=2, vocabulary=400, context=64)
+TEXTS = [f"The quick brown fox number {i} jumps over the lazy dog." for i in range(50)]
+
+
+@pytest.fixture(scope="module")
+def model() -> LanguageModel:
+    return LanguageModel.scratch(SHAPE, TEXTS)
+
+
+def test_saved_and_loaded_is_the_same(model: LanguageModel, tmp_path: Path):
+    """What is loaded costs the same text the same, bit by bit, and only safetensors were written."""
+    model.save(tmp_path)
+    assert model.losses(TEXTS) == LanguageModel.load(tmp_path).losses(TEXTS)
+    assert [path.name for path in tmp_path.iterdir() if path.suffix not in (".json", ".jinja")] == ["model.safetensors"]
+
+
+def test_a_seed_makes_one_model(model: LanguageModel):
+    """The same texts, shape and seed give the same weights; another seed gives others."""
+    assert model.losses(TEXTS) == LanguageModel.scratch(SHAPE, TEXTS).losses(TEXTS)
+    assert model.losses(TEXTS) != LanguageModel.scratch(SHAPE, TEXTS, seed=1).losses(TEXTS)
+
+
+def test_loss_does_not_depend_on_company(model: LanguageModel):
+    """A text costs the same alone as in a batch with longer ones."""
+    texts = ["é", TEXTS[0], "a much longer text " * 40, "", "x"]
+    alone = [model.losses([text])[0] for text in texts]
+    for one, together in zip(alone, model.losses(texts), strict=True):
+        assert one.bits == pytest.approx(together.bits, rel=1e-5)
+        assert one.bytes == together.bytes
+
+
+def test_every_byte_is_paid_for(model: LanguageModel):
+    """An untrained model pays close to the logarithm of its vocabulary for each token, the first included."""
+    ids = model.encode("zebra zebra")
+    expected = len(ids) * torch.log2(torch.tensor(float(len(model.tokenizer)))).item()
+    assert model.losses(["zebra zebra"])[0].bits == pytest.approx(expected, rel=0.05)
+
+
+def test_text_longer_than_the_context(model: LanguageModel):
+    """A long text is scored in chunks to its end; bytes are UTF-8's."""
+    text = "ünicode " * 300
+    loss = model.losses([text])[0]
+    assert len(text.encode()) == loss.bytes
+    assert loss.bits > 5 * model.losses([text[:200]])[0].bits
+
+
+def test_empty_text_has_no_bits_per_byte(model: LanguageModel):
+    """Nothing costs nothing, and has no ratio rather than a good one."""
+    (loss,) = model.losses([""])
+    assert (loss.bits, loss.bytes, loss.bits_per_byte) == (0.0, 0, None)
+
+
+def test_control_tokens_in_a_text_are_text(model: LanguageModel):
+    """A prompt that spells out the end token does not contain it."""
+    ids = model.encode("a <|endoftext|> b")
+    assert model.end not in ids
+    assert model._decode(ids) == "a <|endoftext|> b"
+
+
+def test_prompt_loss_of_a_completion(model: LanguageModel):
+    """The loss that comes with a completion is the loss of scoring the prompt by itself."""
+    done = model.complete(TEXTS[0], max_tokens=5)
+    assert done.prompt_loss.bits == pytest.approx(model.losses([TEXTS[0]])[0].bits, rel=1e-5)
+    assert (done.completion_tokens, done.finish_reason) == (5, "length")
+
+
+def test_completion_with_the_cache_equals_without(model: LanguageModel):
+    """Greedy completion with the cache gives the tokens of recomputing everything each time."""
+    done = model.complete("The quick", max_tokens=6)
+    ids = [model.start, *model.encode("The quick")]
+    for _ in range(6):
+        with torch.inference_mode():
+            ids.append(int(model.network(torch.tensor([ids])).logits[0, -1].argmax()))
+    assert model._decode(ids[-6:]) == done.text
+
+
+def test_seeds_and_stop_strings(model: LanguageModel):
+    """A seed repeats a sample; a stop string ends the text before it."""
+    free = model.complete("The", max_tokens=20, temperature=1.0, seed=3)
+    again = model.complete("The", max_tokens=20, temperature=1.0, seed=3)
+    word = free.text[5:7]
+    cut = model.complete("The", max_tokens=20, temperature=1.0, seed=3, stop=[word])
+    assert free == again
+    assert (free.text[: free.text.index(word)], "stop") == (cut.text, cut.finish_reason)
+
+
+def test_too_long_for_the_context(model: LanguageModel):
+    """Prompt plus max_tokens beyond the context is refused with the figures."""
+    with pytest.raises(ContractError, match=r"context holds 64"):
+        model.complete("word " * 10, max_tokens=60)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        pytest.param(lambda f: (f / "pytorch_model.bin").write_bytes(b""), "pickled weights", id="pickle"),
+        pytest.param(lambda f: (f / "config.json").unlink(), "config.json is missing", id="no-config"),
+        pytest.param(lambda f: (f / "model.safetensors").unlink(), "no \\*.safetensors", id="no-weights"),
+        pytest.param(lambda f: (f / "model.safetensors").write_bytes(b"xx"), "cannot be loaded", id="damaged"),
+        pytest.param(lambda f: [p.unlink() for p in f.glob("tokenizer*")], "no tokenizer", id="no-tokenizer"),
+        pytest.param(
+            lambda f: (f / "config.json").write_text(
+                json.dumps({**json.loads((f / "config.json").read_text()), "auto_map": {"AutoModel": "x.Y"}})
+            ),
+            "auto_map",
+            id="own-code",
+        ),
+    ],
+)
+def test_refused_folders(model: LanguageModel, tmp_path: Path, spoil, said: str):
+    """A folder with pickled weights, code of its own or missing parts is refused, and told why."""
+    model.save(tmp_path)
+    spoil(tmp_path)
+    with pytest.raises(ContractError, match=said):
+        LanguageModel.load(tmp_path)
+
+
+def test_folder_that_is_not_there(tmp_path: Path):
+    """A path that does not exist is not looked for on the hub."""
+    with pytest.raises(ContractError, match="does not exist"):
+        LanguageModel.load(str(tmp_path / "nothing"))
