@@ -60,8 +60,8 @@ def resolve_if_quiet(model: str, *, until: datetime, db: Engine, actor: str) -> 
         reason = f"{', '.join(signals)} OK in every window for twice as long as it takes to confirm"
         ledger.move(incident, State.RESOLVED, actor=actor, reason=reason)
         return Outcome(f"incident {incident.id} resolved: {reason}")
-    if incident.state is State.QUARANTINED and "data" not in standing:
+    if incident.state is State.QUARANTINED and "data" in signals and "data" not in standing:
         reason = f"the data is whole again; {', '.join(standing)} stand"
         ledger.move(incident, State.OPEN, actor=actor, reason=reason, not_before=None)
-        return Outcome(f"incident {incident.id} leaves quarantine: {reason}", ledger.ring(incident.id))
+        return Outcome(f"incident {incident.id} leaves quarantine: {reason}")  # reconcile finds it due, and rings
     return Outcome(f"incident {incident.id} stays {incident.state}: {', '.join(standing)} not quiet")

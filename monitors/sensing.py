@@ -104,21 +104,28 @@ def _open(model: str, findings: Sequence[Finding], *, db: Engine, actor: str) ->
 
 
 def _note_blindness(model: str, blindness: Mapping[str, tuple[bool, Verdict]], *, db: Engine, actor: str) -> None:
-    """Append one `blind` event when a signal's blindness begins, and one `sighted` when it ends."""
+    """Append one event when blindness begins and one when it ends, for all the signals that it concerns together."""
     ledger = Ledger(db)
     noted = {
-        event.evidence.get("signal"): event.kind == "blind"
+        signal: event.kind == "blind"
         for event in ledger.events(model)
         if event.kind in ("blind", "sighted")
+        for signal in event.evidence["signals"]
     }
-    for signal, (blind, verdict) in blindness.items():
-        if blind == noted.get(signal, False):
+    for kind, is_blind_now in (("blind", True), ("sighted", False)):
+        about = [
+            verdict
+            for signal, (blind, verdict) in blindness.items()
+            if blind is is_blind_now and noted.get(signal, False) is not is_blind_now
+        ]
+        if not about:
             continue
-        kind = "blind" if blind else "sighted"
+        names = ", ".join(verdict.signal for verdict in about)
+        why = "; ".join(dict.fromkeys(verdict.reason for verdict in about))
         ledger.note(
             model,
             kind,
-            f"{signal} cannot be judged: {verdict.reason}" if blind else f"{signal} can be judged again",
-            {"signal": signal, "window": str(verdict.window), "condition": verdict.condition},
+            f"{names} cannot be judged: {why}" if is_blind_now else f"{names} can be judged again",
+            {"signal": names, "signals": [verdict.signal for verdict in about], "window": str(about[0].window)},
             actor=actor,
         )

@@ -113,11 +113,11 @@ def test_nothing_to_judge(loop: Loop) -> None:
     assert "59 rows" in verdicts["drift"].reason
     run(loop, 1)
     run(loop, 2)
-    assert loop.kinds() == ["blind"] * 3
+    assert loop.kinds() == ["blind"]
     loop.traffic(3, OLD[400:500])
     run(loop, 3)
     run(loop, 3)
-    assert loop.kinds() == ["blind"] * 3 + ["sighted"] * 3
+    assert loop.kinds() == ["blind", "sighted"]
 
 
 def test_rows_of_another_version_do_not_count(loop: Loop) -> None:

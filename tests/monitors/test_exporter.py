@@ -1,0 +1,118 @@
+"""The loop's own metrics, read from a real database and served for real."""
+
+import math
+import subprocess
+import sys
+import time
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import httpx
+import pytest
+from prometheus_client import CollectorRegistry
+from sqlalchemy import text
+
+from datasets_defs.conditions import Condition
+from datasets_defs.database import engine_for
+from datasets_defs.incidents import TERMINAL, State
+from datasets_defs.records import beat
+from monitors.exporter import LoopCollector
+from ops.ports import free_port
+from tests.monitors.loop import MODEL, Loop
+
+
+def registry_of(loop: Loop) -> CollectorRegistry:
+    """A registry with the loop's collector."""
+    registry = CollectorRegistry()
+    registry.register(LoopCollector(loop.db))
+    return registry
+
+
+def test_what_is_told(loop: Loop) -> None:
+    """Verdicts, incident, champion, heartbeats, messages and rows come out as they stand in the database."""
+    loop.champion(1)
+    loop.champion(2, kind="promote")
+    loop.verdict(1, "drift", Condition.BAD, score=0.7, limit=0.5)
+    loop.verdict(1, "loss", Condition.NO_DATA, evidence={"window_bits_per_byte": 3.5})
+    loop.ledger.open_incident(
+        MODEL, signal="drift", degraded_since=loop.window(1).start, reason="r", evidence={}, actor="t"
+    )
+    beat(loop.db, f"watch_drift:{MODEL}")
+    beat(loop.db, "serving:a-model-that-is-gone")
+    with loop.db.begin() as on:
+        on.execute(
+            text("INSERT INTO alert_outbox (key, model, severity, text, blocks) VALUES ('k', 'm', 'info', 't', '[]')")
+        )
+    registry = registry_of(loop)
+
+    def value(name: str, **labels: str) -> float | None:
+        return registry.get_sample_value(f"driftloop_{name}", labels)
+
+    assert value("database_up") == 1
+    assert {c: value("condition", model=MODEL, signal="drift", condition=c) for c in Condition} == {
+        c: float(c is Condition.BAD) for c in Condition
+    }
+    assert value("drift_share_ratio", model=MODEL) == 0.7
+    assert value("signal_limit", model=MODEL, signal="drift") == 0.5
+    assert math.isnan(value("loss_ratio", model=MODEL) or 0)
+    assert value("prompt_bits_per_byte", model=MODEL) == 3.5
+    assert {s: value("incident_open", model=MODEL, state=s) for s in State if s not in TERMINAL} == {
+        s: float(s is State.OPEN) for s in State if s not in TERMINAL
+    }
+    assert value("incidents_total", model=MODEL) == 1
+    assert value("champion_version", model=MODEL) == 2
+    assert value("champion_changes_total", model=MODEL, kind="promote") == 1
+    assert value("champion_changes_total", model=MODEL, kind="roll_back") == 0
+    assert (value("heartbeat_age_seconds", component=f"watch_drift:{MODEL}") or 99) < 60
+    assert value("heartbeat_age_seconds", component="serving:a-model-that-is-gone") is None
+    assert value("alerts_waiting") == 1
+    assert value("inference_rows", model=MODEL) == 0
+
+
+def test_rows_of_the_newest_window(loop: Loop) -> None:
+    """The row count is that of the newest window that has ended."""
+    until = datetime.now(UTC)
+    number = (until - loop.window(0).start) // loop.length - 1
+    while loop.until(number) > until:
+        number -= 1
+    loop.traffic(number, ("a",) * 7)
+    assert registry_of(loop).get_sample_value("driftloop_inference_rows", {"model": MODEL}) == 7
+
+
+def test_database_away(loop: Loop) -> None:
+    """Without the database the exporter says so, and gives nothing that might be taken for health."""
+    collector = LoopCollector(engine_for(f"postgresql://x:y@127.0.0.1:{free_port()}/none"))
+    families = {family.name: family for family in collector.collect()}
+    assert set(families) == {"driftloop_database_up", "driftloop_exporter_last_success_timestamp_seconds"}
+    assert families["driftloop_database_up"].samples[0].value == 0
+
+
+def test_empty_database(loop: Loop) -> None:
+    """Before the first champion and verdict there are zeros, no errors."""
+    registry = registry_of(loop)
+    assert registry.get_sample_value("driftloop_database_up") == 1
+    assert registry.get_sample_value("driftloop_incidents_total", {"model": MODEL}) == 0
+
+
+def test_served(loop: Loop, database_url: str, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`python -m monitors.exporter` answers on loopback, and says what the database says at that moment."""
+    monkeypatch.setenv("DRIFTLOOP_DATABASE_URL", database_url)
+    port = free_port()
+    process = subprocess.Popen([sys.executable, "-m", "monitors.exporter", "--port", str(port)], cwd=home)
+    try:
+        page = _page(f"http://127.0.0.1:{port}/metrics")
+        assert "driftloop_database_up 1.0" in page
+        assert f'driftloop_incidents_total{{model="{MODEL}"}} 0.0' in page
+    finally:
+        process.terminate()
+        process.wait(20)
+
+
+def _page(url: str) -> str:
+    deadline = datetime.now(UTC) + timedelta(seconds=30)
+    while True:
+        try:
+            return httpx.get(url).text
+        except httpx.HTTPError:
+            assert datetime.now(UTC) < deadline, "the exporter does not answer"
+            time.sleep(0.1)

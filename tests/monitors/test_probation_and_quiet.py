@@ -1,0 +1,174 @@
+"""How incidents end: probation judged, quiet ones resolved, unknown ones never."""
+
+from datetime import timedelta
+
+import pytest
+
+from datasets_defs.conditions import Condition
+from datasets_defs.incidents import Action, Incident, State
+from monitors.probation import judge_open_probation
+from monitors.quiet import resolve_if_quiet
+from tests.monitors.loop import MODEL, Loop
+
+OK, WARN, BAD, NO_DATA, STALE = Condition
+
+
+def in_probation(loop: Loop, *, before: float | None = 4.0) -> Incident:
+    """Make an incident whose challenger was promoted at the beginning of window 10."""
+    loop.champion(1)
+    evidence = {"window_bits_per_byte": before} if before is not None else {}
+    incident, _ = loop.ledger.open_incident(
+        MODEL, signal="loss", degraded_since=loop.window(1).start, reason="r", evidence=evidence, actor="t"
+    )
+    for state in (State.RETRAINING, State.EVALUATING, State.APPROVING, State.PROMOTING, State.PROBATION):
+        incident = loop.ledger.move(incident, state, actor="t", reason="r")
+    loop.champion(2, since=loop.window(10).start, kind="promote")
+    return incident
+
+
+def judge(loop: Loop, number: int) -> tuple[State, bool]:
+    """Judge the probation at a window; give the incident's state and whether a rollback was rung for."""
+    outcome = judge_open_probation(MODEL, until=loop.until(number), db=loop.db, actor="t")
+    events = [event for event in loop.ledger.events(MODEL) if event.state is not None]
+    return State(events[-1].state), outcome.ring is not None
+
+
+def test_passes_after_good_windows(loop: Loop) -> None:
+    """Two good windows of the new champion resolve the incident; unknown ones and earlier ones do not count."""
+    in_probation(loop)
+    loop.verdict(9, "loss", OK, version=2)
+    loop.verdict(10, "loss", OK, version=2)
+    loop.verdict(11, "loss", NO_DATA, version=2)
+    assert judge(loop, 11) == (State.PROBATION, False)
+    loop.verdict(12, "loss", WARN, version=2)
+    assert judge(loop, 12) == (State.RESOLVED, False)
+    assert judge(loop, 12) == (State.RESOLVED, False)
+
+
+def test_unknown_neither_passes_nor_fails(loop: Loop) -> None:
+    """A probation of windows that nobody could judge stays a probation."""
+    in_probation(loop)
+    for number in range(10, 20):
+        loop.verdict(number, "loss", NO_DATA if number % 2 else STALE, version=2)
+    assert judge(loop, 19) == (State.PROBATION, False)
+
+
+@pytest.mark.parametrize("before", [4.0, None])
+def test_fails_when_bad_and_no_better(loop: Loop, before: float | None) -> None:
+    """Confirmed bad, and no better than the champion before: a rollback is recorded and rung for, until it is done."""
+    incident = in_probation(loop, before=before)
+    loop.verdict(10, "loss", BAD, version=2, evidence={"window_bits_per_byte": 4.1})
+    assert judge(loop, 10) == (State.PROBATION, False)
+    loop.verdict(11, "loss", BAD, version=2, evidence={"window_bits_per_byte": 4.2})
+    assert judge(loop, 11) == (State.PROBATION, True)
+    assert loop.ledger.incident(incident.id).action is Action.ROLL_BACK
+    assert judge(loop, 11) == (State.PROBATION, True)
+
+
+def test_better_than_before_is_kept(loop: Loop) -> None:
+    """Bad by its own reference, yet better than what it replaced: going back would make it worse."""
+    in_probation(loop, before=6.0)
+    for number in (10, 11, 12):
+        loop.verdict(number, "loss", BAD, version=2, evidence={"window_bits_per_byte": 4.2})
+    assert judge(loop, 12) == (State.PROBATION, False)
+
+
+def test_quality_judges_where_loss_is_not_logged(loop: Loop) -> None:
+    """A server that logs no loss is judged by its quality signals: each good window needs all of them."""
+    loop.spec(quality=[{"name": name, "promql": "x", "bad": 1} for name in ("a", "b")])
+    in_probation(loop)
+    for number in (10, 11):
+        loop.verdict(number, "loss", NO_DATA, version=2)
+        loop.verdict(number, "quality:a", OK, version=2)
+    loop.verdict(10, "quality:b", BAD, version=2)
+    assert judge(loop, 11) == (State.PROBATION, False)
+    loop.verdict(12, "quality:a", OK, version=2)
+    assert judge(loop, 12) == (State.RESOLVED, False)
+
+
+def test_nothing_to_go_back_to(loop: Loop) -> None:
+    """A failed probation without a previous champion calls a person."""
+    loop.champion(3)
+    incident, _ = loop.ledger.open_incident(
+        MODEL, signal="loss", degraded_since=loop.window(1).start, reason="r", evidence={}, actor="t"
+    )
+    for state in (State.RETRAINING, State.EVALUATING, State.APPROVING, State.PROMOTING, State.PROBATION):
+        incident = loop.ledger.move(incident, state, actor="t", reason="r")
+    loop.verdict(1, "loss", BAD, version=3)
+    loop.verdict(2, "loss", BAD, version=3)
+    assert judge(loop, 2) == (State.ESCALATED, False)
+
+
+def opened(loop: Loop, state: State, *signals: str) -> Incident:
+    """Make an incident on some signals, in some state."""
+    for signal in signals:
+        incident, _ = loop.ledger.open_incident(
+            MODEL, signal=signal, degraded_since=loop.window(1).start, reason="r", evidence={"x": 1}, actor="t"
+        )
+    return incident if state is State.OPEN else loop.ledger.move(incident, state, actor="t", reason="r")
+
+
+def settle(loop: Loop, number: int) -> str:
+    """Ask whether the incident is over; give what was said."""
+    return resolve_if_quiet(MODEL, until=loop.until(number), db=loop.db, actor="t").reason
+
+
+@pytest.mark.parametrize("state", [State.OPEN, State.QUARANTINED, State.ESCALATED])
+def test_quiet_incident_is_resolved(loop: Loop, state: State) -> None:
+    """Six good windows (twice the three of the confirmation) in every signal end an incident; five do not."""
+    incident = opened(loop, state, "drift", "loss")
+    for number in range(1, 7):
+        assert "not quiet" in settle(loop, number)
+        for signal in ("drift", "loss"):
+            loop.verdict(number, signal, OK)
+    assert "resolved" in settle(loop, 6)
+    assert loop.ledger.incident(incident.id).state is State.RESOLVED
+
+
+@pytest.mark.parametrize("condition", [NO_DATA, STALE, WARN, BAD])
+def test_not_knowing_is_not_health(loop: Loop, condition: Condition) -> None:
+    """One window that is unknown, or only a warning, keeps the incident open; so does silence."""
+    opened(loop, State.OPEN, "drift", "loss")
+    for number in range(1, 8):
+        loop.verdict(number, "drift", OK)
+        loop.verdict(number, "loss", condition if number == 4 else OK)
+    assert "loss not quiet" in settle(loop, 7)
+    for number in range(8, 11):
+        loop.verdict(number, "loss", OK)
+    assert "drift not quiet" in settle(loop, 10)
+
+
+def test_quarantine_by_training_is_left_by_a_person(loop: Loop) -> None:
+    """Data that training refused, without a bad window in the log, is not retried while the model stands degraded."""
+    incident = opened(loop, State.QUARANTINED, "loss")
+    loop.verdict(1, "loss", BAD)
+    assert "not quiet" in settle(loop, 1)
+    assert loop.ledger.incident(incident.id).state is State.QUARANTINED
+
+
+def test_whole_data_leaves_quarantine(loop: Loop) -> None:
+    """When the data is whole again and the drift stands, the incident is open for triage."""
+    incident = opened(loop, State.QUARANTINED, "data", "drift")
+    for number in range(1, 7):
+        loop.verdict(number, "data", OK)
+        loop.verdict(number, "drift", BAD)
+    assert "leaves quarantine" in settle(loop, 6)
+    assert loop.ledger.incident(incident.id).state is State.OPEN
+
+
+def test_others_work_is_left_alone(loop: Loop) -> None:
+    """An incident that somebody works on is not resolved under them, however quiet."""
+    incident = opened(loop, State.RETRAINING, "drift")
+    for number in range(1, 7):
+        loop.verdict(number, "drift", OK)
+    assert "no incident that waits" in settle(loop, 6)
+    assert loop.ledger.incident(incident.id).state is State.RETRAINING
+
+
+def test_removed_signal_does_not_hold_an_incident_open(loop: Loop) -> None:
+    """A signal that the spec no longer names is measured no more, so it cannot hold the incident open for ever."""
+    opened(loop, State.OPEN, "drift", "quality:gone")
+    for number in range(1, 7):
+        loop.verdict(number, "drift", OK)
+    late = loop.until(6) + timedelta(seconds=1)
+    assert "resolved" in resolve_if_quiet(MODEL, until=late, db=loop.db, actor="t").reason

@@ -1,0 +1,144 @@
+"""PromQL signals: the pure judgement, and watching a real Prometheus."""
+
+import math
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from datasets_defs.conditions import Condition
+from datasets_defs.models import SignalSpec
+from datasets_defs.records import newest_verdicts
+from datasets_defs.settings import settings
+from datasets_defs.windows import Window
+from monitors import gpu, quality
+from monitors.prometheus import Freshness, PrometheusClient, Sample
+from monitors.signals import fill_in, judge_signal
+from ops.ports import free_port
+from tests.monitors.loop import MODEL, Loop
+from tests.monitors.texts import documentation
+from tests.prometheus_server import PrometheusServer
+
+NOW = datetime(2026, 11, 20, tzinfo=UTC)
+FRESH = Freshness(age=timedelta(seconds=5), live=True)
+
+
+def samples(*values: float) -> list[Sample]:
+    """Make samples."""
+    return [Sample(labels={}, value=value, at=NOW) for value in values]
+
+
+@pytest.mark.parametrize(
+    ("worse", "values", "expected", "score"),
+    [
+        ("higher", (4.9,), Condition.OK, 4.9),
+        ("higher", (5,), Condition.WARN, 5),
+        ("higher", (10,), Condition.BAD, 10),
+        ("higher", (1, 12, 3), Condition.BAD, 12),
+        ("lower", (21,), Condition.OK, 21),
+        ("lower", (20,), Condition.WARN, 20),
+        ("lower", (30, 9), Condition.BAD, 9),
+    ],
+)
+def test_limits(worse: str, values: tuple[float, ...], expected: Condition, score: float) -> None:
+    """A value on the limit is beyond it, in the direction that is worse, and the worst series counts."""
+    bad, warn = (10, 5) if worse == "higher" else (10, 20)
+    spec = SignalSpec(name="x", promql="x", worse=worse, warn=warn, bad=bad)
+    condition, _, found, limit = judge_signal(spec, samples(*values), FRESH, None)
+    assert (condition, found, limit) == (expected, score, 10)
+
+
+@pytest.mark.parametrize(
+    ("values", "freshness", "expected"),
+    [
+        ((), FRESH, Condition.NO_DATA),
+        ((), Freshness(age=None, live=False), Condition.NO_DATA),
+        ((), Freshness(age=timedelta(seconds=5), live=False), Condition.STALE),
+        ((1,), Freshness(age=timedelta(seconds=301), live=True), Condition.STALE),
+        ((math.nan,), FRESH, Condition.NO_DATA),
+        ((1, math.inf), FRESH, Condition.NO_DATA),
+    ],
+)
+def test_unknown(values: tuple[float, ...], freshness: Freshness, expected: Condition) -> None:
+    """What cannot be known has no score, and is neither good nor bad."""
+    spec = SignalSpec(name="x", promql="x", bad=10)
+    condition, _, score, _ = judge_signal(spec, samples(*values), freshness, None)
+    assert (condition, score) == (expected, None)
+
+
+def test_relative_limits() -> None:
+    """Relative limits are multiples of the reference's loss, and unknown without one."""
+    spec = SignalSpec(name="x", promql="x", bad=1.3, relative_to_reference=True)
+    assert judge_signal(spec, samples(4.0), FRESH, 3.0)[0] is Condition.BAD
+    assert judge_signal(spec, samples(3.8), FRESH, 3.0)[0] is Condition.OK
+    assert judge_signal(spec, samples(3.8), FRESH, None)[0] is Condition.NO_DATA
+
+
+def test_fill_in() -> None:
+    """Name and window are put in as they are; other braces stay."""
+    window = Window(NOW, NOW + timedelta(seconds=25))
+    assert fill_in('rate(x{m="{model}"}[{window}])', model="a-b", window=window) == 'rate(x{m="a-b"}[25s])'
+    assert fill_in("[{window}]", model="a", window=Window(NOW, NOW + timedelta(seconds=1.5))) == "[1500ms]"
+
+
+@pytest.fixture
+def now_windows(monkeypatch: pytest.MonkeyPatch, loop: Loop) -> Loop:
+    """Windows of 5 s that end now, as Prometheus only knows the present."""
+    monkeypatch.setenv("DRIFTLOOP_SENSOR_INTERVAL_SECONDS", "5")
+    monkeypatch.setenv("DRIFTLOOP_SENSOR_GRACE_SECONDS", "0")
+    settings.cache_clear()
+    return loop
+
+
+def signal(name: str, promql: str, bad: float, **more: object) -> dict[str, object]:
+    """Write one signal of a spec."""
+    return {"name": name, "promql": promql, "bad": bad, "confirm": {"bad": 1, "of": 1}, **more}
+
+
+def test_watch_a_real_prometheus(now_windows: Loop, prometheus: PrometheusServer) -> None:
+    """Good, bad, unknown and wrongly written signals each get their verdict, and the bad one rings."""
+    loop = now_windows
+    loop.spec(
+        quality=[
+            signal("fine", 'level{model="{model}"}', 10),
+            signal("high", 'level{model="{model}"}', 2),
+            signal("missing", "never_seen", 2),
+            signal("wrong", "sum(", 2),
+            signal("relative", 'level{model="{model}"}', 1.1, relative_to_reference=True),
+        ],
+        gpu=[signal("temperature", "max(temperature)", 90)],
+    )
+    loop.champion()
+    loop.reference(documentation()[:100], loss=4.0)
+    prometheus.say(f'level{{model="{MODEL}"}} 5\ntemperature 50')
+    began = datetime.now(UTC)
+    prometheus.until(lambda: datetime.now(UTC) > began + timedelta(seconds=6), "a window with it has ended")
+    arguments = {"until": datetime.now(UTC), "db": loop.db, "prometheus": prometheus.client, "actor": "test"}
+    outcome = quality.watch(MODEL, **arguments)
+    assert outcome.ring is not None
+    assert set(loop.ledger.incident(outcome.ring.incident_id).evidence) == {"quality:high", "quality:relative"}
+    assert quality.watch(MODEL, **arguments).ring is None
+    assert gpu.watch(MODEL, **arguments).ring is None
+    found = {each.signal.partition(":")[2]: str(each.condition) for each in newest_verdicts(loop.db, MODEL)}
+    assert found == {
+        "fine": "OK", "high": "BAD", "missing": "NO_DATA", "wrong": "NO_DATA", "relative": "BAD", "temperature": "OK",
+    }  # fmt: skip
+
+
+def test_prometheus_away(loop: Loop) -> None:
+    """With Prometheus away every signal is NO_DATA with the reason; nothing fails, and nobody is rung."""
+    loop.spec(quality=[signal("a", "x", 1), signal("b", "y", 1)])
+    client = PrometheusClient(f"http://127.0.0.1:{free_port()}")
+    for number in (1, 2):
+        outcome = quality.watch(MODEL, until=loop.until(number), db=loop.db, prometheus=client, actor="test")
+        assert outcome.ring is None
+    verdicts = newest_verdicts(loop.db, MODEL)
+    assert [each.condition for each in verdicts] == [Condition.NO_DATA] * 2
+    assert all("not reachable" in each.reason for each in verdicts)
+    assert loop.kinds() == ["blind"]
+
+
+def test_no_signals(loop: Loop) -> None:
+    """A spec without signals has nothing to judge."""
+    client = PrometheusClient(f"http://127.0.0.1:{free_port()}")
+    outcome = gpu.watch(MODEL, until=loop.until(1), db=loop.db, prometheus=client, actor="test")
+    assert "nothing to judge" in outcome.reason
