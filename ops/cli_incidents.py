@@ -8,7 +8,6 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from datasets_defs.conditions import Outcome
 from datasets_defs.errors import ContractError
 from datasets_defs.incidents import Incident, State, Wake, may_move
 from datasets_defs.ledger import Ledger
@@ -79,16 +78,24 @@ def resolve_by_hand(ledger: Ledger, number: int, *, actor: str, reason: str) -> 
 
 def approve(model: Model, reason: Reason = "approved on the command line") -> None:
     """Let an accepted challenger become champion."""
+    from ops.wake import ring
     from training.approval import answer
 
-    _tell(answer(model, True, who=_who(), reason=reason, db=database()), Wake.PROMOTE)
+    db = database()
+    console.print(escape(answer(model, True, who=_who(), reason=reason, db=db).reason), highlight=False)
+    ledger = Ledger(db)
+    incident = ledger.open_of(model)
+    if incident is None or incident.state is not State.APPROVING:
+        return  # a run was faster
+    if not ring(Wake.PROMOTE, ledger.ring(incident.id)):
+        console.print("Airflow does not answer now; `reconcile` starts the promotion when it is back.", style="yellow")
 
 
 def reject(model: Model, reason: Reason) -> None:
     """Keep the champion, though the challenger was accepted by the gate."""
     from training.approval import answer
 
-    _tell(answer(model, False, who=_who(), reason=reason, db=database()), Wake.TRIAGE)
+    console.print(escape(answer(model, False, who=_who(), reason=reason, db=database()).reason), highlight=False)
 
 
 def rollback(model: Model, reason: Reason) -> None:
@@ -97,15 +104,7 @@ def rollback(model: Model, reason: Reason) -> None:
 
     with console.status("rolling back"):
         outcome = roll_back(model, db=database(), actor=_who(), reason=reason)
-    console.print(escape(outcome.reason if isinstance(outcome, Outcome) else str(outcome)), highlight=False)
-
-
-def _tell(outcome: Outcome, wake: Wake) -> None:
-    from ops.wake import ring
-
     console.print(escape(outcome.reason), highlight=False)
-    if outcome.ring is not None and not ring(wake, outcome.ring):
-        console.print("Airflow does not answer now; `reconcile` starts the next step when it is back.", style="yellow")
 
 
 def _who() -> str:

@@ -32,13 +32,20 @@ def check(layout: Layout) -> dict[str, Health]:
     """Ask every component of the stack how it is; nothing raises, a silent component is unhealthy."""
     states = Supervisor(layout).states()
     known = ports.remembered(layout.ports)
-    names = list(states) or list(defined(layout))
-    airflow = _airflow_report(known, layout) if states else {}
-    return {name: _health(name, states.get(name, "down"), known, layout, airflow) for name in names}
+    order = list(defined(layout))
+    names = [name for name in order if name in states] + [name for name in states if name not in order] or order
+    with httpx.Client(timeout=TIMEOUT_SECONDS, trust_env=False) as client:
+        airflow = _airflow_report(client, known, layout) if states else {}
+        return {name: _health(client, name, states.get(name, "down"), known, layout, airflow) for name in names}
 
 
 def _health(
-    name: str, state: str, known: dict[str, int], layout: Layout, airflow: dict[str, tuple[bool, str]]
+    client: httpx.Client,
+    name: str,
+    state: str,
+    known: dict[str, int],
+    layout: Layout,
+    airflow: dict[str, tuple[bool, str]],
 ) -> Health:
     if state != "RUNNING":
         return Health(name=name, state=state, healthy=False, detail="does not run")
@@ -49,8 +56,10 @@ def _health(
         healthy = _cluster(known, layout).answers()
         detail = "answers" if healthy else "does not take our connections"
         return Health(name=name, state=state, healthy=healthy, detail=detail, started=healthy)
-    status, detail = _get(f"http://127.0.0.1:{known.get(name, 0)}{PATHS.get(name, '/')}")
-    started = status == httpx.codes.OK or (name == "serving" and status == httpx.codes.SERVICE_UNAVAILABLE)
+    status, detail = _get(client, f"http://127.0.0.1:{known.get(name, 0)}{PATHS.get(name, '/')}")
+    started = status == httpx.codes.OK
+    if name == "serving" and status == httpx.codes.SERVICE_UNAVAILABLE:
+        started, detail = True, "waits for a first champion"
     return Health(name=name, state=state, healthy=status == httpx.codes.OK, detail=detail, started=started)
 
 
@@ -67,9 +76,9 @@ def _cluster(known: dict[str, int], layout: Layout) -> Cluster:
     return Cluster(layout.home / "postgres", known.get("postgres", 0), layout.load_credentials().postgres_password)
 
 
-def _get(url: str) -> tuple[int, str]:
+def _get(client: httpx.Client, url: str) -> tuple[int, str]:
     try:
-        answer = httpx.get(url, timeout=TIMEOUT_SECONDS, trust_env=False)
+        answer = client.get(url)
     except httpx.HTTPError as err:
         return 0, f"{url} does not answer ({type(err).__name__})"
     if answer.status_code == httpx.codes.OK:
@@ -77,21 +86,16 @@ def _get(url: str) -> tuple[int, str]:
     return answer.status_code, f"{url} answers {answer.status_code}: {answer.text.strip()[:200]}"
 
 
-def _airflow_report(known: dict[str, int], layout: Layout) -> dict[str, tuple[bool, str]]:
+def _airflow_report(client: httpx.Client, known: dict[str, int], layout: Layout) -> dict[str, tuple[bool, str]]:
     """Ask the api-server, proving by our password that it is ours and not one that another stack left on the port."""
     url = f"http://127.0.0.1:{known.get('api-server', 0)}"
     names = ("api-server", "scheduler", "dag-processor", "triggerer")
     password = layout.load_credentials().airflow_password
     try:
-        login = httpx.post(
-            f"{url}/auth/token",
-            json={"username": AIRFLOW_USER, "password": password},
-            timeout=TIMEOUT_SECONDS,
-            trust_env=False,
-        )
+        login = client.post(f"{url}/auth/token", json={"username": AIRFLOW_USER, "password": password})
         if login.status_code != httpx.codes.CREATED:
             return dict.fromkeys(names, (False, f"{url} does not know our password: another Airflow holds the port"))
-        report = httpx.get(f"{url}/api/v2/monitor/health", timeout=TIMEOUT_SECONDS, trust_env=False)
+        report = client.get(f"{url}/api/v2/monitor/health")
         parts = report.json()
     except (httpx.HTTPError, ValueError) as err:
         return dict.fromkeys(names, (False, f"{url} does not answer ({type(err).__name__})"))
@@ -102,4 +106,4 @@ def _heartbeat(parts: dict[str, Any], name: str) -> tuple[bool, str]:
     key = name.replace("-", "_")
     part = parts.get(key) or {}
     beat = part.get(f"latest_{key}_heartbeat")
-    return part.get("status") == "healthy", f"last heartbeat {beat}" if beat else "no heartbeat yet"
+    return part.get("status") == "healthy", f"last heartbeat {str(beat)[11:19]}Z" if beat else "no heartbeat yet"

@@ -222,7 +222,7 @@ def _wait(layout: Layout, progress: Progress) -> None:
             said = names
         if time.monotonic() > deadline:
             raise TransientError("\n".join(_complaint(layout, item) for item in waiting))
-        time.sleep(0.5)
+        time.sleep(1)
 
 
 def _complaint(layout: Layout, item: health.Health) -> str:
