@@ -10,16 +10,15 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from sqlalchemy import Engine
 
 from datasets_defs.database import engine
 from datasets_defs.errors import ContractError, DriftloopError
 from datasets_defs.incidents import Incident, State
 from datasets_defs.ledger import Ledger
-from datasets_defs.models import spec_of
 from datasets_defs.settings import settings
 from ops import demo_report, demo_story, doctor, stack
+from ops.cli_models import bootstrap_all
 from ops.demo_texts import MODEL, passages
 from ops.demo_traffic import Traffic
 
@@ -82,32 +81,17 @@ def run() -> int:
 def _start(console: Console) -> Engine:
     console.rule("Starting the local stack")
     info = stack.up(lambda line: console.print(f"  {line}", style="dim"), PROFILE)
-    settings.cache_clear()  # the stack has written its addresses
-    for name in ("airflow", "mlflow", "prometheus"):
-        if name in info.urls:
-            console.print(f"  {name}: {info.urls[name]}")
-    db = engine()
-    _bootstrap(db, console)
-    return db
+    for name in ("api-server", "mlflow", "prometheus"):
+        console.print(f"  {name}: {info.urls[name]}")
+    _bootstrap(console)
+    return engine()
 
 
-def _bootstrap(db: Engine, console: Console) -> None:
-    from training.bootstrap import first_champion
-
-    from training.registry import Registry
-
-    if Ledger(db).champion(MODEL) is not None:
-        return
-    console.rule(f"Training the first champion of {MODEL}")
-    columns = (TextColumn("  {task.description}"), BarColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=console) as bar:
-        task = bar.add_task("training", total=1.0)
-        first_champion(
-            spec_of(MODEL),
-            db=db,
-            registry=Registry(settings().mlflow_url),
-            progress=lambda text, share: bar.update(task, description=text, completed=share),
-        )
+def _bootstrap(console: Console) -> None:
+    console.rule(f"The first champion of {MODEL}")
+    problems = bootstrap_all(console, only=MODEL)
+    if problems:
+        raise ContractError("; ".join(problems))
 
 
 def _tell(db: Engine, console: Console) -> Story:

@@ -71,4 +71,4 @@ def require_improvement(story: "Story") -> None:
 
 def _both(story: "Story", part: str) -> tuple[float, float]:
     scores = story.scores[part]
-    return scores["champion_bits_per_byte"], scores["challenger_bits_per_byte"]
+    return scores["champion"], scores["challenger"]
