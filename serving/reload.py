@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Engine
+from sqlalchemy.exc import SQLAlchemyError
 
 from datasets_defs import records
 from datasets_defs.errors import DriftloopError, TransientError
@@ -101,10 +102,10 @@ class Reloader:
                     records.beat(self._db, f"serving:{name}", follower.details)
                 self._beaten = time.monotonic()
             self.database_problem = None
-        except TransientError as err:
+        except (TransientError, SQLAlchemyError) as err:  # e.g. a schema that is yet to be migrated
             if self.database_problem is None:
                 log.warning("serving goes on without the ledger: %s", err)
-            self.database_problem = str(err)
+            self.database_problem = str(err).splitlines()[0]
             self._beaten = 0.0  # beat as soon as it is back: a swap may not have been told yet
 
     def _start_load(self, name: str, follower: _Follower) -> None:

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 import httpx
 
 from datasets_defs import records
+from datasets_defs.database import engine_for, migrate
 from datasets_defs.errors import ContractError
 
 
@@ -96,3 +97,15 @@ def test_registry_away(running, engine, wait_until):
     running.shelf.away = False
     wait_until(lambda: running.service.models["writer"].version == 2)
     wait_until(lambda: "load_error" not in beat(engine)[1])
+
+
+def test_schema_comes_later(run_server, cluster, wait_until):
+    """A server that starts before the schema is migrated says so, and takes up its work afterwards."""
+    cluster.ensure_databases(["later"])
+    engine = engine_for(cluster.url("later"))
+    running = run_server(engine)
+    wait_until(lambda: "does not exist" in health(running)[1]["database"])
+    migrate(cluster.url("later"))
+    running.promote(1, None)
+    wait_until(lambda: health(running)[0] == 200)
+    engine.dispose()
