@@ -17,7 +17,7 @@ from training.language_model import LanguageModel
 
 TEXTS = [f"Line {i}: the answer to {i} plus {i} is {2 * i}, they say." for i in range(120)]
 SHAPE = FromScratch(layers=1, width=32, heads=2, vocabulary=320, context=32)
-PLAN = Plan(epochs=30, learning_rate=3e-3, batch_tokens=128, max_seconds=300, checkpoint_seconds=0.05)
+PLAN = Plan(epochs=10, learning_rate=3e-3, batch_tokens=128, max_seconds=300, checkpoint_seconds=0.1)
 
 TRAINER = """
 import sys
