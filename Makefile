@@ -63,6 +63,6 @@ $(STAMP): pyproject.toml requirements.lock
 	echo "Installing into $(VENV) with $$("$$python" --version) (about 3 GB; the first time takes some minutes)"; \
 	if [ -x $(BIN)/python ] && ! $(BIN)/python -m pip --version > /dev/null 2>&1; then rm -rf $(VENV); fi; \
 	[ -x $(BIN)/python ] || "$$python" -m venv $(VENV)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade "pip>=25.1"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint requirements.lock --editable . --group dev
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check --upgrade "pip>=25.1"
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check --constraint requirements.lock --editable . --group dev
 	@touch $@

@@ -45,7 +45,8 @@ def collect() -> dict[str, Any]:
         require_schema(db)
         found |= {"models": _models(db), **_alerts(db)}
     except DriftloopError as err:
-        found["problems"] = [str(err)]
+        down = not any(item["state"] != "down" for item in components.values())
+        found["problems"] = [f"The stack is down; `make up` starts it. ({err})" if down else str(err)]
     finally:
         db.dispose()
     return found

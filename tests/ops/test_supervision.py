@@ -15,9 +15,9 @@ import pytest
 from ops import component
 from ops.components import Component
 from ops.layout import Layout, write_private
+from ops.plan import environment
 from ops.ports import free_port, is_free
 from ops.postgres import Cluster
-from ops.stack import _environment
 from ops.supervision import Supervisor, configuration
 
 
@@ -71,7 +71,7 @@ def test_a_small_stack_lives_dies_and_leaves_nothing(layout):
     write_private(layout.components, json.dumps({item.name: asdict(item) for item in listed}))
     supervisor = Supervisor(layout)
     assert supervisor.states() == {}
-    supervisor.start([item.name for item in listed], _environment())
+    supervisor.start([item.name for item in listed], environment())
     assert set(supervisor.states().values()) == {"STOPPED"}
     for item in listed:
         supervisor.start_component(item.name)
@@ -92,7 +92,7 @@ def test_a_small_stack_lives_dies_and_leaves_nothing(layout):
     assert not supervisor.is_running()
     assert component.end(layout.home) >= 2
     assert is_free(port)
-    supervisor.start([item.name for item in listed], _environment())
+    supervisor.start([item.name for item in listed], environment())
     supervisor.start_component("exporter")
     until(lambda: answers(port))
 
