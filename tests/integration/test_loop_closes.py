@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -66,15 +67,23 @@ class Stack:
         return found
 
 
-@pytest.fixture(scope="module")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """An empty home; whatever runs in it at the end is stopped."""
-    home = tmp_path_factory.mktemp("loop")
+@contextmanager
+def stack_in(home: Path) -> Iterator[Stack]:
+    """Give a stack whose home is empty; whatever runs in it at the end is stopped."""
     for folder in (home, *home.parents[:3]):
         folder.chmod(0o755)  # for a root user PostgreSQL runs as another one, who has to get in
     stack = Stack(home)
-    yield stack
-    stack.command("down")
+    try:
+        yield stack
+    finally:
+        stack.command("down")
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """One stack for the tests of this module."""
+    with stack_in(tmp_path_factory.mktemp("loop")) as stack:
+        yield stack
 
 
 def holder_of_the_training_lock(stack: Stack) -> int | None:
@@ -207,3 +216,27 @@ def test_down_and_up_lose_nothing(stack: Stack, demo):
     while time.monotonic() < deadline and model.get("champion_version") != 2:
         model = json.loads(stack.command("status", "--json").stdout)["models"]["docs-writer"]
     assert model["champion_version"] == 2
+
+
+def component(name: str):
+    """Give a finder of a component's main process, from the moment an incident is open."""
+
+    def find(stack: Stack) -> int | None:
+        if not stack.ask("SELECT 1 FROM incident WHERE state <> 'resolved'"):
+            return None
+        return Supervisor(Layout(stack.home)).pids().get(name)
+
+    return find
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(DEMO_SECONDS + 120)
+@pytest.mark.parametrize("victim", ["scheduler", "postgres", "mlflow", "serving"])
+def test_the_loop_closes_though_a_component_is_killed(tmp_path_factory: pytest.TempPathFactory, victim: str):
+    """Kill -9 of one component while the incident is open: the same end, one promotion, a whole history."""
+    with stack_in(tmp_path_factory.mktemp(victim)) as stack:
+        result, killed = run_demo(stack, component(victim))
+        assert result.returncode == 0, result.stdout[-4000:] + result.stderr[-2000:]
+        assert len(killed) == 1
+        assert stack.ask("SELECT count(*) FROM promotion WHERE kind = 'promote'") == [(1,)]
+        assert json.loads(stack.command("history", "docs-writer", "--json").stdout)["chain"] == "ok"
