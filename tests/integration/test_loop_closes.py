@@ -17,6 +17,9 @@ import psutil
 import psycopg
 import pytest
 
+from ops.layout import Layout
+from ops.supervision import Supervisor
+
 DRIFTLOOP = Path(sys.executable).parent / "driftloop"
 DEMO_SECONDS = 900
 
