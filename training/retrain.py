@@ -140,9 +140,9 @@ def _train(attempt: Attempt) -> int:
     spec, registry = attempt.spec, attempt.registry
     snapshot = stored(attempt.snapshot_uri) or _freeze(attempt)
     parent = LanguageModel.load(registry.download(spec.name, attempt.parent, settings().home / "cache"))
-    plan = plan_of(spec)
+    texts, epochs = snapshot.mixture(spec.retrain)
     use_threads()
-    done = fine_tune(parent, snapshot.training_texts, plan, attempt.folder / "checkpoints", _renewing(attempt))
+    done = fine_tune(parent, texts, plan_of(spec, epochs), attempt.folder / "checkpoints", _renewing(attempt))
     made = attempt.folder / "model"
     shutil.rmtree(made, ignore_errors=True)  # of a run that died while saving
     parent.save(made)
@@ -178,11 +178,11 @@ def _freeze(attempt: Attempt) -> Snapshot:
     return freeze(documents, replay, uri=attempt.snapshot_uri, spec=spec, keep_out=judging)
 
 
-def plan_of(spec: ModelSpec) -> Plan:
-    """Give the training plan that a spec's retrain section asks for."""
+def plan_of(spec: ModelSpec, epochs: float) -> Plan:
+    """Give the training plan that a spec's retrain section asks for, over this many epochs."""
     retrain = spec.retrain
     return Plan(
-        epochs=retrain.epochs,
+        epochs=epochs,
         learning_rate=retrain.learning_rate,
         batch_tokens=retrain.batch_tokens,
         max_seconds=retrain.max_seconds,

@@ -10,7 +10,7 @@ from typing import Any
 from datasets_defs.artifacts import exists, read_bytes, read_rows, write_rows
 from datasets_defs.errors import ContractError
 from datasets_defs.inference_log import Document
-from datasets_defs.models import ModelSpec
+from datasets_defs.models import ModelSpec, RetrainSpec
 
 MAX_BYTES = 256 * 1024
 """A longer document is taken for a mistake."""
@@ -37,10 +37,20 @@ class Snapshot:
         """How many rows each part has."""
         return dict(Counter(str(row["part"]) for row in self.rows))
 
-    @property
-    def training_texts(self) -> list[str]:
-        """The texts to train on, fresh and replayed."""
-        return [text_of(row) for row in self.rows if row["part"] != "holdout"]
+    def mixture(self, spec: RetrainSpec) -> tuple[list[str], float]:
+        """Give the texts to train on and the epochs over them: each fresh one as often as the spec's epochs say.
+
+        Replayed texts stand beside several copies of the fresh ones, so that the share holds while few of them come
+        twice: the more different old texts are seen, the less is forgotten.
+        """
+        fresh = [text_of(row) for row in self.rows if row["part"] == "train"]
+        replay = [text_of(row) for row in self.rows if row["part"] == "replay"]
+        share = min(spec.replay_share, MAX_REPLAY_SHARE)
+        if not replay or not share:
+            return fresh, spec.epochs
+        size, old = sum(map(len, fresh)), sum(map(len, replay))
+        copies = max(1, round(old * (1 - share) / (share * size)))
+        return fresh * copies + replay, spec.epochs / copies
 
     @property
     def holdout(self) -> list[dict[str, Any]]:
@@ -90,7 +100,8 @@ def assemble(
 
     Every text is taken once and those in `keep_out` (the rows that judge the champion) not at all. The first by the
     hash of their text are held out: the spec's share of them, or what the gate needs if that is more, at most half.
-    Replayed rows make up the spec's share of the training bytes, as far as there are enough.
+    Replayed rows are drawn for the spec's share of all the bytes that its epochs go through, as far as there are
+    enough.
     """
     fresh = _valid(documents)
     forbidden = set(keep_out)
@@ -107,7 +118,8 @@ def assemble(
     rows = [_row(part, unique[text]) for part, text in zip(parts, texts, strict=True)]
     size = sum(len(text.encode()) for text in texts[held:])
     share = min(spec.retrain.replay_share, MAX_REPLAY_SHARE)
-    return rows + _draw(replay, size * share / (1 - share), forbidden | set(texts), spec.retrain.seed)
+    passes = max(1.0, spec.retrain.epochs)
+    return rows + _draw(replay, passes * size * share / (1 - share), forbidden | set(texts), spec.retrain.seed)
 
 
 def _valid(documents: Sequence[Document]) -> list[Document]:

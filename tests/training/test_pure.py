@@ -10,7 +10,7 @@ from datasets_defs.inference_log import Document
 from datasets_defs.models import GateSpec, ModelSpec, RetrainSpec
 from training.gate import GateEvidence, Pair, compare, decide
 from training.governor import GovernorEvidence, may_retrain
-from training.snapshot import DataBreakError, assemble, text_of
+from training.snapshot import DataBreakError, Snapshot, assemble, text_of
 from training.texts import cut_passages, heldout_documents, training_documents
 
 NOW = datetime(2026, 5, 1, 12, tzinfo=UTC)
@@ -128,11 +128,22 @@ def test_arrival_order_does_not_matter():
 
 
 def test_replay_makes_up_its_share():
-    """Replayed rows make up a quarter of the training bytes; the gate gets the documents it needs."""
-    rows = assemble(documents(150), replayable(500), spec=SPEC)
-    size = {part: sum(len(text_of(row)) for row in rows if row["part"] == part) for part in ("train", "replay")}
-    assert size["replay"] / (size["train"] + size["replay"]) == pytest.approx(0.25, abs=0.01)
-    assert sum(row["part"] == "holdout" for row in rows) == 50
+    """A quarter of what is trained on is replayed, few of it twice, and each fresh text comes once an epoch."""
+    rows = assemble(documents(150), replayable(5000), spec=SPEC)
+    snapshot = Snapshot(uri="", sha256="", rows=rows)
+    texts, epochs = snapshot.mixture(SPEC.retrain)
+    old = [text for text in texts if text.startswith("old")]
+    assert sum(map(len, old)) / sum(map(len, texts)) == pytest.approx(0.25, abs=0.02)
+    assert len(old) == len(set(old))
+    assert SPEC.retrain.epochs == epochs * texts.count(text_of(next(row for row in rows if row["part"] == "train")))
+
+
+def test_the_gate_gets_its_rows():
+    """Held out is the spec's share, or what the gate needs if that is more; without old rows nothing is replayed."""
+    rows = assemble(documents(150), [], spec=SPEC)
+    assert Snapshot(uri="", sha256="", rows=rows).counts == {"holdout": 50, "train": 100}
+    texts, epochs = Snapshot(uri="", sha256="", rows=rows).mixture(SPEC.retrain)
+    assert (100, SPEC.retrain.epochs) == (len(texts), epochs)
 
 
 def test_broken_references_are_a_data_break():
