@@ -116,6 +116,8 @@ class RetrainSpec(_Spec):
     learning_rate: float = Field(default=5e-4, gt=0)
     batch_tokens: int = Field(default=4096, ge=64)
     """Tokens per optimizer step."""
+    blend: float = Field(default=0.8, gt=0, le=1)
+    """How far the challenger goes from the champion's weights to the trained ones; less forgets less."""
     checkpoint_seconds: float = Field(default=60, gt=0)
     seed: int = 0
     cool_down_windows: int = Field(default=24, ge=0)

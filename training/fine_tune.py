@@ -39,6 +39,8 @@ class Plan:
     weight_decay: float = 0.01
     clip: float = 1.0
     """Largest norm of the gradient."""
+    blend: float = 1.0
+    """How far the result goes from the weights it started from to the trained ones, 0..1."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,7 +72,8 @@ def fine_tune(
 
     Deterministic on one machine with one number of threads: the same documents, plan and weights give the same
     result, interrupted or not, as long as the plan fits in `max_seconds`. `progress` is called every few seconds and
-    may raise to stop the training.
+    may raise to stop the training. The result is blended with the weights it started from, which keeps most of what
+    was learned and forgets much less (Wortsman et al., "Robust fine-tuning of zero-shot models", CVPR 2022).
 
     Raises:
         ContractError: there is nothing to train on, or the loss is no number any more.
@@ -81,6 +84,7 @@ def fine_tune(
     optimizer = torch.optim.AdamW(
         model.network.parameters(), lr=plan.learning_rate, betas=(0.9, 0.95), weight_decay=plan.weight_decay
     )
+    start = [weight.detach().clone() for weight in model.network.parameters()] if plan.blend < 1 else []
     step, earlier, loss = _resume(model, optimizer, folder)
     began = saved = told = time.monotonic()
     model.network.train()
@@ -100,6 +104,7 @@ def fine_tune(
             saved = time.monotonic()
     elapsed = earlier + time.monotonic() - began
     _save(model, optimizer, folder, step, elapsed, loss)
+    _blend(model, start, plan.blend)
     model.network.eval()
     done = Progress(step=step, steps=steps, loss=loss, elapsed_seconds=elapsed)
     progress(done)
@@ -160,6 +165,12 @@ def _learn(model: LanguageModel, optimizer: torch.optim.Optimizer, batch: torch.
     torch.nn.utils.clip_grad_norm_(model.network.parameters(), clip)
     optimizer.step()
     return float(loss.detach())
+
+
+@torch.no_grad()
+def _blend(model: LanguageModel, start: list[torch.Tensor], share: float) -> None:
+    for weight, before in zip(model.network.parameters(), start, strict=False):  # no start: nothing to blend with
+        weight.copy_(torch.lerp(before, weight, share))
 
 
 def _save(

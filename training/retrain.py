@@ -188,6 +188,7 @@ def plan_of(spec: ModelSpec, epochs: float) -> Plan:
         max_seconds=retrain.max_seconds,
         checkpoint_seconds=retrain.checkpoint_seconds,
         seed=retrain.seed,
+        blend=retrain.blend,
     )
 
 

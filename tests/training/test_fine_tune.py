@@ -5,9 +5,11 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
 from datasets_defs.errors import ContractError
 from datasets_defs.models import FromScratch
@@ -100,3 +102,14 @@ def test_nothing_to_train_on(tmp_path: Path):
     """Documents without text are refused."""
     with pytest.raises(ContractError, match="no text"):
         fine_tune(LanguageModel.scratch(SHAPE, TEXTS), ["", " "], PLAN, tmp_path)
+
+
+def test_blend_lies_between(tmp_path: Path):
+    """A blended result lies the given share of the way from the weights at the start to the trained ones."""
+    start = LanguageModel.scratch(SHAPE, TEXTS)
+    whole, half = LanguageModel.scratch(SHAPE, TEXTS), LanguageModel.scratch(SHAPE, TEXTS)
+    fine_tune(whole, TEXTS, replace(PLAN, epochs=1), tmp_path / "whole")
+    fine_tune(half, TEXTS, replace(PLAN, epochs=1, blend=0.5), tmp_path / "half")
+    models = (start, half, whole)
+    for before, between, after in zip(*(model.network.parameters() for model in models), strict=True):
+        torch.testing.assert_close(between, (before + after) / 2)
