@@ -1,6 +1,7 @@
 """The `driftloop` command: the stack, and ways into everything else. Heavy imports wait until they are needed."""
 
 import json
+import os
 import sys
 from dataclasses import asdict
 from typing import Annotated
@@ -13,6 +14,10 @@ from rich.table import Table
 
 from datasets_defs.errors import DriftloopError
 from ops import cli_incidents, cli_models
+from ops.components import PRIVACY
+
+HUSHED = {"MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true", "MLFLOW_LOGGING_LEVEL": "WARNING"}
+"""Keeps MLflow's own lines out of ours."""
 
 app = typer.Typer(
     help="Keep a generative model good, unattended: watch, retrain, judge, promote, roll back, and remember why.",
@@ -114,6 +119,8 @@ def info() -> None:
 
 def main() -> None:
     """Run the command line; what goes wrong on purpose is one red sentence."""
+    for name, value in {**PRIVACY, **HUSHED}.items():
+        os.environ.setdefault(name, value)
     try:
         app()
     except DriftloopError as err:
