@@ -51,7 +51,7 @@ venv: $(STAMP)
 # The environment: pinned by requirements.lock, remade when the lock or pyproject.toml changes.
 $(STAMP): pyproject.toml requirements.lock
 	@python="$(PYTHON)"; \
-	if [ -z "$$python" ]; then for name in python3.13 python3.12 python3.11 python3; do \
+	if [ -z "$$python" ]; then for name in python3 python3.13 python3.12 python3.11; do \
 		if command -v $$name > /dev/null && $$name -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2> /dev/null; \
 		then python=$$name; break; fi; done; fi; \
 	if [ -z "$$python" ]; then \
