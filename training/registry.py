@@ -17,6 +17,7 @@ for _name, _value in {
     "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
 }.items():
     os.environ.setdefault(_name, _value)
 
@@ -82,6 +83,7 @@ class Registry:
                 name=model,
                 source=f"runs:/{run}/{FOLDER}",
                 run_id=run,
+                await_creation_for=0,  # its files arrived before it was made
                 tags={**tags, KEY: key, MANIFEST_SHA256: file_sha256(folder / MANIFEST)},
             )
             self._client.set_terminated(run)

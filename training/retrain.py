@@ -25,6 +25,7 @@ from datasets_defs.models import ModelSpec, spec_of
 from datasets_defs.records import reference_of
 from datasets_defs.settings import settings
 from datasets_defs.windows import Window
+from training.confirmation import mirrored
 from training.fine_tune import Plan, Progress, fine_tune
 from training.governor import GovernorEvidence, may_retrain
 from training.language_model import LanguageModel
@@ -133,6 +134,7 @@ def _attempt(ledger: Ledger, incident: Incident, spec: ModelSpec, *, actor: str)
     reason = f"challenger version {version}, trained from version {champion.version}, is registered"
     ledger.move(incident, State.RETRAINING, actor=actor, reason=reason, challenger_version=version)
     shutil.rmtree(attempt.folder, ignore_errors=True)
+    mirrored(registry, champion, challenger=version)
     return Outcome(reason, ledger.ring(incident.id))
 
 

@@ -50,7 +50,7 @@ def test_partitions_can_be_made_twice(engine: Engine):
 
 
 def test_a_reference_may_come_late_or_early(engine: Engine):
-    """A reference joins by request id whether it comes after the request or before; prompts without one are left out."""
+    """A reference joins by request id before the request or after; prompts without one are left out."""
     inference_log.add_feedback(engine, "m", "r0", reference="early")
     inference_log.append(engine, rows(3))
     inference_log.add_feedback(engine, "m", "r1", score=0.5)

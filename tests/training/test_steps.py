@@ -111,6 +111,7 @@ def test_the_loop_closes_and_opens_again(db: Engine, serving: Serving):
     trained = retrain.run(ring(db, incident), db=db, actor="retrain:1")
     assert trained.ring is not None, trained.reason
     assert ledger.incident(incident.id).challenger_version == 2
+    assert registry.aliases(MODEL) == {"champion": 1, "challenger": 2}
     again = retrain.run(ring(db, incident), db=db, actor="retrain:2")
     assert again.ring is not None
     assert {1, 2} == {int(v.version) for v in registry._client.search_model_versions(f"name='{MODEL}'")}
