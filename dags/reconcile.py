@@ -18,23 +18,14 @@ from datasets_defs.settings import settings
     tags=["upkeep"],
 )
 def reconcile():
-    @task
-    def mend(*, dag_run=None):
-        from training.reconcile import mend
+    @task(outlets=list(ASSET_OF.values()))
+    def mend_and_ring(*, dag_run=None, outlet_events=None):
+        from training.reconcile import mend_and_find
 
-        return mend(db=loop_database(), actor=actor(dag_run), now=dag_run.run_after)
+        rings = mend_and_find(db=loop_database(), actor=actor(dag_run), now=dag_run.run_after)
+        return publish_all(rings, outlet_events)
 
-    def ring_again(wake, asset):
-        @task(task_id=f"ring_{asset.name}", outlets=[asset], trigger_rule="all_done")
-        def ring(*, dag_run=None, outlet_events=None):
-            from training.reconcile import rings_due
-
-            rings = rings_due(wake, db=loop_database(), actor=actor(dag_run), now=dag_run.run_after)
-            return publish_all(rings, asset, outlet_events)
-
-        return ring()
-
-    mend() >> [ring_again(wake, asset) for wake, asset in ASSET_OF.items()]
+    mend_and_ring()
 
 
 reconcile()

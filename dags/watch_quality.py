@@ -30,20 +30,14 @@ def watch_quality():
         return publish(outcome, QUALITY_DEGRADED, outlet_events)
 
     @task(outlets=[ROLLBACK_REQUESTED], trigger_rule="all_done", max_active_tis_per_dagrun=4)
-    def judge_probation(model: str, *, dag_run=None, outlet_events=None):
-        from monitors.probation import judge_open_probation
+    def judge_end(model: str, *, dag_run=None, outlet_events=None):
+        from monitors.ending import judge_end
 
-        outcome = judge_open_probation(model, until=dag_run.run_after, db=loop_database(), actor=actor(dag_run))
+        outcome = judge_end(model, until=dag_run.run_after, db=loop_database(), actor=actor(dag_run))
         return publish(outcome, ROLLBACK_REQUESTED, outlet_events)
 
-    @task(trigger_rule="all_done", max_active_tis_per_dagrun=4)
-    def close_quiet(model: str, *, dag_run=None):
-        from monitors.quiet import resolve_if_quiet
-
-        return resolve_if_quiet(model, until=dag_run.run_after, db=loop_database(), actor=actor(dag_run)).reason
-
     models = model_names()
-    judge.expand(model=models) >> judge_probation.expand(model=models) >> close_quiet.expand(model=models)
+    judge.expand(model=models) >> judge_end.expand(model=models)
 
 
 watch_quality()

@@ -3,7 +3,7 @@
 The only module here that imports Airflow.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -101,9 +101,10 @@ def publish(outcome: Outcome, asset: Asset, outlet_events: Any) -> str:
     return outcome.reason
 
 
-def publish_all(rings: Sequence[RingKey], asset: Asset, outlet_events: Any) -> str:
-    """Ring an asset once for each key; with none, skip, so that no event is emitted."""
-    if not rings:
+def publish_all(rings: Mapping[Wake, Sequence[RingKey]], outlet_events: Any) -> str:
+    """Ring each asset under its keys; with nobody to wake, skip, so that no event is emitted."""
+    if not any(rings.values()):
         raise AirflowSkipException("nothing is due")
-    outlet_events[asset].add_partitions([str(ring) for ring in rings])
-    return f"{len(rings)} rung again"
+    for wake, keys in rings.items():
+        outlet_events[ASSET_OF[wake]].add_partitions([str(key) for key in keys])
+    return ", ".join(f"{wake}: {len(keys)}" for wake, keys in rings.items() if keys)

@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Engine, func, select
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.dialects.postgresql import distinct_on, insert
 
 from datasets_defs import tables
 from datasets_defs.conditions import Condition, Verdict
@@ -74,7 +74,7 @@ def newest_verdicts(engine: Engine, model: str) -> list[Verdict]:
     query = (
         select(tables.verdict)
         .where(table.model == model)
-        .distinct(table.signal)
+        .ext(distinct_on(table.signal))
         .order_by(table.signal, table.window_end.desc())
     )
     with database_errors("reading verdicts"), engine.connect() as on:

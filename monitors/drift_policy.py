@@ -1,5 +1,6 @@
 """From measurements of a window to verdicts on its data, drift and loss. Pure."""
 
+import math
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -11,6 +12,8 @@ from monitors.evidently_report import DriftReport
 from monitors.reference import MAX_NULL_SHARE, Texts
 
 LOSS_METHOD = "byte-weighted mean of prompt bits per byte over the reference's"
+SURE = 1.96
+"""Standard errors to the one-sided 97.5 % bound of a normal mean."""
 DATA_METHOD = "shares of rows without prompt or loss"
 
 
@@ -110,7 +113,11 @@ def judge_drift(subject: Subject, report: DriftReport, spec: DriftSpec, *, evide
 
 
 def judge_loss(subject: Subject, texts: Texts, reference: Texts, spec: DriftSpec) -> Verdict:
-    """Judge what the prompts cost the champion, against the reference; half the way to the limit is a warning."""
+    """Judge what the prompts cost the champion, against the reference.
+
+    BAD when even the lower 97.5 % bound of the ratio reaches the limit, so that a window of few rows raises no alarm
+    by chance; a ratio half the way to the limit is a warning.
+    """
     here, there = texts.mean_bits_per_byte, reference.mean_bits_per_byte
     evidence = {
         "rows": len(texts.prompts),
@@ -124,19 +131,21 @@ def judge_loss(subject: Subject, texts: Texts, reference: Texts, spec: DriftSpec
             "loss", Condition.NO_DATA, f"{side} has no prompt_bits_per_byte", LOSS_METHOD, evidence=evidence
         )
     ratio = here / there
+    surely = ratio * (1 - SURE * math.hypot(texts.relative_error, reference.relative_error))
     warn = 1 + (spec.harm_ratio - 1) / 2
-    if ratio >= spec.harm_ratio:
-        condition, limit, sign = Condition.BAD, spec.harm_ratio, "≥"
+    if surely >= spec.harm_ratio:
+        condition = Condition.BAD
     elif ratio >= warn:
-        condition, limit, sign = Condition.WARN, warn, "≥"
+        condition = Condition.WARN
     else:
-        condition, limit, sign = Condition.OK, spec.harm_ratio, "<"
+        condition = Condition.OK
     return subject.verdict(
         "loss",
         condition,
-        f"prompts cost {here:.2f} bits per byte, {ratio:.2f} times the reference's {there:.2f} ({sign} {limit:.2f})",
+        f"prompts cost {here:.2f} bits per byte, {ratio:.2f} times the reference's {there:.2f} "
+        f"(surely {surely:.2f} times; harmful from {spec.harm_ratio:.2f} on)",
         LOSS_METHOD,
         score=ratio,
         limit=spec.harm_ratio,
-        evidence={**evidence, "loss_ratio": ratio},
+        evidence={**evidence, "loss_ratio": ratio, "loss_ratio_at_least": surely},
     )

@@ -53,6 +53,22 @@ class Texts:
         known = ~np.isnan(self.bits_per_byte) & (weights > 0)
         return float(np.average(self.bits_per_byte[known], weights=weights[known])) if known.any() else None
 
+    @property
+    def relative_error(self) -> float:
+        """Standard error of the mean bits per byte as a share of it; infinite for fewer than two rows with a loss.
+
+        A ratio of totals over independent rows: linearised residuals (Cochran, "Sampling Techniques", 3rd ed. 1977,
+        section 6.3).
+        """
+        mean = self.mean_bits_per_byte
+        weights = np.array([len(prompt.encode("utf-8", "replace")) for prompt in self.prompts], dtype=np.float64)
+        known = ~np.isnan(self.bits_per_byte) & (weights > 0)
+        count = int(known.sum())
+        if mean is None or mean <= 0 or count < 2:
+            return float("inf")
+        residuals = weights[known] * (self.bits_per_byte[known] - mean)
+        return float(residuals.std(ddof=1) / np.sqrt(count) / weights[known].mean() / mean)
+
 
 def texts_of(rows: Sequence[dict[str, Any]]) -> Texts:
     """Take prompts and losses out of rows of the log or of a profile; a loss that is no finite number is none."""

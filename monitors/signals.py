@@ -125,7 +125,7 @@ def _measure(
         signal=signal,
         window=window,
         condition=condition,
-        reason=reason,
+        reason=f"{spec.name} {reason}",
         method=METHOD,
         score=score,
         limit=limit,

@@ -17,24 +17,30 @@ MAX_CLAIMS = 5
 """Claims of one step that came to nothing before a person is called."""
 
 
-def rings_due(wake: Wake, *, db: Engine, actor: str, now: datetime) -> list[RingKey]:
-    """Make fresh wake-ups of one kind for the incidents that need one.
+def mend_and_find(*, db: Engine, actor: str, now: datetime) -> dict[Wake, list[RingKey]]:
+    """Mend what mirrors the ledger, then give fresh keys for the wake-ups that are due."""
+    mend(db=db, actor=actor, now=now)
+    return rings_due(db=db, actor=actor, now=now)
+
+
+def rings_due(*, db: Engine, actor: str, now: datetime) -> dict[Wake, list[RingKey]]:
+    """Make fresh wake-ups for the incidents that need one.
 
     A step that was begun `MAX_CLAIMS` times without getting on is not begun again: its incident is escalated.
     """
     ledger = Ledger(db)
     patience = timedelta(seconds=settings().reconcile_interval_seconds)
-    rings = []
+    rings: dict[Wake, list[RingKey]] = {wake: [] for wake in Wake}
     for incident in ledger.open_incidents():
         work = due(incident, now, patience)
-        if work is None or work.wake is not wake:
+        if work is None:
             continue
         claims = _claims_since_last_move(ledger, incident.model, incident.id)
         if claims >= MAX_CLAIMS:
             reason = f"{incident.state} was begun {claims} times and never finished; a person has to look"
             ledger.move(incident, State.ESCALATED, actor=actor, reason=reason)
             continue
-        rings.append(ledger.ring(incident.id))
+        rings[work.wake].append(ledger.ring(incident.id))
     return rings
 
 

@@ -98,15 +98,16 @@ def assemble(
 ) -> list[dict[str, Any]]:
     """Give the rows of an attempt. Pure: arrival order does not matter, and no text stands on two sides.
 
-    Every text is taken once and those in `keep_out` (the rows that judge the champion) not at all. The first by the
-    hash of their text are held out: the spec's share of them, or what the gate needs if that is more, at most half.
+    Every text is taken once, as of when it first came, and those in `keep_out` (the rows that judge the champion) not
+    at all. The newest are held out: they look most like what a challenger would serve, and not like the hour in which
+    the shift began. Held out is the spec's share of them, or what the gate needs if that is more, at most half.
     Replayed rows are drawn for the spec's share of all the bytes that its epochs go through, as far as there are
     enough.
     """
     fresh = _valid(documents)
     forbidden = set(keep_out)
-    unique = {document.text: document for document in sorted(fresh, key=lambda d: d.request_id, reverse=True)}
-    texts = sorted((text for text in unique if text not in forbidden), key=_hash)
+    unique = {each.text: each for each in sorted(fresh, key=lambda each: (each.at, each.request_id), reverse=True)}
+    texts = sorted(unique.keys() - forbidden, key=lambda text: (-unique[text].at.timestamp(), _hash(text)))
     wanted = max(spec.retrain.holdout_share * len(texts), min(spec.gate.min_documents, len(texts) / 2))
     held = math.ceil(wanted)
     if held >= len(texts):

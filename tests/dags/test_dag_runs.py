@@ -110,7 +110,10 @@ def test_reconcile_rings_for_what_nobody_does(run, engine: Engine):
     incident, _ = ledger.open_incident(
         "first", signal="drift", degraded_since=datetime.now(UTC), reason="half drifted", evidence={}, actor="t"
     )
-    states = run("reconcile")
-    assert states["ring_triage_due[-1]"] == "success"
-    assert states["ring_retrain_requested[-1]"] == "skipped"
+    assert run("reconcile") == {"mend_and_ring[-1]": "success"}
     assert ledger.incident(incident.id).rings == 1
+
+
+def test_reconcile_is_silent_when_nothing_is_due(run, engine: Engine):
+    """Without an open incident nobody is woken."""
+    assert run("reconcile") == {"mend_and_ring[-1]": "skipped"}
