@@ -1,5 +1,6 @@
 """The demo's closing table."""
 
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -37,18 +38,17 @@ def closing(console: Console, db: Engine, story: "Story", info: "StackInfo", sec
     table.add_row("The whole demo took", f"{seconds:.0f} s")
     console.print(table)
     console.rule("Where to look")
-    places = Table(show_header=False, box=None, padding=(0, 2))
-    for name, url in info.urls.items():
-        places.add_row(name, url)
-    places.add_row("Airflow login", f"{info.airflow_user} / the password in {info.home / 'credentials.json'}")
-    places.add_row("Last drift report", last_report(db) or "none")
-    console.print(places)
+    places = {
+        **info.urls,
+        "Airflow login": f"{info.airflow_user}, password in {info.home / 'credentials.json'}",
+        "last drift report": last_report(db) or "none",
+    }
+    for name, place in places.items():
+        console.print(f"  {name:<18} {place}", soft_wrap=True, highlight=False)
 
 
 def last_report(db: Engine) -> str | None:
     """Give the address of the newest drift report, if there is one."""
-    from datetime import UTC, datetime
-
     for verdict in recent_verdicts(db, MODEL, "drift", until=datetime.now(UTC), count=20):
         if url := verdict.evidence.get("report_html"):
             return str(url)
