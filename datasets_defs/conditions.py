@@ -1,6 +1,7 @@
 """Conditions of a reading, verdicts over a window, and outcomes of a step: values that carry their reason."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
@@ -47,6 +48,13 @@ class Verdict:
     """Version that served the window; a verdict on one champion says nothing of the next."""
     evidence: dict[str, Any] = field(default_factory=dict)
     """JSON-ready details: per-column results, sample counts, artifact URLs."""
+
+    def as_of(self, now: datetime, *, patience: timedelta) -> "Verdict":
+        """Give what the verdict is worth later: one on a window that ended over `patience` ago is STALE."""
+        if now <= self.window.end + patience:
+            return self
+        reason = f"last judged {self.window.end:%Y-%m-%d %H:%M}Z as {self.condition}; nothing since"
+        return replace(self, condition=Condition.STALE, reason=reason, score=None)
 
 
 @dataclass(frozen=True, slots=True)

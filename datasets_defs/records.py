@@ -11,6 +11,7 @@ from datasets_defs import tables
 from datasets_defs.conditions import Condition, Verdict
 from datasets_defs.database import database_errors
 from datasets_defs.history import clean_text, plain
+from datasets_defs.settings import settings
 from datasets_defs.windows import Window
 
 
@@ -68,8 +69,13 @@ def recent_verdicts(engine: Engine, model: str, signal: str, *, until: datetime,
         return [_verdict(row) for row in on.execute(query)]
 
 
-def newest_verdicts(engine: Engine, model: str) -> list[Verdict]:
-    """Read the newest verdict of each of the model's signals."""
+STALE_AFTER_WINDOWS = 3
+"""Windows after which a newest verdict says nothing of the present any more."""
+
+
+def newest_verdicts(engine: Engine, model: str, *, now: datetime) -> list[Verdict]:
+    """Read the newest verdict of each of the model's signals; one that is too old to count is STALE."""
+    patience = STALE_AFTER_WINDOWS * settings().window_length
     table = tables.verdict.c
     query = (
         select(tables.verdict)
@@ -78,7 +84,7 @@ def newest_verdicts(engine: Engine, model: str) -> list[Verdict]:
         .order_by(table.signal, table.window_end.desc())
     )
     with database_errors("reading verdicts"), engine.connect() as on:
-        return [_verdict(row) for row in on.execute(query)]
+        return [_verdict(row).as_of(now, patience=patience) for row in on.execute(query)]
 
 
 def save_reference(engine: Engine, profile: ReferenceProfile) -> None:

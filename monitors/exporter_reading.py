@@ -57,7 +57,7 @@ def read(db: Engine, *, now: datetime) -> Reading:
     champions = [ledger.champion(model) for model in models]
     return Reading(
         models=models,
-        verdicts=[verdict for model in models for verdict in newest_verdicts(db, model)],
+        verdicts=[verdict for model in models for verdict in newest_verdicts(db, model, now=now)],
         incidents={each.model: each for each in ledger.open_incidents()},
         incidents_total={row.model: row.number for row in totals},
         champions=[each for each in champions if each is not None],

@@ -51,7 +51,8 @@ def conclude(
         recent = recent_verdicts(
             db, verdict.model, verdict.signal, until=verdict.window.end, count=max(rule.of, blind_after)
         )
-        if is_blind(recent, blind_after):
+        served = [each for each in recent if each.champion_version is not None]  # before that there is nothing to see
+        if is_blind(served, blind_after):
             blindness[verdict.signal] = (True, verdict)
         elif verdict.condition.is_known:
             blindness[verdict.signal] = (False, verdict)

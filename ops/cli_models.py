@@ -5,17 +5,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
-from rich.table import Table
 from sqlalchemy import Engine
 
 from datasets_defs.database import engine, require_schema
 from datasets_defs.errors import ContractError, DriftloopError
+from datasets_defs.history import Event
 from datasets_defs.ledger import Ledger
 from datasets_defs.models import ModelSpec, load_all, model_names, spec_of
 from datasets_defs.settings import settings
@@ -80,7 +80,6 @@ def bootstrap_all(where: Console, only: str | None = None) -> list[str]:
 
 def _first_champion(spec: ModelSpec, db: Engine, where: Console) -> int:
     from training.bootstrap import first_champion
-
     from training.registry import Registry
 
     with progress_bar(where, f"{spec.name}: first champion") as tell:
@@ -148,23 +147,21 @@ def history(
         print(json.dumps({"events": rows, "chain": broken or "ok"}, indent=1))  # noqa: T201 for a program
     else:
         if not verify:
-            console.print(_table(events))
+            _tell(events)
         verdict = f"[green]the chain of {len(events)} events is whole[/]" if not broken else ""
         console.print(verdict or escape("\n".join(broken)), style=None if verdict else "red", highlight=False)
     if broken:
         raise typer.Exit(1)
 
 
-def _table(events: list[Any]) -> Table:
-    table = Table("#", "when (UTC)", "incident", "what", "by", "why", box=None, pad_edge=False)
+def _tell(events: list[Event]) -> None:
+    """Print a history line by line: time, what, why; then who, and of which incident."""
     for event in events:
         moved = f"{event.from_state} → {event.state}" if event.from_state and event.from_state != event.state else ""
-        table.add_row(
-            str(event.seq),
-            f"{event.at:%m-%d %H:%M:%S}",
-            str(event.incident_id or ""),
-            escape(moved or event.kind),
-            escape(event.actor.split("__")[0]),
-            escape(event.reason),
+        about = f"incident {event.incident_id}, " if event.incident_id else ""
+        console.print(
+            f"[dim]{event.seq:>4}  {event.at:%m-%d %H:%M:%S}Z[/]  [bold]{escape(moved or event.kind)}[/]  "
+            f"{escape(event.reason)}  [dim]({about}{escape(event.actor.split('__')[0])})[/]",
+            highlight=False,
+            soft_wrap=True,
         )
-    return table

@@ -1,6 +1,7 @@
 """`driftloop status`: components, models and unsent messages, gathered once and shown in two forms."""
 
 from dataclasses import asdict
+from datetime import UTC, datetime
 from typing import Any
 
 from rich.console import Console, Group
@@ -73,7 +74,7 @@ def _models(db: Engine) -> dict[str, Any]:
                     "limit": verdict.limit,
                     "window_end": verdict.window.end.isoformat(),
                 }
-                for verdict in newest_verdicts(db, name)
+                for verdict in newest_verdicts(db, name, now=datetime.now(UTC))
             },
             "incident": _plain(asdict(incident)) if incident else None,
             "problems": wrong,
@@ -136,13 +137,21 @@ def _component_table(found: dict[str, Any]) -> Any:
 def _model_table(models: dict[str, Any]) -> Table:
     table = Table("model", "champion", "conditions", "incident", box=None, pad_edge=False)
     for name, item in models.items():
-        conditions = " ".join(
-            f"[{STYLES[signal['condition']]}]{escape(label)}[/]" for label, signal in item["conditions"].items()
-        )
         incident = item["incident"]
-        version = f"v{item['champion_version']} since {item['since'][:16]}" if item["champion_version"] else "none"
+        version = f"v{item['champion_version']}" if item["champion_version"] else "none"
+        since = f"\nsince {item['since'][:16]}" if item["since"] else ""
         state = f"{incident['id']} {incident['state']}" if incident else "none"
-        table.add_row(escape(name), version, conditions or "nothing judged yet", state)
+        table.add_row(escape(name), version + since, _conditions(item["conditions"]) or "nothing judged yet", state)
         for problem in item["problems"]:
             table.add_row("", f"[red]{escape(problem)}[/]")
     return table
+
+
+def _conditions(signals: dict[str, Any]) -> str:
+    """Name the signals under their condition, the worst first."""
+    lines = []
+    for condition in ("BAD", "STALE", "NO_DATA", "WARN", "OK"):
+        names = [escape(name) for name, signal in signals.items() if signal["condition"] == condition]
+        if names:
+            lines.append(f"[{STYLES[condition]}]{condition}[/] {', '.join(names)}")
+    return "\n".join(lines)

@@ -58,7 +58,9 @@ def test_an_empty_log_is_no_data(run, engine: Engine):
     states = run("watch_drift")
     assert states == {"judge[0]": "skipped", "judge[1]": "skipped"}
     for model in ("first", "second"):
-        conditions = {verdict.signal: str(verdict.condition) for verdict in newest_verdicts(engine, model)}
+        conditions = {
+            verdict.signal: str(verdict.condition) for verdict in newest_verdicts(engine, model, now=datetime.now(UTC))
+        }
         assert conditions.get("drift") == "NO_DATA"
     assert Ledger(engine).open_incidents() == []
 
@@ -69,7 +71,9 @@ def test_prometheus_away_is_no_data(run, engine: Engine, dag_id: str, signal: st
     states = run(dag_id)
     assert "failed" not in states.values()
     for model in ("first", "second"):
-        conditions = {verdict.signal: str(verdict.condition) for verdict in newest_verdicts(engine, model)}
+        conditions = {
+            verdict.signal: str(verdict.condition) for verdict in newest_verdicts(engine, model, now=datetime.now(UTC))
+        }
         assert conditions[signal] == "NO_DATA"
     assert Ledger(engine).open_incidents() == []
 
@@ -79,8 +83,8 @@ def test_a_wrong_spec_stops_only_its_own_model(run, engine: Engine, home: Path):
     (home / "models" / "first.yaml").write_text("name: first\nbase_model: [")
     states = run("watch_drift")
     assert states == {"judge[0]": "failed", "judge[1]": "skipped"}
-    assert newest_verdicts(engine, "first") == []
-    assert newest_verdicts(engine, "second") != []
+    assert newest_verdicts(engine, "first", now=datetime.now(UTC)) == []
+    assert newest_verdicts(engine, "second", now=datetime.now(UTC)) != []
 
 
 def test_maintain_makes_partitions(run, engine: Engine):

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from datasets_defs import incidents, models
-from datasets_defs.conditions import RingKey
+from datasets_defs.conditions import Condition, RingKey, Verdict
 from datasets_defs.errors import ContractError
 from datasets_defs.history import GENESIS, Event, broken_links, plain
 from datasets_defs.incidents import Action, Incident, State, Wake, due
@@ -183,3 +183,14 @@ def test_the_others_load_beside_a_wrong_spec(tmp_path: Path):
 def test_every_state_can_be_left_or_is_an_end():
     """The table of transitions speaks of every state."""
     assert set(State) == set(incidents.TRANSITIONS)
+
+
+def test_an_old_verdict_says_nothing_of_the_present():
+    """A newest verdict whose window ended too long ago is STALE, with what it was."""
+    verdict = Verdict(
+        model="m", signal="drift", window=Window(NOW - HOUR, NOW), condition=Condition.OK, reason="fine", method="t"
+    )
+    assert verdict.as_of(NOW + 3 * HOUR, patience=3 * HOUR) is verdict
+    old = verdict.as_of(NOW + 4 * HOUR, patience=3 * HOUR)
+    assert old.condition is Condition.STALE
+    assert "as OK; nothing since" in old.reason

@@ -17,7 +17,7 @@ OLD, NEW = documentation(), licences()
 def run(loop: Loop, number: int) -> tuple[RingKey | None, dict[str, Verdict]]:
     """Judge one window; give the ring and the verdicts by signal."""
     outcome = watch(MODEL, until=loop.until(number), db=loop.db, actor="watch_drift:test")
-    return outcome.ring, {each.signal: each for each in newest_verdicts(loop.db, MODEL)}
+    return outcome.ring, {each.signal: each for each in newest_verdicts(loop.db, MODEL, now=loop.until(number))}
 
 
 def conditions(verdicts: dict[str, Verdict]) -> dict[str, str]:

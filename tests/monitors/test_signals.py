@@ -118,7 +118,10 @@ def test_watch_a_real_prometheus(now_windows: Loop, prometheus: PrometheusServer
     assert set(loop.ledger.incident(outcome.ring.incident_id).evidence) == {"quality:high", "quality:relative"}
     assert quality.watch(MODEL, **arguments).ring is None
     assert gpu.watch(MODEL, **arguments).ring is None
-    found = {each.signal.partition(":")[2]: str(each.condition) for each in newest_verdicts(loop.db, MODEL)}
+    found = {
+        each.signal.partition(":")[2]: str(each.condition)
+        for each in newest_verdicts(loop.db, MODEL, now=datetime.now(UTC))
+    }
     assert found == {
         "fine": "OK", "high": "BAD", "missing": "NO_DATA", "wrong": "NO_DATA", "relative": "BAD", "temperature": "OK",
     }  # fmt: skip
@@ -131,7 +134,7 @@ def test_prometheus_away(loop: Loop) -> None:
     for number in (1, 2):
         outcome = quality.watch(MODEL, until=loop.until(number), db=loop.db, prometheus=client, actor="test")
         assert outcome.ring is None
-    verdicts = newest_verdicts(loop.db, MODEL)
+    verdicts = newest_verdicts(loop.db, MODEL, now=loop.until(2))
     assert [each.condition for each in verdicts] == [Condition.NO_DATA] * 2
     assert all("not reachable" in each.reason for each in verdicts)
     assert loop.kinds() == ["blind"]
