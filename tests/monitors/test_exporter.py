@@ -32,8 +32,9 @@ def test_what_is_told(loop: Loop) -> None:
     """Verdicts, incident, champion, heartbeats, messages and rows come out as they stand in the database."""
     loop.champion(1)
     loop.champion(2, kind="promote")
-    loop.verdict(1, "drift", Condition.BAD, score=0.7, limit=0.5)
-    loop.verdict(1, "loss", Condition.NO_DATA, evidence={"window_bits_per_byte": 3.5})
+    newest = (datetime.now(UTC) - loop.window(0).start) // loop.length - 1
+    loop.verdict(newest, "drift", Condition.BAD, score=0.7, limit=0.5)
+    loop.verdict(newest, "loss", Condition.NO_DATA, evidence={"window_bits_per_byte": 3.5})
     loop.ledger.open_incident(
         MODEL, signal="drift", degraded_since=loop.window(1).start, reason="r", evidence={}, actor="t"
     )
