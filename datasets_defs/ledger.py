@@ -16,7 +16,7 @@ from sqlalchemy.dialects.postgresql import insert
 from datasets_defs import tables
 from datasets_defs.conditions import RingKey
 from datasets_defs.database import database_errors
-from datasets_defs.errors import ContractError
+from datasets_defs.errors import ContractError, TransientError
 from datasets_defs.history import GENESIS, Event, broken_links, clean_text, plain
 from datasets_defs.incidents import TERMINAL, Action, Cause, Incident, State, may_move
 
@@ -71,6 +71,9 @@ class Ledger:
         The evidence of each signal is kept under its name; a signal that joins later is an event of its own.
         """
         with self.transaction() as on:
+            present = self.open_of(model, connection=on, lock=True)
+            if present is not None:
+                return self._join(on, present, signal, degraded_since, reason, evidence, actor), False
             row = on.execute(
                 insert(tables.incident)
                 .values(
@@ -83,29 +86,39 @@ class Ledger:
                 .on_conflict_do_nothing()
                 .returning(tables.incident)
             ).one_or_none()
-            if row is not None:
-                incident = _incident(row)
-                self.note(model, "opened", reason, evidence, actor=actor, incident=incident, connection=on)
-                return incident, True
-            present = self.open_of(model, connection=on, lock=True)
-            if present is None:  # it ended between the two statements
-                raise ContractError(
-                    f"{model}: its incident ended while another was being opened; judge the next window"
-                )
-            known = signal in present.evidence
-            row = on.execute(
-                update(tables.incident)
-                .where(tables.incident.c.id == present.id)
-                .values(
-                    evidence={**present.evidence, signal: plain(evidence)},
-                    degraded_since=func.least(tables.incident.c.degraded_since, degraded_since),
-                )
-                .returning(tables.incident)
-            ).one()
+            if row is None:  # another sensor opened one since we looked
+                present = self.open_of(model, connection=on, lock=True)
+                if present is None:
+                    raise TransientError(f"{model}: an incident was opened and ended while this one was being opened")
+                return self._join(on, present, signal, degraded_since, reason, evidence, actor), False
             incident = _incident(row)
-            if not known:
-                self.note(model, "evidence", reason, evidence, actor=actor, incident=incident, connection=on)
-            return incident, False
+            self.note(model, "opened", reason, evidence, actor=actor, incident=incident, connection=on)
+            return incident, True
+
+    def _join(
+        self,
+        on: Connection,
+        present: Incident,
+        signal: str,
+        degraded_since: datetime,
+        reason: str,
+        evidence: dict[str, Any],
+        actor: str,
+    ) -> Incident:
+        """Add a signal's newest evidence to an open incident; the first time is an event."""
+        row = on.execute(
+            update(tables.incident)
+            .where(tables.incident.c.id == present.id)
+            .values(
+                evidence={**present.evidence, signal: plain(evidence)},
+                degraded_since=func.least(tables.incident.c.degraded_since, degraded_since),
+            )
+            .returning(tables.incident)
+        ).one()
+        incident = _incident(row)
+        if signal not in present.evidence:
+            self.note(present.model, "evidence", reason, evidence, actor=actor, incident=incident, connection=on)
+        return incident
 
     def incident(self, incident_id: int, *, connection: Connection | None = None, lock: bool = False) -> Incident:
         """Read one incident; with `lock`, hold its row until the transaction ends.
