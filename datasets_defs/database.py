@@ -4,8 +4,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import psycopg
 from sqlalchemy import Engine, create_engine, make_url, text
 from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.exc import TimeoutError as NoConnectionFree
 
 from datasets_defs.errors import ContractError, TransientError
 from datasets_defs.settings import settings
@@ -45,6 +47,11 @@ def database_errors(doing: str) -> Iterator[None]:
         if err.connection_invalidated:
             raise TransientError(f"{doing}: PostgreSQL dropped the connection ({_first_line(err)})") from err
         raise
+    except psycopg.OperationalError as err:  # COPY goes past SQLAlchemy, which would have wrapped it
+        first = (str(err).strip() or type(err).__name__).splitlines()[0]
+        raise TransientError(f"{doing}: PostgreSQL is not reachable ({first})") from err
+    except NoConnectionFree as err:
+        raise TransientError(f"{doing}: every connection to PostgreSQL is busy; is it hanging?") from err
 
 
 def migrate(url: str) -> None:

@@ -95,7 +95,7 @@ def add_feedback(
     """Keep a late reference or score; a later word on the same request replaces the earlier one."""
     values = {
         "model": model,
-        "request_id": request_id,
+        "request_id": clean_text(request_id),
         "reference": clean_text(reference) if reference is not None else None,
         "score": score,
     }
@@ -113,7 +113,10 @@ def add_feedback_batch(engine: Engine, model: str, rows: Sequence[tuple[str, str
 
     Within the batch too, a later word on a request replaces an earlier one.
     """
-    latest = {request_id: (reference, score) for request_id, reference, score in rows}
+    latest: dict[str, tuple[str | None, float | None]] = {}
+    for request_id, reference, score in rows:  # a row that brings only the score does not take the reference away
+        before = latest.get(request_id, (None, None))
+        latest[request_id] = (before[0] if reference is None else reference, before[1] if score is None else score)
     values = [
         {
             "model": model,

@@ -138,5 +138,7 @@ def _parquet(file: Path, progress: Callable[[float], None]) -> Rows:
 def _records(batch: Any) -> list[object]:
     try:
         return [{name: value for name, value in row.items() if value is not None} for row in batch.to_pylist()]
-    except (ValueError, UnicodeDecodeError) as err:  # text that is no UTF-8, or times beyond Python's years
-        return [Unreadable(f"not convertible ({type(err).__name__})", str(err))] * batch.num_rows
+    except (ValueError, OverflowError) as err:  # text that is no UTF-8, or times beyond Python's years
+        if batch.num_rows == 1:
+            return [Unreadable(f"not convertible ({type(err).__name__})", str(err))]
+        return [row for place in range(batch.num_rows) for row in _records(batch.slice(place, 1))]

@@ -68,9 +68,9 @@ def parse(content: object, model: str) -> Row:
         completion=_text(row, "completion"),
         user_id=_text(row, "user_id"),
         session_id=_text(row, "session_id"),
-        prompt_bits_per_byte=_float(row, "prompt_bits_per_byte"),
-        completion_bits_per_byte=_float(row, "completion_bits_per_byte"),
-        latency_seconds=_float(row, "latency_seconds"),
+        prompt_bits_per_byte=_from_zero(row, "prompt_bits_per_byte"),
+        completion_bits_per_byte=_from_zero(row, "completion_bits_per_byte"),
+        latency_seconds=_from_zero(row, "latency_seconds"),
         model_version=_integer(row, "model_version"),
         prompt_tokens=_integer(row, "prompt_tokens"),
         completion_tokens=_integer(row, "completion_tokens"),
@@ -126,10 +126,17 @@ def _float(row: Mapping[str, Any], name: str) -> float | None:
         return None
     try:
         number = math.nan if isinstance(value, bool) else float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         number = math.nan
     if not math.isfinite(number):
         raise ValueError(f"column {name!r} needs a number")
+    return number
+
+
+def _from_zero(row: Mapping[str, Any], name: str) -> float | None:
+    number = _float(row, name)
+    if number is not None and number < 0:  # -1 for "unknown" would make a bad window look good
+        raise ValueError(f"column {name!r} needs a number from 0 on")
     return number
 
 
@@ -147,7 +154,7 @@ def _attributes(row: Mapping[str, Any]) -> dict[str, Any]:
     if isinstance(given, str):  # as CSV has it
         try:
             given = json.loads(given)
-        except ValueError as err:
+        except (ValueError, RecursionError) as err:
             raise ValueError("column 'attributes' needs a JSON object") from err
     if not isinstance(given, Mapping):
         raise ValueError("column 'attributes' needs a JSON object")  # noqa: TRY004 one kind for all of a row

@@ -2,10 +2,14 @@
 
 from datetime import UTC, date, datetime, timedelta
 
+import psycopg
 import pytest
 from sqlalchemy import Engine, text
+from sqlalchemy.exc import TimeoutError as NoConnectionFree
 
 from datasets_defs import inference_log
+from datasets_defs.database import database_errors
+from datasets_defs.errors import TransientError
 from datasets_defs.inference_log import Inference
 from datasets_defs.windows import Window
 
@@ -82,3 +86,18 @@ def test_quarantined_rows_are_kept_once(engine: Engine):
         inference_log.quarantine(engine, "m", "log.jsonl", [(7, "no prompt", '{"a": "\x00"}')])
     with engine.connect() as on:
         assert on.execute(text("SELECT row_number, reason FROM quarantined_row")).all() == [(7, "no prompt")]
+
+
+def test_any_request_id_can_get_feedback(engine: Engine):
+    """An id that PostgreSQL cannot store joins the row that was logged under the same id."""
+    inference_log.append(engine, [Inference(model="m", request_id="r\x00", at=NOON, prompt="prompt ")])
+    inference_log.add_feedback(engine, "m", "r\x00", reference="reference")
+    (document,) = inference_log.read_documents(engine, "m", DAY, limit=10)
+    assert document.text == "prompt reference"
+
+
+@pytest.mark.parametrize("error", [psycopg.OperationalError("server closed"), NoConnectionFree("pool")], ids=repr)
+def test_a_database_that_goes_away_is_transient(error: Exception):
+    """A connection cut within COPY, and a pool that a hanging server keeps busy, are TransientError too."""
+    with pytest.raises(TransientError, match="writing the inference log"), database_errors("writing the inference log"):
+        raise error

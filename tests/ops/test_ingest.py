@@ -55,10 +55,13 @@ def test_bad_rows_are_kept_apart_and_the_others_go_on(engine, tmp_path):
         {**row(9), "attributes": {"deep": json.loads("[" * 400 + "]" * 400)}},
         {**row(10), "request_id": "i" * 3_000},
         row(11, at="2026-05-01T10:00:00"),
+        {**row(12), "score": 10**400},
+        {**row(13), "attributes": "[" * 100_000},
+        {**row(14), "prompt_bits_per_byte": -1},
     ]
     summary = ingest(engine, "m", jsonl(tmp_path / "log.jsonl", rows))
     kept = {item["row_number"]: item["reason"] for item in stored(engine, tables.quarantined_row)}
-    assert (summary.new, summary.naive_times, summary.quarantined.total()) == (2, 1, 9)
+    assert (summary.new, summary.naive_times, summary.quarantined.total()) == (2, 1, 12)
     assert kept == {
         2: "not JSON (Unterminated string starting at)",
         3: "not UTF-8 (byte 13 of the row)",
@@ -69,6 +72,9 @@ def test_bad_rows_are_kept_apart_and_the_others_go_on(engine, tmp_path):
         8: "a JSON object is needed, found list",
         9: "attributes are nested deeper than 50 levels",
         10: "column 'request_id' is longer than 500 characters",
+        12: "column 'score' needs a number",
+        13: "column 'attributes' needs a JSON object",
+        14: "column 'prompt_bits_per_byte' needs a number from 0 on",
     }
 
 
@@ -109,6 +115,27 @@ def test_parquet_comes_in_and_a_cut_one_says_so(engine, tmp_path):
     broken = ingest(engine, "m", cut)
     assert (whole.new, whole.feedback) == (30, 30)
     assert broken.quarantined == {"the Parquet file is damaged from here on; write it again": 1}
+
+
+def test_parquet_rows_beyond_python_s_calendar_are_kept_apart_alone(engine, tmp_path):
+    """A time or text that cannot be converted costs its own row, not the file or the rows beside it."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    at = pa.array([int(NOW.timestamp() * 1e6)] * 2 + [2**62], pa.timestamp("us", "UTC"))
+    file = tmp_path / "log.parquet"
+    pq.write_table(pa.table({"request_id": ["a", "b", "c"], "at": at, "prompt": ["x", "y", "z"]}), file)
+    summary = ingest(engine, "m", file)
+    assert (summary.new, summary.quarantined) == (2, {"not convertible (OverflowError)": 1})
+    assert [item["row_number"] for item in stored(engine, tables.quarantined_row)] == [3]
+
+
+def test_a_score_in_a_row_of_its_own_leaves_the_reference(engine, tmp_path):
+    """Two rows on one request in one file add up, as they would from two files."""
+    rows = [row(1, reference="what a person wrote"), row(1, score=1)]
+    ingest(engine, "m", jsonl(tmp_path / "log.jsonl", rows))
+    (kept,) = stored(engine, tables.feedback)
+    assert (kept["reference"], kept["score"]) == ("what a person wrote", 1.0)
 
 
 def test_other_kinds_of_file_are_refused(engine, tmp_path):
