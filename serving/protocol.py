@@ -13,6 +13,14 @@ AttributeValue = Annotated[str, Field(max_length=512)] | bool | int | Annotated[
 class _Request(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, use_attribute_docstrings=True)
 
+    @model_validator(mode="before")
+    @classmethod
+    def _null_is_left_out(cls, given: Any) -> Any:
+        """Read null as OpenAI does: clients that pass `max_tokens=None` mean its default."""
+        if not isinstance(given, dict):
+            return given
+        return {name: value for name, value in given.items() if value is not None or name not in cls.model_fields}
+
 
 class CompletionRequest(_Request):
     """`POST /v1/completions`. Fields of OpenAI's that are not served are accepted at their neutral value only."""

@@ -1,5 +1,6 @@
 """The parts of one serving process, put together: models, log, metrics, and the champion's follower."""
 
+import math
 import shutil
 from collections.abc import Mapping
 from contextlib import suppress
@@ -165,4 +166,5 @@ def _per_byte(loss: LossLike | None) -> float | None:
 
 
 def _cost(loss: LossLike | None) -> tuple[float, int]:
-    return (loss.bits, loss.bytes) if loss is not None else (0.0, 0)
+    """Give bits and bytes to count; one NaN of a broken version would make a counter NaN until the next restart."""
+    return (loss.bits, loss.bytes) if loss is not None and math.isfinite(loss.bits) else (0.0, 0)

@@ -60,7 +60,8 @@ class Parrot:
             raise ZeroDivisionError("a bug in the model")
         text = f"v{self.version}:{prompt}"[:max_tokens]
         size = len(prompt.encode())
-        return Said(text, "length", len(prompt), len(text), Cost(2.0 * size, size), Cost(1.0 * len(text), len(text)))
+        bits = float("nan") if prompt == "nan" else 2.0 * size
+        return Said(text, "length", len(prompt), len(text), Cost(bits, size), Cost(1.0 * len(text), len(text)))
 
 
 class Shelf:

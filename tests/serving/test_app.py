@@ -62,6 +62,14 @@ def test_openai_client(running, engine, wait_until):
     assert row["latency_seconds"] >= 0
 
 
+def test_null_is_the_default(running):
+    """Parameters that OpenAI's client was given as None count as left out."""
+    names = ("max_tokens", "temperature", "top_p", "n", "stop", "seed", "stream", "logprobs")
+    answer = client(running).completions.create(model="writer", prompt="hello " * 5, **dict.fromkeys(names))
+    assert answer.usage.completion_tokens == 16
+    assert running.shelf.versions[1].seen[0]["temperature"] == 1.0
+
+
 def test_models(running):
     """The models are listed and found by name as OpenAI lists them."""
     assert [model.id for model in client(running).models.list()] == ["writer"]
@@ -101,6 +109,9 @@ def test_unknown_model(running):
         ({"metadata": {"nested": {"a": 1}}}, "metadata"),
         ({"metadata": {"<script>": "x"}}, "metadata"),
         ({"colour": "red"}, "colour"),
+        ({"colour": None}, "colour"),
+        ({"\ud800": 1}, None),
+        ({"prompt": None}, "prompt"),
     ],
     ids=lambda value: str(value)[:40].encode("ascii", "replace").decode() if isinstance(value, dict) else "",
 )
@@ -176,6 +187,15 @@ def test_metrics(running, wait_until):
     assert after["driftloop_serving_loaded_version", "writer"] == 1
     text = httpx.get(f"{running.url}/metrics", headers={"accept": "application/openmetrics-text; version=1.0.0"}).text
     assert text.endswith("# EOF\n")
+
+
+def test_broken_version_leaves_counters(running, engine, wait_until):
+    """A version whose loss is no number is logged as such and poisons no counter: the next one's rate can be read."""
+    assert post(running, model="writer", prompt="nan").status_code == 200
+    assert post(running, model="writer", prompt="four").status_code == 200
+    assert samples(running)["driftloop_serving_prompt_bits_total", "writer"] == 8
+    assert samples(running)["driftloop_serving_prompt_bytes_total", "writer"] == 4
+    wait_until(lambda: len(rows(engine)) == 2)
 
 
 def test_feedback(running, engine):
