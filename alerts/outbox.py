@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import Connection, Engine, func, select, text, update
+from sqlalchemy import Connection, Engine, exists, func, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 
 from alerts.messages import message_for
@@ -33,6 +33,8 @@ ODD_RETRY = timedelta(hours=6)
 """After Slack refused one message for what it says."""
 
 _outbox = tables.alert_outbox
+_is_odd = _outbox.c.blocks.has_key("odd")
+"""Slack refused this message for what it says: it waits alone, and nothing waits for it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,6 +117,7 @@ def deliver(
 ) -> DeliveryReport:
     """Send what is due, oldest first, one a second; stop for this round when Slack is busy, away or closed to us.
 
+    No message overtakes an older one of its model, however long Slack was away: "resolved" before "opened" misleads.
     A process that dies between Slack's answer and the commit sends that one message again.
     """
     sent = failed = 0
@@ -122,7 +125,7 @@ def deliver(
     while sent + failed < limit:
         if sent:
             pause(PACE_SECONDS)
-        posted = _deliver_one(db, send, now)
+        posted = _deliver_one(db, send, now + timedelta(seconds=PACE_SECONDS * sent))
         if posted is None:
             break
         if posted.answer is Answer.SENT:
@@ -163,9 +166,16 @@ def _enqueue(db: Engine, on: Connection, event: Event) -> int:
         "severity": message.severity,
         "text": message.text,
         "blocks": {"blocks": message.blocks},
+        "next_attempt_at": _next_try(),
     }
     once = insert(_outbox).values(values).on_conflict_do_nothing(index_elements=["key"]).returning(_outbox.c.id)
     return len(on.execute(once).all())
+
+
+def _next_try() -> Any:
+    """Give when a new message may go out: at once, or when the channel that refused or failed is tried again."""
+    again = select(func.min(_outbox.c.next_attempt_at)).where(_outbox.c.sent_at.is_(None), ~_is_odd)
+    return func.greatest(func.now(), again.scalar_subquery())
 
 
 def _incident(db: Engine, on: Connection, event: Event) -> Incident | None:
@@ -174,9 +184,16 @@ def _incident(db: Engine, on: Connection, event: Event) -> Incident | None:
 
 def _deliver_one(db: Engine, send: Sender, now: datetime) -> Posted | None:
     """Send the oldest message that is due, if one is, holding its row; nothing while another process delivers."""
+    first = _outbox.alias()
+    overtakes = exists().where(
+        first.c.model == _outbox.c.model,
+        first.c.id < _outbox.c.id,
+        first.c.sent_at.is_(None),
+        ~first.c.blocks.has_key("odd"),
+    )
     due = (
         select(_outbox)
-        .where(_outbox.c.sent_at.is_(None), _outbox.c.next_attempt_at <= now)
+        .where(_outbox.c.sent_at.is_(None), _outbox.c.next_attempt_at <= now, ~overtakes)
         .order_by(_outbox.c.id)
         .limit(1)
         .with_for_update(skip_locked=True)
@@ -212,6 +229,8 @@ def _keep(on: Connection, row: Any, posted: Posted, now: datetime) -> None:
             Answer.ODD: ODD_RETRY,
         }[posted.answer]
         changes["next_attempt_at"] = now + again
+        if posted.answer is Answer.ODD:
+            changes["blocks"] = {**row.blocks, "odd": True}
         if posted.answer in (Answer.BUSY, Answer.CLOSED):  # it is the channel that refuses, not this message
             _hold_all(on, now + again)
     on.execute(update(_outbox).where(_outbox.c.id == row.id).values(changes))

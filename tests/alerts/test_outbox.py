@@ -141,6 +141,40 @@ def test_back_off(engine, ledger):
     assert [backoff(n).total_seconds() for n in (1, 2, 3, 9, 100)] == [5, 10, 20, 900, 900]
 
 
+def test_nothing_overtakes_after_an_outage(engine, ledger):
+    """While Slack is away every message keeps its place: the incident's first is sent first, and heads the thread."""
+    incident = open_one(ledger)
+    ledger.move(incident, State.QUARANTINED, actor="t", reason="broken data")
+    enqueue_new(engine)
+    begin = now()
+    away = Posted(answer=Answer.AWAY, error="HTTP 500")
+    for minute in range(3):
+        send(engine, Recorder(away, away), begin + timedelta(minutes=minute))
+    assert [row.attempts for row in rows(engine)] == [3, 0]
+    assert send(engine, Recorder(), begin + timedelta(minutes=2, seconds=1)).sent == 0
+    recorder = Recorder()
+    assert send(engine, recorder, begin + timedelta(minutes=3)).sent == 2
+    assert [(alert.id, alert.thread) for alert in recorder.alerts] == [(1, None), (2, "ts1")]
+
+
+def test_a_new_message_respects_retry_after_too(engine, ledger):
+    """What is written while the channel is closed waits as the others do; behind an odd message alone nothing waits."""
+    open_one(ledger, "a")
+    enqueue_new(engine)
+    begin = now()
+    send(engine, Recorder(Posted(answer=Answer.BUSY, error="wait", retry_after=timedelta(seconds=30))), begin)
+    open_one(ledger, "b")
+    enqueue_new(engine)
+    assert send(engine, Recorder(), begin + timedelta(seconds=29)).failed == 0
+    assert waiting(engine) == 2
+    odd = Recorder(Posted(answer=Answer.ODD, error="invalid_blocks"))
+    assert send(engine, odd, begin + timedelta(seconds=30)).sent == 1
+    incident = ledger.open_of("a")
+    ledger.move(incident, State.QUARANTINED, actor="t", reason="broken data")
+    enqueue_new(engine)
+    assert send(engine, Recorder(), begin + timedelta(seconds=31)).sent == 1
+
+
 def test_closed_channel(engine, ledger):
     """A wrong token stops the round at the first message, keeps all with the reason, and is tried slowly."""
     for model in ("a", "b", "c"):
