@@ -56,6 +56,12 @@ ESCALATED = Topic(
     next="The loop does nothing more about this incident, unless its signals stay good, which ends it.",
     commands=(SHOW, BACK, END),
 )
+WAITING = Topic(
+    severity=_warning,
+    title="{model}: the retrain of incident {id} waits",
+    next="The champion serves on, degraded. The loop asks again by itself, without another message.",
+    commands=(SHOW, END),
+)
 REGISTERED = Topic(
     severity=_info,
     title="{model}: {challenger} trained",
@@ -175,9 +181,17 @@ def _moved(event: Event, incident: Incident | None) -> Topic | None:
             return None  # the next attempt; what comes of it is told
         case _, State.OPEN:
             return AGAIN
+        case _, State.ESCALATED if incident is not None and not incident.is_open:
+            return None  # ended meanwhile, e.g. by hand, which goes through here: nobody is needed any more
         case _, str() as state:
             return _MOVES.get(State(state))
     return None
+
+
+def _progressed(event: Event, _incident: Incident | None) -> Topic | None:
+    if event.evidence.get("retrain") == "waits":
+        return WAITING
+    return REGISTERED if event.state == State.RETRAINING else None
 
 
 def _waits(incident: Incident | None) -> bool:
@@ -188,7 +202,7 @@ def _waits(incident: Incident | None) -> bool:
 _CHOOSERS: Mapping[str, Callable[[Event, Incident | None], Topic | None]] = {
     "opened": lambda _event, _incident: OPENED,
     "moved": _moved,
-    "progress": lambda event, _: REGISTERED if event.state == State.RETRAINING else None,
+    "progress": _progressed,
     "champion": lambda event, _: _CHANGES.get(str(event.evidence.get("change"))),
     "blind": lambda _event, _incident: BLIND,
     "sighted": lambda _event, _incident: SIGHTED,

@@ -113,6 +113,10 @@ class Incident:
         """Whether the incident has not ended."""
         return self.state not in TERMINAL
 
+    def holder(self, now: datetime) -> str | None:
+        """Who is at work on it now; None when nobody's claim is live."""
+        return self.claimed_by if self.lease_until is not None and now < self.lease_until else None
+
 
 class Wake(StrEnum):
     """Which consumer a wake-up is for; the values are the names of the Assets."""

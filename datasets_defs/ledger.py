@@ -210,16 +210,23 @@ class Ledger:
         """Hold a claim for another `lease`.
 
         Raises:
-            ContractError: another holder took over (the fencing token has grown); stop at once.
+            ContractError: another holder took over (the fencing token has grown), or a person ended the incident;
+                stop at once.
         """
         with self.transaction() as on:
             held = on.execute(
                 update(tables.incident)
-                .where(tables.incident.c.id == incident.id, tables.incident.c.token == incident.token)
+                .where(
+                    tables.incident.c.id == incident.id,
+                    tables.incident.c.token == incident.token,
+                    tables.incident.c.state == incident.state,
+                )
                 .values(lease_until=func.now() + lease)
             ).rowcount
         if not held:
-            raise ContractError(f"incident {incident.id} was taken over by another run; this one must stop")
+            now = self.incident(incident.id)
+            what = f"is {now.state}" if now.state is not incident.state else "was taken over by another run"
+            raise ContractError(f"incident {incident.id} {what}; this one must stop")
 
     def move(
         self,

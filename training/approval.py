@@ -1,6 +1,6 @@
 """A person's yes or no to an accepted challenger, and the no of silence."""
 
-from datetime import datetime
+from datetime import UTC, datetime
 
 from sqlalchemy import Engine
 
@@ -9,6 +9,7 @@ from datasets_defs.errors import ContractError
 from datasets_defs.incidents import State
 from datasets_defs.ledger import Ledger
 from datasets_defs.models import spec_of
+from training.governor import REJECTED_WAIT_WINDOWS
 
 
 def answer(model: str, approve: bool, *, who: str, reason: str, db: Engine) -> Outcome:  # noqa: FBT001 yes or no
@@ -28,7 +29,9 @@ def answer(model: str, approve: bool, *, who: str, reason: str, db: Engine) -> O
     version = incident.challenger_version
     if not approve:
         said = f"challenger version {version} refused by {who}: {reason}"
-        ledger.move(incident, State.REJECTED, actor=who, reason=said, approved=False)
+        ledger.move(
+            incident, State.REJECTED, actor=who, reason=said, approved=False, not_before=_next(model, datetime.now(UTC))
+        )
         return Outcome(said)
     said = f"challenger version {version} approved by {who}: {reason}"
     if not incident.approved:
@@ -45,5 +48,10 @@ def expire(model: str, *, now: datetime, db: Engine, actor: str) -> bool:
     if now < incident.updated_at + spec.window_count(spec.approval_windows):
         return False
     reason = f"nobody answered for version {incident.challenger_version} within {spec.approval_windows} windows: a no"
-    ledger.move(incident, State.REJECTED, actor=actor, reason=reason)
+    ledger.move(incident, State.REJECTED, actor=actor, reason=reason, not_before=_next(model, now))
     return True
+
+
+def _next(model: str, now: datetime) -> datetime:
+    """Give the time of the next attempt: as after the gate's no, it waits for other data to come in."""
+    return now + spec_of(model).window_count(REJECTED_WAIT_WINDOWS)

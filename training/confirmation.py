@@ -8,7 +8,7 @@ from sqlalchemy import Engine, select
 
 from datasets_defs import tables
 from datasets_defs.database import database_errors
-from datasets_defs.errors import TransientError
+from datasets_defs.errors import DriftloopError
 from datasets_defs.ledger import Champion, Ledger
 from datasets_defs.models import ModelSpec
 from datasets_defs.records import heartbeats
@@ -53,7 +53,7 @@ def mirrored(registry: Registry, champion: Champion, *, challenger: int | None =
         registry.sync_aliases(
             champion.model, champion=champion.version, previous=champion.previous_version, challenger=challenger
         )
-    except TransientError as err:
+    except DriftloopError as err:  # e.g. an old version was deleted there: no reason to hold up what the ledger says
         log.warning("%s", err)
         return False
     return True

@@ -22,6 +22,7 @@ from datasets_defs.models import ModelSpec, spec_of
 from datasets_defs.records import ReferenceProfile, reference_of, save_reference
 from datasets_defs.settings import settings
 from training.gate import GateDecision, GateEvidence, Pair, decide
+from training.governor import REJECTED_WAIT_WINDOWS
 from training.language_model import LanguageModel
 from training.registry import Registry
 from training.retrain import use_threads
@@ -31,8 +32,6 @@ from training.snapshot import text_of
 log = logging.getLogger(__name__)
 MOST_RECENT, MOST_OLD = 2000, 400
 """Rows judged, and of the old ones kept as anchors, at most."""
-REJECTED_WAIT_WINDOWS = 3
-"""Windows after a rejection until the next attempt: time for other data to come in."""
 UNDECIDED_WAIT_WINDOWS = 1
 SCORED_AT_ONCE = 64
 """Texts between two renewals of the claim."""
@@ -96,7 +95,8 @@ def _evaluate(ledger: Ledger, incident: Incident, spec: ModelSpec) -> GateDecisi
     old = [pair for pair, row in zip(pairs, frozen.rows, strict=True) if row["slice"] == "old"]
     decision = decide(GateEvidence(recent=recent, old=old, champion_version=champion.version), spec.gate)
     log.info("incident %d: %s: %s", incident.id, decision.decision, decision.reason)
-    _save_reference(db, spec, incident, challenger, frozen, _score(model, _prompts(frozen), ledger, incident))
+    if reference_of(db, spec.name, challenger) is None:  # a version's reference is never written over
+        _save_reference(db, spec, incident, challenger, frozen, _score(model, _prompts(frozen), ledger, incident))
     _save_evaluation(db, incident, champion.version, challenger, frozen, decision)
     registry.set_tags(
         spec.name,

@@ -5,6 +5,9 @@ from datetime import datetime, timedelta
 
 from datasets_defs.models import RetrainSpec
 
+REJECTED_WAIT_WINDOWS = 3
+"""Windows after a rejection until the next attempt: time for other data to come in."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GovernorEvidence:

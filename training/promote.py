@@ -50,8 +50,7 @@ def _promote(ledger: Ledger, incident: Incident, spec: ModelSpec, *, actor: str)
     try:
         champion = _change(ledger, incident, judged, challenger, actor=actor)
     except ContractError as err:
-        if ledger.incident(incident.id).token != incident.token:
-            raise
+        _require_claim(ledger.incident(incident.id), incident)
         return _stop(ledger, incident, State.OPEN, f"judged against version {judged}: {err}", actor=actor)
 
     if confirmed(ledger, registry, spec, champion, renew=lambda: ledger.renew(incident, settings().lease)):
@@ -111,5 +110,7 @@ def _stop(ledger: Ledger, incident: Incident, to: State, reason: str, *, actor: 
 
 
 def _require_claim(now: Incident, known: Incident) -> None:
+    if now.state is not known.state:
+        raise ContractError(f"incident {known.id} is {now.state}; this run must stop")
     if now.token != known.token:
         raise ContractError(f"incident {known.id} was taken over by {now.claimed_by}; this run must stop")

@@ -1,20 +1,24 @@
 """Finding work that is due and that nobody is doing, and mending what only mirrors the ledger."""
 
+import logging
 from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import Engine
 
 from datasets_defs.conditions import RingKey
-from datasets_defs.errors import DriftloopError
-from datasets_defs.incidents import State, Wake, due
+from datasets_defs.errors import ContractError, DriftloopError
+from datasets_defs.incidents import Incident, State, Wake, due
 from datasets_defs.ledger import Ledger
 from datasets_defs.models import model_names
 from datasets_defs.records import beat
 from datasets_defs.settings import settings
 
-MAX_CLAIMS = 5
-"""Claims of one step that came to nothing before a person is called."""
+log = logging.getLogger(__name__)
+_CONTENDING = (State.RETRAINING, State.EVALUATING, State.APPROVING, State.PROMOTING)
+"""States in which an incident's challenger contends; afterwards it is champion, or out."""
+MAX_RUNS = 5
+"""Runs of one step that came to nothing, each with its own retries, before a person is called."""
 
 
 def mend_and_find(*, db: Engine, actor: str, now: datetime) -> dict[Wake, list[RingKey]]:
@@ -26,7 +30,8 @@ def mend_and_find(*, db: Engine, actor: str, now: datetime) -> dict[Wake, list[R
 def rings_due(*, db: Engine, actor: str, now: datetime) -> dict[Wake, list[RingKey]]:
     """Make fresh wake-ups for the incidents that need one.
 
-    A step that was begun `MAX_CLAIMS` times without getting on is not begun again: its incident is escalated.
+    A step that `MAX_RUNS` runs began without getting on is not begun again: its incident is escalated. The retries of
+    one run count once, so that a peer which is away for some minutes calls nobody.
     """
     ledger = Ledger(db)
     patience = timedelta(seconds=settings().reconcile_interval_seconds)
@@ -35,12 +40,15 @@ def rings_due(*, db: Engine, actor: str, now: datetime) -> dict[Wake, list[RingK
         work = due(incident, now, patience)
         if work is None:
             continue
-        claims = _claims_since_last_move(ledger, incident.model, incident.id)
-        if claims >= MAX_CLAIMS:
-            reason = f"{incident.state} was begun {claims} times and never finished; a person has to look"
-            ledger.move(incident, State.ESCALATED, actor=actor, reason=reason)
+        runs = _runs_since_progress(ledger, incident)
+        if runs < MAX_RUNS:
+            rings[work.wake].append(ledger.ring(incident.id))
             continue
-        rings[work.wake].append(ledger.ring(incident.id))
+        reason = f"{incident.state} was begun by {runs} runs and never finished; a person has to look"
+        try:
+            ledger.move(incident, State.ESCALATED, actor=actor, reason=reason)
+        except ContractError as err:  # it got on meanwhile; the others' rings must not be lost for it
+            log.info("%s", err)
     return rings
 
 
@@ -62,7 +70,7 @@ def mend(*, db: Engine, actor: str, now: datetime) -> dict[str, Any]:
                     model,
                     champion=champion.version,
                     previous=champion.previous_version,
-                    challenger=incident.challenger_version if incident else None,
+                    challenger=incident.challenger_version if incident and incident.state in _CONTENDING else None,
                 )
             done[model] = "an unanswered approval ran out" if expired else "in line"
         except DriftloopError as err:  # one model's trouble is not the others'
@@ -71,11 +79,13 @@ def mend(*, db: Engine, actor: str, now: datetime) -> dict[str, Any]:
     return done
 
 
-def _claims_since_last_move(ledger: Ledger, model: str, incident_id: int) -> int:
-    claims = 0
-    for event in reversed(ledger.events(model, incident_id=incident_id)):
+def _runs_since_progress(ledger: Ledger, incident: Incident) -> int:
+    runs = set()
+    for event in reversed(ledger.events(incident.model, incident_id=incident.id)):
         if event.kind == "claimed":
-            claims += 1
-        elif event.kind == "moved":
-            return claims + (event.state in (State.RETRAINING, State.EVALUATING, State.PROMOTING))
-    return claims
+            runs.add(event.actor)
+        elif event.kind == "moved" and event.state in (State.RETRAINING, State.EVALUATING, State.PROMOTING):
+            return len(runs | {event.actor})
+        elif event.kind in ("moved", "progress"):
+            break
+    return len(runs)

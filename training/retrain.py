@@ -18,7 +18,7 @@ from datasets_defs.artifacts import artifact_url, read_rows
 from datasets_defs.conditions import Outcome, RingKey
 from datasets_defs.database import database_errors
 from datasets_defs.errors import ContractError, TransientError
-from datasets_defs.incidents import Incident, State
+from datasets_defs.incidents import Action, Incident, State
 from datasets_defs.inference_log import Document, read_documents
 from datasets_defs.ledger import Ledger
 from datasets_defs.models import ModelSpec, spec_of
@@ -84,7 +84,9 @@ def run(key: str, *, db: Engine, actor: str, now: datetime | None = None) -> Out
     if incident.state is State.RETRAINING and incident.challenger_version is not None:
         return Outcome(f"version {incident.challenger_version} stands registered", ledger.ring(incident.id))
     if incident.state is State.OPEN:
-        refusal = _ask_governor(ledger, incident, spec, actor=actor, now=now or datetime.now(UTC))
+        refusal = _overtaken(incident, actor, datetime.now(UTC)) or _ask_governor(
+            ledger, incident, spec, actor=actor, now=now or datetime.now(UTC)
+        )
         if refusal is not None:
             return refusal
     reason = f"training attempt of incident {incident.id}"
@@ -95,6 +97,15 @@ def run(key: str, *, db: Engine, actor: str, now: datetime | None = None) -> Out
         return Outcome(claim.reason)
     with _only_trainer(db, spec.name):
         return _attempt(ledger, claim.incident, spec, actor=actor)
+
+
+def _overtaken(incident: Incident, actor: str, now: datetime) -> Outcome | None:
+    """Find out that the wake-up came late: triage has decided otherwise since, or somebody is rolling back."""
+    if incident.action not in (None, Action.RETRAIN):
+        return Outcome(f"incident {incident.id}: triage says {incident.action}, no longer retrain")
+    if (holder := incident.holder(now)) not in (None, actor):
+        return Outcome(f"incident {incident.id} is in the hands of {holder}")
+    return None
 
 
 def _ask_governor(ledger: Ledger, incident: Incident, spec: ModelSpec, *, actor: str, now: datetime) -> Outcome | None:
@@ -113,7 +124,16 @@ def _ask_governor(ledger: Ledger, incident: Incident, spec: ModelSpec, *, actor:
             ledger.move(incident, State.OPEN, actor=actor, reason=decision.reason, challenger_version=None)
         return None
     to = State.OPEN if decision.not_before is not None else State.ESCALATED
-    ledger.move(incident, to, actor=actor, reason=f"no retrain now: {decision.reason}", not_before=decision.not_before)
+    # people hear of it once, not at every window that it lasts
+    first = to is State.OPEN and incident.not_before is None
+    ledger.move(
+        incident,
+        to,
+        actor=actor,
+        reason=f"no retrain now: {decision.reason}",
+        evidence={"retrain": "waits"} if first else {},
+        not_before=decision.not_before,
+    )
     return Outcome(f"incident {incident.id}: no retrain now: {decision.reason}")
 
 

@@ -80,6 +80,11 @@ CASES = {
         "warning",
         "docs-writer: quality:error_share cannot be judged",
     ),
+    "waiting": (
+        event("progress", "open", "open", evidence={"retrain": "waits"}),
+        "warning",
+        "docs-writer: the retrain of incident 7 waits",
+    ),
     "sighted": (event("sighted", evidence={"signal": "drift"}), "info", "docs-writer: drift can be judged again"),
 }
 
@@ -141,6 +146,11 @@ def test_approval(state, approved, words):
     accepted = event(frm="evaluating", to="approving")
     message = message_for(accepted, incident(state=state, challenger_version=2, approved=approved))
     assert words in message.text
+
+
+def test_over_before_it_was_told():
+    """An incident that ended by hand goes through `escalated`; nobody is called for it."""
+    assert message_for(CASES["escalated"][0], incident(state=State.RESOLVED)) is None
 
 
 def test_forgotten_challenger():

@@ -93,6 +93,21 @@ def test_a_holder_that_was_replaced_can_no_longer_write(engine: Engine):
         ledger.move(zombie, State.EVALUATING, actor="run-1", reason="done")
 
 
+def test_a_holder_hears_that_a_person_ended_the_incident(engine: Engine):
+    """A training that runs while somebody resolves its incident by hand stops at its next sign of life."""
+    ledger = Ledger(engine)
+    incident, _ = opened(ledger)
+    key = ledger.ring(incident.id)
+    held = ledger.claim(key, frm={State.OPEN}, to=State.RETRAINING, actor="r", lease=LEASE, reason="due").incident
+    ledger.renew(held, LEASE)
+    assert held.holder(datetime.now(UTC)) == "r"
+    assert held.holder(datetime.now(UTC) + 2 * LEASE) is None
+    escalated = ledger.move(held, State.ESCALATED, actor="cli:ann", reason="mine")
+    ledger.move(escalated, State.RESOLVED, actor="cli:ann", reason="mine")
+    with pytest.raises(ContractError, match="is resolved; this one must stop"):
+        ledger.renew(held, LEASE)
+
+
 def test_a_claim_in_another_state_says_why_not(engine: Engine):
     """A late wake-up finds the work done and is told so."""
     ledger = Ledger(engine)

@@ -1,0 +1,118 @@
+"""What keeps the loop going when wake-ups are late or steps fail: reconcile, approvals, late retrains."""
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from sqlalchemy import Engine, text
+
+from datasets_defs.incidents import Action, Incident, State, Wake
+from tests.monitors.loop import MODEL, Loop
+from training import approval, retrain
+from training.reconcile import MAX_RUNS, mend, rings_due
+from training.registry import Registry
+
+
+@pytest.fixture
+def loop(engine: Engine, home: Path) -> Loop:
+    """A model with its first champion."""
+    loop = Loop(engine, home)
+    loop.spec()
+    loop.champion()
+    return loop
+
+
+def opened(loop: Loop) -> Incident:
+    """Open an incident."""
+    incident, _ = loop.ledger.open_incident(
+        MODEL, signal="loss", degraded_since=loop.window(1).start, reason="r", evidence={}, actor="t"
+    )
+    return incident
+
+
+def train(loop: Loop, actor: str) -> Incident:
+    """Claim the training, as a run that then dies."""
+    claim = loop.ledger.claim(
+        loop.ledger.ring(1), frm={State.OPEN}, to=State.RETRAINING, actor=actor, lease=timedelta(), reason="r"
+    )
+    assert claim.incident is not None, claim.reason
+    return claim.incident
+
+
+def later(loop: Loop) -> dict[Wake, int]:
+    """Ask reconcile, long after the last ring."""
+    rings = rings_due(db=loop.db, actor="reconcile:1", now=datetime.now(UTC) + timedelta(days=1))
+    return {wake: len(keys) for wake, keys in rings.items() if keys}
+
+
+def test_retries_of_a_run_call_nobody(loop: Loop) -> None:
+    """A peer that is away through all retries of one run is no reason to give up; many runs in vain are."""
+    opened(loop)
+    for _ in range(6):
+        train(loop, "retrain:1")
+    assert later(loop) == {Wake.RETRAIN: 1}
+    for number in range(2, MAX_RUNS + 1):
+        train(loop, f"retrain:{number}")
+    assert later(loop) == {}
+    assert loop.ledger.incident(1).state is State.ESCALATED
+
+
+def test_what_got_on_is_not_given_up(loop: Loop) -> None:
+    """Runs that died before the challenger was registered do not count against its evaluation."""
+    opened(loop)
+    for number in range(MAX_RUNS):
+        incident = train(loop, f"retrain:{number}")
+    loop.ledger.move(incident, State.RETRAINING, actor="retrain:4", reason="registered", challenger_version=2)
+    assert later(loop) == {Wake.EVALUATE: 1}
+
+
+@pytest.mark.parametrize(("state", "expected"), [(State.APPROVING, 2), (State.PROBATION, None)])
+def test_only_a_contender_is_called_challenger(
+    loop: Loop, monkeypatch: pytest.MonkeyPatch, state: State, expected: int | None
+) -> None:
+    """The alias `challenger` goes when the challenger is champion."""
+    opened(loop)
+    with loop.db.begin() as on:
+        on.execute(text("UPDATE incident SET state = :to, challenger_version = 2"), {"to": state})
+    said: list[int | None] = []
+    monkeypatch.setattr(Registry, "sync_aliases", lambda *_, challenger, **__: said.append(challenger))
+    mend(db=loop.db, actor="reconcile:1", now=datetime.now(UTC))
+    assert said == [expected]
+
+
+@pytest.mark.parametrize("by", ["person", "silence"])
+def test_a_no_waits_for_other_data(loop: Loop, by: str) -> None:
+    """After a no the same rows are not trained on again at once."""
+    incident = opened(loop)
+    for state in (State.RETRAINING, State.EVALUATING, State.APPROVING):
+        incident = loop.ledger.move(incident, state, actor="t", reason="r")
+    now = datetime.now(UTC)
+    if by == "person":
+        approval.answer(MODEL, False, who="cli:ann", reason="no", db=loop.db)
+    else:
+        now += 100 * loop.length
+        assert approval.expire(MODEL, now=now, db=loop.db, actor="reconcile:1")
+    rejected = loop.ledger.incident(1)
+    assert rejected.state is State.REJECTED
+    assert rejected.not_before is not None
+    assert rejected.not_before >= now + 3 * loop.length
+
+
+@pytest.mark.parametrize("action", [Action.ROLL_BACK, Action.WATCH, Action.SCALE])
+def test_a_late_wake_up_trains_nothing(loop: Loop, action: Action) -> None:
+    """A wake-up that comes after triage has decided otherwise changes nothing."""
+    loop.ledger.move(opened(loop), State.OPEN, actor="triage:1", reason="r", action=action)
+    outcome = retrain.run(str(loop.ledger.ring(1)), db=loop.db, actor="retrain:1")
+    assert f"triage says {action}" in outcome.reason
+    assert loop.ledger.incident(1).state is State.OPEN
+
+
+def test_waiting_is_told_once(loop: Loop) -> None:
+    """People hear once that a retrain waits for documents, though the governor is asked at every window."""
+    opened(loop)
+    for _ in range(2):
+        retrain.run(str(loop.ledger.ring(1)), db=loop.db, actor="retrain:1", now=datetime.now(UTC) + timedelta(days=1))
+        with loop.db.begin() as on:
+            on.execute(text("UPDATE incident SET not_before = now()"))
+    waits = [event.evidence for event in loop.ledger.events(MODEL) if event.kind == "progress"]
+    assert waits == [{"retrain": "waits"}, {}]
