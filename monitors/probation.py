@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from enum import StrEnum
 
 from sqlalchemy import Engine
@@ -21,6 +21,8 @@ class Probation(StrEnum):
 
     PASSED = "pass"
     FAILED = "fail"
+    AGAIN = "again"
+    """Better than the one before, and still bad: another attempt is needed."""
     UNDECIDED = "undecided"
 
 
@@ -48,7 +50,8 @@ class ProbationVerdict:
 def judge_probation(evidence: ProbationEvidence) -> ProbationVerdict:
     """Judge a new champion: fail when it is confirmed bad and no better than the one before, pass after good windows.
 
-    Windows that could not be judged count neither way.
+    One that is better and stays bad for twice the windows that it would need to pass is neither gone back from nor
+    left alone. Windows that could not be judged count neither way.
     """
     bad = [name for name, verdicts in evidence.verdicts.items() if is_confirmed(verdicts, evidence.confirm[name])]
     loss = evidence.verdicts.get("loss", ())
@@ -59,9 +62,12 @@ def judge_probation(evidence: ProbationEvidence) -> ProbationVerdict:
         if mean is None or before is None or mean >= before:
             compared = "" if mean is None or before is None else f"; {mean:.2f} bits per byte, before {before:.2f}"
             return ProbationVerdict(result=Probation.FAILED, reason=f"the new champion is bad: {reasons}{compared}")
+        kept = f"{reasons}; yet {mean:.2f} bits per byte is better than {before:.2f} before: kept, not passed"
+        seen = sum(verdict.condition.is_known for verdict in loss)
+        again = seen >= 2 * evidence.windows
         return ProbationVerdict(
-            result=Probation.UNDECIDED,
-            reason=f"{reasons}; yet {mean:.2f} bits per byte is better than {before:.2f} before: kept, not passed",
+            result=Probation.AGAIN if again else Probation.UNDECIDED,
+            reason=f"{kept} after {seen} windows" if again else kept,
         )
     judged = "loss" if any(verdict.condition.is_known for verdict in loss) else "quality"
     good = len(loss_windows(loss)) if judged == "loss" else _good_quality_windows(evidence.verdicts)
@@ -104,7 +110,10 @@ def judge_open_probation(model: str, *, until: datetime, db: Engine, actor: str)
         return Outcome(f"{model} is in no probation")
     if incident.action is Action.ROLL_BACK:
         return _ring_again(ledger, incident)
-    verdict = judge_probation(_gather(spec, incident, champion, until=judged_window(until).end, db=db))
+    if (holder := incident.holder(datetime.now(UTC))) is not None:
+        return Outcome(f"incident {incident.id} is in the hands of {holder}")
+    evidence = _gather(spec, incident, champion, until=judged_window(until).end, db=db)
+    verdict = judge_probation(evidence)
     match verdict.result:
         case Probation.PASSED:
             ledger.move(incident, State.RESOLVED, actor=actor, reason=verdict.reason)
@@ -120,7 +129,22 @@ def judge_open_probation(model: str, *, until: datetime, db: Engine, actor: str)
                 incident, State.PROBATION, actor=actor, reason=verdict.reason, action=Action.ROLL_BACK
             )
             return Outcome(f"incident {incident.id}: {verdict.reason}", ledger.ring(incident.id))
+        case Probation.AGAIN:
+            _again(ledger, incident, evidence, verdict, actor=actor)
     return Outcome(f"incident {incident.id}, probation {verdict.result}: {verdict.reason}")
+
+
+def _again(
+    ledger: Ledger, incident: Incident, evidence: ProbationEvidence, verdict: ProbationVerdict, *, actor: str
+) -> None:
+    """Open the incident for another attempt where a retrain can help; reconcile finds it due, and rings."""
+    if is_confirmed(evidence.verdicts["loss"], evidence.confirm["loss"]):
+        ledger.move(
+            incident, State.OPEN, actor=actor, reason=verdict.reason, not_before=None, challenger_version=None,
+            approved=False,
+        )  # fmt: skip
+    else:
+        ledger.move(incident, State.ESCALATED, actor=actor, reason=f"{verdict.reason}; a person decides")
 
 
 def _ring_again(ledger: Ledger, incident: Incident) -> Outcome:

@@ -1,6 +1,6 @@
 """End an incident that went away by itself, and take a quarantined one up again when its data is whole."""
 
-from datetime import datetime
+from datetime import UTC, datetime
 
 from sqlalchemy import Engine
 
@@ -9,6 +9,7 @@ from datasets_defs.incidents import Incident, State
 from datasets_defs.ledger import Ledger
 from datasets_defs.models import ConfirmSpec, ModelSpec, spec_of
 from datasets_defs.records import recent_verdicts
+from datasets_defs.settings import settings
 from monitors.confirm import is_quiet
 from monitors.sensing import judged_window
 
@@ -54,14 +55,19 @@ def resolve_if_quiet(model: str, *, until: datetime, db: Engine, actor: str) -> 
     incident = ledger.open_of(model)
     if incident is None or incident.state not in _WAITING:
         return Outcome(f"{model} has no incident that waits")
+    if (holder := incident.holder(datetime.now(UTC))) is not None:
+        return Outcome(f"incident {incident.id} is in the hands of {holder}")
     signals = sorted(incident.evidence)
-    standing = standing_signals(incident, spec, until=judged_window(until).end, db=db)
+    end = judged_window(until).end
+    standing = standing_signals(incident, spec, until=end, db=db)
     if not standing:
         reason = f"{', '.join(signals)} OK in every window for twice as long as it takes to confirm"
         ledger.move(incident, State.RESOLVED, actor=actor, reason=reason)
         return Outcome(f"incident {incident.id} resolved: {reason}")
     if incident.state is State.QUARANTINED and "data" in signals and "data" not in standing:
         reason = f"the data is whole again; {', '.join(standing)} stand"
-        ledger.move(incident, State.OPEN, actor=actor, reason=reason, not_before=None)
+        whole = end - 2 * spec.drift.confirm.of * settings().window_length
+        since = max(incident.degraded_since, whole)  # what is older may be broken, and is not trained on
+        ledger.move(incident, State.OPEN, actor=actor, reason=reason, not_before=None, degraded_since=since)
         return Outcome(f"incident {incident.id} leaves quarantine: {reason}")  # reconcile finds it due, and rings
     return Outcome(f"incident {incident.id} stays {incident.state}: {', '.join(standing)} not quiet")

@@ -7,7 +7,7 @@ from sqlalchemy import Engine
 
 from datasets_defs.conditions import Outcome, RingKey
 from datasets_defs.errors import ContractError, TransientError
-from datasets_defs.incidents import State
+from datasets_defs.incidents import Action, State
 from datasets_defs.ledger import Ledger
 from datasets_defs.models import spec_of
 
@@ -20,20 +20,27 @@ def run(key: str, *, db: Engine, actor: str) -> Outcome:
 
     Raises:
         TransientError: the webhook is away or overloaded.
-        ContractError: the webhook refused.
+        ContractError: the key or the spec is wrong.
     """
     ring = RingKey.parse(key)
     ledger = Ledger(db)
     incident = ledger.incident(ring.incident_id)
     if incident.state is not State.OPEN:
         return Outcome(f"incident {incident.id} is {incident.state}; no capacity is asked for")
+    if incident.action not in (None, Action.SCALE):
+        return Outcome(f"incident {incident.id}: triage says {incident.action}, no longer scale")
     spec = spec_of(incident.model)
     again = datetime.now(UTC) + spec.window_count(PATIENCE_WINDOWS)
     if spec.scale.webhook is None:
         reason = f"{incident.model} needs more GPU capacity and its spec names no scale.webhook: a person has to add it"
         ledger.move(incident, State.ESCALATED, actor=actor, reason=reason, evidence=incident.evidence)
         return Outcome(reason)
-    _post(spec.scale.webhook, key, {"model": incident.model, "incident": incident.id, "evidence": incident.evidence})
+    content = {"model": incident.model, "incident": incident.id, "evidence": incident.evidence}
+    try:
+        _post(spec.scale.webhook, key, content)
+    except ContractError as err:
+        ledger.move(incident, State.ESCALATED, actor=actor, reason=f"{err}: a person has to add capacity")
+        return Outcome(str(err))
     reason = f"asked {httpx.URL(spec.scale.webhook).host} for more capacity; triage looks again at {again:%H:%M:%S}Z"
     ledger.move(incident, incident.state, actor=actor, reason=reason, not_before=again)
     return Outcome(reason)

@@ -8,13 +8,14 @@ from typing import Any
 from sqlalchemy import Engine
 
 from datasets_defs.conditions import Outcome, Verdict
-from datasets_defs.incidents import State
+from datasets_defs.incidents import Action, Incident, State
 from datasets_defs.ledger import Ledger
 from datasets_defs.models import ConfirmSpec
 from datasets_defs.records import recent_verdicts, save_verdict
 from datasets_defs.settings import settings
 from datasets_defs.windows import Window
 from monitors.confirm import bad_since, is_blind, is_confirmed
+from monitors.triage import is_infrastructure
 
 _UNDER_JUDGEMENT = (State.PROMOTING, State.PROBATION)
 """States in which the champion has just changed: probation judges it, and the incident keeps its old evidence."""
@@ -96,12 +97,21 @@ def _open(model: str, findings: Sequence[Finding], *, db: Engine, actor: str) ->
         )
         if is_new or present is None or finding.signal not in present.evidence or incident.rings == 0:
             news.append(finding)  # without any ring yet: an earlier try ended between opening and ringing
+        elif _is_unanswered(incident, finding.signal):
+            news.append(finding)
     about = "; ".join(finding.reason for finding in news or findings)
     if not news:
         return Outcome(f"incident {incident.id} ({incident.state}) knows already: {about}")
     if incident.state is not State.OPEN:
         return Outcome(f"incident {incident.id} is {incident.state}; noted: {about}")
     return Outcome(f"incident {incident.id}: {about}", ledger.ring(incident.id))
+
+
+def _is_unanswered(incident: Incident, signal: str) -> bool:
+    """Say whether a known signal is back that was quiet when triage last decided: its patience is not for this."""
+    if incident.action is Action.SCALE:
+        return signal != "drift" and not is_infrastructure(signal)
+    return incident.action is Action.WATCH and signal != "drift"
 
 
 def _note_blindness(model: str, blindness: Mapping[str, tuple[bool, Verdict]], *, db: Engine, actor: str) -> None:

@@ -35,6 +35,8 @@ def decide(key: str, *, db: Engine, actor: str, now: datetime | None = None) -> 
     ledger, at = Ledger(db), now or datetime.now(UTC)
     incident = ledger.incident(RingKey.parse(key).incident_id)
     spec = spec_of(incident.model)
+    if (holder := incident.holder(datetime.now(UTC))) is not None:
+        return _said(incident, None, f"incident {incident.id} is in the hands of {holder}")
     if incident.state is State.REJECTED:
         incident = _take_up(ledger, incident, spec, at, actor=actor)
     if incident.state is not State.OPEN:

@@ -5,7 +5,7 @@ from datetime import timedelta
 import pytest
 
 from datasets_defs.conditions import Condition
-from datasets_defs.incidents import Action, Incident, State
+from datasets_defs.incidents import Action, Incident, State, Wake, due
 from monitors.probation import judge_open_probation
 from monitors.quiet import resolve_if_quiet
 from tests.monitors.loop import MODEL, Loop
@@ -71,6 +71,50 @@ def test_better_than_before_is_kept(loop: Loop) -> None:
     for number in (10, 11, 12):
         loop.verdict(number, "loss", BAD, version=2, evidence={"window_bits_per_byte": 4.2})
     assert judge(loop, 12) == (State.PROBATION, False)
+
+
+def test_better_and_still_bad_gets_another_attempt(loop: Loop) -> None:
+    """A champion that is better and stays bad is no end: the incident is open again, and due for triage."""
+    incident = in_probation(loop, before=6.0)
+    for number in range(10, 14):
+        loop.verdict(number, "loss", BAD, version=2, evidence={"window_bits_per_byte": 4.2})
+    assert judge(loop, 13) == (State.OPEN, False)
+    now = loop.ledger.incident(incident.id)
+    assert (now.challenger_version, now.approved) == (None, False)
+    work = due(now, loop.until(13), loop.length)
+    assert work is not None
+    assert work.wake is Wake.TRIAGE
+
+
+def test_slow_machines_after_a_promotion_call_a_person(loop: Loop) -> None:
+    """A cured loss with another signal that stays bad is neither retrained nor left in probation for ever."""
+    loop.spec(quality=[{"name": "latency_seconds", "promql": "x", "bad": 1, "confirm": {"bad": 2, "of": 3}}])
+    in_probation(loop, before=6.0)
+    for number in range(10, 14):
+        loop.verdict(number, "loss", OK, version=2, evidence={"window_bits_per_byte": 4.2})
+        loop.verdict(number, "quality:latency_seconds", BAD, version=2)
+    assert judge(loop, 13) == (State.ESCALATED, False)
+
+
+def test_a_rollback_by_hand_is_not_disturbed(loop: Loop) -> None:
+    """While somebody holds the incident, neither its probation nor quiet signals end it under their hands."""
+    incident = in_probation(loop)
+    ring = loop.ledger.ring(incident.id)
+    here = {State.PROBATION}
+    loop.ledger.claim(ring, frm=here, to=State.PROBATION, actor="cli:ann", lease=loop.length, reason="r")
+    for number in (10, 11):
+        loop.verdict(number, "loss", OK, version=2)
+    assert "hands of cli:ann" in judge_open_probation(MODEL, until=loop.until(11), db=loop.db, actor="t").reason
+
+
+def test_quiet_does_not_end_what_is_held(loop: Loop) -> None:
+    """An open incident that a rollback works on is left to it."""
+    incident = opened(loop, State.OPEN, "drift")
+    ring = loop.ledger.ring(incident.id)
+    loop.ledger.claim(ring, frm={State.OPEN}, to=State.OPEN, actor="cli:ann", lease=loop.length, reason="r")
+    for number in range(1, 7):
+        loop.verdict(number, "drift", OK)
+    assert "hands of cli:ann" in settle(loop, 6)
 
 
 def test_quality_judges_where_loss_is_not_logged(loop: Loop) -> None:
@@ -147,13 +191,15 @@ def test_quarantine_by_training_is_left_by_a_person(loop: Loop) -> None:
 
 
 def test_whole_data_leaves_quarantine(loop: Loop) -> None:
-    """When the data is whole again and the drift stands, the incident is open for triage."""
+    """When the data is whole again and the drift stands, triage sees it, and the broken rows are not trained on."""
     incident = opened(loop, State.QUARANTINED, "data", "drift")
     for number in range(1, 7):
         loop.verdict(number, "data", OK)
         loop.verdict(number, "drift", BAD)
-    assert "leaves quarantine" in settle(loop, 6)
-    assert loop.ledger.incident(incident.id).state is State.OPEN
+    loop.verdict(7, "data", OK)
+    assert "leaves quarantine" in settle(loop, 7)
+    now = loop.ledger.incident(incident.id)
+    assert (now.state, now.degraded_since) == (State.OPEN, loop.window(2).start)
 
 
 def test_others_work_is_left_alone(loop: Loop) -> None:

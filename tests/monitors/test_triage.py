@@ -5,6 +5,8 @@ import pytest
 from datasets_defs.conditions import Condition
 from datasets_defs.errors import ContractError
 from datasets_defs.incidents import Action, Cause, State, due
+from monitors import scale
+from monitors.sensing import conclude
 from monitors.triage import TriageEvidence, triage
 from monitors.triage_step import decide, ring_for
 from tests.monitors.loop import MODEL, Loop
@@ -169,6 +171,53 @@ def test_quiet_signals_do_not_count(loop: Loop) -> None:
         loop.verdict(number, "data", Condition.OK)
         loop.verdict(number, "loss", Condition.OK)
     assert run(loop, key, 13)["action"] == "none"
+
+
+def test_held_is_left_alone(loop: Loop) -> None:
+    """While a rollback is at work on an open incident, triage does not decide anew on the champion half changed."""
+    loop.champion()
+    key = opened(loop, "loss")
+    loop.ledger.claim(
+        loop.ledger.ring(1), frm={State.OPEN}, to=State.OPEN, actor="roll_back:1", lease=loop.length, reason="r"
+    )
+    assert run(loop, key)["reason"] == "incident 1 is in the hands of roll_back:1"
+    assert loop.kinds() == ["opened", "claimed"]
+
+
+def test_harm_that_returns_is_not_watched(loop: Loop) -> None:
+    """A loss that went quiet and is back rings at once: the patience of a day was for the shift alone."""
+    spec = loop.spec()
+    loop.champion()
+    key = opened(loop, "drift", "loss")
+    for number in range(2, 8):
+        loop.verdict(number, "drift", Condition.BAD)
+        loop.verdict(number, "loss", Condition.OK)
+    assert run(loop, key, 7)["action"] == "watch"
+    loop.verdict(8, "loss", Condition.BAD)
+    rules = {"drift": spec.drift.confirm, "loss": spec.drift.confirm}
+    verdicts = [loop.verdict(9, "drift", Condition.BAD), loop.verdict(9, "loss", Condition.BAD)]
+    outcome = conclude(verdicts, rules, blind_after=3, db=loop.db, actor="t")
+    assert outcome.ring is not None
+    assert run(loop, str(outcome.ring), 9)["action"] == "retrain"
+    assert conclude(verdicts, rules, blind_after=3, db=loop.db, actor="t").ring is None
+
+
+def test_a_late_wake_up_asks_for_no_capacity(loop: Loop) -> None:
+    """What triage no longer asks for is not asked for, and the incident is as it was."""
+    loop.champion()
+    key = opened(loop, "loss")
+    assert run(loop, key)["action"] == "retrain"
+    assert "no longer scale" in scale.run(key, db=loop.db, actor="t").reason
+    assert loop.ledger.incident(1).state is State.OPEN
+
+
+def test_a_webhook_that_refuses_calls_a_person(loop: Loop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Capacity that is refused will be refused again: a person hears of it."""
+    loop.spec(scale={"webhook": "http://capacity.example/ask"})
+    key = opened(loop, "gpu:utilisation_percent")
+    monkeypatch.setattr(scale.httpx, "post", lambda *_, **__: scale.httpx.Response(403, text="no"))
+    assert "refused with 403" in scale.run(key, db=loop.db, actor="t").reason
+    assert loop.ledger.incident(1).state is State.ESCALATED
 
 
 def test_soon_after_a_promotion(loop: Loop) -> None:
