@@ -1,5 +1,6 @@
 """The `driftloop` command: the stack, and ways into everything else. Heavy imports wait until they are needed."""
 
+import errno
 import json
 import os
 import sys
@@ -128,6 +129,10 @@ def main() -> None:
     except ValidationError as err:  # a DRIFTLOOP_* variable that is no number, say
         found = "; ".join(f"DRIFTLOOP_{str(item['loc'][0]).upper()}: {item['msg']}" for item in err.errors())
         _fail(f"the settings are wrong: {found}")
+    except OSError as err:
+        if err.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        _fail(f"the disk is full ({err}); free some space and give the same command again, or set DRIFTLOOP_HOME")
     except KeyboardInterrupt:
         _fail("interrupted; the same command goes on where this one stopped")
 

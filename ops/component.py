@@ -61,10 +61,29 @@ def _signal(process: psutil.Process, known: set[int], *, first: bool, patient: b
         pass
 
 
+def disown_stale_pid(file: Path) -> None:
+    """Make a `postmaster.pid` of a server that is gone harmless when its process id now belongs to another program.
+
+    PostgreSQL would take that program for itself and never start: likely after a reboot, and in containers, which
+    count from 1. It takes its own id for a stale one, and still looks whether the old shared memory is in use.
+    """
+    try:
+        lines = file.read_text(encoding="utf-8").splitlines(keepends=True)
+        if str(file.parent) in psutil.Process(int(lines[0])).cmdline():
+            return  # the server itself, by whatever hand it was started
+    except (FileNotFoundError, ValueError, IndexError, psutil.Error):  # PostgreSQL sees to these itself
+        return
+    with file.open("r+", encoding="utf-8") as content:  # in place: it stays its owner's
+        content.write("".join([f"{os.getpid()}\n", *lines[1:]]))
+        content.truncate()
+
+
 def main(name: str) -> None:
     """Become the component `name` of the stack in `DRIFTLOOP_HOME`."""
     home = Path(os.environ["DRIFTLOOP_HOME"])
     end(home, name)
+    if name == "postgres":
+        disown_stale_pid(home / "postgres" / "postmaster.pid")
     definition = json.loads(Layout(home).components.read_text(encoding="utf-8"))[name]
     command: list[str] = definition["command"]
     os.chdir("/" if name == "postgres" else home)

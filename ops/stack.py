@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from datasets_defs.database import migrate
-from datasets_defs.errors import TransientError
+from datasets_defs.errors import ContractError, TransientError
 from datasets_defs.settings import settings
 from ops import component, health, plan, ports
 from ops.components import AIRFLOW_COMPONENTS, AIRFLOW_USER, DATABASES, Component, Stack
@@ -84,8 +84,14 @@ def down(progress: Progress = quiet) -> None:
 
 
 def info(layout: Layout | None = None) -> StackInfo:
-    """Give the addresses of the stack as its last start set them."""
+    """Give the addresses of the stack as its last start set them.
+
+    Raises:
+        ContractError: it was never started.
+    """
     layout = layout or Layout(settings().home.resolve())
+    if not layout.credentials.exists():
+        raise ContractError(f"{layout.home} holds no stack yet; `driftloop up` makes one")
     known = ports.remembered(layout.ports)
     return StackInfo(
         home=layout.home,

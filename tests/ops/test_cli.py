@@ -1,7 +1,10 @@
+import errno
 import json
+import os
 import subprocess
 import sys
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -12,7 +15,7 @@ from datasets_defs.errors import ContractError
 from datasets_defs.incidents import State
 from datasets_defs.ledger import Ledger
 from datasets_defs.settings import ROOT, settings
-from ops import status
+from ops import cli, status
 from ops.cli import app
 from ops.cli_incidents import resolve_by_hand
 
@@ -113,3 +116,16 @@ def test_an_error_is_one_sentence_on_stderr(home, monkeypatch):
     assert result.returncode == 1
     assert result.stderr.startswith("no model 'nobody'")
     assert "Traceback" not in result.stderr
+
+
+def test_a_full_disk_is_a_sentence(monkeypatch, capsys):
+    """A disk without space is told with the way out; other failures of the system keep their traceback."""
+    for number in (errno.ENOSPC, errno.EACCES):
+        monkeypatch.setattr(cli, "app", partial(_raise, OSError(number, os.strerror(number))))
+        with pytest.raises(SystemExit if number == errno.ENOSPC else OSError):
+            cli.main()
+    assert "the disk is full" in capsys.readouterr().err
+
+
+def _raise(error: Exception) -> None:
+    raise error

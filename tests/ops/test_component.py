@@ -1,12 +1,21 @@
+import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
+from pathlib import Path
 
 import psutil
+import pytest
 
+from datasets_defs.errors import ContractError
 from ops import component
+from ops.layout import write_private
+from ops.ports import free_port
+from ops.postgres import Cluster
 
 STUBBORN = (
     "import os, signal, subprocess, sys, time\n"
@@ -74,3 +83,60 @@ def test_a_component_that_ends_gently_is_asked_first(tmp_path):
     process.wait()
     assert (tmp_path / "clean").exists()
     assert time.monotonic() - began < component.GENTLY_SECONDS
+
+
+@pytest.fixture
+def stopped():
+    """A PostgreSQL cluster that does not run, in a home that an unprivileged user may enter."""
+    home = Path(tempfile.mkdtemp(prefix="driftloop-test-"))
+    home.chmod(0o755)
+    cluster = Cluster(home / "postgres", free_port(), "secret")
+    cluster.create()
+    yield cluster
+    component.end(home)
+    shutil.rmtree(home)
+
+
+def test_a_recycled_pid_does_not_keep_postgresql_down(stopped):
+    """After a reboot another program may have the dead server's process id: PostgreSQL starts all the same."""
+    as_its_user = stopped.foreground[: stopped.foreground.index("-D") - 1]
+    stranger = subprocess.Popen([*as_its_user, "sleep", "300"])
+    home, pid_file = stopped.data.parent, stopped.data / "postmaster.pid"
+    stale = f"{stranger.pid}\n{stopped.data}\n1\n{stopped.port}\n\n127.0.0.1\n"
+    try:
+        pid_file.write_text(stale)
+        shutil.chown(pid_file, stopped.data.stat().st_uid)
+        pid_file.chmod(0o600)
+        with pytest.raises(ContractError, match="starting PostgreSQL failed"):
+            stopped.start()
+        write_private(
+            home / "components.json", json.dumps({"postgres": {"command": stopped.foreground, "environment": {}}})
+        )
+        environment = {**os.environ, "DRIFTLOOP_COMPONENT": "postgres", "DRIFTLOOP_HOME": str(home)}
+        server = subprocess.Popen([sys.executable, "-m", "ops.component", "postgres"], env=environment)
+        deadline = time.monotonic() + 60
+        while not stopped.answers():
+            assert server.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        component.end(home, "postgres")
+        server.wait()
+    finally:
+        stranger.kill()
+        stranger.wait()
+
+
+def test_a_live_server_keeps_its_pid_file(tmp_path):
+    """The process id of that very folder's server is left alone, and so is a file that makes no sense."""
+    data = tmp_path / "postgres"
+    data.mkdir()
+    file = data / "postmaster.pid"
+    server = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(300)", "-D", str(data)])
+    try:
+        for content in (f"{server.pid}\n{data}\n", "", "nonsense\n", "-1\n"):
+            file.write_text(content)
+            component.disown_stale_pid(file)
+            assert file.read_text() == content
+    finally:
+        server.kill()
+        server.wait()

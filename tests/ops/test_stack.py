@@ -101,5 +101,8 @@ def test_down_of_what_never_ran_is_fine(layout):
 
 def test_info_names_every_address(layout):
     """Addresses follow the remembered ports; PostgreSQL's is no web address."""
+    with pytest.raises(ContractError, match="holds no stack yet"):
+        stack.info(layout)
+    layout.load_credentials()
     layout.ports.write_text(json.dumps({"postgres": 1, "mlflow": 2}))
     assert stack.info(layout).urls == {"mlflow": "http://127.0.0.1:2"}
