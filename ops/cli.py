@@ -101,11 +101,13 @@ def migrate() -> None:
 
 
 @app.command()
-def demo() -> None:
+def demo(
+    quiet_windows: Annotated[int, typer.Option(min=1, help="Windows of ordinary traffic before the shift.")] = 4,
+) -> None:
     """Show the loop closing on real text: drift, incident, retraining, evaluation, promotion. Takes some minutes."""
     from ops import demo as show
 
-    raise typer.Exit(show.run())
+    raise typer.Exit(show.run(quiet_windows))
 
 
 @app.command()

@@ -24,8 +24,6 @@ from ops.demo_traffic import Traffic
 
 WINDOW_SECONDS = 20
 """One "hour" of the demo."""
-QUIET_WINDOWS = 4
-"""Windows of ordinary traffic that must pass without an incident."""
 DETECT_WINDOWS = 8
 """Windows after the shift by which an incident must be open."""
 LOOP_SECONDS = 600
@@ -60,14 +58,14 @@ class Story:
     windows_after: int = 0
 
 
-def run() -> int:
-    """Run the whole story; give 0 if it happened, 1 with the reason printed if not."""
+def run(quiet_windows: int) -> int:
+    """Run the whole story, after so many windows without an incident; give 0 if it happened, 1 if not, and why."""
     console = Console()
     began = datetime.now(UTC)
     try:
         doctor.require(progress=lambda line: console.print(f"  {line}", style="dim"))
         db = _start(console)
-        story = _tell(db, console)
+        story = _tell(db, console, quiet_windows)
         demo_report.closing(console, db, story, stack.info(), (datetime.now(UTC) - began).total_seconds())
         demo_report.require_improvement(story)
     except DriftloopError as err:
@@ -94,7 +92,7 @@ def _bootstrap(console: Console) -> None:
         raise ContractError("; ".join(problems))
 
 
-def _tell(db: Engine, console: Console) -> Story:
+def _tell(db: Engine, console: Console, quiet_windows: int) -> Story:
     ledger = Ledger(db)
     demo_story.end_leftover_incident(ledger, console)
     champion = ledger.champion(MODEL)
@@ -113,7 +111,7 @@ def _tell(db: Engine, console: Console) -> Story:
     traffic.switch_to(passages(quiet_domain))
     traffic.start()
     try:
-        _quiet(db, story, narrator, console)
+        _quiet(db, story, narrator, console, quiet_windows)
         traffic.switch_to(passages(new_domain))
         _shift(db, story, narrator, console)
         _loop(db, story, narrator, console)
@@ -125,7 +123,7 @@ def _tell(db: Engine, console: Console) -> Story:
     return story
 
 
-def _quiet(db: Engine, story: Story, narrator: demo_story.Narrator, console: Console) -> None:
+def _quiet(db: Engine, story: Story, narrator: demo_story.Narrator, console: Console, quiet_windows: int) -> None:
     console.rule(f"Ordinary traffic: {story.quiet_domain}")
     since = datetime.now(UTC)
 
@@ -134,9 +132,9 @@ def _quiet(db: Engine, story: Story, narrator: demo_story.Narrator, console: Con
         if (incident := Ledger(db).open_of(MODEL)) is not None:
             raise ContractError(f"a false alarm: incident {incident.id} ({incident.signal}) opened on ordinary traffic")
         story.quiet_windows = demo_story.known_windows(db, since, story.from_version)
-        return story.quiet_windows >= QUIET_WINDOWS
+        return story.quiet_windows >= quiet_windows
 
-    _until(judged, QUIET_WINDOWS * 3 * WINDOW_SECONDS + 180, f"{QUIET_WINDOWS} windows judged")
+    _until(judged, quiet_windows * 3 * WINDOW_SECONDS + 180, f"{quiet_windows} windows judged")
 
 
 def _shift(db: Engine, story: Story, narrator: demo_story.Narrator, console: Console) -> None:

@@ -121,7 +121,7 @@ def run_demo(stack: Stack, find) -> tuple[subprocess.CompletedProcess[str], list
     killer = threading.Thread(target=kill_once, args=(stack, find, killed, ended))
     killer.start()
     try:
-        result = stack.command("demo", timeout=DEMO_SECONDS)
+        result = stack.command("demo", "--quiet-windows", "2", timeout=DEMO_SECONDS)
     finally:
         ended.set()
         killer.join()
