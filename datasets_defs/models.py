@@ -121,7 +121,7 @@ class RetrainSpec(_Spec):
     checkpoint_seconds: float = Field(default=60, gt=0)
     seed: int = 0
     cool_down_windows: int = Field(default=24, ge=0)
-    """Windows between the end of one incident and the next retrain."""
+    """Windows between the end of one incident and the next retrain; none after one that was resolved by hand."""
     max_attempts: int = Field(default=3, ge=1)
     """Rejected challengers in one incident before a person is called."""
 

@@ -13,6 +13,10 @@ from training.evaluate import champion_judged
 from training.registry import Registry
 
 
+class ChampionChangedError(ContractError):
+    """Somebody changed the champion, e.g. rolled back by hand, while its promotion was under way."""
+
+
 def run(key: str, *, db: Engine, actor: str) -> Outcome:
     """Promote the wake-up's challenger; the ring is for what follows a change of champion.
 
@@ -53,7 +57,15 @@ def _promote(ledger: Ledger, incident: Incident, spec: ModelSpec, *, actor: str)
         _require_claim(ledger.incident(incident.id), incident)
         return _stop(ledger, incident, State.OPEN, f"judged against version {judged}: {err}", actor=actor)
 
-    if confirmed(ledger, registry, spec, champion, renew=lambda: ledger.renew(incident, settings().lease)):
+    def renew() -> None:
+        ledger.renew(incident, settings().lease)
+        _require_champion(ledger, champion)
+
+    try:
+        serves = confirmed(ledger, registry, spec, champion, renew=renew)
+    except ChampionChangedError as err:
+        return _stop(ledger, incident, State.ESCALATED, str(err), actor=actor)
+    if serves:
         reason = f"version {challenger} serves instead of version {judged}; probation begins"
         ledger.move(incident, State.PROBATION, actor=actor, reason=reason)
         return Outcome(reason, ledger.ring(incident.id))
@@ -107,6 +119,13 @@ def _revert(
 def _stop(ledger: Ledger, incident: Incident, to: State, reason: str, *, actor: str) -> Outcome:
     ledger.move(incident, to, actor=actor, reason=reason, approved=False, challenger_version=None)
     return Outcome(reason)
+
+
+def _require_champion(ledger: Ledger, known: Champion) -> None:
+    now = ledger.champion(known.model)
+    if now is None or now.token != known.token:
+        found = f"version {now.version}" if now else "none"
+        raise ChampionChangedError(f"version {known.version} was promoted, and {found} made champion before it served")
 
 
 def _require_claim(now: Incident, known: Incident) -> None:

@@ -236,8 +236,12 @@ def _fresh(db: Engine, incident: Incident, spec: ModelSpec, now: datetime) -> li
 
 
 def _last_retrained(db: Engine, model: str) -> datetime | None:
-    table = tables.incident.c
-    query = select(func.max(table.closed_at)).where(table.model == model, table.attempt > 0)
+    """Read when the last retrained incident ended; one that a person resolved lets the loop start afresh at once."""
+    table, event = tables.incident.c, tables.incident_event.c
+    by_hand = select(event.incident_id).where(
+        event.model == model, event.kind == "moved", event.state == State.RESOLVED, event.actor.startswith("cli:")
+    )
+    query = select(func.max(table.closed_at)).where(table.model == model, table.attempt > 0, table.id.not_in(by_hand))
     with database_errors("reading the last retrained incident"), db.connect() as on:
         closed: datetime | None = on.scalar(query)
     return closed

@@ -4,11 +4,12 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from sqlalchemy import Engine, text
+from sqlalchemy import Engine, insert, text
 
+from datasets_defs import tables
 from datasets_defs.incidents import Action, Incident, State, Wake
 from tests.monitors.loop import MODEL, Loop
-from training import approval, retrain
+from training import approval, promote, retrain
 from training.reconcile import MAX_RUNS, mend, rings_due
 from training.registry import Registry
 
@@ -105,6 +106,37 @@ def test_a_late_wake_up_trains_nothing(loop: Loop, action: Action) -> None:
     outcome = retrain.run(str(loop.ledger.ring(1)), db=loop.db, actor="retrain:1")
     assert f"triage says {action}" in outcome.reason
     assert loop.ledger.incident(1).state is State.OPEN
+
+
+@pytest.mark.parametrize(("who", "said"), [("cli:ann", "0 fresh"), ("watch_quality:1", "cool-down")])
+def test_resolved_by_hand_starts_afresh(loop: Loop, who: str, said: str) -> None:
+    """After `incident resolve` no cool-down holds the next retrain; after an end by the loop itself it does."""
+    opened(loop)
+    escalated = loop.ledger.move(train(loop, "retrain:1"), State.ESCALATED, actor="t", reason="serving is broken")
+    loop.ledger.move(escalated, State.RESOLVED, actor=who, reason="mended")
+    incident = opened(loop)
+    outcome = retrain.run(str(loop.ledger.ring(incident.id)), db=loop.db, actor="retrain:2")
+    assert said in outcome.reason
+
+
+def test_a_rollback_during_a_promotion_stands(loop: Loop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A person who goes back while serving has yet to load the new version is neither waited out nor undone."""
+    incident = opened(loop)
+    for state in (State.RETRAINING, State.EVALUATING, State.APPROVING):
+        incident = loop.ledger.move(incident, state, actor="t", reason="r", challenger_version=2, approved=True)
+    judged = {"incident_id": 1, "attempt": 0, "model": MODEL, "champion_version": 1, "challenger_version": 2}
+    rest = {"rows_uri": "", "rows_sha256": "", "scores": {}, "decision": "accept", "reason": ""}
+    with loop.db.begin() as on:
+        on.execute(insert(tables.evaluation).values({**judged, **rest}))
+
+    def by_hand(*_: object, **__: object) -> None:
+        if loop.ledger.champion(MODEL).version == 2:
+            loop.champion(1, kind="roll_back")
+
+    monkeypatch.setattr(Registry, "sync_aliases", by_hand)
+    outcome = promote.run(str(loop.ledger.ring(1)), db=loop.db, actor="promote:1")
+    assert "version 1 made champion before it served" in outcome.reason
+    assert (loop.ledger.incident(1).state, loop.ledger.champion(MODEL).version) == (State.ESCALATED, 1)
 
 
 def test_waiting_is_told_once(loop: Loop) -> None:
