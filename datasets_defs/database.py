@@ -23,6 +23,7 @@ def engine_for(url: str) -> Engine:
         pool_pre_ping=True,
         pool_size=4,
         max_overflow=4,
+        hide_parameters=True,  # tracebacks end in logs and on Airflow's pages: no user's text belongs there
         connect_args={"connect_timeout": 10, "options": "-c timezone=UTC"},
     )
 

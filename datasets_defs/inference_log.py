@@ -197,7 +197,7 @@ def quarantine(engine: Engine, model: str, source: str, rows: Sequence[tuple[int
     values = [
         {
             "model": model,
-            "source": source,
+            "source": clean_text(source),  # a file's name may be no UTF-8
             "row_number": number,
             "reason": clean_text(reason),
             "content": clean_text(content)[:10_000],

@@ -99,7 +99,8 @@ class Layout:
         try:
             self.home.mkdir(parents=True, exist_ok=True)
             self.home.chmod(mode)
-            self.logs.mkdir(mode=0o700, exist_ok=True)
+            for private in (self.logs, self.home / "artifacts"):  # whoever makes a file in them first
+                private.mkdir(mode=0o700, exist_ok=True)
         except OSError as err:
             raise ContractError(
                 f"{self.home} cannot be written ({err}); set DRIFTLOOP_HOME to a folder of yours"

@@ -5,6 +5,7 @@ from datetime import UTC, date, datetime, timedelta
 import psycopg
 import pytest
 from sqlalchemy import Engine, text
+from sqlalchemy.exc import DataError
 from sqlalchemy.exc import TimeoutError as NoConnectionFree
 
 from datasets_defs import inference_log
@@ -83,7 +84,7 @@ def test_a_sample_of_a_window_is_the_same_every_time(engine: Engine):
 def test_quarantined_rows_are_kept_once(engine: Engine):
     """The same bad row of the same file is kept once, with its reason."""
     for _ in range(2):
-        inference_log.quarantine(engine, "m", "log.jsonl", [(7, "no prompt", '{"a": "\x00"}')])
+        inference_log.quarantine(engine, "m", "l\udcffg.jsonl", [(7, "no prompt", '{"a": "\x00"}')])
     with engine.connect() as on:
         assert on.execute(text("SELECT row_number, reason FROM quarantined_row")).all() == [(7, "no prompt")]
 
@@ -94,6 +95,13 @@ def test_any_request_id_can_get_feedback(engine: Engine):
     inference_log.add_feedback(engine, "m", "r\x00", reference="reference")
     (document,) = inference_log.read_documents(engine, "m", DAY, limit=10)
     assert document.text == "prompt reference"
+
+
+def test_errors_hold_no_texts(engine: Engine):
+    """What the database refuses is told without the values, which may be what users wrote."""
+    with pytest.raises(DataError) as caught:
+        inference_log.add_feedback(engine, "m\x00", "r", reference="very private")
+    assert "very private" not in str(caught.value)
 
 
 @pytest.mark.parametrize("error", [psycopg.OperationalError("server closed"), NoConnectionFree("pool")], ids=repr)

@@ -34,6 +34,13 @@ def test_damaged_secrets_are_not_replaced(tmp_path):
         layout.load_credentials()
 
 
+def test_what_users_wrote_is_private(tmp_path):
+    """Logs and artifacts, which hold prompts, are closed to others, even where the home itself has to be open."""
+    layout = Layout(tmp_path)
+    layout.create()
+    assert [stat.S_IMODE((tmp_path / name).stat().st_mode) for name in ("logs", "artifacts")] == [0o700, 0o700]
+
+
 def test_settings_come_back_as_they_were_saved(tmp_path):
     """Quotes, hashes, blanks and equal signs survive the settings file, for us and for pydantic-settings."""
     from dotenv import dotenv_values
