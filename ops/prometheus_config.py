@@ -1,7 +1,7 @@
 """The local Prometheus' configuration. Pure."""
 
 from collections.abc import Mapping
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 import yaml
 
@@ -38,9 +38,12 @@ def _job(name: str, url: str) -> dict[str, object]:
         raise ContractError(
             f"DRIFTLOOP_DCGM_URL is {url!r}; it has to be the address of an exporter, e.g. http://gpu-host:9400/metrics"
         )
-    return {
+    job: dict[str, object] = {
         "job_name": name,
         "scheme": parts.scheme,
         "metrics_path": parts.path or "/metrics",
-        "static_configs": [{"targets": [parts.netloc]}],
+        "static_configs": [{"targets": [parts.netloc.rpartition("@")[2]]}],
     }
+    if parts.username is not None:  # as part of the target it would stand on Prometheus' pages and in its labels
+        job["basic_auth"] = {"username": unquote(parts.username), "password": unquote(parts.password or "")}
+    return job

@@ -3,6 +3,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+import yaml
 
 from datasets_defs.errors import ContractError
 from ops import prometheus_binary
@@ -71,11 +72,15 @@ def test_a_window_holds_at_least_five_scrapes(window, seconds):
 def test_prometheus_accepts_its_configuration(tmp_path):
     """Nothing is wrong to promtool, with the rules of alerts/ in it."""
     file = tmp_path / "prometheus.yml"
-    file.write_text(prometheus_config(PREFERRED, window_seconds=25, dcgm_url="https://gpu.example/dcgm/metrics"))
+    address = "https://ann:p%40ss@gpu.example/dcgm/metrics"
+    file.write_text(prometheus_config(PREFERRED, window_seconds=25, dcgm_url=address))
     promtool = prometheus_binary.ensure() / "promtool"
     result = subprocess.run([promtool, "check", "config", file], capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stdout + result.stderr
     assert "metrics_path: /dcgm/metrics" in file.read_text()
+    job = yaml.safe_load(file.read_text())["scrape_configs"][-1]
+    assert job["static_configs"] == [{"targets": ["gpu.example"]}]  # no password on Prometheus' pages
+    assert job["basic_auth"] == {"username": "ann", "password": "p@ss"}
 
 
 def test_a_wrong_gpu_address_is_named():
