@@ -101,7 +101,13 @@ class Supervisor:
             time.sleep(0.1)
 
     def start_component(self, name: str) -> None:
-        """Have a component started; already running is fine."""
+        """Have a component started; already running is fine.
+
+        The supervisor tries one that fails a second later each time, after a night minutes apart: it is tried now.
+        """
+        if self.states().get(name) == "BACKOFF":
+            with contextlib.suppress(xmlrpc.client.Fault):  # NOT_RUNNING: it is being started this moment
+                self._call("stopProcess", name, True)
         with contextlib.suppress(xmlrpc.client.Fault):  # ALREADY_STARTED
             self._call("startProcess", name, False)
 

@@ -59,6 +59,23 @@ def test_configuration_restarts_for_ever_and_ends_groups(tmp_path):
     assert "user=" in text or os.geteuid() != 0
 
 
+def test_what_failed_for_long_is_tried_at_once(layout, tmp_path):
+    """`up` after the cause was mended does not wait for the supervisor's next try, which lies ever further off."""
+    tries = tmp_path / "tries"
+    code = f"open({str(tries)!r}, 'a').write('x')"
+    listed = {"serving": {"command": [sys.executable, "-c", code], "environment": {}}}
+    write_private(layout.components, json.dumps(listed))
+    supervisor = Supervisor(layout)
+    supervisor.start(["serving"], environment())
+    supervisor.start_component("serving")
+    until(lambda: tries.exists() and len(tries.read_text()) >= 3 and supervisor.states()["serving"] == "BACKOFF")
+    listed["serving"]["command"] = [sys.executable, "-c", "import time; time.sleep(300)"]
+    write_private(layout.components, json.dumps(listed))
+    supervisor.start_component("serving")
+    assert supervisor.states()["serving"] == "STARTING"
+    until(lambda: supervisor.states()["serving"] == "RUNNING")
+
+
 def test_a_small_stack_lives_dies_and_leaves_nothing(layout):
     """Real supervisord, PostgreSQL and an exporter: killed, they come back; after the end nothing is left."""
     cluster = Cluster(layout.home / "postgres", free_port(), "secret")
