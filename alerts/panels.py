@@ -138,7 +138,7 @@ ROWS: dict[str, tuple[Chart, ...]] = {
             title="Incidents by state",
             description="1 while the model's open incident stands in the state.",
             unit="none",
-            queries=((f"{_each('driftloop_incident_open')} > 0", "{{model}} {{state}}"),),
+            queries=((f"{_each('driftloop_incident_open')}", "{{model}} {{state}}"),),
             kind=Kind.BARS,
         ),
         Chart(

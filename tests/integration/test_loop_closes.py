@@ -2,9 +2,11 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -71,21 +73,22 @@ class Stack:
 
 
 @contextmanager
-def stack_in(home: Path) -> Iterator[Stack]:
-    """Give a stack whose home is empty; whatever runs in it at the end is stopped."""
-    for folder in (home, *home.parents[:3]):
-        folder.chmod(0o755)  # for a root user PostgreSQL runs as another one, who has to get in
+def new_stack() -> Iterator[Stack]:
+    """Give a stack with an empty home, where every user may enter; whatever runs in it at the end is stopped."""
+    home = Path(tempfile.mkdtemp(prefix="driftloop-test-loop-"))
+    home.chmod(0o755)  # for a root user PostgreSQL runs as another one, who has to get in
     stack = Stack(home)
     try:
         yield stack
     finally:
         stack.command("down")
+        shutil.rmtree(home, ignore_errors=True)
 
 
 @pytest.fixture(scope="module")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+def stack() -> Iterator[Stack]:
     """One stack for the tests of this module."""
-    with stack_in(tmp_path_factory.mktemp("loop")) as stack:
+    with new_stack() as stack:
         yield stack
 
 
@@ -235,9 +238,9 @@ def component(name: str):
 @pytest.mark.slow
 @pytest.mark.timeout(DEMO_SECONDS + 120)
 @pytest.mark.parametrize("victim", ["scheduler", "postgres", "mlflow", "serving"])
-def test_the_loop_closes_though_a_component_is_killed(tmp_path_factory: pytest.TempPathFactory, victim: str):
+def test_the_loop_closes_though_a_component_is_killed(victim: str):
     """Kill -9 of one component while the incident is open: the same end, one promotion, a whole history."""
-    with stack_in(tmp_path_factory.mktemp(victim)) as stack:
+    with new_stack() as stack:
         result, killed = run_demo(stack, component(victim))
         assert result.returncode == 0, result.stdout[-4000:] + result.stderr[-2000:]
         assert len(killed) == 1

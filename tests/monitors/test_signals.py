@@ -130,6 +130,7 @@ def test_watch_a_real_prometheus(now_windows: Loop, prometheus: PrometheusServer
 def test_prometheus_away(loop: Loop) -> None:
     """With Prometheus away every signal is NO_DATA with the reason; nothing fails, and nobody is rung."""
     loop.spec(quality=[signal("a", "x", 1), signal("b", "y", 1)])
+    loop.champion(1)
     client = PrometheusClient(f"http://127.0.0.1:{free_port()}")
     for number in (1, 2):
         outcome = quality.watch(MODEL, until=loop.until(number), db=loop.db, prometheus=client, actor="test")
