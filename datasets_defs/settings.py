@@ -45,8 +45,8 @@ class Settings(BaseSettings):
 
     retention_days: int = Field(default=90, ge=2)
     """How long the inference log is kept."""
-    report_retention_days: int = Field(default=30, ge=1)
-    """How long drift reports are kept."""
+    report_retention_days: int = Field(default=7, ge=1)
+    """How long drift reports are kept; one is about 4 MB."""
 
     @field_validator("sensor_interval_seconds", "reconcile_interval_seconds", "alert_interval_seconds")
     @classmethod
