@@ -1,13 +1,26 @@
 """What a user says about a model: `models/NAME.yaml` → `ModelSpec`."""
 
+from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+    model_validator,
+)
 
 from datasets_defs.errors import ContractError
+from datasets_defs.presets import PRESETS
 from datasets_defs.settings import settings
 
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -100,6 +113,39 @@ class SignalSpec(_Spec):
         return self
 
 
+def _preset_or_signal(
+    value: Any, signal: ValidatorFunctionWrapHandler, info: ValidationInfo
+) -> SignalSpec | tuple[SignalSpec, ...]:
+    if not isinstance(value, str):
+        found: SignalSpec = signal(value)
+        return found
+    known = PRESETS[info.field_name or ""]
+    if value not in known:
+        raise ValueError(f"no preset of that name; {info.field_name} has {', '.join(known)}, or write the signal")
+    return tuple(SignalSpec.model_validate(fields) for fields in known[value])
+
+
+def _flat(entries: Sequence[SignalSpec | tuple[SignalSpec, ...]]) -> tuple[SignalSpec, ...]:
+    """Put the presets' signals where their names stood; a signal written out replaces a preset's of its name."""
+    taken = {entry.name for entry in entries if isinstance(entry, SignalSpec)}
+    flat: list[SignalSpec] = []
+    for entry in entries:
+        if isinstance(entry, SignalSpec):
+            flat.append(entry)
+            continue
+        flat += [signal for signal in entry if signal.name not in taken]
+        taken |= {signal.name for signal in entry}
+    return tuple(flat)
+
+
+Signals = Annotated[
+    tuple[Annotated[SignalSpec, WrapValidator(_preset_or_signal)], ...],
+    BeforeValidator(lambda value: (value,) if isinstance(value, str) else value),
+    AfterValidator(_flat),
+]
+"""Signals; in YAML a preset's name, or a list of presets' names and signals (`datasets_defs/presets.py`)."""
+
+
 class RetrainSpec(_Spec):
     """How a challenger is made, and how often at most."""
 
@@ -157,8 +203,10 @@ class ModelSpec(_Spec):
     """Text the first champion learns or is judged by: `builtin:python-docs`, or a file (.txt, .jsonl, .parquet)."""
     serving: ServingSpec = ServingSpec()
     drift: DriftSpec = DriftSpec()
-    quality: tuple[SignalSpec, ...] = ()
-    gpu: tuple[SignalSpec, ...] = ()
+    quality: Signals = ()
+    """What serving's metrics say. Presets: `driftloop`, `vllm`, `tgi`."""
+    gpu: Signals = ()
+    """What the GPUs' metrics say. Preset: `dcgm`."""
     blind_after_windows: int = Field(default=3, ge=1)
     """Windows without data before people hear that the loop cannot judge."""
     retrain: RetrainSpec = RetrainSpec()

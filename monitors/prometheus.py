@@ -1,6 +1,6 @@
 """The one file that talks to Prometheus: instant queries, and how fresh their samples are."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 
 from datasets_defs.errors import ContractError, TransientError
-from monitors.promql import selectors
+from monitors.promql import AnyOf, Input, inputs, selectors
 
 LOOK_BACK = timedelta(hours=6)
 """How far back a series that has ended is looked for: within, it is stale; beyond, it never was."""
@@ -33,7 +33,10 @@ class Freshness:
     age: timedelta | None
     """Age of the newest sample of the query's oldest input; None when an input has no sample at all."""
     live: bool
-    """Whether every input has a series that has not ended (its target is still scraped)."""
+    """Whether every input has a series that has not ended (its target is still scraped).
+
+    The sides of an `or` stand in for each other: those that are live count, and one that never was is no lack.
+    """
 
 
 class PrometheusClient:
@@ -81,25 +84,27 @@ class PrometheusClient:
         """Say how old the samples behind an expression are.
 
         `timestamp()` of a rate or a sum is the time of evaluation, so it is asked for each selector by itself; the
-        newest series of each selector counts, and of the selectors the oldest.
+        newest series of each selector counts, and of the selectors the oldest (of an `or`'s sides those that live).
         """
-        inputs = []
-        for questions in _questions(promql):
+        known = {}
+        for selector in selectors(promql):
             answers: list[list[Sample]] = []
+            questions = _questions(selector)
             while not any(answers) and len(answers) < len(questions):
                 answers.append(self.query(questions[len(answers)], at=at))
-            inputs.append(_freshness(answers, at))
-        return _oldest(inputs)
+            known[selector] = _freshness(answers, at)
+        return _combined(inputs(promql), known)
 
     async def afreshness(self, promql: str, *, at: datetime) -> Freshness:
         """Say how old the samples behind an expression are, without holding the event loop."""
-        inputs = []
-        for questions in _questions(promql):
+        known = {}
+        for selector in selectors(promql):
             answers: list[list[Sample]] = []
+            questions = _questions(selector)
             while not any(answers) and len(answers) < len(questions):
                 answers.append(await self.aquery(questions[len(answers)], at=at))
-            inputs.append(_freshness(answers, at))
-        return _oldest(inputs)
+            known[selector] = _freshness(answers, at)
+        return _combined(inputs(promql), known)
 
     def _read(self, promql: str, response: httpx.Response) -> list[Sample]:
         where = f"Prometheus at {self.url}"
@@ -137,12 +142,9 @@ def _samples(kind: str, result: Any, promql: str) -> list[Sample]:
     ]
 
 
-def _questions(promql: str) -> list[list[str]]:
-    """Give, for each selector, what to ask until something answers: the present sample, then those of ended series."""
-    return [
-        [f"max(timestamp({each}))", *(f"max(max_over_time(timestamp({each})[{span}]))" for span in _RANGES)]
-        for each in selectors(promql)
-    ]
+def _questions(selector: str) -> list[str]:
+    """Give what to ask until something answers: the present sample, then those of series that have ended."""
+    return [f"max(timestamp({selector}))", *(f"max(max_over_time(timestamp({selector})[{span}]))" for span in _RANGES)]
 
 
 def _freshness(answers: list[list[Sample]], at: datetime) -> Freshness:
@@ -151,13 +153,30 @@ def _freshness(answers: list[list[Sample]], at: datetime) -> Freshness:
     return Freshness(age=at - datetime.fromtimestamp(answers[-1][0].value, UTC), live=len(answers) == 1)
 
 
-def _oldest(inputs: list[Freshness]) -> Freshness:
-    if not inputs:  # an expression of constants
+def _combined(needed: Input, known: Mapping[str, Freshness]) -> Freshness:
+    if isinstance(needed, str):
+        return known[needed]
+    if isinstance(needed, AnyOf):
+        return _of_choices([_combined(each, known) for each in needed.choices])
+    return _oldest([_combined(each, known) for each in needed.parts])
+
+
+def _of_choices(choices: Sequence[Freshness]) -> Freshness:
+    """Give the oldest of the live ones, for any of them may hold the value; of ended ones the last to end."""
+    live = [each for each in choices if each.live]
+    if live:
+        return _oldest(live)
+    ages = [each.age for each in choices if each.age is not None]
+    return Freshness(age=min(ages, default=None), live=False)
+
+
+def _oldest(needed: Sequence[Freshness]) -> Freshness:
+    if not needed:  # an expression of constants
         return Freshness(age=timedelta(0), live=True)
-    ages = [each.age for each in inputs if each.age is not None]
+    ages = [each.age for each in needed if each.age is not None]
     return Freshness(
-        age=max(ages) if len(ages) == len(inputs) else None,
-        live=all(each.live for each in inputs),
+        age=max(ages) if len(ages) == len(needed) else None,
+        live=all(each.live for each in needed),
     )
 
 

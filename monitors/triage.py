@@ -4,10 +4,10 @@ from dataclasses import dataclass
 
 from datasets_defs.incidents import Action, Cause
 
-_INFRASTRUCTURE_WORDS = ("latency", "error", "timeout", "queue", "throughput", "duration", "first_token")
+_INFRASTRUCTURE_WORDS = ("latency", "error", "timeout", "queue", "throughput", "duration", "first_token", "kv_cache")
 """A quality signal with one of these in its name speaks of the servers, not of the model."""
 _SATURATION_WORDS = ("util", "memory", "cache", "queue", "active", "saturation")
-"""A GPU signal with one of these in its name is cured by more GPUs; heat or a fault is not."""
+"""A signal of the machines with one of these in its name is cured by more GPUs; heat, errors or a fault are not."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,7 +48,7 @@ def is_infrastructure(signal: str) -> bool:
 
 def is_saturation(signal: str) -> bool:
     """Say whether a signal means that the GPUs are full."""
-    return signal.startswith("gpu:") and any(word in signal for word in _SATURATION_WORDS)
+    return is_infrastructure(signal) and any(word in signal.partition(":")[2] for word in _SATURATION_WORDS)
 
 
 def triage(evidence: TriageEvidence) -> TriageDecision:

@@ -155,6 +155,16 @@ def test_the_shipped_models_are_valid():
             id="out of range",
         ),
         pytest.param(
+            "name: x\nbase_model: b\ntraining_text: t\nquality: vlmm",
+            "field quality.0: Value error, no preset of that name; quality has vllm, tgi, driftloop, or write",
+            id="no preset",
+        ),
+        pytest.param(
+            "name: x\nbase_model: b\ntraining_text: t\nquality: [vllm, {name: y, promql: z}]",
+            "field quality.1.bad: Field required",
+            id="beside a preset",
+        ),
+        pytest.param(
             "name: x\nbase_model: b\ntraining_text: t\ndrift: {confirm: {bad: 4, of: 3}}",
             "bad (4) of the last 3 windows can never happen",
             id="impossible",
