@@ -1,7 +1,9 @@
 """Watch a model's input: the newest window of its inference log against the champion's reference rows."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
+from typing import Any
 
 from sqlalchemy import Engine
 
@@ -16,6 +18,24 @@ from monitors.drift_policy import Subject, data_break, judge_data, judge_drift, 
 from monitors.evidently_report import DriftReport, drift_report
 from monitors.reference import Texts, build_reference, load_reference, rows_of_champion, texts_of
 from monitors.sensing import conclude, judged_window
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Assessment:
+    """What a window showed, before anything is kept of it."""
+
+    data: Verdict
+    drift: Verdict
+    loss: Verdict
+    report: DriftReport | None = None
+    """Evidently's, when drift could be measured."""
+    lacks_reference: bool = False
+    """Whether the champion has nothing yet that it could be judged against."""
+
+    @property
+    def verdicts(self) -> tuple[Verdict, Verdict, Verdict]:
+        """The verdicts on data, drift and loss."""
+        return (self.data, self.drift, self.loss)
 
 
 def watch(model: str, *, until: datetime, db: Engine, actor: str) -> Outcome:
@@ -36,32 +56,50 @@ def watch(model: str, *, until: datetime, db: Engine, actor: str) -> Outcome:
 
 
 def judge(spec: ModelSpec, champion: Champion | None, window: Window, *, db: Engine) -> Sequence[Verdict]:
-    """Give the verdicts on one window: gates first, so that nothing is measured on what cannot be judged."""
+    """Give the verdicts on one window; keep its report, or make the champion's reference if there is none."""
+    found = assess(spec, champion, window, db=db)
+    if found.lacks_reference and champion is not None:
+        reason = f"no reference yet: {build_reference(db, spec, champion, until=window.end)}"
+        return (found.data, replace(found.drift, reason=reason), replace(found.loss, reason=reason))
+    if found.report is None:
+        return found.verdicts
+    urls = _store(spec.name, window, found.report)
+    return (found.data, replace(found.drift, evidence={**found.drift.evidence, **urls}), found.loss)
+
+
+def assess(spec: ModelSpec, champion: Champion | None, window: Window, *, db: Engine) -> Assessment:
+    """Judge one window and write nothing: gates first, so that nothing is measured on what cannot be judged."""
     subject = Subject(
         model=spec.name, window=window, champion_version=champion.version if champion is not None else None
     )
     if champion is None:
-        return subject.unknown("no champion serves yet; `driftloop bootstrap` makes the first")
+        return _unknown(subject, "no champion serves yet; `driftloop bootstrap` makes the first")
     reference = load_reference(db, champion, limit=spec.drift.max_rows)
     texts = texts_of(rows_of_champion(db, champion, window, limit=spec.drift.max_rows))
     rows = len(texts.prompts)
     if rows < spec.drift.min_rows:
-        return subject.unknown(
-            f"{rows} rows by version {champion.version} in the window, {spec.drift.min_rows} are needed", rows=rows
+        return _unknown(
+            subject,
+            f"{rows} rows by version {champion.version} in the window, {spec.drift.min_rows} are needed",
+            rows=rows,
         )
     broken = data_break(texts, reference)
     data = judge_data(subject, texts, broken)
     if broken is not None:
-        return (data, *subject.unknown(f"the data is broken: {broken}", data_break=broken)[1:])
+        return replace(_unknown(subject, f"the data is broken: {broken}", data_break=broken), data=data)
     if reference is None:
-        return (
-            data,
-            *subject.unknown(f"no reference yet: {build_reference(db, spec, champion, until=window.end)}")[1:],
+        return replace(
+            _unknown(subject, "no reference yet; the sensor makes one from the log"), data=data, lacks_reference=True
         )
     report = _report(spec, texts, reference, window)
     loss = judge_loss(subject, texts, reference, spec.drift)
-    evidence = {**loss.evidence, **_store(spec.name, window, report)}
-    return (data, judge_drift(subject, report, spec.drift, evidence=evidence), loss)
+    drift = judge_drift(subject, report, spec.drift, evidence=loss.evidence)
+    return Assessment(data=data, drift=drift, loss=loss, report=report)
+
+
+def _unknown(subject: Subject, reason: str, **evidence: Any) -> Assessment:
+    data, drift, loss = subject.unknown(reason, **evidence)
+    return Assessment(data=data, drift=drift, loss=loss)
 
 
 def _report(spec: ModelSpec, texts: Texts, reference: Texts, window: Window) -> DriftReport:

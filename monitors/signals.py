@@ -83,18 +83,25 @@ def watch_signals(
     """
     spec = spec_of(model)
     window = judged_window(until)
-    champion = Ledger(db).champion(model)
+    verdicts = assess(kind, spec, Ledger(db).champion(model), window, db=db, prometheus=prometheus)
+    confirm = {f"{kind}:{signal.name}": signal.confirm for signal in getattr(spec, kind)}
+    outcome = conclude(verdicts, confirm, blind_after=spec.blind_after_windows, db=db, actor=actor)
+    beat(db, f"watch_{kind}:{model}", {"window": str(window)})
+    return outcome
+
+
+def assess(
+    kind: str, spec: ModelSpec, champion: Champion | None, window: Window, *, db: Engine, prometheus: PrometheusClient
+) -> list[Verdict]:
+    """Judge all `quality` or `gpu` signals of a model over one window, and write nothing."""
     signals: tuple[SignalSpec, ...] = getattr(spec, kind)
     reference = (
         _reference_loss(spec, champion, db=db) if any(signal.relative_to_reference for signal in signals) else None
     )
-    verdicts = [
-        _measure(f"{kind}:{signal.name}", signal, model, window, champion, prometheus, reference) for signal in signals
+    return [
+        _measure(f"{kind}:{signal.name}", signal, spec.name, window, champion, prometheus, reference)
+        for signal in signals
     ]
-    confirm = {f"{kind}:{signal.name}": signal.confirm for signal in signals}
-    outcome = conclude(verdicts, confirm, blind_after=spec.blind_after_windows, db=db, actor=actor)
-    beat(db, f"watch_{kind}:{model}", {"window": str(window)})
-    return outcome
 
 
 def _reference_loss(spec: ModelSpec, champion: Champion | None, *, db: Engine) -> float | None:

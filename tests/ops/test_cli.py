@@ -88,6 +88,28 @@ def test_a_person_can_end_an_incident_in_any_open_state(engine, state):
         resolve_by_hand(ledger, incident.id, actor="cli:me", reason="again")
 
 
+def test_a_check_without_a_stack_says_what_is_missing(console, monkeypatch):
+    """Nothing can be judged, which is no error; triage has nothing to decide; the text says the same as the JSON."""
+    monkeypatch.setenv("DRIFTLOOP_PROMETHEUS_URL", "http://127.0.0.1:1")
+    settings.cache_clear()
+    result = console("check", "docs-writer", "--at", "2026-05-01T12:30:00", "--json")
+    found = json.loads(result.stdout)
+    assert (result.exit_code, found["triage"], found["champion_version"]) == (0, None, None)
+    assert found["window"]["end"] == "2026-05-01T12:00:00+00:00"
+    assert {each["condition"] for each in found["signals"].values()} == {"NO_DATA"}
+    assert "no champion" in found["signals"]["drift"]["reason"]
+    assert "not reachable" in found["signals"]["gpu:temperature_celsius"]["reason"]
+    assert "nothing is written" in console("check", "docs-writer").stdout
+
+
+@pytest.mark.parametrize(("at", "says"), [("noon", "no ISO 8601 time"), ("2999-01-01", "lies in the future")])
+def test_a_check_of_no_past_time_is_refused(console, at, says):
+    """What is no time, or has not been, is named."""
+    result = console("check", "docs-writer", "--at", at)
+    assert (result.exit_code, type(result.exception)) == (1, ContractError)
+    assert says in str(result.exception)
+
+
 def test_status_of_a_stopped_stack_still_tells_of_the_models(console, engine):
     """The JSON form names model, incident and what is missing, even with no component running."""
     number = opened(engine)
