@@ -80,6 +80,8 @@ class DriftSpec(_Spec):
     harm_ratio: float = Field(default=1.10, gt=1)
     """The loss of a window is harmful when its prompts cost this many times the reference's bits per byte."""
     confirm: ConfirmSpec = ConfirmSpec()
+    reports: Literal["always", "on_warn"] = "always"
+    """Which windows' reports (about 4 MB each) are kept; `on_warn`: those whose drift or loss is not OK."""
 
     @model_validator(mode="after")
     def _ordered(self) -> "DriftSpec":

@@ -8,9 +8,9 @@ from typing import Any
 from sqlalchemy import Engine
 
 from datasets_defs.artifacts import artifact_url, write_bytes
-from datasets_defs.conditions import Outcome, Verdict
+from datasets_defs.conditions import Condition, Outcome, Verdict
 from datasets_defs.ledger import Champion, Ledger
-from datasets_defs.models import ModelSpec, spec_of
+from datasets_defs.models import DriftSpec, ModelSpec, spec_of
 from datasets_defs.records import beat
 from datasets_defs.windows import Window
 from monitors.descriptors import Column, Vocabulary, describe
@@ -37,6 +37,11 @@ class Assessment:
         """The verdicts on data, drift and loss."""
         return (self.data, self.drift, self.loss)
 
+    def is_worth_keeping(self, spec: DriftSpec) -> bool:
+        """Say whether the spec wants the window's report kept; a loss that is not known is not OK."""
+        quiet = self.drift.condition is Condition.OK and self.loss.condition is Condition.OK
+        return spec.reports == "always" or not quiet
+
 
 def watch(model: str, *, until: datetime, db: Engine, actor: str) -> Outcome:
     """Judge data, drift and loss of the newest window that ended by `until`; a confirmed one rings triage.
@@ -56,12 +61,12 @@ def watch(model: str, *, until: datetime, db: Engine, actor: str) -> Outcome:
 
 
 def judge(spec: ModelSpec, champion: Champion | None, window: Window, *, db: Engine) -> Sequence[Verdict]:
-    """Give the verdicts on one window; keep its report, or make the champion's reference if there is none."""
+    """Give the verdicts on one window; keep its report if wanted, or make the champion's reference if there is none."""
     found = assess(spec, champion, window, db=db)
     if found.lacks_reference and champion is not None:
         reason = f"no reference yet: {build_reference(db, spec, champion, until=window.end)}"
         return (found.data, replace(found.drift, reason=reason), replace(found.loss, reason=reason))
-    if found.report is None:
+    if found.report is None or not found.is_worth_keeping(spec.drift):
         return found.verdicts
     urls = _store(spec.name, window, found.report)
     return (found.data, replace(found.drift, evidence={**found.drift.evidence, **urls}), found.loss)

@@ -40,6 +40,25 @@ def test_healthy(loop: Loop) -> None:
     assert loop.kinds() == []
 
 
+def test_reports_on_warn(loop: Loop) -> None:
+    """With `on_warn` a quiet window's report is not kept, and one is whose drift, or loss alone, is not OK."""
+    loop.spec(drift={"min_rows": 60, "reports": "on_warn"})
+    loop.champion()
+    loop.reference(OLD[:400])
+    kept = []
+    for number, (prompts, loss) in enumerate(((OLD[400:500], 2.5), (NEW[:100], 2.5), (OLD[500:600], None)), start=1):
+        loop.traffic(number, prompts, loss=loss)
+    loop.traffic(4, OLD[600:700], loss=2.68)
+    for number in (1, 2, 3, 4):
+        _, verdicts = run(loop, number)
+        kept.append((*conditions(verdicts).values(), "report_html" in verdicts["drift"].evidence))
+    assert kept == [
+        ("OK", "OK", "OK", False), ("OK", "BAD", "OK", True), ("BAD", "NO_DATA", "NO_DATA", False),
+        ("OK", "OK", "WARN", True),
+    ]  # fmt: skip
+    assert len(list((loop.home / "artifacts" / "reports").rglob("*.html"))) == 2
+
+
 def test_confirmed_shift_rings_once(loop: Loop) -> None:
     """A real shift opens an incident in its second window, and rings then; the same again changes nothing."""
     loop.champion()
