@@ -129,6 +129,9 @@ def ingest(model: Model, file: Annotated[Path, typer.Argument(help="A .jsonl, .c
         console.print(f"{found.naive_times:,} times had no zone and were taken as UTC", highlight=False)
     for reason, count in found.quarantined.most_common(10):
         console.print(f"  {count:,} of: {escape(reason)}", style="yellow", highlight=False)
+    if found.rows and found.quarantined.total() == found.rows:  # whoever runs it nightly shall notice a broken export
+        console.print(f"no row of {escape(str(file))} could be read", style="red", highlight=False)
+        raise typer.Exit(1)
 
 
 def history(

@@ -76,11 +76,12 @@ def _parsed(rows: Iterator[tuple[int, object]], model: str, summary: Summary) ->
 def _write(db: Engine, model: str, file: Path, batch: list[Row | _Bad], summary: Summary) -> None:
     good = [item for item in batch if isinstance(item, Row)]
     bad = [item for item in batch if isinstance(item, _Bad)]
-    new = inference_log.append(db, [row.inference for row in good])
+    requests = [row.inference for row in good if row.inference is not None]
+    new = inference_log.append(db, requests)
     said = [row.feedback for row in good if row.feedback is not None]
     inference_log.add_feedback_batch(db, model, [(item.request_id, item.reference, item.score) for item in said])
     summary.feedback += len(said)
     inference_log.quarantine(db, model, str(file.resolve()), [(item.number, item.reason, item.content) for item in bad])
     summary.new += new
-    summary.known += len(good) - new
+    summary.known += len(requests) - new
     summary.quarantined.update(item.reason for item in bad)

@@ -30,9 +30,10 @@ class Feedback:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """A row that can be logged."""
+    """A row that can be kept: a request, with feedback or without, or feedback alone."""
 
-    inference: Inference
+    inference: Inference | None
+    """None: the row brings late feedback on a request, without repeating it."""
     feedback: Feedback | None
     naive_time: bool
 
@@ -41,7 +42,7 @@ def parse(content: object, model: str) -> Row:
     """Read one row.
 
     Raises:
-        ValueError: the row is not a request; says which column is wrong, and what was needed.
+        ValueError: the row is neither a request nor feedback; says which column is wrong, and what was needed.
     """
     if not isinstance(content, Mapping):
         raise ValueError(f"a mapping of columns is needed, found {type(content).__name__}")  # noqa: TRY004 one kind
@@ -55,6 +56,14 @@ def parse(content: object, model: str) -> Row:
         raise ValueError("column 'request_id' is missing or empty")
     if len(request_id) > LONGEST_ID:
         raise ValueError(f"column 'request_id' is longer than {LONGEST_ID} characters")
+    feedback = _feedback(row, request_id)
+    if feedback is not None and not row.keys() & {"at", "prompt", "completion"}:  # no half-lost request either
+        return Row(inference=None, feedback=feedback, naive_time=False)
+    inference, naive = _inference(row, model, request_id)
+    return Row(inference=inference, feedback=feedback, naive_time=naive)
+
+
+def _inference(row: Mapping[str, Any], model: str, request_id: str) -> tuple[Inference, bool]:
     at, naive = _time(row.get("at"))
     prompt = _text(row, "prompt")
     if prompt is None:
@@ -75,7 +84,7 @@ def parse(content: object, model: str) -> Row:
         prompt_tokens=_integer(row, "prompt_tokens"),
         completion_tokens=_integer(row, "completion_tokens"),
     )
-    return Row(inference=inference, feedback=_feedback(row, request_id), naive_time=naive)
+    return inference, naive
 
 
 def _feedback(row: Mapping[str, Any], request_id: str) -> Feedback | None:

@@ -78,6 +78,23 @@ def test_bad_rows_are_kept_apart_and_the_others_go_on(engine, tmp_path):
     }
 
 
+def test_late_feedback_needs_only_the_request_s_id(engine, tmp_path):
+    """A row of id and reference or score is feedback; one that begins to be a request must be a whole one."""
+    rows: list[object] = [
+        row(1),
+        {"request_id": "r1", "reference": "what a person wrote"},
+        {"request_id": "r1", "score": 0.5},
+        {"request_id": "r2"},
+        {"request_id": "r3", "at": NOW.isoformat(), "score": 1},
+        {"request_id": "r4", "prompt": "p", "score": 1},
+    ]
+    summary = ingest(engine, "m", jsonl(tmp_path / "late.jsonl", rows))
+    (kept,) = stored(engine, tables.feedback)
+    assert (summary.new, summary.known, summary.feedback) == (1, 0, 2)
+    assert summary.quarantined == {"column 'at' is missing": 2, "column 'prompt' is missing": 1}
+    assert (kept["request_id"], kept["reference"], kept["score"]) == ("r1", "what a person wrote", 0.5)
+
+
 def test_quarantine_holds_a_row_once(engine, tmp_path):
     """A file that is read again adds no quarantined rows."""
     file = jsonl(tmp_path / "log.jsonl", [b"{"])
