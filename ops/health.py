@@ -1,5 +1,6 @@
 """Whether the components of the local stack work: the supervisor's view, and a question that only ours can answer."""
 
+import json
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,7 +26,7 @@ class Health:
     detail: str
     """What the component answered, or why it did not."""
     started: bool = False
-    """Healthy, or up and waiting only for a first champion."""
+    """Healthy, or up and waiting only for a champion: for the first one to be made, or for its load to end."""
 
 
 def check(layout: Layout) -> dict[str, Health]:
@@ -59,8 +60,8 @@ def _health(
     status, detail = _get(client, f"http://127.0.0.1:{known.get(name, 0)}{PATHS.get(name, '/')}")
     started = status == httpx.codes.OK
     if name == "serving" and status == httpx.codes.SERVICE_UNAVAILABLE:
-        started, detail = True, "waits for a first champion"
-    return Health(name=name, state=state, healthy=status == httpx.codes.OK, detail=detail, started=started)
+        started, detail = True, _serving_waits_for(detail)
+    return Health(name=name, state=state, healthy=status == httpx.codes.OK, detail=detail[:300], started=started)
 
 
 PATHS = {
@@ -76,6 +77,19 @@ def _cluster(known: dict[str, int], layout: Layout) -> Cluster:
     return Cluster(layout.home / "postgres", known.get("postgres", 0), layout.load_credentials().postgres_password)
 
 
+def _serving_waits_for(detail: str) -> str:
+    """Tell a champion that loads, or cannot, from one that is yet to be made; `detail` holds what /healthz answers."""
+    try:
+        models = json.loads(detail[detail.index("{") :])["models"]
+    except (ValueError, KeyError):
+        return detail
+    for name, said in models.items():
+        if "load_error" in said:
+            return f"{name}: {said['load_error']}"
+    loads = [f"{name} version {said['wanted_version']}" for name, said in models.items() if "wanted_version" in said]
+    return f"loads {', '.join(loads)}" if loads else "waits for a first champion"
+
+
 def _get(client: httpx.Client, url: str) -> tuple[int, str]:
     try:
         answer = client.get(url)
@@ -83,7 +97,7 @@ def _get(client: httpx.Client, url: str) -> tuple[int, str]:
         return 0, f"{url} does not answer ({type(err).__name__})"
     if answer.status_code == httpx.codes.OK:
         return answer.status_code, "answers"
-    return answer.status_code, f"{url} answers {answer.status_code}: {answer.text.strip()[:200]}"
+    return answer.status_code, f"{url} answers {answer.status_code}: {answer.text.strip()}"
 
 
 def _airflow_report(client: httpx.Client, known: dict[str, int], layout: Layout) -> dict[str, tuple[bool, str]]:

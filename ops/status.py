@@ -59,7 +59,7 @@ def _models(db: Engine) -> dict[str, Any]:
     report = {}
     for name in model_names():
         champion, incident = ledger.champion(name), ledger.open_of(name)
-        wrong = [problem for problem in problems if f"{name}.yaml" in problem]
+        wrong = [problem for problem in problems if problem.startswith(f"{settings().models_dir / name}.yaml")]
         if champion is None and not wrong:
             wrong = [f"no champion yet; run `driftloop bootstrap {name}`"]
         report[name] = {
@@ -112,6 +112,8 @@ def show(found: dict[str, Any], console: Console) -> None:
     parts: list[Any] = [_component_table(found)]
     if found["models"]:
         parts.append(_model_table(found["models"]))
+        wrong = ((name, problem) for name, item in found["models"].items() for problem in item["problems"])
+        parts += [f"[red]{escape(name)}: {escape(problem)}[/]" for name, problem in wrong]
     if found["alerts_unsent"]:
         parts.append(f"[bold]{found['alerts_unsent']} messages not sent to Slack[/], the latest:")
         parts += [
@@ -142,8 +144,6 @@ def _model_table(models: dict[str, Any]) -> Table:
         since = f"\nsince {item['since'][:16]}" if item["since"] else ""
         state = f"{incident['id']} {incident['state']}" if incident else "none"
         table.add_row(escape(name), version + since, _conditions(item["conditions"]) or "nothing judged yet", state)
-        for problem in item["problems"]:
-            table.add_row("", f"[red]{escape(problem)}[/]")
     return table
 
 

@@ -19,6 +19,7 @@ os.environ.update(
     AIRFLOW__CORE__UNIT_TEST_MODE="False",
 )
 
+import psycopg
 import pytest
 from sqlalchemy import Engine
 
@@ -43,13 +44,24 @@ def cluster() -> Iterator[Cluster]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
+@pytest.fixture(scope="session")
+def migrated(cluster: Cluster) -> str:
+    """The name of a database with the loop's schema, to be copied."""
+    cluster.ensure_databases(["migrated"])
+    migrate(cluster.url("migrated"))
+    return "migrated"
+
+
 @pytest.fixture
-def database_url(cluster: Cluster) -> str:
+def database_url(cluster: Cluster, migrated: str) -> Iterator[str]:
     """The address of a fresh database with the loop's schema."""
     name = f"t_{secrets.token_hex(4)}"
-    cluster.ensure_databases([name])
-    migrate(cluster.url(name))
-    return cluster.url(name)
+    server = cluster.url("postgres").replace("postgresql+psycopg://", "postgresql://")
+    with psycopg.connect(server, autocommit=True) as on:
+        on.execute(f"CREATE DATABASE {name} TEMPLATE {migrated}")
+    yield cluster.url(name)
+    with psycopg.connect(server, autocommit=True) as on:
+        on.execute(f"DROP DATABASE {name} WITH (FORCE)")
 
 
 @pytest.fixture

@@ -19,6 +19,7 @@ import psutil
 import psycopg
 import pytest
 
+from datasets_defs.settings import ROOT
 from ops.layout import Layout
 from ops.supervision import Supervisor
 
@@ -36,6 +37,7 @@ class Stack:
     def __post_init__(self) -> None:
         clean = {name: value for name, value in os.environ.items() if not name.startswith(("DRIFTLOOP_", "AIRFLOW_"))}
         self.environment = {**clean, "DRIFTLOOP_HOME": str(self.home), "COLUMNS": "160"}
+        self.environment["DRIFTLOOP_MODELS_DIR"] = str(self.home / "models")
 
     def command(self, *arguments: str, timeout: float = 300) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
@@ -77,6 +79,10 @@ def new_stack() -> Iterator[Stack]:
     """Give a stack with an empty home, where every user may enter; whatever runs in it at the end is stopped."""
     home = Path(tempfile.mkdtemp(prefix="driftloop-test-loop-"))
     home.chmod(0o755)  # for a root user PostgreSQL runs as another one, who has to get in
+    models = home / "models"
+    models.mkdir()
+    shipped = (ROOT / "models" / "docs-writer.yaml").read_text()
+    (models / "docs-writer.yaml").write_text(shipped.replace("train_seconds: 60", "train_seconds: 30"))
     stack = Stack(home)
     try:
         yield stack
