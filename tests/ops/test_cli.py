@@ -15,7 +15,7 @@ from datasets_defs.errors import ContractError
 from datasets_defs.incidents import State
 from datasets_defs.ledger import Ledger
 from datasets_defs.settings import ROOT, settings
-from ops import cli, status
+from ops import cli, health, status
 from ops.cli import app
 from ops.cli_incidents import resolve_by_hand
 
@@ -120,6 +120,31 @@ def test_status_of_a_stopped_stack_still_tells_of_the_models(console, engine):
     assert found["alerts_unsent"] == 0
     assert console("status").exit_code == 0
     assert console("incident", "show", str(number)).exit_code == 0
+
+
+def test_status_tells_a_file_s_problem_of_its_own_model_only(console, engine):
+    """A wrong file whose name ends like another model's is not held against that one; long sentences stay whole."""
+    folder = settings().models_dir
+    (folder / "old-docs-writer.yaml").write_text("name: [\n")
+    models = json.loads(console("status", "--json").stdout)["models"]
+    assert models["docs-writer"]["problems"] == ["no champion yet; run `driftloop bootstrap docs-writer`"]
+    (problem,) = models["old-docs-writer"]["problems"]
+    assert f"{folder}/old-docs-writer.yaml:notreadable" in "".join(console("status").stdout.split())
+    assert "not readable as YAML" in problem
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        ({"m": {"loaded_version": None}}, "waits for a first champion"),
+        ({"m": {"loaded_version": None, "wanted_version": 3}}, "loads m version 3"),
+        ({"m": {"wanted_version": 3, "load_error": "version 3 does not load: x"}}, "m: version 3 does not load: x"),
+    ],
+)
+def test_a_server_that_loads_is_told_from_one_without_champion(said, told):
+    """What serving answers while it cannot serve is read, not guessed."""
+    answer = json.dumps({"status": "no champion is loaded yet", "models": said})
+    assert health._serving_waits_for(f"http://127.0.0.1:1/healthz answers 503: {answer}") == told
 
 
 def test_status_without_a_database_says_so(home, monkeypatch):
