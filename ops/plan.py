@@ -16,7 +16,7 @@ from ops.components import AIRFLOW_USER, PRIVACY, Component, Stack, components
 from ops.layout import Layout, defined, write_private
 from ops.prometheus_config import prometheus_config
 
-PASSED_ON = ("DRIFTLOOP_MODELS_DIR", "DRIFTLOOP_ARTIFACT_ROOT", "DRIFTLOOP_DCGM_URL")
+PASSED_ON = ("DRIFTLOOP_MODELS_DIR", "DRIFTLOOP_ARTIFACT_ROOT", "DRIFTLOOP_DCGM_URL", "DRIFTLOOP_EXPORTERS")
 """Settings that stay with the stack once given; all others go back to their defaults at the next `up`."""
 MANAGED = ("AIRFLOW_", "MLFLOW_", "DRIFTLOOP_", "PG", "PYTHON", "VIRTUAL_ENV")
 """Variables of the caller that components must not inherit: they would contradict the stack's own."""
@@ -51,7 +51,12 @@ def define(layout: Layout, overrides: Mapping[str, str] | None, progress: Progre
         prometheus=_prometheus(progress),
         dcgm_url=chosen.get("DRIFTLOOP_DCGM_URL") or None,
     )
-    config = prometheus_config(stack.ports, window_seconds=_window_seconds(chosen), dcgm_url=stack.dcgm_url)
+    config = prometheus_config(
+        stack.ports,
+        window_seconds=_window_seconds(chosen),
+        dcgm_url=stack.dcgm_url,
+        exporters=chosen.get("DRIFTLOOP_EXPORTERS", ""),
+    )
     return stack, components(stack, config)
 
 

@@ -89,6 +89,27 @@ def test_a_wrong_gpu_address_is_named():
         prometheus_config(PREFERRED, window_seconds=25, dcgm_url="gpu:9400")
 
 
+def test_the_users_exporters_are_scraped(tmp_path):
+    """Each exporter is a job of its own, with the labels of its fragment, and promtool is content."""
+    file = tmp_path / "prometheus.yml"
+    mine = "vllm=http://a:8000/metrics tgi=https://b/stats#model=my-model&site=x"
+    file.write_text(prometheus_config(PREFERRED, window_seconds=25, dcgm_url=None, exporters=mine))
+    promtool = prometheus_binary.ensure() / "promtool"
+    result = subprocess.run([promtool, "check", "config", file], capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stdout + result.stderr
+    vllm, tgi = yaml.safe_load(file.read_text())["scrape_configs"][-2:]
+    assert vllm["static_configs"] == [{"targets": ["a:8000"]}]
+    assert tgi["static_configs"] == [{"targets": ["b"], "labels": {"model": "my-model", "site": "x"}}]
+    assert tgi["metrics_path"] == "/stats"
+
+
+@pytest.mark.parametrize("mine", ["http://a:8000/metrics", "vllm=a:8000", "=http://a/metrics", "dcgm=http://a/metrics"])
+def test_a_wrong_exporter_is_named(mine):
+    """An exporter without job name or address, or with a name that is taken, is refused with the setting's name."""
+    with pytest.raises(ContractError, match="DRIFTLOOP_EXPORTERS"):
+        prometheus_config(PREFERRED, window_seconds=25, dcgm_url=None, exporters=mine)
+
+
 def test_the_simulated_gpu_says_so_in_every_series():
     """Each figure carries modelName SIMULATED and the real exporter's labels and name."""
     from prometheus_client import CollectorRegistry, generate_latest
