@@ -79,6 +79,9 @@ def assess(spec: ModelSpec, champion: Champion | None, window: Window, *, db: En
     )
     if champion is None:
         return _unknown(subject, "no champion serves yet; `driftloop bootstrap` makes the first")
+    if champion.since >= window.end:  # a late run: not this champion's window, so not a sign that it cannot be seen
+        said = f"version {champion.version} serves since {champion.since:%Y-%m-%d %H:%M:%SZ}, after the window"
+        return _unknown(replace(subject, champion_version=None), said)
     reference = load_reference(db, champion, limit=spec.drift.max_rows)
     texts = texts_of(rows_of_champion(db, champion, window, limit=spec.drift.max_rows))
     rows = len(texts.prompts)

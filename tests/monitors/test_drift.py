@@ -163,6 +163,18 @@ def test_broken_data(loop: Loop, prompts: tuple[str, ...], loss: float | None) -
     assert "data_break" in loop.ledger.incident(ring.incident_id).evidence["data"]
 
 
+def test_late_run_is_not_blind(loop: Loop) -> None:
+    """Windows that ended before the champion began say nothing of it, and do not make the loop call itself blind."""
+    loop.champion(2, since=loop.window(3).start)
+    loop.reference(OLD[:400], version=2)
+    for number in range(3):
+        loop.traffic(number, OLD[400:500], version=1)
+        _, verdicts = run(loop, number)
+        assert conditions(verdicts) == {"data": "NO_DATA", "drift": "NO_DATA", "loss": "NO_DATA"}
+    assert "after the window" in verdicts["drift"].reason
+    assert loop.kinds() == []
+
+
 def test_own_reference(loop: Loop) -> None:
     """A model without a reference gets one from its own log once there is enough, and is judged from then on."""
     loop.champion(7)
