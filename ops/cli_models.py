@@ -56,6 +56,9 @@ def bootstrap(model: Annotated[str | None, typer.Argument(help="One model; all w
     """Make the first champion of a model, or of every model that has none."""
     if model is not None:
         spec_of(model)
+        if (champion := Ledger(database()).champion(model)) is not None:
+            console.print(f"{model}: version {champion.version} is champion already", highlight=False)
+            return
     problems = bootstrap_all(console, model)
     for problem in problems:
         console.print(escape(problem), style="red", highlight=False, soft_wrap=True)

@@ -122,6 +122,14 @@ def test_status_of_a_stopped_stack_still_tells_of_the_models(console, engine):
     assert console("incident", "show", str(number)).exit_code == 0
 
 
+def test_bootstrap_leaves_a_champion_and_says_so(console, engine):
+    """A second first champion is not made, and the command does not end in silence."""
+    Ledger(engine).change_champion(
+        "docs-writer", expected=None, to=4, kind="bootstrap", reason="test", actor="test", incident=None
+    )
+    assert console("bootstrap", "docs-writer").stdout.strip() == "docs-writer: version 4 is champion already"
+
+
 def test_status_tells_a_file_s_problem_of_its_own_model_only(console, engine):
     """A wrong file whose name ends like another model's is not held against that one; long sentences stay whole."""
     folder = settings().models_dir
