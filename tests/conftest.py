@@ -29,6 +29,12 @@ from ops.ports import free_port
 from ops.postgres import Cluster
 
 
+def pytest_unconfigure() -> None:
+    """Leave no Airflow home behind; one that was named from outside stays."""
+    if not os.environ.get("DRIFTLOOP_TEST_AIRFLOW_HOME"):
+        shutil.rmtree(os.environ["AIRFLOW_HOME"], ignore_errors=True)
+
+
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[Cluster]:
     """A running PostgreSQL of this run's own, outside any private folder so that an unprivileged user can enter."""
