@@ -120,6 +120,7 @@ def _measure(
 ) -> Verdict:
     promql = fill_in(spec.promql, model=model, window=window)
     score = limit = None
+    shared = spec.relative_to_reference and champion is not None and champion.since > window.start
     try:
         samples = prometheus.query(promql, at=window.end)
         freshness = prometheus.freshness(promql, at=window.end)
@@ -127,6 +128,8 @@ def _measure(
         condition, reason = Condition.NO_DATA, str(err)
     else:
         condition, reason, score, limit = judge_signal(spec, samples, freshness, reference)
+    if shared and condition.is_known:  # the reference is the new champion's, the samples are not
+        condition, reason = Condition.NO_DATA, "was served by the version before, too, in this window"
     return Verdict(
         model=model,
         signal=signal,

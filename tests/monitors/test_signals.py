@@ -125,6 +125,13 @@ def test_watch_a_real_prometheus(now_windows: Loop, prometheus: PrometheusServer
     assert found == {
         "fine": "OK", "high": "BAD", "missing": "NO_DATA", "wrong": "NO_DATA", "relative": "BAD", "temperature": "OK",
     }  # fmt: skip
+    loop.ledger.change_champion(MODEL, expected=1, to=2, kind="promote", reason="r", actor="test")
+    loop.reference(documentation()[:100], loss=4.0, version=2)
+    quality.watch(MODEL, **arguments)
+    shared = {each.signal: each for each in newest_verdicts(loop.db, MODEL, now=datetime.now(UTC))}
+    assert shared["quality:relative"].condition is Condition.NO_DATA
+    assert "the version before" in shared["quality:relative"].reason
+    assert shared["quality:high"].condition is Condition.BAD
 
 
 def test_prometheus_away(loop: Loop) -> None:
