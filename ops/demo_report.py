@@ -17,9 +17,7 @@ if TYPE_CHECKING:
     from ops.stack import StackInfo
 
 NEW_TEXT_FALLS = 0.20
-"""Least fall of bits per byte on the new text, from the first champion."""
-NEW_TEXT_FALLS_LATER = 0.10
-"""The same from a later champion, which has seen more kinds of text and has less to gain."""
+"""Least fall of bits per byte on the new text."""
 OLD_TEXT_RISES = 0.02
 """Most rise of bits per byte on the old text."""
 
@@ -64,8 +62,7 @@ def require_improvement(story: "Story") -> None:
         ContractError: it is not; says by how much.
     """
     before, after = _both(story, "recent")
-    fall = NEW_TEXT_FALLS if story.from_version == 1 else NEW_TEXT_FALLS_LATER
-    if after > before * (1 - fall):
+    if after > before * (1 - NEW_TEXT_FALLS):
         raise ContractError(f"bits per byte on new text fell from {before:.3f} to {after:.3f} only")
     before, after = _both(story, "old")
     if after > before * (1 + OLD_TEXT_RISES):
