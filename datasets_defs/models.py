@@ -79,6 +79,14 @@ class DriftSpec(_Spec):
     """Larger windows are sampled down to this many rows."""
     harm_ratio: float = Field(default=1.10, gt=1)
     """The loss of a window is harmful when its prompts cost this many times the reference's bits per byte."""
+    carry_over_windows: int = Field(default=24, ge=1)
+    """A window with too few rows is judged together with the next, up to this many windows."""
+    burn_in_windows: int = Field(default=24, ge=0)
+    """After a change of champion or of its reference, drift is at most a warning for this many windows."""
+    exclude: tuple[str, ...] = ()
+    """Columns that are not watched, by name; an attribute of the log is `attribute:NAME`."""
+    embedding: str | None = None
+    """Folder of a local sentence-transformers model; its distances become columns, too."""
     confirm: ConfirmSpec = ConfirmSpec()
     reports: Literal["always", "on_warn"] = "always"
     """Which windows' reports (about 4 MB each) are kept; `on_warn`: those whose drift or loss is not OK."""
