@@ -9,6 +9,7 @@ MAKEFLAGS += --no-print-directory
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+SIDE_BY_SIDE := --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 .PHONY: help demo up down status test test-all lint lock clean venv
 
@@ -28,10 +29,10 @@ status: $(STAMP) ## Show components, models, incidents and unsent messages
 	@$(BIN)/driftloop status
 
 test: lint ## Check style, types and layers, then run every test that takes seconds
-	@$(BIN)/python -m pytest -q -m "not slow"
+	@$(BIN)/python -m pytest -q -m "not slow" $(SIDE_BY_SIDE)
 
 test-all: lint ## The same with the tests that take minutes: real kills, a real loop
-	@$(BIN)/python -m pytest -q
+	@$(BIN)/python -m pytest -q $(SIDE_BY_SIDE)
 
 lint: $(STAMP) ## Check style, types and layers
 	@$(BIN)/ruff check --quiet .

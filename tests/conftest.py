@@ -35,6 +35,11 @@ def pytest_unconfigure() -> None:
         shutil.rmtree(os.environ["AIRFLOW_HOME"], ignore_errors=True)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the whole chain, which takes longest, so that the other process has done the rest when it ends."""
+    items.sort(key=lambda item: "integration" not in item.path.parts)
+
+
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[Cluster]:
     """A running PostgreSQL of this run's own, outside any private folder so that an unprivileged user can enter."""
