@@ -11,6 +11,7 @@ from sqlalchemy import (
     Identity,
     Index,
     Integer,
+    LargeBinary,
     MetaData,
     PrimaryKeyConstraint,
     Table,
@@ -119,6 +120,41 @@ reference_profile = Table(
     Column("created_at", Timestamp, nullable=False, server_default=func.now()),
     PrimaryKeyConstraint("model", "version"),
     comment="what each champion is judged against; bound to its version, so it changes with promotion and rollback",
+)
+
+window_sketch = Table(
+    "window_sketch",
+    metadata,
+    Column("model", Text, nullable=False),
+    Column("version", Integer, nullable=False, comment="model version that answered the rows"),
+    Column("window_end", Timestamp, nullable=False),
+    Column(
+        "window_start", Timestamp, nullable=False, comment="earlier than the window's own, if it carries others over"
+    ),
+    Column("encoding", Text, nullable=False, comment="how rows became counts; only equal ones add up"),
+    Column("rows", BigInteger, nullable=False),
+    Column("content", LargeBinary, nullable=False, comment="counts of every column"),
+    Column("state", LargeBinary, comment="the detector's after this window; null if drift was not judged"),
+    Column("judged", Boolean, nullable=False, comment="false: too few rows, which the next window counts again"),
+    Column("windows", Integer, nullable=False, server_default=text("1"), comment="more than 1: a day's, added up"),
+    PrimaryKeyConstraint("model", "version", "window_end"),
+    comment="what is kept of each window's rows: counts that add up",
+)
+
+drift_profile = Table(
+    "drift_profile",
+    metadata,
+    Column("model", Text, nullable=False),
+    Column("version", Integer, nullable=False),
+    Column("revision", Integer, nullable=False, comment="1, 2, 3 … per version"),
+    Column("effective_from", Timestamp, comment="windows that begin earlier have the one before; null: all windows"),
+    Column("source", Text, nullable=False, comment="what it was made from, in words"),
+    Column("rows", BigInteger, nullable=False),
+    Column("encoding", Text, nullable=False, comment="SHA-256 of the encoding that its content begins with"),
+    Column("content", LargeBinary, nullable=False, comment="encoding, reference counts and tolerances"),
+    Column("created_at", Timestamp, nullable=False, server_default=func.now()),
+    PrimaryKeyConstraint("model", "version", "revision"),
+    comment="what windows are compared with; bound to a model version, and never changed, only followed by another",
 )
 
 champion = Table(
