@@ -1,0 +1,153 @@
+"""Says how much worse than its reference a model surely is: a confidence sequence on a ratio of weighted means. Pure.
+
+Made for bits per byte (x) weighted by bytes (w), of which more is worse; any other figure serves whose reference is
+above 0 and of which more is worse, such as 1 - accuracy with weights of 1.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from math import inf, isfinite, log, sqrt
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from monitors.e_detector import BAD_RUN_LENGTH, LEAST_LOG10
+from monitors.sketch import Floats
+
+WINDOWS = 72
+"""Windows that are looked back upon."""
+EFFECTS = (0.01, 0.03, 0.1, 0.3)
+"""Excesses that are looked for, as shares of the reference."""
+SURE = 2.58
+"""Standard errors that the reference is given the benefit of: its upper 99.5 % bound stands for it."""
+LEAST_ROWS = 50
+"""Rows with a figure that a window needs to be counted."""
+_EFFECTS = np.array(EFFECTS)[:, None]
+_LEAST_SPREAD = 1e-3
+"""Rows that all cost the same are taken to spread by this share of it."""
+_LARGEST = 1e60
+
+
+@dataclass(frozen=True, slots=True)
+class Moments:
+    """Sums over rows from which a weighted mean and its error follow; they add up over any split of the rows."""
+
+    rows: int = 0
+    w: float = 0.0
+    wx: float = 0.0
+    w2: float = 0.0
+    w2x: float = 0.0
+    w2x2: float = 0.0
+
+    @classmethod
+    def of(cls, values: ArrayLike, weights: ArrayLike = 1.0) -> "Moments":
+        """Sum over the rows with a finite value below 1e60 and a finite weight above 0; the others are left out."""
+        x, w = np.broadcast_arrays(np.asarray(values, dtype=np.float64), np.asarray(weights, dtype=np.float64))
+        known = (np.abs(x) < _LARGEST) & (w > 0) & (w < _LARGEST)
+        x, w = x[known], w[known]
+        wx = w * x
+        return cls(len(x), float(w.sum()), float(wx.sum()), float(w @ w), float(w @ wx), float(wx @ wx))
+
+    def __add__(self, other: "Moments") -> "Moments":
+        return Moments(
+            self.rows + other.rows,
+            self.w + other.w,
+            self.wx + other.wx,
+            self.w2 + other.w2,
+            self.w2x + other.w2x,
+            self.w2x2 + other.w2x2,
+        )
+
+    @property
+    def mean(self) -> float | None:
+        """Weighted mean; None without rows."""
+        return self.wx / self.w if self.w > 0 else None
+
+    @property
+    def error(self) -> float:
+        """Standard error of the mean over independent rows; infinite for fewer than two.
+
+        A ratio of totals: linearised residuals w (x - mean) (Cochran, "Sampling Techniques", 3rd ed. 1977, section
+        6.3). Rows that are all alike are taken to spread a little, since no figure is that sure.
+        """
+        mean = self.mean
+        if mean is None or self.rows < 2:
+            return inf
+        squares = self.w2x2 - 2 * mean * self.w2x + mean * mean * self.w2
+        least = (_LEAST_SPREAD * mean) ** 2 * self.w2
+        return sqrt(max(squares, least) * self.rows / (self.rows - 1)) / self.w
+
+    @property
+    def relative_error(self) -> float:
+        """`error` as a share of the mean; infinite where the mean is not above 0."""
+        mean = self.mean
+        return self.error / mean if mean is not None and mean > 0 else inf
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Harm:
+    """What the windows say about the model's loss."""
+
+    ratio: float
+    """The newest window's mean over the reference's."""
+    at_least: float
+    """The mean since some window is surely this many times the reference's: the limit at which `log10_m` would just
+    reach the BAD run length. 0 if nothing can be said."""
+    log10_m: float
+    """Evidence that the mean exceeds the limit: log10 of windows in which chance would show as much once."""
+
+
+def harm(
+    reference: Moments, windows: Sequence[Moments], *, limit: float, rows_per_user: float = 1.0, icc: float = 0.0
+) -> Harm | None:
+    """Hold the windows, oldest first, against "the mean is at most `limit` times the reference's".
+
+    Harmful when `log10_m` reaches log10 of `BAD_RUN_LENGTH`, which is when `at_least` reaches `limit`. None if the
+    newest window or the reference has no mean to compare.
+
+    The e-detector of `e_detector`, restarted at each of the last 72 windows, on normal likelihood ratios of a few
+    effects: a test for a rise of risk over a tolerated one (Podkopaev and Ramdas, arXiv:2110.06177), asymptotically
+    valid with estimated variances (Waudby-Smith et al., arXiv:2103.06476). The reference, whose error all windows
+    share, counts with its upper bound. Windows of fewer than `LEAST_ROWS` rows, whose variance is anybody's guess, are
+    passed over. Rows of one user count by their design effect, as in `e_detector.Detector.advance`.
+    """
+    there, newest = reference.mean, windows[-1].mean if windows else None
+    if there is None or newest is None or there <= 0 or not isfinite(reference.relative_error):
+        return None
+    effect = sqrt(1 + max(rows_per_user - 1, 0) * icc)
+    some = [each for each in windows[-WINDOWS:] if each.rows >= LEAST_ROWS]
+    means = np.array([(each.mean or 0.0) / there for each in some])
+    precisions = (there / effect) ** 2 / np.array([each.error for each in some]) ** 2
+    null = 1 + SURE * effect * reference.relative_error
+
+    def log_m(at: Floats) -> Floats:
+        return _log_m(means, precisions, at * null)
+
+    return Harm(
+        ratio=newest / there,
+        at_least=_highest(log_m, log(BAD_RUN_LENGTH), below=float(means.max(initial=0.0))),
+        log10_m=max(float(log_m(np.array([limit]))[0]) / log(10), LEAST_LOG10),
+    )
+
+
+def _log_m(means: Floats, precisions: Floats, nulls: Floats) -> Floats:
+    """Give log M of each null mean; an effect's M is held where it alone makes the whole twice `BAD_RUN_LENGTH`."""
+    gains = (_EFFECTS * (means - _EFFECTS / 2) * precisions).T[:, :, None]
+    costs = (_EFFECTS * precisions).T[:, :, None]
+    ceiling = log(2 * BAD_RUN_LENGTH * len(EFFECTS))
+    state = np.full((len(EFFECTS), len(nulls)), -inf)
+    for log_e in gains - costs * nulls:
+        state = np.minimum(np.logaddexp(0, state) + log_e, ceiling)
+    return np.asarray(np.logaddexp.reduce(state) - log(len(EFFECTS)))
+
+
+def _highest(falling: Callable[[Floats], Floats], least: float, *, below: float) -> float:
+    """Give the highest argument in 0..`below` at which a falling function is at least `least`; 0 if there is none."""
+    low, high = 0.0, below
+    for _ in range(3):
+        grid = np.linspace(low, high, 33)
+        at = int((falling(grid) >= least).sum())
+        if at in (0, len(grid)):
+            return low if at == 0 else high
+        low, high = float(grid[at - 1]), float(grid[at])
+    return low
