@@ -11,7 +11,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 SIDE_BY_SIDE := --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
-.PHONY: help demo up down status test test-all lint lock clean venv
+.PHONY: help demo up down status test test-all bench lint lock clean venv
 
 help: ## Show these targets
 	@grep -E '^[a-z-]+:.*## ' $(firstword $(MAKEFILE_LIST)) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -33,6 +33,9 @@ test: lint ## Check style, types and layers, then run every test that takes seco
 
 test-all: lint ## The same with the tests that take minutes: real kills, a real loop
 	@$(BIN)/python -m pytest -q $(SIDE_BY_SIDE)
+
+bench: $(STAMP) ## Measure against the gates, a line of JSON per figure; ONLY=drift.hour chooses by name
+	@$(BIN)/python -m tests.benchmarks --only "$(ONLY)"
 
 lint: $(STAMP) ## Check style, types and layers
 	@$(BIN)/ruff check --quiet .

@@ -1,0 +1,51 @@
+"""`python -m tests.benchmarks [--only PREFIX] [--quick]`: a line of JSON per figure; exit code 1 when a gate is missed.
+
+Peers are measured in the same run, in turns with ours, and medians are given. `--only drift`, `--only drift.hour` …
+chooses by the beginning of the name. `--quick` takes small sizes: to see that everything runs, not how fast.
+"""
+
+import argparse
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+from tests.benchmarks import sketches, windows
+from tests.benchmarks.figures import Figure
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Figures that are measured together, at full size and at a small one."""
+
+    full: Callable[[], Iterable[Figure]]
+    quick: Callable[[], Iterable[Figure]]
+
+
+GROUPS = {
+    "drift.wide": Group(lambda: windows.wide(1_000_000, 50, 5), lambda: windows.wide(2_000, 5, 1)),
+    "drift.hour": Group(lambda: windows.hour(20_000, 1_000, 20, 9), lambda: windows.hour(2_000, 500, 5, 1)),
+    "drift.sketch": Group(lambda: sketches.errors(10_000, 50), lambda: sketches.errors(10_000, 5)),
+}
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Measure what was asked for; give the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__)
+    parser.add_argument("--only", default="", metavar="PREFIX", help="figures whose names begin so, e.g. drift.hour")
+    parser.add_argument("--quick", action="store_true", help="small sizes; the gates are not meant for them")
+    wanted = parser.parse_args(arguments)
+    chosen = [group for name, group in GROUPS.items() if name.startswith(wanted.only) or wanted.only.startswith(name)]
+    if not chosen:
+        parser.error(f"no figure begins with {wanted.only!r}; there are {', '.join(GROUPS)}")
+    figures = []
+    for group in chosen:
+        for figure in (group.quick if wanted.quick else group.full)():
+            if figure.name.startswith(wanted.only):
+                figures.append(figure)
+                sys.stdout.write(figure.line() + "\n")
+                sys.stdout.flush()
+    return 0 if all(figure.holds for figure in figures) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

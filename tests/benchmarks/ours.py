@@ -1,0 +1,71 @@
+"""The decision as the sensor makes it, on the benchmarks' tables: sketches of the window, then one detector step."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from monitors.e_detector import BAD_RUN_LENGTH, EPS_GRID, Detector, Evidence, Reference
+from monitors.sketch import CategorySketch, NumericSketch, Scale, Sketch, merge
+from tests.benchmarks.frames import Tables
+
+_ROWS_AT_ONCE = 131_072
+
+
+class Decision:
+    """Our verdict on one pair of tables. Making it learns the reference, which is done once in a model's life."""
+
+    def __init__(self, tables: Tables) -> None:
+        self._scales = {name: Scale.of(tables.reference[name].to_numpy()) for name in tables.numeric}
+        self._categories = tables.categories
+        self.window = tables.window
+        self.reference = self.sketches(tables.reference)
+        eps = max(EPS_GRID[0], 2 / np.sqrt(len(tables.reference)))
+        self._detector = Detector.of(
+            {name: Reference(sketch=sketch, eps=eps, icc=0.0) for name, sketch in self.reference.items()}
+        )
+        self.evidence: Evidence | None = None
+
+    def __call__(self) -> None:
+        """Judge the window from its data frame."""
+        self.decide(self.sketches(self.window))
+
+    def from_parquet(self, path: Path) -> None:
+        """Judge the window from a Parquet file, a part of its rows at a time."""
+        parts: dict[str, Sketch] = {}
+        categories = list(self._categories)
+        with pq.ParquetFile(path, read_dictionary=categories) as file:
+            for batch in file.iter_batches(_ROWS_AT_ONCE, columns=[*self._scales, *categories]):
+                for name in batch.schema.names:
+                    part = self._sketch(name, batch.column(name))
+                    parts[name] = merge([parts[name], part]) if name in parts else part
+        self.decide(parts)
+
+    def decide(self, window: Mapping[str, Sketch]) -> None:
+        """Take one step with the window's sketches."""
+        log_m = self._detector.step(self._detector.start(), window, rows_per_user=1.0)
+        self.evidence = self._detector.evidence(log_m)
+
+    @property
+    def flagged(self) -> frozenset[str]:
+        """The columns whose evidence says drift."""
+        by_column = self.evidence.by_column if self.evidence is not None else {}
+        return frozenset(name for name, log10_m in by_column.items() if log10_m >= np.log10(BAD_RUN_LENGTH))
+
+    def sketches(self, frame: pd.DataFrame) -> dict[str, Sketch]:
+        """Count a data frame's columns."""
+        numeric: dict[str, Sketch] = {
+            name: NumericSketch.of(frame[name].to_numpy(), scale) for name, scale in self._scales.items()
+        }
+        texts = {name: frame[name].array for name in self._categories}
+        return {**numeric, **{name: CategorySketch.of_codes(of.codes, of.categories) for name, of in texts.items()}}
+
+    def _sketch(self, name: str, values: pa.Array) -> Sketch:
+        if name in self._scales:
+            return NumericSketch.of(values.to_numpy(zero_copy_only=False), self._scales[name])
+        return CategorySketch.of_codes(
+            values.indices.fill_null(-1).to_numpy(zero_copy_only=False), values.dictionary.to_pylist()
+        )
