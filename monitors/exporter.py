@@ -15,7 +15,7 @@ from prometheus_client.registry import Collector
 from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
-from datasets_defs.conditions import Condition
+from datasets_defs.conditions import Condition, Verdict
 from datasets_defs.database import engine
 from datasets_defs.errors import TransientError
 from datasets_defs.incidents import TERMINAL, State
@@ -97,13 +97,36 @@ def _verdicts(reading: Reading, now: datetime) -> Iterator[Metric]:
     yield _gauge("signal_score", "Score of the newest verdict; NaN when unknown.", scores, by_signal)
     limits = {key: _number(verdict.limit) for key, verdict in each}
     yield _gauge("signal_limit", "Limit of the newest verdict; NaN when unknown.", limits, by_signal)
-    for name, text, signal in (
-        ("drift_share_ratio", "Measured share of drifted columns.", "drift"),
-        ("loss_ratio", "Loss of the window's prompts over the reference's.", "loss"),
-    ):
-        yield _gauge(name, text, {key[:1]: value for key, value in scores.items() if key[1] == signal}, ("model",))
-    bits = {k[:1]: _number(v.evidence.get("window_bits_per_byte")) for k, v in each if k[1] == "loss"}
-    yield _gauge("prompt_bits_per_byte", "Mean loss of the newest judged window's prompts.", bits, ("model",))
+    yield from _drift_and_loss(reading)
+
+
+def _drift_and_loss(reading: Reading) -> Iterator[Metric]:
+    by_model = ("model",)
+    drift, loss, reports = (
+        {verdict.model: verdict for verdict in reading.verdicts if verdict.signal == signal}
+        for signal in ("drift", "loss", "drift_report")
+    )
+    evidence = {(model,): _number(verdict.score) for model, verdict in drift.items()}
+    yield _gauge("drift_evidence_log10", "log10 of the evidence against no drift, M.", evidence, by_model)
+    shares = {(model,): _share(verdict, reports.get(model)) for model, verdict in drift.items()}
+    yield _gauge("drift_share_ratio", "Share of the judged columns that drifted.", shares, by_model)
+    ratios = {(model,): _number(verdict.score) for model, verdict in loss.items()}
+    yield _gauge("loss_ratio", "Loss of the window's prompts over the reference's.", ratios, by_model)
+    least = {(model,): _said(verdict, "loss_ratio_at_least") for model, verdict in loss.items()}
+    yield _gauge("loss_ratio_at_least", "Lower end of the loss ratio's confidence sequence.", least, by_model)
+    bits = {(model,): _said(verdict, "window_bits_per_byte") for model, verdict in loss.items()}
+    yield _gauge("prompt_bits_per_byte", "Mean loss of the newest judged window's prompts.", bits, by_model)
+
+
+def _share(drift: Verdict, report: Verdict | None) -> float:
+    """Give the drift share of Evidently's report on the window, or what the detector said if there is none of it."""
+    if report is not None and report.window == drift.window and report.score is not None:
+        return report.score
+    return _said(drift, "drift_share")
+
+
+def _said(verdict: Verdict, name: str) -> float:
+    return _number(verdict.evidence.get(name) if verdict.condition.is_known else None)
 
 
 def _incidents(reading: Reading, now: datetime) -> Iterator[Metric]:

@@ -7,7 +7,7 @@ from datetime import datetime
 from sqlalchemy import Engine, func, select
 
 from datasets_defs import tables
-from datasets_defs.conditions import Verdict
+from datasets_defs.conditions import Condition, Verdict
 from datasets_defs.database import database_errors
 from datasets_defs.incidents import Incident
 from datasets_defs.inference_log import count_rows
@@ -23,7 +23,7 @@ class Reading:
 
     models: Sequence[str]
     verdicts: Sequence[Verdict]
-    """The newest of each signal."""
+    """The newest of each signal; of a report only while it is fresh."""
     incidents: dict[str, Incident]
     """The open one, by model."""
     incidents_total: dict[str, int]
@@ -57,7 +57,9 @@ def read(db: Engine, *, now: datetime) -> Reading:
     champions = [ledger.champion(model) for model in models]
     return Reading(
         models=models,
-        verdicts=[verdict for model in models for verdict in newest_verdicts(db, model, now=now)],
+        verdicts=[
+            verdict for model in models for verdict in newest_verdicts(db, model, now=now) if is_current(verdict)
+        ],
         incidents={each.model: each for each in ledger.open_incidents()},
         incidents_total={row.model: row.number for row in totals},
         champions=[each for each in champions if each is not None],
@@ -67,6 +69,11 @@ def read(db: Engine, *, now: datetime) -> Reading:
         oldest_alert=oldest,
         rows={model: count_rows(db, model, window) for model in models},
     )
+
+
+def is_current(verdict: Verdict) -> bool:
+    """Say whether a verdict stands for the present; a spec may want few reports, so an old one is no blindness."""
+    return not (verdict.signal == "drift_report" and verdict.condition is Condition.STALE)
 
 
 def _concerns(component: str, models: Sequence[str]) -> bool:

@@ -16,6 +16,7 @@ from datasets_defs.ledger import Ledger
 from datasets_defs.models import load_all, model_names
 from datasets_defs.records import newest_verdicts
 from datasets_defs.settings import settings
+from monitors.exporter_reading import is_current
 from ops import health, ports
 from ops.layout import Layout
 
@@ -75,6 +76,7 @@ def _models(db: Engine) -> dict[str, Any]:
                     "window_end": verdict.window.end.isoformat(),
                 }
                 for verdict in newest_verdicts(db, name, now=datetime.now(UTC))
+                if is_current(verdict)
             },
             "incident": _plain(asdict(incident)) if incident else None,
             "problems": wrong,

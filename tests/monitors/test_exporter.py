@@ -33,8 +33,9 @@ def test_what_is_told(loop: Loop) -> None:
     loop.champion(1)
     loop.champion(2, kind="promote")
     newest = (datetime.now(UTC) - loop.window(0).start) // loop.length - 1
-    loop.verdict(newest, "drift", Condition.BAD, score=0.7, limit=0.5)
-    loop.verdict(newest, "loss", Condition.NO_DATA, evidence={"window_bits_per_byte": 3.5})
+    loop.verdict(newest, "drift", Condition.BAD, score=7.2, limit=4.94, evidence={"drift_share": 0.25})
+    known = {"window_bits_per_byte": 3.5, "loss_ratio_at_least": 1.04}
+    loop.verdict(newest, "loss", Condition.WARN, score=1.1, limit=1.02, evidence=known)
     loop.ledger.open_incident(
         MODEL, signal="drift", degraded_since=loop.window(1).start, reason="r", evidence={}, actor="t"
     )
@@ -53,9 +54,11 @@ def test_what_is_told(loop: Loop) -> None:
     assert {c: value("condition", model=MODEL, signal="drift", condition=c) for c in Condition} == {
         c: float(c is Condition.BAD) for c in Condition
     }
-    assert value("drift_share_ratio", model=MODEL) == 0.7
-    assert value("signal_limit", model=MODEL, signal="drift") == 0.5
-    assert math.isnan(value("loss_ratio", model=MODEL) or 0)
+    assert value("drift_evidence_log10", model=MODEL) == value("signal_score", model=MODEL, signal="drift") == 7.2
+    assert value("drift_share_ratio", model=MODEL) == 0.25
+    assert value("signal_limit", model=MODEL, signal="drift") == 4.94
+    assert value("loss_ratio", model=MODEL) == 1.1
+    assert value("loss_ratio_at_least", model=MODEL) == 1.04
     assert value("prompt_bits_per_byte", model=MODEL) == 3.5
     assert {s: value("incident_open", model=MODEL, state=s) for s in State if s not in TERMINAL} == {
         s: float(s is State.OPEN) for s in State if s not in TERMINAL
@@ -68,6 +71,49 @@ def test_what_is_told(loop: Loop) -> None:
     assert value("heartbeat_age_seconds", component="serving:a-model-that-is-gone") is None
     assert value("alerts_waiting") == 1
     assert value("inference_rows", model=MODEL) == 0
+
+
+def newest_window(loop: Loop) -> int:
+    """The number of the newest window that has ended."""
+    return (datetime.now(UTC) - loop.window(0).start) // loop.length - 1
+
+
+def test_unknown_is_not_a_number(loop: Loop) -> None:
+    """Figures of a window that could not be judged, or of one long ago, are NaN, never the last good ones."""
+    said = {"drift_share": 0.25, "loss_ratio_at_least": 1.04, "window_bits_per_byte": 3.5}
+    newest = newest_window(loop)
+    loop.verdict(newest, "drift", Condition.NO_DATA, evidence=said)
+    loop.verdict(newest - 9, "loss", Condition.BAD, score=1.5, evidence=said)
+    registry = registry_of(loop)
+    for name in (
+        "drift_evidence_log10", "drift_share_ratio", "loss_ratio", "loss_ratio_at_least", "prompt_bits_per_byte",
+    ):  # fmt: skip
+        found = registry.get_sample_value(f"driftloop_{name}", {"model": MODEL})
+        assert found is not None, name
+        assert math.isnan(found), name
+
+
+def test_share_of_the_report(loop: Loop) -> None:
+    """The drift share is read from Evidently's report on the window; one on another window does not count."""
+    newest = newest_window(loop)
+    share = {"model": MODEL}
+    loop.verdict(newest - 1, "drift_report", Condition.OK, score=0.75)
+    loop.verdict(newest, "drift", Condition.WARN, score=3.0, evidence={"drift_share": 0.25})
+    assert registry_of(loop).get_sample_value("driftloop_drift_share_ratio", share) == 0.25
+    loop.verdict(newest, "drift_report", Condition.WARN, score=0.5)
+    registry = registry_of(loop)
+    assert registry.get_sample_value("driftloop_drift_share_ratio", share) == 0.5
+    assert registry.get_sample_value("driftloop_signal_score", {**share, "signal": "drift_report"}) == 0.5
+
+
+def test_an_old_report_is_no_blindness(loop: Loop) -> None:
+    """A report of long ago is not shown at all: the spec may want few of them."""
+    loop.verdict(newest_window(loop) - 9, "drift_report", Condition.WARN, score=0.5)
+    loop.verdict(newest_window(loop) - 9, "drift", Condition.OK, score=0.5)
+    registry = registry_of(loop)
+    stale = {"model": MODEL, "condition": "STALE"}
+    assert registry.get_sample_value("driftloop_condition", {**stale, "signal": "drift"}) == 1
+    assert registry.get_sample_value("driftloop_condition", {**stale, "signal": "drift_report"}) is None
 
 
 def test_rows_of_the_newest_window(loop: Loop) -> None:
