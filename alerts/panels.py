@@ -114,7 +114,7 @@ ROWS: dict[str, tuple[Chart, ...]] = {
         ),
         Chart(
             title="Drift evidence",
-            description="log10 of the evidence that the input has changed. It passes the line by chance once in ten years.",
+            description="log10 of the evidence for a changed input. By chance it passes the line once in ten years.",
             unit="none",
             queries=((_each("driftloop_drift_evidence_log10"), "{{model}}"),),
             limit=4.94,
