@@ -152,7 +152,8 @@ def read_window(engine: Engine, model: str, window: Window, *, limit: int) -> li
     """Read a window's rows as plain dicts, at most `limit` of them, chosen by the hash of their request id.
 
     Keys: `request_id, at, model_version, prompt, completion, prompt_bits_per_byte, completion_bits_per_byte,
-    user_id, session_id, attributes`. The choice is the same every time and independent of arrival order.
+    prompt_tokens, completion_tokens, latency_seconds, user_id, session_id, attributes`. The choice is the same every
+    time and independent of arrival order.
     """
     table = tables.inference.c
     query = (
@@ -164,6 +165,9 @@ def read_window(engine: Engine, model: str, window: Window, *, limit: int) -> li
             table.completion,
             table.prompt_bits_per_byte,
             table.completion_bits_per_byte,
+            table.prompt_tokens,
+            table.completion_tokens,
+            table.latency_seconds,
             table.user_id,
             table.session_id,
             table.attributes,
