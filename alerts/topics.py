@@ -146,6 +146,12 @@ SIGHTED = Topic(
     next="The signal counts again.",
     commands=("driftloop status",),
 )
+REBASELINED = Topic(
+    severity=_info,
+    title="{model}: what has drifted is the normal now",
+    next="Windows are compared with the shifted input; the loss is still compared with what it was at first.",
+    commands=("driftloop calibrate {model}", HISTORY),
+)
 
 _CHANGES: Mapping[str, Topic] = {
     "bootstrap": FIRST,
@@ -206,4 +212,5 @@ _CHOOSERS: Mapping[str, Callable[[Event, Incident | None], Topic | None]] = {
     "champion": lambda event, _: _CHANGES.get(str(event.evidence.get("change"))),
     "blind": lambda _event, _incident: BLIND,
     "sighted": lambda _event, _incident: SIGHTED,
+    "rebaselined": lambda _event, _incident: REBASELINED,
 }
