@@ -156,6 +156,13 @@ Signals = Annotated[
 """Signals; in YAML a preset's name, or a list of presets' names and signals (`datasets_defs/presets.py`)."""
 
 
+class BudgetSpec(_Spec):
+    """How many training attempts may begin in a stretch of time, over all incidents."""
+
+    attempts: int = Field(default=2, ge=1)
+    windows: int = Field(default=168, ge=1)
+
+
 class RetrainSpec(_Spec):
     """How a challenger is made, and how often at most."""
 
@@ -178,6 +185,9 @@ class RetrainSpec(_Spec):
     seed: int = 0
     cool_down_windows: int = Field(default=24, ge=0)
     """Windows between the end of one incident and the next retrain; none after one that was resolved by hand."""
+    back_off_windows: int = Field(default=24, ge=1)
+    """Windows from a rejected challenger to the next attempt; doubled after each one, up to a fortnight of hours."""
+    budget: BudgetSpec = BudgetSpec()
     max_attempts: int = Field(default=3, ge=1)
     """Rejected challengers in one incident before a person is called."""
 

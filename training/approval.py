@@ -6,10 +6,10 @@ from sqlalchemy import Engine
 
 from datasets_defs.conditions import Outcome
 from datasets_defs.errors import ContractError
-from datasets_defs.incidents import State
+from datasets_defs.incidents import Incident, State
 from datasets_defs.ledger import Ledger
 from datasets_defs.models import spec_of
-from training.governor import REJECTED_WAIT_WINDOWS
+from training.governor import back_off_windows
 
 
 def answer(model: str, approve: bool, *, who: str, reason: str, db: Engine) -> Outcome:  # noqa: FBT001 yes or no
@@ -30,7 +30,12 @@ def answer(model: str, approve: bool, *, who: str, reason: str, db: Engine) -> O
     if not approve:
         said = f"challenger version {version} refused by {who}: {reason}"
         ledger.move(
-            incident, State.REJECTED, actor=who, reason=said, approved=False, not_before=_next(model, datetime.now(UTC))
+            incident,
+            State.REJECTED,
+            actor=who,
+            reason=said,
+            approved=False,
+            not_before=_next(incident, datetime.now(UTC)),
         )
         return Outcome(said)
     said = f"challenger version {version} approved by {who}: {reason}"
@@ -48,10 +53,11 @@ def expire(model: str, *, now: datetime, db: Engine, actor: str) -> bool:
     if now < incident.updated_at + spec.window_count(spec.approval_windows):
         return False
     reason = f"nobody answered for version {incident.challenger_version} within {spec.approval_windows} windows: a no"
-    ledger.move(incident, State.REJECTED, actor=actor, reason=reason, not_before=_next(model, now))
+    ledger.move(incident, State.REJECTED, actor=actor, reason=reason, not_before=_next(incident, now))
     return True
 
 
-def _next(model: str, now: datetime) -> datetime:
+def _next(incident: Incident, now: datetime) -> datetime:
     """Give the time of the next attempt: as after the gate's no, it waits for other data to come in."""
-    return now + spec_of(model).window_count(REJECTED_WAIT_WINDOWS)
+    spec = spec_of(incident.model)
+    return now + spec.window_count(back_off_windows(incident.attempt, spec.retrain))

@@ -22,7 +22,7 @@ from datasets_defs.models import ModelSpec, spec_of
 from datasets_defs.records import ReferenceProfile, reference_of, save_reference
 from datasets_defs.settings import settings
 from training.gate import GateDecision, GateEvidence, Pair, decide
-from training.governor import REJECTED_WAIT_WINDOWS
+from training.governor import back_off_windows
 from training.language_model import LanguageModel
 from training.registry import Registry
 from training.retrain import use_threads
@@ -215,7 +215,7 @@ def _conclude(
         ledger.move(incident, State.APPROVING, actor=actor, reason=said, evidence=decision.scores, approved=approved)
         return Outcome(said, ledger.ring(incident.id) if approved else None)
     if decision.decision == "reject":
-        to, wait, changes = State.REJECTED, REJECTED_WAIT_WINDOWS, {}
+        to, wait, changes = State.REJECTED, back_off_windows(incident.attempt, spec.retrain), {}
     else:
         to, wait, changes = State.OPEN, UNDECIDED_WAIT_WINDOWS, {"challenger_version": None}
     not_before = now + spec.window_count(wait)

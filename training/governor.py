@@ -5,8 +5,8 @@ from datetime import datetime, timedelta
 
 from datasets_defs.models import RetrainSpec
 
-REJECTED_WAIT_WINDOWS = 3
-"""Windows after a rejection until the next attempt: time for other data to come in."""
+MOST_BACK_OFF_WINDOWS = 336
+"""A rejected challenger is never waited for longer than this: a fortnight of hours."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,6 +21,8 @@ class GovernorEvidence:
     """Prompts with references since the model degraded."""
     attempts: int
     """Retraining attempts begun in this incident."""
+    recent_starts: tuple[datetime, ...] = ()
+    """When attempts began within the budget's stretch of time, in any incident, oldest first."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,7 +36,7 @@ class GovernorDecision:
 
 
 def may_retrain(evidence: GovernorEvidence, spec: RetrainSpec) -> GovernorDecision:
-    """Decide whether a retrain may start: attempts left, cool-down over, enough fresh documents, in this order.
+    """Decide whether a retrain may start: attempts left, cool-down over, budget left, enough fresh documents.
 
     The cool-down holds for an incident's first attempt; later ones wait for what rejected the one before.
     """
@@ -49,8 +51,20 @@ def may_retrain(evidence: GovernorEvidence, spec: RetrainSpec) -> GovernorDecisi
                 f"{spec.cool_down_windows} windows later is {until:%H:%M:%S}Z"
             )
             return GovernorDecision(go=False, reason=reason, not_before=until)
+    if len(evidence.recent_starts) >= spec.budget.attempts:
+        until = evidence.recent_starts[-spec.budget.attempts] + spec.budget.windows * evidence.window_length
+        reason = (
+            f"budget: {len(evidence.recent_starts)} attempts began within {spec.budget.windows} windows, "
+            f"{spec.budget.attempts} are allowed; the next may at {until:%Y-%m-%d %H:%M:%S}Z"
+        )
+        return GovernorDecision(go=False, reason=reason, not_before=until)
     if evidence.fresh_documents < spec.min_documents:
         reason = f"{evidence.fresh_documents} fresh documents with references; {spec.min_documents} are needed"
         return GovernorDecision(go=False, reason=reason, not_before=evidence.now + evidence.window_length)
     reason = f"{evidence.fresh_documents} fresh documents, attempt {evidence.attempts + 1} of {spec.max_attempts}"
     return GovernorDecision(go=True, reason=reason)
+
+
+def back_off_windows(attempt: int, spec: RetrainSpec) -> int:
+    """Give the windows to wait after an incident's attempt (1, 2 …) was rejected: time for other data to come."""
+    return min(spec.back_off_windows * 2 ** max(attempt - 1, 0), MOST_BACK_OFF_WINDOWS)

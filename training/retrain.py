@@ -117,6 +117,7 @@ def _ask_governor(ledger: Ledger, incident: Incident, spec: ModelSpec, *, actor:
         last_closed_at=_last_retrained(ledger.engine, spec.name),
         fresh_documents=len(_fresh(ledger.engine, incident, spec, now)),
         attempts=incident.attempt,
+        recent_starts=_recent_starts(ledger.engine, spec, now),
     )
     decision = may_retrain(evidence, spec.retrain)
     if decision.go:
@@ -245,6 +246,19 @@ def _last_retrained(db: Engine, model: str) -> datetime | None:
     with database_errors("reading the last retrained incident"), db.connect() as on:
         closed: datetime | None = on.scalar(query)
     return closed
+
+
+def _recent_starts(db: Engine, spec: ModelSpec, now: datetime) -> tuple[datetime, ...]:
+    """Read when attempts began within the budget's stretch of time, oldest first."""
+    event = tables.incident_event.c
+    query = (
+        select(event.at)
+        .where(event.model == spec.name, event.kind == "moved", event.state == State.RETRAINING)
+        .where(event.at > now - spec.window_count(spec.retrain.budget.windows))
+        .order_by(event.at)
+    )
+    with database_errors("reading when training attempts began"), db.connect() as on:
+        return tuple(on.scalars(query))
 
 
 @contextmanager

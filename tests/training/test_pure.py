@@ -9,7 +9,7 @@ from datasets_defs.errors import ContractError
 from datasets_defs.inference_log import Document
 from datasets_defs.models import GateSpec, ModelSpec, RetrainSpec
 from training.gate import GateEvidence, Pair, compare, decide
-from training.governor import GovernorEvidence, may_retrain
+from training.governor import GovernorEvidence, back_off_windows, may_retrain
 from training.snapshot import DataBreakError, Snapshot, assemble, text_of
 from training.texts import cut_passages, heldout_documents, training_documents
 
@@ -35,6 +35,7 @@ def test_governor_goes():
         ({"last_closed_at": NOW - 2 * HOUR}, NOW + HOUR, "cool-down"),
         ({"fresh_documents": 199}, NOW + HOUR, "199 fresh"),
         ({"attempts": 3}, None, "3 of 3"),
+        ({"recent_starts": (NOW - 9 * HOUR, NOW - 5 * HOUR, NOW - HOUR)}, NOW + 163 * HOUR, "budget: 3 attempts"),
     ],
 )
 def test_governor_holds(changes, not_before, said: str):
@@ -42,6 +43,11 @@ def test_governor_holds(changes, not_before, said: str):
     decision = governed(**changes)
     assert (False, not_before) == (decision.go, decision.not_before)
     assert said in decision.reason
+
+
+def test_back_off_doubles_up_to_a_fortnight():
+    """After each rejection of an incident the next attempt waits twice as long, and never over 336 windows."""
+    assert [back_off_windows(attempt, RetrainSpec()) for attempt in (1, 2, 3, 9)] == [24, 48, 96, 336]
 
 
 def test_cool_down_is_for_first_attempts():
