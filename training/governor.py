@@ -67,4 +67,4 @@ def may_retrain(evidence: GovernorEvidence, spec: RetrainSpec) -> GovernorDecisi
 
 def back_off_windows(attempt: int, spec: RetrainSpec) -> int:
     """Give the windows to wait after an incident's attempt (1, 2 …) was rejected: time for other data to come."""
-    return min(spec.back_off_windows * 2 ** max(attempt - 1, 0), MOST_BACK_OFF_WINDOWS)
+    return min(spec.back_off_windows << max(attempt - 1, 0), MOST_BACK_OFF_WINDOWS)
