@@ -8,8 +8,9 @@ import argparse
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
-from tests.benchmarks import sketches, windows
+from tests.benchmarks import policy, sketches, windows
 from tests.benchmarks.figures import Figure
 
 
@@ -24,7 +25,10 @@ class Group:
 GROUPS = {
     "drift.wide": Group(lambda: windows.wide(1_000_000, 50, 5), lambda: windows.wide(2_000, 5, 1)),
     "drift.hour": Group(lambda: windows.hour(20_000, 1_000, 20, 9), lambda: windows.hour(2_000, 500, 5, 1)),
-    "drift.sketch": Group(lambda: sketches.errors(10_000, 50), lambda: sketches.errors(10_000, 5)),
+    "drift.sketch": Group(lambda: sketches.errors(10_000, 50, 5), lambda: sketches.errors(10_000, 5, 1)),
+    "drift.policy": Group(
+        lambda: chain(policy.false_alarms(40, 4), policy.delays(21)), lambda: policy.false_alarms(0.02, 1)
+    ),
 }
 
 

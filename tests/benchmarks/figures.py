@@ -47,7 +47,7 @@ class Figure:
 
     def line(self) -> str:
         """Give the figure as one line of JSON."""
-        sign = {"more": ">= ", "less": "<= ", "same": ""}[self.better]
+        sign = {"more": ">= ", "less": "<= ", "same": "== "}[self.better]
         gate = None if self.gate is None else f"{sign}{json.dumps(self.gate)}"
         value = self.value if isinstance(self.value, bool) else _rounded(float(self.value))
         return json.dumps(

@@ -8,7 +8,9 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from monitors.drift_report import sample_of
 from monitors.e_detector import BAD_RUN_LENGTH, EPS_GRID, Detector, Evidence, Reference
+from monitors.evidently_report import MAX_ROWS, ColumnVerdict, Values, drift_report
 from monitors.sketch import CategorySketch, NumericSketch, Scale, Sketch, merge
 from tests.benchmarks.frames import Tables
 
@@ -28,6 +30,8 @@ class Decision:
             {name: Reference(sketch=sketch, eps=eps, icc=0.0) for name, sketch in self.reference.items()}
         )
         self.evidence: Evidence | None = None
+        self.reported_share: float | None = None
+        """Share of drifted columns in Evidently's report, once one was asked for."""
 
     def __call__(self) -> None:
         """Judge the window from its data frame."""
@@ -43,6 +47,20 @@ class Decision:
                     part = self._sketch(name, batch.column(name))
                     parts[name] = merge([parts[name], part]) if name in parts else part
         self.decide(parts)
+
+    def with_report(self) -> None:
+        """Judge the window from its data frame, and have Evidently show it on samples of both sides."""
+        window = self.sketches(self.window)
+        self.decide(window)
+        by_column = self.evidence.by_column if self.evidence is not None else {}
+        limit = float(np.log10(BAD_RUN_LENGTH))
+        verdicts = {name: ColumnVerdict(score=m, limit=limit, drifted=m >= limit) for name, m in by_column.items()}
+        chosen = self.window.iloc[:: max(len(self.window) // MAX_ROWS, 1)][:MAX_ROWS]
+        current: dict[str, Values] = {name: chosen[name].to_numpy() for name in self._scales}
+        current |= {name: list(chosen[name]) for name in self._categories}
+        reference = {name: sample_of(sketch) for name, sketch in self.reference.items()}
+        report = drift_report(reference, current, verdicts, title="benchmark")
+        self.reported_share = report.drift_share
 
     def decide(self, window: Mapping[str, Sketch]) -> None:
         """Take one step with the window's sketches."""

@@ -16,13 +16,16 @@ def wide(rows: int, columns: int, runs: int) -> Iterator[Figure]:
     found = in_child("tests.benchmarks.wide", rows, columns, runs)
     cpu, working = found["cpu_seconds"], found["working_bytes"]
     name = "drift.wide"
-    for what in ("memory", "parquet", "preset"):
+    for what in ("memory", "parquet", "report", "preset"):
         yield Figure(name=f"{name}.cpu_{what}", value=cpu[what], unit="CPU seconds")
     flagged = found["flagged"]
     same = flagged["memory"] == flagged["parquet"] == flagged["preset"] == found["shifted"]
     yield Figure(name=f"{name}.same_flagged_columns", value=same, unit="", gate=True, better="same")
     yield Figure(name=f"{name}.speed_from_parquet", value=cpu["preset"] / cpu["parquet"], unit="times", gate=60)
     yield Figure(name=f"{name}.speed_in_memory", value=cpu["preset"] / cpu["memory"], unit="times", gate=600)
+    share = len(found["shifted"]) / columns
+    yield Figure(name=f"{name}.reported_share", value=found["reported_share"], unit="share", gate=share, better="same")
+    yield Figure(name=f"{name}.speed_with_report", value=cpu["preset"] / cpu["report"], unit="times", gate=25)
     for what in ("memory", "preset"):
         yield Figure(name=f"{name}.working_bytes_{what}", value=working[what], unit="bytes")
     yield Figure(name=f"{name}.less_memory", value=working["preset"] / working["memory"], unit="times", gate=40)
