@@ -6,8 +6,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from psycopg.types.json import Jsonb
-from sqlalchemy import Connection, Engine, func, or_, select, text
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy import Connection, Engine, Text, bindparam, func, or_, select, text
+from sqlalchemy.dialects.postgresql import ARRAY, insert
 
 from datasets_defs import tables
 from datasets_defs.database import database_errors
@@ -51,6 +51,7 @@ class Document:
 
 
 _columns = [column.name for column in tables.inference.columns]
+_read = [column for column in tables.inference.columns if column.name != "model"]
 
 
 def append(engine: Engine, rows: Sequence[Inference]) -> int:
@@ -157,24 +158,23 @@ def read_window(engine: Engine, model: str, window: Window, *, limit: int) -> li
     """
     table = tables.inference.c
     query = (
-        select(
-            table.request_id,
-            table.at,
-            table.model_version,
-            table.prompt,
-            table.completion,
-            table.prompt_bits_per_byte,
-            table.completion_bits_per_byte,
-            table.prompt_tokens,
-            table.completion_tokens,
-            table.latency_seconds,
-            table.user_id,
-            table.session_id,
-            table.attributes,
-        )
+        select(*_read)
         .where(table.model == model, table.at >= window.start, table.at < window.end)
         .order_by(func.md5(table.request_id))
         .limit(limit)
+    )
+    with database_errors("reading the inference log"), engine.connect() as on:
+        return [dict(row._mapping) for row in on.execute(query)]
+
+
+def read_requests(engine: Engine, model: str, window: Window, request_ids: Sequence[str]) -> list[dict[str, Any]]:
+    """Read the rows of these requests that fall into a window, by request id; keys as of `read_window`."""
+    table = tables.inference.c
+    asked = func.unnest(bindparam("ids", list(request_ids), ARRAY(Text))).select()
+    query = (
+        select(*_read)
+        .where(table.model == model, table.at >= window.start, table.at < window.end, table.request_id.in_(asked))
+        .order_by(table.request_id)
     )
     with database_errors("reading the inference log"), engine.connect() as on:
         return [dict(row._mapping) for row in on.execute(query)]

@@ -5,10 +5,11 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Engine, Select, delete, exists, or_, select, tuple_
+from sqlalchemy import Engine, Select, delete, exists, func, or_, select, tuple_
 from sqlalchemy.dialects.postgresql import insert
 
 from datasets_defs import tables
+from datasets_defs.conditions import Condition
 from datasets_defs.database import database_errors
 from datasets_defs.history import clean_text
 from datasets_defs.windows import Window
@@ -89,6 +90,36 @@ def read_sketches(
         .limit(newest)
     )
     return _sketches(engine, query.where(table.judged) if judged_only else query)[::-1]
+
+
+def accepted_sketches(
+    engine: Engine, model: str, version: int, within: Window, *, signal: str, newest: int | None = None
+) -> list[StoredSketch]:
+    """Read the sketches of windows on which the signal was OK, and over which no incident was open, oldest first.
+
+    Windows count by their end; with `newest`, at most so many, and those the newest.
+    """
+    sketch, verdict, incident = tables.window_sketch.c, tables.verdict.c, tables.incident.c
+    good = exists().where(
+        verdict.model == sketch.model,
+        verdict.signal == signal,
+        verdict.window_end == sketch.window_end,
+        verdict.champion_version == sketch.version,
+        verdict.condition == Condition.OK,
+    )
+    disturbed = exists().where(
+        incident.model == sketch.model,
+        func.least(incident.degraded_since, incident.opened_at) < sketch.window_end,
+        or_(incident.closed_at.is_(None), incident.closed_at > sketch.window_start),
+    )
+    query = (
+        _of(model, version)
+        .where(sketch.judged, sketch.state.is_not(None), good, ~disturbed)
+        .where(sketch.window_end > within.start, sketch.window_end <= within.end)
+        .order_by(sketch.window_end.desc())
+        .limit(newest)
+    )
+    return _sketches(engine, query)[::-1]
 
 
 def single_windows(engine: Engine, *, before: datetime) -> list[tuple[str, int, datetime]]:
