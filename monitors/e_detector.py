@@ -134,6 +134,8 @@ class Detector:
     icc: Floats
     share: Floats
     """Per indicator, in the reference."""
+    widths: NDArray[np.int64]
+    """Per column, its indicators."""
     forks: ClassVar[int] = _FORKS
     """Pairs of direction and delta per indicator."""
     counted: Bools
@@ -157,9 +159,10 @@ class Detector:
             [_shares(layout, columns[name].sketch) for name, layout in zip(names, layouts, strict=True)]
         )
         eps = np.array([columns[name].eps for name in names])
-        log_hit, log_miss, live = _ratios(share, eps.repeat([len(layout) for layout in layouts]))
+        widths = np.array([len(layout) for layout in layouts])
+        log_hit, log_miss, live = _ratios(share, eps.repeat(widths))
         icc = np.array([columns[name].icc for name in names])
-        return cls(columns=names, layouts=layouts, eps=eps, icc=icc, share=share,
+        return cls(columns=names, layouts=layouts, eps=eps, icc=icc, share=share, widths=widths,
                    counted=live, log_hit=log_hit, log_miss=log_miss)  # fmt: skip
 
     def with_rates(self, columns: Mapping[str, Sketch]) -> "Detector":
@@ -167,7 +170,7 @@ class Detector:
 
         States of both are interchangeable. A column that is not given, or has no rows, keeps its shares.
         """
-        parts = np.split(self.share, self._starts[1:] // self.forks)
+        parts = np.split(self.share, self._starts[1:])
         for at, (name, layout) in enumerate(zip(self.columns, self.layouts, strict=True)):
             if name in columns and columns[name].present:
                 parts[at] = _shares(layout, columns[name])
@@ -227,10 +230,10 @@ class Detector:
         if len(log_m) != self.size:
             raise ContractError(f"a detector's state has {len(log_m)} numbers; this reference needs {self.size}")
         grown = np.logaddexp(0, log_m) + self.log_e(tally, rows_per_user=rows_per_user)
-        moved = np.where(tally.seen.repeat(self._widths) & (self.log_hit != 0), grown, log_m)
+        moved = np.where(tally.seen.repeat(self.widths * self.forks) & (self.log_hit != 0), grown, log_m)
         ceiling = log(2 * BAD_RUN_LENGTH * len(self.columns))
         excess = np.maximum(self.log_m_of_columns(moved) - ceiling, 0)
-        return np.asarray(moved - excess.repeat(self._widths))
+        return np.asarray(moved - excess.repeat(self.widths * self.forks))
 
     def log_e(self, tally: Tally, *, rows_per_user: float) -> Floats:
         """Give the log e-values of a window.
@@ -239,15 +242,24 @@ class Detector:
         distance of the true share from p in its direction and is 1 at p +- eps, so it is at most 1 for every share
         within eps; a power of at most 1, which dividing by the design effect is, keeps it so (Jensen).
         """
-        effect = (1 + max(rows_per_user - 1, 0) * self.icc).repeat(self._widths)
-        hits, rows = tally.hits.repeat(self.forks), tally.rows.repeat(self.forks)
-        return np.asarray((hits * self.log_hit + (rows - hits) * self.log_miss) / effect)
+        effects = self.effects(rows_per_user)
+        hits, rows = (tally.hits / effects).repeat(self.forks), (tally.rows / effects).repeat(self.forks)
+        return np.asarray(hits * self.log_hit + (rows - hits) * self.log_miss)
+
+    def effects(self, rows_per_user: float) -> Floats:
+        """Give each indicator's design effect."""
+        return (1 + max(rows_per_user - 1, 0) * self.icc).repeat(self.widths)
+
+    def largest(self, by_indicator: Floats) -> Floats:
+        """Give each column's largest figure of its indicators."""
+        return np.asarray(np.maximum.reduceat(by_indicator, self._starts))
 
     def log_m_of_columns(self, log_m: Floats) -> Floats:
         """Give the log of each column's M: the mean of what counts in it."""
         counted = np.where(self.counted, log_m, -np.inf)
-        sums = np.logaddexp.reduceat(counted, self._starts)
-        return np.asarray(sums - np.log(np.maximum(np.add.reduceat(self.counted, self._starts, dtype=np.int64), 1)))
+        starts = self._starts * self.forks
+        sums = np.logaddexp.reduceat(counted, starts)
+        return np.asarray(sums - np.log(np.maximum(np.add.reduceat(self.counted, starts, dtype=np.int64), 1)))
 
     def evidence(self, log_m: Floats) -> Evidence:
         """Say what a state means, for all columns and for each."""
@@ -259,16 +271,11 @@ class Detector:
         )
 
     @property
-    def _widths(self) -> NDArray[np.int64]:
-        return np.array([len(layout) for layout in self.layouts]) * self.forks
-
-    @property
     def _starts(self) -> NDArray[np.int64]:
-        widths = self._widths
-        return np.asarray(np.cumsum(widths) - widths)
+        return np.asarray(np.cumsum(self.widths) - self.widths)
 
     def _with(self, share: Floats, eps: Floats, counted: Bools | None) -> "Detector":
-        log_hit, log_miss, live = _ratios(share, eps.repeat(self._widths // self.forks))
+        log_hit, log_miss, live = _ratios(share, eps.repeat(self.widths))
         return replace(
             self, share=share, eps=eps, counted=live if counted is None else counted, log_hit=log_hit, log_miss=log_miss
         )

@@ -114,31 +114,59 @@ def harm(
     there, newest = reference.mean, windows[-1].mean if windows else None
     if there is None or newest is None or there <= 0 or not isfinite(reference.relative_error):
         return None
-    effect = sqrt(1 + max(rows_per_user - 1, 0) * icc)
-    some = [each for each in windows[-WINDOWS:] if each.rows >= LEAST_ROWS]
-    means = np.array([(each.mean or 0.0) / there for each in some])
-    precisions = (there / effect) ** 2 / np.array([each.error for each in some]) ** 2
-    null = 1 + SURE * effect * reference.relative_error
-
-    def log_m(at: Floats) -> Floats:
-        return _log_m(means, precisions, at * null)
-
+    ratios = _Ratios.of(reference, windows[-WINDOWS:], sqrt(1 + max(rows_per_user - 1, 0) * icc))
     return Harm(
         ratio=newest / there,
-        at_least=_highest(log_m, log(BAD_RUN_LENGTH), below=float(means.max(initial=0.0))),
-        log10_m=max(float(log_m(np.array([limit]))[0]) / log(10), LEAST_LOG10),
+        at_least=_highest(lambda at: ratios.log_m(at)[-1], log(BAD_RUN_LENGTH), below=ratios.largest),
+        log10_m=max(float(ratios.log_m(np.array([limit]))[-1, 0]) / log(10), LEAST_LOG10),
     )
 
 
-def _log_m(means: Floats, precisions: Floats, nulls: Floats) -> Floats:
-    """Give log M of each null mean; an effect's M is held where it alone makes the whole twice `BAD_RUN_LENGTH`."""
-    gains = (_EFFECTS * (means - _EFFECTS / 2) * precisions).T[:, :, None]
-    costs = (_EFFECTS * precisions).T[:, :, None]
-    ceiling = log(2 * BAD_RUN_LENGTH * len(EFFECTS))
-    state = np.full((len(EFFECTS), len(nulls)), -inf)
-    for log_e in gains - costs * nulls:
-        state = np.minimum(np.logaddexp(0, state) + log_e, ceiling)
-    return np.asarray(np.logaddexp.reduce(state) - log(len(EFFECTS)))
+@dataclass(frozen=True, slots=True, eq=False)
+class _Ratios:
+    """Windows' means and their precisions, in units of the reference's mean."""
+
+    means: Floats
+    precisions: Floats
+    slack: float
+    """What the reference's mean is multiplied by for its own error."""
+
+    @classmethod
+    def of(cls, reference: Moments, windows: Sequence[Moments], effect: float) -> "_Ratios":
+        there = reference.mean or 1.0
+        some = [each for each in windows if each.rows >= LEAST_ROWS]
+        errors = np.array([each.error for each in some]) * effect / there
+        return cls(
+            np.array([(each.mean or 0.0) / there for each in some]),
+            1 / errors**2,
+            1 + SURE * effect * reference.relative_error,
+        )
+
+    @property
+    def largest(self) -> float:
+        return float(self.means.max(initial=0.0))
+
+    def log_m(self, limits: Floats) -> Floats:
+        """Give log M after each window (rows, beginning with none) against each limit (columns).
+
+        An effect's M is held where it alone makes the whole twice `BAD_RUN_LENGTH`.
+        """
+        gains = (_EFFECTS * (self.means - _EFFECTS / 2) * self.precisions).T[:, :, None]
+        costs = (_EFFECTS * self.precisions).T[:, :, None]
+        ceiling = 2 * BAD_RUN_LENGTH * len(EFFECTS)
+        states = np.zeros((len(self.means) + 1, len(EFFECTS), len(limits)))
+        with np.errstate(over="ignore", under="ignore", divide="ignore"):
+            for at, e in enumerate(np.exp(gains - costs * (limits * self.slack))):
+                np.minimum((1 + states[at]) * e, ceiling, out=states[at + 1])
+            return np.asarray(np.log(states.mean(axis=1)))
+
+
+def highest_log_m(
+    reference: Moments, windows: Sequence[Moments], limits: Sequence[float], *, rows_per_user: float, icc: float
+) -> Floats:
+    """Give the highest log M that the windows, looked at one after another, would ever have shown for each limit."""
+    ratios = _Ratios.of(reference, windows, sqrt(1 + max(rows_per_user - 1, 0) * icc))
+    return np.asarray(ratios.log_m(np.array(limits)).max(axis=0))
 
 
 def _highest(falling: Callable[[Floats], Floats], least: float, *, below: float) -> float:

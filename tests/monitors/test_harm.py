@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from monitors.e_detector import BAD_RUN_LENGTH, LEAST_LOG10
-from monitors.harm import Harm, Moments, _log_m, harm
+from monitors.harm import Harm, Moments, _Ratios, harm
 
 LIMIT = 1.02
 BAD = log10(BAD_RUN_LENGTH)
@@ -173,5 +173,5 @@ def test_the_mean_of_an_e_value_is_at_most_one(ratio, rows) -> None:
     nodes, weights = np.polynomial.hermite_e.hermegauss(101)
     variance = 0.2**2 / rows
     means = ratio + np.sqrt(variance) * nodes
-    e = [np.exp(_log_m(np.array([mean]), np.array([1 / variance]), np.array([LIMIT])))[0] for mean in means]
+    e = [np.exp(_Ratios(np.array([x]), np.array([1 / variance]), 1.0).log_m(np.array([LIMIT])))[1, 0] for x in means]
     assert 0 < weights @ e / weights.sum() <= 1 + 1e-9
