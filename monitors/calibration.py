@@ -321,7 +321,8 @@ def _scored(values: ArrayLike, users: Sequence[Hashable | None]) -> tuple[Floats
     array = np.asarray(values)
     texts = array.dtype.kind not in "fiub"
     owned = np.array([user is not None for user in users], dtype=bool)
-    usable = owned & (np.array([value is not None for value in array.tolist()]) if texts else np.isfinite(array))
+    told = [value is not None for value in array.tolist()] if texts else np.isfinite(array)
+    usable = owned & np.array(told, dtype=bool)
     known = array[usable]
     _, at, counts = np.unique(known.astype(str) if texts else known, return_inverse=True, return_counts=True)
     numbered: dict[Hashable, int] = {}
