@@ -66,23 +66,18 @@ class ConfirmSpec(_Spec):
 
 
 class DriftSpec(_Spec):
-    """When the input counts as drifted against the champion's reference window."""
+    """How the input is held against the champion's profile; how much it may move is learned, not set."""
 
-    column_p_value: float = Field(default=0.001, gt=0, lt=1)
-    """A column has drifted when its two-sample Kolmogorov-Smirnov p-value is below this."""
-    warn_drift_share: Share = 0.3
-    max_drift_share: Share = 0.5
-    """BAD at or above this share of drifted columns."""
-    min_rows: int = Field(default=100, ge=20)
-    """Fewer rows in a window are NO_DATA."""
+    min_rows: int = Field(default=200, ge=20)
+    """A window with fewer rows is NO_DATA, and is judged together with the next."""
     max_rows: int = Field(default=5000, ge=100)
-    """Larger windows are sampled down to this many rows."""
-    harm_ratio: float = Field(default=1.10, gt=1)
-    """The loss of a window is harmful when its prompts cost this many times the reference's bits per byte."""
+    """Prompts of a window that are described at most; figures and attributes are counted over all rows."""
+    harm_ratio: float = Field(default=1.02, gt=1)
+    """The loss is harmful when the prompts surely cost this many times the reference's bits per byte."""
     carry_over_windows: int = Field(default=24, ge=1)
-    """A window with too few rows is judged together with the next, up to this many windows."""
+    """Windows that are judged together at most until there are enough rows."""
     burn_in_windows: int = Field(default=24, ge=0)
-    """After a change of champion or of its reference, drift is at most a warning for this many windows."""
+    """After a change of champion drift is at most a warning for this many windows: its reference is new."""
     exclude: tuple[str, ...] = ()
     """Columns that are not watched, by name; an attribute of the log is `attribute:NAME`."""
     embedding: str | None = None
@@ -90,15 +85,6 @@ class DriftSpec(_Spec):
     confirm: ConfirmSpec = ConfirmSpec()
     reports: Literal["always", "on_warn"] = "always"
     """Which windows' reports (about 4 MB each) are kept; `on_warn`: those whose drift or loss is not OK."""
-
-    @model_validator(mode="after")
-    def _ordered(self) -> "DriftSpec":
-        if self.warn_drift_share > self.max_drift_share:
-            raise ValueError(
-                f"warn_drift_share ({self.warn_drift_share}) is above max_drift_share ({self.max_drift_share}); "
-                "a warning has to come first"
-            )
-        return self
 
 
 class SignalSpec(_Spec):

@@ -1,46 +1,45 @@
-"""Watch a model's input: the newest window of its inference log against the champion's reference rows."""
+"""Watch a model's input: count the newest window of its inference log, and hold it against the champion's profile."""
 
+import struct
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from sqlalchemy import Engine
 
-from datasets_defs.artifacts import artifact_url, write_bytes
-from datasets_defs.conditions import Condition, Outcome, Verdict
+from datasets_defs.conditions import Outcome, Verdict
 from datasets_defs.ledger import Champion, Ledger
-from datasets_defs.models import DriftSpec, ModelSpec, spec_of
-from datasets_defs.records import beat
+from datasets_defs.models import ModelSpec, spec_of
+from datasets_defs.records import beat, recent_verdicts
+from datasets_defs.sketch_log import StoredSketch, last_sketch, save_sketch, sketch_of
 from datasets_defs.windows import Window
-from monitors.descriptors import Column, Vocabulary, describe
-from monitors.drift_policy import Subject, data_break, judge_data, judge_drift, judge_loss
-from monitors.evidently_report import DriftReport, drift_report
-from monitors.reference import Texts, build_reference, load_reference, rows_of_champion, texts_of
+from monitors.drift_policy import REBASELINE_WINDOWS, Step, Subject, judge_window, should_rebaseline
+from monitors.harm import WINDOWS as HARM_WINDOWS
+from monitors.harm import Moments
+from monitors.learning import first_profile, rebaseline
+from monitors.profile import Profile, profile_of
+from monitors.rollup import WindowSketch, roll_up
 from monitors.sensing import conclude, judged_window
+
+_REVISION = struct.Struct("<i")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Assessment:
     """What a window showed, before anything is kept of it."""
 
-    data: Verdict
-    drift: Verdict
-    loss: Verdict
-    report: DriftReport | None = None
-    """Evidently's, when drift could be measured."""
-    lacks_reference: bool = False
+    step: Step
+    counted: StoredSketch | None = None
+    """The window's counts with the detector's state after it, to be kept."""
+    lacks_profile: bool = False
     """Whether the champion has nothing yet that it could be judged against."""
 
     @property
     def verdicts(self) -> tuple[Verdict, Verdict, Verdict]:
         """The verdicts on data, drift and loss."""
-        return (self.data, self.drift, self.loss)
-
-    def is_worth_keeping(self, spec: DriftSpec) -> bool:
-        """Say whether the spec wants the window's report kept; a loss that is not known is not OK."""
-        quiet = self.drift.condition is Condition.OK and self.loss.condition is Condition.OK
-        return spec.reports == "always" or not quiet
+        return self.step.verdicts
 
 
 def watch(model: str, *, until: datetime, db: Engine, actor: str) -> Outcome:
@@ -56,78 +55,134 @@ def watch(model: str, *, until: datetime, db: Engine, actor: str) -> Outcome:
     verdicts = judge(spec, champion, window, db=db)
     confirm = {verdict.signal: spec.drift.confirm for verdict in verdicts}
     outcome = conclude(verdicts, confirm, blind_after=spec.blind_after_windows, db=db, actor=actor)
+    if champion is not None:
+        _take_as_normal(spec, champion, window, db=db, actor=actor)
     beat(db, f"watch_drift:{model}", {"window": str(window)})
     return outcome
 
 
 def judge(spec: ModelSpec, champion: Champion | None, window: Window, *, db: Engine) -> Sequence[Verdict]:
-    """Give the verdicts on one window; keep its report if wanted, or make the champion's reference if there is none."""
+    """Give the verdicts on one window and keep its counts; make the champion's profile if there is none."""
     found = assess(spec, champion, window, db=db)
-    if found.lacks_reference and champion is not None:
-        reason = f"no reference yet: {build_reference(db, spec, champion, until=window.end)}"
-        return (found.data, replace(found.drift, reason=reason), replace(found.loss, reason=reason))
-    if found.report is None or not found.is_worth_keeping(spec.drift):
-        return found.verdicts
-    urls = _store(spec.name, window, found.report)
-    return (found.data, replace(found.drift, evidence={**found.drift.evidence, **urls}), found.loss)
+    if found.lacks_profile and champion is not None:
+        made = first_profile(db, spec, champion, until=window.end)
+        if isinstance(made, str):
+            return _because(found.step, f"no reference yet: {made}").verdicts
+        found = assess(spec, champion, window, db=db)
+        if found.lacks_profile:
+            return _because(found.step, f"{made.source} became the reference just now").verdicts
+    if found.counted is not None:
+        save_sketch(db, found.counted)
+    return found.verdicts
 
 
 def assess(spec: ModelSpec, champion: Champion | None, window: Window, *, db: Engine) -> Assessment:
-    """Judge one window and write nothing: gates first, so that nothing is measured on what cannot be judged."""
+    """Judge one window and write nothing. A window that was counted before is judged by those counts again."""
     subject = Subject(
         model=spec.name, window=window, champion_version=champion.version if champion is not None else None
     )
     if champion is None:
-        return _unknown(subject, "no champion serves yet; `driftloop bootstrap` makes the first")
+        return Assessment(step=subject.unknown("no champion serves yet; `driftloop bootstrap` makes the first"))
     if champion.since >= window.end:  # a late run: not this champion's window, so not a sign that it cannot be seen
         said = f"version {champion.version} serves since {champion.since:%Y-%m-%d %H:%M:%SZ}, after the window"
-        return _unknown(replace(subject, champion_version=None), said)
-    reference = load_reference(db, champion, limit=spec.drift.max_rows)
-    texts = texts_of(rows_of_champion(db, champion, window, limit=spec.drift.max_rows))
-    rows = len(texts.prompts)
-    if rows < spec.drift.min_rows:
-        return _unknown(
-            subject,
-            f"{rows} rows by version {champion.version} in the window, {spec.drift.min_rows} are needed",
-            rows=rows,
+        return Assessment(step=replace(subject, champion_version=None).unknown(said))
+    profile = profile_of(db, champion, at=window.start)
+    if profile is None:
+        return Assessment(
+            step=subject.unknown("no reference yet; the sensor makes one from the log"), lacks_profile=True
         )
-    broken = data_break(texts, reference)
-    data = judge_data(subject, texts, broken)
-    if broken is not None:
-        return replace(_unknown(subject, f"the data is broken: {broken}", data_break=broken), data=data)
-    if reference is None:
-        return replace(
-            _unknown(subject, "no reference yet; the sensor makes one from the log"), data=data, lacks_reference=True
-        )
-    report = _report(spec, texts, reference, window)
-    loss = judge_loss(subject, texts, reference, spec.drift)
-    drift = judge_drift(subject, report, spec.drift, evidence=loss.evidence)
-    return Assessment(data=data, drift=drift, loss=loss, report=report)
-
-
-def _unknown(subject: Subject, reason: str, **evidence: Any) -> Assessment:
-    data, drift, loss = subject.unknown(reason, **evidence)
-    return Assessment(data=data, drift=drift, loss=loss)
-
-
-def _report(spec: ModelSpec, texts: Texts, reference: Texts, window: Window) -> DriftReport:
-    vocabulary = Vocabulary.of(reference.prompts)
-    return drift_report(
-        _columns(reference, vocabulary, own=True, loss=reference.has_loss),
-        _columns(texts, vocabulary, own=False, loss=reference.has_loss),
-        p_value=spec.drift.column_p_value,
-        title=f"{spec.name} drift {window}",
+    before = last_sketch(db, spec.name, champion.version, before=window.end)
+    sketch = _counted(db, champion, window, profile, before, spec)
+    step = judge_window(
+        subject,
+        sketch,
+        profile,
+        spec.drift,
+        log_m=_state(before, profile),
+        losses=_losses(db, champion, window),
+        in_burn_in=window.start < champion.since + spec.window_count(spec.drift.burn_in_windows),
     )
+    counted = StoredSketch(
+        model=spec.name,
+        version=champion.version,
+        window=sketch.window,
+        encoding=profile.encoding.digest,
+        rows=sketch.rows,
+        content=sketch.to_bytes(),
+        state=None if step.log_m is None else _packed(profile, step.log_m),
+        judged=step.log_m is not None,
+    )
+    return Assessment(step=step, counted=counted)
 
 
-def _columns(texts: Texts, vocabulary: Vocabulary, *, own: bool, loss: bool) -> dict[str, Column]:
-    columns = {**describe(texts.prompts), **vocabulary.describe(texts.prompts, own=own)}
-    return {**columns, "prompt_bits_per_byte": texts.bits_per_byte} if loss else columns
+def stretch(window: Window, *, after: Window | None, champion: Champion, profile: Profile, carry_over: int) -> Window:
+    """Give what a window is judged on: itself and the windows before it that had too few rows to be judged."""
+    start = window.before(carry_over - 1).start
+    for bound in (after.end if after is not None else None, profile.effective_from):
+        if bound is not None:
+            start = max(start, bound)
+    start = min(start, window.start)
+    return Window(max(start, champion.since), window.end)
 
 
-def _store(model: str, window: Window, report: DriftReport) -> dict[str, str]:
-    stem = f"{window.end:%Y-%m-%dT%H-%M-%SZ}"
-    urls = {kind: artifact_url("reports", model, "drift", f"{stem}.{kind}") for kind in ("html", "json")}
-    write_bytes(urls["html"], report.html)
-    write_bytes(urls["json"], report.json)
-    return {"report_html": urls["html"], "report_json": urls["json"]}
+def _counted(
+    db: Engine, champion: Champion, window: Window, profile: Profile, before: StoredSketch | None, spec: ModelSpec
+) -> WindowSketch:
+    stored = sketch_of(db, champion.model, champion.version, window.end)
+    if stored is not None and stored.encoding == profile.encoding.digest:
+        return WindowSketch.from_bytes(stored.content)
+    whole = stretch(
+        window,
+        after=before.window if before is not None else None,
+        champion=champion,
+        profile=profile,
+        carry_over=spec.drift.carry_over_windows,
+    )
+    return roll_up(db, champion.model, champion.version, whole, profile.encoding, text_rows=spec.drift.max_rows)
+
+
+def _losses(db: Engine, champion: Champion, window: Window) -> list[Moments]:
+    """Read what the prompts of this champion's earlier windows cost, oldest first, as their verdicts kept it."""
+    until = window.end - window.length
+    verdicts = recent_verdicts(db, champion.model, "loss", until=until, count=HARM_WINDOWS - 1)
+    return [
+        Moments(*verdict.evidence["moments"])
+        for verdict in reversed(verdicts)
+        if verdict.champion_version == champion.version and "moments" in verdict.evidence
+    ]
+
+
+def _packed(profile: Profile, log_m: NDArray[np.float64]) -> bytes:
+    return _REVISION.pack(profile.revision) + log_m.astype("<f8").tobytes()
+
+
+def _state(before: StoredSketch | None, profile: Profile) -> NDArray[np.float64] | None:
+    """Take the detector's state after the last judged window; a profile of another revision begins anew."""
+    if before is None or before.state is None or _REVISION.unpack_from(before.state)[0] != profile.revision:
+        return None
+    return np.frombuffer(before.state, dtype="<f8", offset=_REVISION.size)
+
+
+def _take_as_normal(spec: ModelSpec, champion: Champion, window: Window, *, db: Engine, actor: str) -> None:
+    """Make an input the reference that has been another for long without costing anything."""
+    drift, loss = (
+        recent_verdicts(db, spec.name, signal, until=window.end, count=REBASELINE_WINDOWS)
+        for signal in ("drift", "loss")
+    )
+    if not should_rebaseline(drift, loss):
+        return
+    present = profile_of(db, champion, at=window.end)
+    if present is not None and present.effective_from == window.end:
+        return  # done, by an earlier try
+    made = rebaseline(db, spec, champion, until=window.end, windows=REBASELINE_WINDOWS)
+    reason = f"the input has drifted for {REBASELINE_WINDOWS} windows and costs nothing: it is the reference now"
+    Ledger(db).note(spec.name, "rebaselined", reason, {"revision": made.revision, "rows": made.rows}, actor=actor)
+
+
+def _because(step: Step, reason: str) -> Step:
+    return replace(
+        step,
+        data=replace(step.data, reason=reason),
+        drift=replace(step.drift, reason=reason),
+        loss=replace(step.loss, reason=reason),
+    )

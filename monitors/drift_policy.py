@@ -1,20 +1,35 @@
-"""From measurements of a window to verdicts on its data, drift and loss. Pure."""
+"""From the sketch of a window to verdicts on its data, drift and loss: the whole policy. Pure.
+
+Whether a window can be judged at all comes first (`gates`); then the e-detector says whether the input has drifted,
+and a confidence sequence whether the champion pays for it. Both look every window and promise an average run length
+between false alarms, so that neither the number of columns nor the number of looks adds to them.
+"""
 
 import math
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import astuple, dataclass, replace
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from datasets_defs.conditions import Condition, Verdict
 from datasets_defs.models import DriftSpec
 from datasets_defs.windows import Window
-from monitors.evidently_report import METHOD as DRIFT_METHOD
-from monitors.evidently_report import DriftReport
-from monitors.reference import MAX_NULL_SHARE, Texts
+from monitors.e_detector import BAD_RUN_LENGTH, WARN_RUN_LENGTH, Evidence
+from monitors.gates import Gate, gate
+from monitors.harm import Harm, Moments, harm
+from monitors.profile import Profile
+from monitors.rollup import WindowSketch
+from monitors.sketch import CategorySketch, NumericSketch, Sketch, kolmogorov_smirnov, l_infinity
 
-LOSS_METHOD = "byte-weighted mean of prompt bits per byte over the reference's"
-SURE = 1.96
-"""Standard errors to the one-sided 97.5 % bound of a normal mean."""
-DATA_METHOD = "shares of rows without prompt or loss"
+DATA_METHOD = "gates on rows, types, nulls and levels"
+DRIFT_METHOD = "e-detector, log10 of its evidence"
+LOSS_METHOD = "restarted confidence sequence on bits per byte over the reference's"
+BAD_LOG10 = math.log10(BAD_RUN_LENGTH)
+WARN_LOG10 = math.log10(WARN_RUN_LENGTH)
+REBASELINE_WINDOWS = 72
+"""Windows of drift without harm after which the shifted input becomes the reference."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,114 +53,204 @@ class Subject:
             **more,
         )
 
-    def unknown(self, reason: str, **evidence: Any) -> tuple[Verdict, Verdict, Verdict]:
+    def unknown(self, reason: str, **evidence: Any) -> "Step":
         """Say of data, drift and loss that they cannot be judged."""
         data = self.verdict("data", Condition.NO_DATA, reason, DATA_METHOD, evidence=evidence)
-        return (
-            data,
-            replace(data, signal="drift", method=DRIFT_METHOD),
-            replace(data, signal="loss", method=LOSS_METHOD),
+        return Step(
+            data=data,
+            drift=replace(data, signal="drift", method=DRIFT_METHOD),
+            loss=replace(data, signal="loss", method=LOSS_METHOD),
         )
 
 
-def data_break(texts: Texts, reference: Texts | None) -> str | None:
-    """Say in words what is broken about a window's rows; None if nothing is.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """What one window showed, and what the detector knows after it."""
 
-    A log that never held the loss (an external server's) does not break by not holding it.
+    data: Verdict
+    drift: Verdict
+    loss: Verdict
+    log_m: NDArray[np.float64] | None = None
+    """The detector's state; None when the window was not judged, and the state before it goes on."""
+
+    @property
+    def verdicts(self) -> tuple[Verdict, Verdict, Verdict]:
+        """The verdicts on data, drift and loss."""
+        return (self.data, self.drift, self.loss)
+
+
+def judge_window(
+    subject: Subject,
+    sketch: WindowSketch,
+    profile: Profile,
+    spec: DriftSpec,
+    *,
+    log_m: NDArray[np.float64] | None,
+    losses: Sequence[Moments],
+    in_burn_in: bool,
+) -> Step:
+    """Judge one window.
+
+    `log_m` is the detector's state after the last judged window on this profile (None: it begins here), `losses` what
+    the prompts of earlier judged windows cost this champion, oldest first. In the burn-in drift is at most a warning.
     """
-    if texts.empty_share > MAX_NULL_SHARE:
-        return f"{texts.empty_share:.0%} of the prompts are empty, more than {MAX_NULL_SHARE:.0%}"
-    if reference is not None and reference.has_loss and texts.null_share > MAX_NULL_SHARE:
-        return f"{texts.null_share:.0%} of the rows have no prompt_bits_per_byte, more than {MAX_NULL_SHARE:.0%}"
-    return None
+    found = gate(sketch, profile, min_rows=spec.min_rows)
+    if found.too_few is not None:
+        return subject.unknown(found.too_few, rows=sketch.rows, stretch=str(sketch.window))
+    if found.broken is not None:
+        unknown = subject.unknown(f"the data is broken: {found.broken}", rows=sketch.rows, data_break=found.broken)
+        return replace(unknown, data=_data(subject, sketch, found))
+    detector = profile.detector(sketch.window.start)
+    columns = {name: column for name, column in sketch.columns.items() if name not in found.left_out}
+    after = detector.step(detector.start() if log_m is None else log_m, columns, rows_per_user=sketch.rows_per_user)
+    evidence = _evidence(detector.evidence(after), columns, profile.reference_at(sketch.window.start))
+    return Step(
+        data=_data(subject, sketch, found),
+        drift=_drift(subject, sketch, evidence, in_burn_in=in_burn_in),
+        loss=_loss(subject, sketch, profile, spec, [*losses, sketch.loss]),
+        log_m=after,
+    )
 
 
-def judge_data(subject: Subject, texts: Texts, broken: str | None) -> Verdict:
-    """Judge whether the window's rows can be judged at all."""
-    worst = max(texts.empty_share, texts.null_share if broken and "bits_per_byte" in broken else 0.0)
-    evidence: dict[str, Any] = {"rows": len(texts.prompts), "empty_share": texts.empty_share,
-                                "null_share": texts.null_share}  # fmt: skip
-    if broken is not None:
-        evidence["data_break"] = broken
+def should_rebaseline(drift: Sequence[Verdict], loss: Sequence[Verdict], windows: int = REBASELINE_WINDOWS) -> bool:
+    """Say whether the input has drifted for so long without costing anything that it is the new normal.
+
+    Both newest first. A loss that is not known is no proof of harmlessness.
+    """
+    last = list(zip(drift[:windows], loss[:windows], strict=False))
+    return len(last) == windows and all(
+        a.condition is Condition.BAD
+        and b.condition in (Condition.OK, Condition.WARN)
+        and a.window == b.window
+        and a.champion_version == drift[0].champion_version
+        for a, b in last
+    )
+
+
+def _data(subject: Subject, sketch: WindowSketch, found: Gate) -> Verdict:
+    evidence: dict[str, Any] = {"rows": sketch.rows, "stretch": str(sketch.window)}
+    if found.left_out:
+        evidence["left_out"] = dict(found.left_out)
+    if found.broken is not None:
+        evidence["data_break"] = found.broken
     return subject.verdict(
         "data",
-        Condition.OK if broken is None else Condition.BAD,
-        broken or f"{len(texts.prompts)} whole rows",
+        Condition.OK if found.broken is None else Condition.BAD,
+        found.broken or f"{sketch.rows} whole rows",
         DATA_METHOD,
-        score=worst,
-        limit=MAX_NULL_SHARE,
         evidence=evidence,
     )
 
 
-def judge_drift(subject: Subject, report: DriftReport, spec: DriftSpec, *, evidence: dict[str, Any]) -> Verdict:
-    """Judge the measured share of drifted columns."""
-    drifted = [column.name for column in report.columns if column.drifted]
-    if report.drift_share >= spec.max_drift_share:
-        condition, limit, sign = Condition.BAD, spec.max_drift_share, "≥"
-    elif report.drift_share >= spec.warn_drift_share:
-        condition, limit, sign = Condition.WARN, spec.warn_drift_share, "≥"
-    else:
-        condition, limit, sign = Condition.OK, spec.max_drift_share, "<"
-    compared = sum(column.p_value is not None for column in report.columns)
-    names = f" ({', '.join(drifted)})" if drifted else ""
+def _drift(subject: Subject, sketch: WindowSketch, evidence: Mapping[str, Any], *, in_burn_in: bool) -> Verdict:
+    log10_m = evidence["log10_m"]
+    condition = _condition(log10_m)
+    names = [name for name, column in evidence["columns"].items() if column["drifted"]]
+    first = next(iter(evidence["columns"].items()), None)
+    strongest = f"; strongest: {first[0]}, {_moved(first[1])}" if first and condition is not Condition.OK else ""
+    reason = (
+        f"evidence for drift 10^{log10_m:.1f} {'≥' if log10_m >= BAD_LOG10 else '<'} 10^{BAD_LOG10:.1f}, "
+        f"{len(names)} of {len(evidence['columns'])} columns drifted{f' ({_some(names)})' if names else ''}{strongest}"
+    )
+    if in_burn_in and condition is Condition.BAD:
+        condition, reason = Condition.WARN, f"{reason}; a warning only while the reference is new"
     return subject.verdict(
         "drift",
         condition,
-        f"{len(drifted)} of {compared} columns drifted{names}: share {report.drift_share:.2f} {sign} {limit:.2f}",
+        reason,
         DRIFT_METHOD,
-        score=report.drift_share,
-        limit=spec.max_drift_share,
+        score=log10_m,
+        limit=BAD_LOG10,
+        evidence={"rows": sketch.rows, "stretch": str(sketch.window), **evidence},
+    )
+
+
+def _evidence(found: Evidence, columns: Mapping[str, Sketch], reference: Mapping[str, Sketch]) -> dict[str, Any]:
+    listed = {
+        name: {
+            "log10_m": log10_m,
+            "drifted": log10_m >= BAD_LOG10,
+            **(_distance(columns[name], reference[name]) if name in columns else {}),
+        }
+        for name, log10_m in found.by_column.items()
+    }
+    drifted = sum(column["drifted"] for column in listed.values())
+    return {
+        "log10_m": found.log10_m,
+        "drift_share": drifted / len(listed) if listed else 0.0,
+        "columns": listed,
+    }
+
+
+def _distance(current: Sketch, reference: Sketch) -> dict[str, Any]:
+    match current, reference:
+        case NumericSketch(), NumericSketch():
+            return {
+                "statistic": "ks",
+                "distance": kolmogorov_smirnov(current, reference),
+                "reference_mean": reference.mean,
+                "current_mean": current.mean,
+            }
+        case CategorySketch(), CategorySketch():
+            return {"statistic": "l_infinity", "distance": l_infinity(current, reference)}
+    return {}
+
+
+def _moved(column: Mapping[str, Any]) -> str:
+    if column.get("reference_mean") is not None and column.get("current_mean") is not None:
+        return f"mean {column['reference_mean']:.3g} → {column['current_mean']:.3g}"
+    return f"{column.get('statistic', 'distance')} {column.get('distance', math.nan):.2f}"
+
+
+def _loss(
+    subject: Subject, sketch: WindowSketch, profile: Profile, spec: DriftSpec, losses: Sequence[Moments]
+) -> Verdict:
+    limit = max(spec.harm_ratio, 1 + profile.loss_tolerance)
+    evidence: dict[str, Any] = {
+        "rows": sketch.loss.rows,
+        "window_bits_per_byte": sketch.loss.mean,
+        "reference_bits_per_byte": profile.loss.mean,
+        "moments": list(astuple(sketch.loss)),
+    }
+    found = harm(
+        profile.loss,
+        losses,
+        limit=limit,
+        rows_per_user=sketch.rows_per_user,
+        icc=profile.icc.get("prompt_bits_per_byte", 0.0),
+    )
+    if found is None:
+        side = "the window" if sketch.loss.mean is None else "the reference"
+        reason = f"{side} has no prompt_bits_per_byte"
+        return subject.verdict("loss", Condition.NO_DATA, reason, LOSS_METHOD, evidence=evidence)
+    return subject.verdict(
+        "loss",
+        _harm_condition(found, limit),
+        f"prompts cost {sketch.loss.mean:.2f} bits per byte, {found.ratio:.2f} times the reference's "
+        f"{profile.loss.mean:.2f} (surely {found.at_least:.2f} times; harmful from {limit:.2f} on)",
+        LOSS_METHOD,
+        score=found.ratio,
+        limit=limit,
         evidence={
-            "drift_share": report.drift_share,
-            "columns": {
-                column.name: {
-                    "p_value": column.p_value,
-                    "drifted": column.drifted,
-                    "reference_mean": column.reference_mean,
-                    "current_mean": column.current_mean,
-                }
-                for column in report.columns
-            },
             **evidence,
+            "loss_ratio": found.ratio,
+            "loss_ratio_at_least": found.at_least,
+            "log10_m": found.log10_m,
         },
     )
 
 
-def judge_loss(subject: Subject, texts: Texts, reference: Texts, spec: DriftSpec) -> Verdict:
-    """Judge what the prompts cost the champion, against the reference.
+def _harm_condition(found: Harm, limit: float) -> Condition:
+    """BAD needs the newest window beyond the limit, too: what is over is not harmful any more."""
+    condition = _condition(found.log10_m)
+    return Condition.WARN if condition is Condition.BAD and found.ratio < limit else condition
 
-    BAD when even the lower 97.5 % bound of the ratio reaches the limit, so that a window of few rows raises no alarm
-    by chance; a ratio half the way to the limit is a warning.
-    """
-    here, there = texts.mean_bits_per_byte, reference.mean_bits_per_byte
-    evidence = {
-        "rows": len(texts.prompts),
-        "reference_rows": len(reference.prompts),
-        "window_bits_per_byte": here,
-        "reference_bits_per_byte": there,
-    }
-    if here is None or there is None or there <= 0:
-        side = "the window" if here is None else "the reference"
-        return subject.verdict(
-            "loss", Condition.NO_DATA, f"{side} has no prompt_bits_per_byte", LOSS_METHOD, evidence=evidence
-        )
-    ratio = here / there
-    surely = ratio * (1 - SURE * math.hypot(texts.relative_error, reference.relative_error))
-    warn = 1 + (spec.harm_ratio - 1) / 2
-    if surely >= spec.harm_ratio:
-        condition = Condition.BAD
-    elif ratio >= warn:
-        condition = Condition.WARN
-    else:
-        condition = Condition.OK
-    return subject.verdict(
-        "loss",
-        condition,
-        f"prompts cost {here:.2f} bits per byte, {ratio:.2f} times the reference's {there:.2f} "
-        f"(surely {surely:.2f} times; harmful from {spec.harm_ratio:.2f} on)",
-        LOSS_METHOD,
-        score=ratio,
-        limit=spec.harm_ratio,
-        evidence={**evidence, "loss_ratio": ratio, "loss_ratio_at_least": surely},
-    )
+
+def _condition(log10_m: float) -> Condition:
+    if log10_m >= BAD_LOG10:
+        return Condition.BAD
+    return Condition.WARN if log10_m >= WARN_LOG10 else Condition.OK
+
+
+def _some(names: Sequence[str], most: int = 5) -> str:
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")

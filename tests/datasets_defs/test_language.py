@@ -150,8 +150,8 @@ def test_the_shipped_models_are_valid():
         pytest.param("name: y\nbase_model: b\ntraining_text: t", "must equal the file's name", id="other name"),
         pytest.param("name: x\nbase_model: b\ntraining_text: t\ndrit: {}", "field drit", id="unknown field"),
         pytest.param(
-            "name: x\nbase_model: b\ntraining_text: t\ndrift: {max_drift_share: 2}",
-            "field drift.max_drift_share: Input should be less than or equal to 1 (found 2)",
+            "name: x\nbase_model: b\ntraining_text: t\ndrift: {harm_ratio: 1}",
+            "field drift.harm_ratio: Input should be greater than 1 (found 1)",
             id="out of range",
         ),
         pytest.param(

@@ -42,7 +42,7 @@ class Loop:
         """Write the model's YAML."""
         content = {
             "name": MODEL, "base_model": {}, "training_text": "builtin:python-docs", "blind_after_windows": 2,
-            "drift": {"min_rows": 60}, "probation_windows": 2, "retrain": {"max_attempts": 2}, **fields,
+            "drift": {"min_rows": 60, "burn_in_windows": 0}, "probation_windows": 2, "retrain": {"max_attempts": 2}, **fields,
         }  # fmt: skip
         (self.home / "models" / f"{MODEL}.yaml").write_text(yaml.safe_dump(content))
         return spec_of(MODEL)
