@@ -18,7 +18,7 @@ from datasets_defs.windows import Window
 from monitors.drift_policy import REBASELINE_WINDOWS, Step, Subject, judge_window, should_rebaseline
 from monitors.harm import WINDOWS as HARM_WINDOWS
 from monitors.harm import Moments
-from monitors.learning import first_profile, rebaseline
+from monitors.learning import first_profile, proposed_profile, rebaseline
 from monitors.profile import Profile, profile_of
 from monitors.rollup import WindowSketch, roll_up
 from monitors.sensing import conclude, judged_window
@@ -33,8 +33,6 @@ class Assessment:
     step: Step
     counted: StoredSketch | None = None
     """The window's counts with the detector's state after it, to be kept."""
-    lacks_profile: bool = False
-    """Whether the champion has nothing yet that it could be judged against."""
 
     @property
     def verdicts(self) -> tuple[Verdict, Verdict, Verdict]:
@@ -63,14 +61,11 @@ def watch(model: str, *, until: datetime, db: Engine, actor: str) -> Outcome:
 
 def judge(spec: ModelSpec, champion: Champion | None, window: Window, *, db: Engine) -> Sequence[Verdict]:
     """Give the verdicts on one window and keep its counts; make the champion's profile if there is none."""
+    serves = champion is not None and champion.since < window.end
+    lacks = first_profile(db, spec, champion, until=window.end) if serves and champion is not None else None
     found = assess(spec, champion, window, db=db)
-    if found.lacks_profile and champion is not None:
-        made = first_profile(db, spec, champion, until=window.end)
-        if isinstance(made, str):
-            return _because(found.step, f"no reference yet: {made}").verdicts
-        found = assess(spec, champion, window, db=db)
-        if found.lacks_profile:
-            return _because(found.step, f"{made.source} became the reference just now").verdicts
+    if isinstance(lacks, str):
+        return _because(found.step, f"no reference yet: {lacks}").verdicts
     if found.counted is not None:
         save_sketch(db, found.counted)
     return found.verdicts
@@ -86,11 +81,9 @@ def assess(spec: ModelSpec, champion: Champion | None, window: Window, *, db: En
     if champion.since >= window.end:  # a late run: not this champion's window, so not a sign that it cannot be seen
         said = f"version {champion.version} serves since {champion.since:%Y-%m-%d %H:%M:%SZ}, after the window"
         return Assessment(step=replace(subject, champion_version=None).unknown(said))
-    profile = profile_of(db, champion, at=window.start)
+    profile = profile_of(db, champion, at=window.start) or proposed_profile(db, spec, champion, until=window.end)
     if profile is None:
-        return Assessment(
-            step=subject.unknown("no reference yet; the sensor makes one from the log"), lacks_profile=True
-        )
+        return Assessment(step=subject.unknown("no reference yet; the sensor makes one from the log"))
     before = last_sketch(db, spec.name, champion.version, before=window.end)
     sketch = _counted(db, champion, window, profile, before, spec)
     step = judge_window(

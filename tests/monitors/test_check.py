@@ -65,7 +65,7 @@ def test_no_reference_is_made(loop: Loop) -> None:
     loop.champion()
     loop.traffic(1, OLD[:600])
     found, conditions = tried(loop, 1)
-    assert conditions == {"data": "OK", "drift": "NO_DATA", "loss": "NO_DATA"}
+    assert set(conditions.values()) == {"NO_DATA"}
     assert found.decision is None
     watch(MODEL, until=loop.until(1), db=loop.db, actor="test")
     loop.traffic(2, OLD[600:700])
