@@ -49,7 +49,7 @@ def closing(console: Console, db: Engine, story: "Story", info: "StackInfo", sec
 
 def last_report(db: Engine) -> str | None:
     """Give the address of the newest drift report, if there is one."""
-    for verdict in recent_verdicts(db, MODEL, "drift", until=datetime.now(UTC), count=20):
+    for verdict in recent_verdicts(db, MODEL, "drift_report", until=datetime.now(UTC), count=20):
         if url := verdict.evidence.get("report_html"):
             return str(url)
     return None

@@ -56,7 +56,7 @@ def run(home: Path, database_url: str, monkeypatch: pytest.MonkeyPatch):
 def test_an_empty_log_is_no_data(run, engine: Engine):
     """Without a champion and without rows, every model is NO_DATA, nobody is woken, and no incident opens."""
     states = run("watch_drift")
-    assert states == {"judge[0]": "skipped", "judge[1]": "skipped"}
+    assert states == {"judge[0]": "skipped", "judge[1]": "skipped", "report[0]": "success", "report[1]": "success"}
     for model in ("first", "second"):
         conditions = {
             verdict.signal: str(verdict.condition) for verdict in newest_verdicts(engine, model, now=datetime.now(UTC))
@@ -82,7 +82,7 @@ def test_a_wrong_spec_stops_only_its_own_model(run, engine: Engine, home: Path):
     """One wrong YAML fails its own task; the model beside it is judged."""
     (home / "models" / "first.yaml").write_text("name: first\nbase_model: [")
     states = run("watch_drift")
-    assert states == {"judge[0]": "failed", "judge[1]": "skipped"}
+    assert states == {"judge[0]": "failed", "judge[1]": "skipped", "report[0]": "failed", "report[1]": "success"}
     assert newest_verdicts(engine, "first", now=datetime.now(UTC)) == []
     assert newest_verdicts(engine, "second", now=datetime.now(UTC)) != []
 
