@@ -1,22 +1,30 @@
 """# Maintain
 
-Once a day: makes the inference log's next partitions, drops those past their time, and deletes old reports.
+Once a day: renews what each champion's windows are compared with, where that is due; makes the inference log's next
+partitions, drops those past their time, adds up the counts of old windows by day, and deletes old reports.
 """
 
 from airflow.sdk import dag, task
 
 from datasets_defs.assets import COMMON, every, loop_database
+from datasets_defs.models import model_names
 
 
 @dag(schedule=every(86_400), max_active_runs=1, **COMMON, doc_md=__doc__, tags=["upkeep"])
 def maintain():
-    @task
+    @task(max_active_tis_per_dagrun=2)
+    def renew(model: str, *, dag_run=None):
+        from monitors.learning import renew_champion
+
+        return renew_champion(model, until=dag_run.run_after, db=loop_database())
+
+    @task(trigger_rule="all_done")
     def tidy(*, dag_run=None):
         from monitors.retention import tidy
 
         return tidy(db=loop_database(), now=dag_run.run_after)
 
-    tidy()
+    renew.expand(model=model_names()) >> tidy()
 
 
 maintain()

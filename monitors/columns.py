@@ -7,6 +7,7 @@ the prompts' text. An encoding fixes each column's kind, its scale or its levels
 import hashlib
 import json
 import zlib
+from base64 import b64decode, b64encode
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -18,11 +19,14 @@ from numpy.typing import NDArray
 
 from datasets_defs.errors import ContractError
 from monitors.descriptors import Vocabulary, describe, languages
+from monitors.embeddings import EmbeddingSpace
 from monitors.sketch import CategorySketch, NumericSketch, Scale, Sketch, hashed_level, is_hashed
 
 Kind = Literal["numeric", "category"]
 Origin = Literal["log", "attribute", "text", "embedding"]
 Row = Mapping[str, Any]
+Texts = NDArray[np.float64] | list[str]
+"""What is said of each text: a number, or a level."""
 
 LOG_COLUMNS = (
     "prompt_bits_per_byte",
@@ -37,10 +41,12 @@ MAX_ATTRIBUTES = 50
 """Only so many attributes are watched: those present most often."""
 MAX_LEVELS = 1_000
 """Only so many levels of a column are known by name; the others share hashed names."""
-MAX_LEVEL_CHARACTERS = 200
-"""A longer text is not kept as a level's name."""
+MAX_NAME_CHARACTERS = 200
+"""A longer text is not kept as a level's name, nor watched as an attribute's."""
 MAX_WORDS = 50_000
 """The vocabulary keeps so many words, those in most texts."""
+EMBEDDED_ROWS = 1_000
+"""So many prompts are embedded at most: each costs thousands of times what the other columns do."""
 MIN_PRESENCE = 0.01
 """An attribute that fewer rows have is not watched."""
 ONE_TYPE = 0.95
@@ -77,7 +83,9 @@ class Encoding:
 
     columns: tuple[ColumnEncoding, ...]
     vocabulary: Vocabulary | None = None
-    """Words of the reference prompts; None if nothing of them is watched."""
+    """Words of the reference prompts."""
+    space: EmbeddingSpace | None = None
+    """Where the reference prompts lie among an embedding model's vectors, if the spec names one."""
 
     def of(self, *origins: Origin) -> tuple[ColumnEncoding, ...]:
         """Give the columns of these origins."""
@@ -94,6 +102,7 @@ class Encoding:
         content = {
             "columns": [asdict(column) for column in self.columns],
             "vocabulary": words and {"texts": words.texts, "counts": dict(sorted(words.counts.items()))},
+            "space": self.space and b64encode(self.space.to_bytes()).decode(),
         }
         return json.dumps(content, separators=(",", ":")).encode()
 
@@ -113,10 +122,11 @@ class Encoding:
         try:
             plain = zlib.decompress(content[len(_FORMAT) :])
             found = json.loads(plain)
-            words = found["vocabulary"]
+            words, space = found["vocabulary"], found["space"]
             made = cls(
                 tuple(_column(fields) for fields in found["columns"]),
                 Vocabulary(words["texts"], words["counts"]) if words is not None else None,
+                EmbeddingSpace.from_bytes(b64decode(space)) if space is not None else None,
             )
         except (zlib.error, ValueError, KeyError, TypeError) as err:
             raise ContractError(f"the {len(content)} bytes of an encoding are damaged: {err}") from err
@@ -125,20 +135,31 @@ class Encoding:
 
 
 def learn_encoding(
-    rows: Sequence[Row], *, exclude: Sequence[str] = (), vocabulary: Vocabulary | None = None
+    rows: Sequence[Row],
+    *,
+    exclude: Sequence[str] = (),
+    vocabulary: Vocabulary | None = None,
+    embedding: str | EmbeddingSpace | None = None,
 ) -> Encoding:
     """Find the columns of reference rows, their scales and levels; those named in `exclude` are left out.
 
-    With a `vocabulary` words are judged by it; without one it is made of the rows' own prompts. Figures that were never
-    logged, nested attributes, attributes of mixed types, and ids are not watched.
+    With a `vocabulary` words are judged by it; without one it is made of the rows' own prompts. `embedding` is the
+    folder of a model, or where earlier prompts lay among its vectors. Figures that were never logged, nested
+    attributes, attributes of mixed types, and ids are not watched.
+
+    Raises:
+        ContractError: the embedding model cannot be read.
     """
-    own = vocabulary is None
-    words = _vocabulary(rows) if vocabulary is None else vocabulary
+    prompts = _prompts(rows)
+    words = _vocabulary(prompts) if vocabulary is None else vocabulary
+    space = EmbeddingSpace.learn(embedding, prompts[:EMBEDDED_ROWS]) if isinstance(embedding, str) else embedding
     found = [_learn_log(name, rows) for name in LOG_COLUMNS]
     found += [_learn_attribute(name, rows) for name in _attributes(rows)]
-    texts = _text_values([row["prompt"] or "" for row in rows], words, own=own)
+    texts = _text_values(prompts, words, own=vocabulary is None)
     found += [_learn(name, "text", list(values)) for name, values in texts.items()]
-    return Encoding(tuple(column for column in found if column is not None and column.name not in exclude), words)
+    found += [_learn(name, "embedding", list(values)) for name, values in _embedded(prompts, space).items()]
+    columns = tuple(column for column in found if column is not None and column.name not in exclude)
+    return Encoding(columns, words, space)
 
 
 def values(
@@ -164,13 +185,13 @@ def sketches(encoding: Encoding, rows: Sequence[Row], *, own: bool = False) -> d
     }
 
 
-def text_sketches(encoding: Encoding, prompts: Sequence[str]) -> dict[str, Sketch]:
-    """Count what can be said of the prompts' text."""
-    columns = encoding.of("text")
-    if not columns:
-        return {}
-    found = _text_values(prompts, encoding.vocabulary or Vocabulary(0, {}), own=False)
-    return {column.name: count(column, found[column.name], nulls=0, wrong=0) for column in columns}
+def text_sketches(encoding: Encoding, prompts: Sequence[str], *, embedded: int = EMBEDDED_ROWS) -> dict[str, Sketch]:
+    """Count what can be said of the prompts' text, and where the first `embedded` of them lie among vectors."""
+    found = _described(encoding, prompts, own=False)
+    found.update(_embedded(prompts[:embedded], encoding.space if encoding.of("embedding") else None))
+    return {
+        column.name: count(column, found[column.name], nulls=0, wrong=0) for column in encoding.of("text", "embedding")
+    }
 
 
 def count(column: ColumnEncoding, found: Sequence[Any] | NDArray[np.float64], *, nulls: int, wrong: int) -> Sketch:
@@ -192,13 +213,13 @@ def count_levels(column: ColumnEncoding, found: Mapping[str, int], *, nulls: int
 def _cells(encoding: Encoding, rows: Sequence[Row], *, own: bool) -> dict[str, tuple[ColumnEncoding, list[Any], int]]:
     """Give each column's cells, None for null or wrong, and how many are wrong."""
     cells: dict[str, tuple[ColumnEncoding, list[Any], int]] = {}
-    texts: dict[str, Any] = {}
-    if encoding.of("text"):
-        words = encoding.vocabulary or Vocabulary(0, {})
-        texts = _text_values([row["prompt"] or "" for row in rows], words, own=own)
+    prompts = _prompts(rows)
+    texts = _described(encoding, prompts, own=own)
+    texts.update(_embedded(prompts[:EMBEDDED_ROWS], encoding.space if encoding.of("embedding") else None))
     for column in encoding.columns:
-        if column.origin == "text":
-            cells[column.name] = (column, list(texts[column.name]), 0)
+        if column.origin in ("text", "embedding"):
+            said: list[Any] = [*texts[column.name]]
+            cells[column.name] = (column, said + [None] * (len(rows) - len(said)), 0)
             continue
         raw = _raw(column.name, rows)
         typed = [_number(value) if column.kind == "numeric" else _level(value) for value in raw]
@@ -207,12 +228,28 @@ def _cells(encoding: Encoding, rows: Sequence[Row], *, own: bool) -> dict[str, t
     return cells
 
 
-def _text_values(prompts: Sequence[str], words: Vocabulary, *, own: bool) -> dict[str, NDArray[np.float64] | list[str]]:
+def _prompts(rows: Sequence[Row]) -> list[str]:
+    return [row["prompt"] or "" for row in rows]
+
+
+def _described(encoding: Encoding, prompts: Sequence[str], *, own: bool) -> dict[str, Texts]:
+    return _text_values(prompts, encoding.vocabulary or Vocabulary(0, {}), own=own) if encoding.of("text") else {}
+
+
+def _embedded(prompts: Sequence[str], space: EmbeddingSpace | None) -> dict[str, Texts]:
+    if space is None:
+        return {}
+    if not prompts:  # no reason to load a model
+        return {name: np.zeros(0) for name in space.names}
+    return {**space.columns(space.embed(prompts))}
+
+
+def _text_values(prompts: Sequence[str], words: Vocabulary, *, own: bool) -> dict[str, Texts]:
     return {**describe(prompts), **words.describe(prompts, own=own), "language": languages(prompts)}
 
 
-def _vocabulary(rows: Sequence[Row]) -> Vocabulary:
-    words = Vocabulary.of([row["prompt"] or "" for row in rows])
+def _vocabulary(prompts: Sequence[str]) -> Vocabulary:
+    words = Vocabulary.of(prompts)
     most = sorted(words.counts.items(), key=lambda item: (-item[1], item[0]))[:MAX_WORDS]
     return Vocabulary(words.texts, dict(most))
 
@@ -221,7 +258,11 @@ def _attributes(rows: Sequence[Row]) -> list[str]:
     present = Counter(
         name for row in rows for name, value in (row.get("attributes") or {}).items() if value is not None
     )
-    often = [name for name, number in present.items() if number >= MIN_PRESENCE * len(rows)]
+    often = [
+        name
+        for name, number in present.items()
+        if number >= MIN_PRESENCE * len(rows) and len(name) <= MAX_NAME_CHARACTERS
+    ]
     return sorted(sorted(often, key=lambda name: (-present[name], name))[:MAX_ATTRIBUTES])
 
 
@@ -254,7 +295,7 @@ def _learn(name: str, origin: Origin, found: Sequence[Any]) -> ColumnEncoding | 
     counts = Counter(found)
     if sum(number == 1 for number in counts.values()) > MAX_SINGLETONS * len(found):
         return None
-    named = [level for level in counts if len(level) <= MAX_LEVEL_CHARACTERS and not is_hashed(level)]
+    named = [level for level in counts if len(level) <= MAX_NAME_CHARACTERS and not is_hashed(level)]
     most = sorted(named, key=lambda level: (-counts[level], level))[:MAX_LEVELS]
     return ColumnEncoding(name, "category", origin, levels=tuple(sorted(most)))
 

@@ -1,6 +1,9 @@
 """Keeping the loop's storage within its limits."""
 
-from datetime import datetime, timedelta
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from itertools import groupby
 from typing import Any
 
 import fsspec
@@ -10,18 +13,93 @@ from datasets_defs import inference_log
 from datasets_defs.artifacts import artifact_url
 from datasets_defs.database import database_errors
 from datasets_defs.settings import settings
+from datasets_defs.sketch_log import (
+    StoredSketch,
+    accepted_sketches,
+    drop_before,
+    read_sketches,
+    replace_sketches,
+    single_windows,
+)
+from datasets_defs.windows import Window
+from monitors.rollup import WindowSketch, add_up
 
 DAYS_AHEAD = 3
 """Partitions made in advance."""
+SINGLE_DAYS = 8
+"""Windows are kept one by one for a week and a day: each hour of the day seven times, if one is missing, too."""
+DAY = timedelta(days=1)
 
 
 def tidy(*, db: Engine, now: datetime) -> dict[str, Any]:
-    """Make the next day partitions, drop those past `retention_days`, delete reports past `report_retention_days`."""
+    """Make the next day partitions, drop those past `retention_days`, delete reports past `report_retention_days`.
+
+    Sketches of windows go with the log's rows; from their ninth day on those of a day are added up.
+    """
     with database_errors("making partitions"), db.begin() as on:
         inference_log.ensure_partitions(on, [(now + timedelta(days=ahead)).date() for ahead in range(DAYS_AHEAD + 1)])
-    dropped = inference_log.drop_partitions(db, now - timedelta(days=settings().retention_days))
+    oldest = now - timedelta(days=settings().retention_days)
+    dropped = inference_log.drop_partitions(db, oldest)
     reports = _delete_reports(now - timedelta(days=settings().report_retention_days))
-    return {"partitions_dropped": dropped, "reports_deleted": reports}
+    sketches, profiles = drop_before(db, oldest)
+    return {
+        "partitions_dropped": dropped,
+        "reports_deleted": reports,
+        "sketches_dropped": sketches,
+        "profiles_dropped": profiles,
+        "windows_added_up": compact(db, before=now - timedelta(days=SINGLE_DAYS)),
+    }
+
+
+def compact(db: Engine, *, before: datetime) -> int:
+    """Add up the windows of each whole UTC day that ended by `before`; give how many went into others.
+
+    Only windows counted alike are added up, and accepted ones not with others; the detector's state is the last one's.
+    Those with too few rows, which later ones counted again, are dropped. Doing it again changes nothing.
+    """
+    midnight = before.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+    gone = 0
+    for (model, version, day), _ in groupby(single_windows(db, before=midnight), lambda key: (*key[:2], _day(key[2]))):
+        there = read_sketches(db, model, version, day, judged_only=False)
+        accepted = {each.window.end for each in accepted_sketches(db, model, version, day, signal="drift")}
+        left = sorted(
+            (each for group in _alike(there, accepted) for each in _added_up(group)), key=lambda each: each.window.end
+        )
+        if left != there:
+            replace_sketches(db, there, left)
+            gone += len(there) - len(left)
+    return gone
+
+
+def _day(window_end: datetime) -> Window:
+    start = (window_end - timedelta.resolution).replace(hour=0, minute=0, second=0, microsecond=0)
+    return Window(start, start + DAY)
+
+
+def _alike(sketches: Sequence[StoredSketch], accepted: set[datetime]) -> Iterator[list[StoredSketch]]:
+    """Give the sketches that may be added up, each time oldest first."""
+
+    def kind(sketch: StoredSketch) -> tuple[str, bool, bool]:
+        return sketch.encoding, sketch.state is None, sketch.window.end in accepted
+
+    for _, group in groupby(sorted((each for each in sketches if each.judged), key=kind), kind):
+        yield list(group)
+
+
+def _added_up(sketches: Sequence[StoredSketch]) -> list[StoredSketch]:
+    """Add up sketches; a window that was judged again after it had gone into a day's is left out."""
+    days = [each.window for each in sketches if each.windows > 1]
+    apart = [
+        each
+        for each in sketches
+        if each.windows > 1 or not any(day.start <= each.window.start and each.window.end <= day.end for day in days)
+    ]
+    if len(apart) == 1:
+        return apart
+    total = add_up([WindowSketch.from_bytes(each.content) for each in apart])
+    last = apart[-1]
+    windows = sum(each.windows for each in apart)
+    return [replace(last, window=total.window, rows=total.rows, content=total.to_bytes(), windows=windows)]
 
 
 def _delete_reports(before: datetime) -> int:

@@ -12,7 +12,7 @@ from sqlalchemy import Engine
 from datasets_defs.database import database_errors
 from datasets_defs.errors import ContractError
 from datasets_defs.windows import Window
-from monitors.columns import Encoding, text_sketches
+from monitors.columns import EMBEDDED_ROWS, Encoding, text_sketches
 from monitors.counting import Tally
 from monitors.harm import Moments
 from monitors.packing import packed, unpacked
@@ -162,18 +162,18 @@ def _rows_per_user(on: psycopg.Connection, rows: _Rows) -> float:
 
 def _texts(on: psycopg.Connection, rows: _Rows, encoding: Encoding, limit: int, *, of: int) -> dict[str, Sketch]:
     """Count what can be said of the prompts of `limit` of the rows, a few of them in memory at a time."""
-    if not encoding.of("text"):
+    if not encoding.of("text", "embedding"):
         return {}
     highest = "g" if of <= SPARE * limit else f"{int(SPARE * limit / of * 2**32):08x}"
     tail = sql.SQL("AND md5(request_id) < {} ORDER BY md5(request_id), request_id, at LIMIT {}").format(
         sql.Literal(highest), sql.Literal(limit)
     )
-    found = [text_sketches(encoding, [])]
-    characters = 0
+    found = [text_sketches(encoding, [], embedded=0)]
+    characters, read = 0, 0
     with on.cursor(name="prompts") as cursor:
         cursor.execute(rows.select([sql.Identifier("prompt")], tail))
         while characters < MAX_TEXT_CHARACTERS and (batch := cursor.fetchmany(TEXT_BATCH)):
             prompts = [prompt for (prompt,) in batch]
-            found.append(text_sketches(encoding, prompts))
-            characters += sum(map(len, prompts))
+            found.append(text_sketches(encoding, prompts, embedded=max(EMBEDDED_ROWS - read, 0)))
+            characters, read = characters + sum(map(len, prompts)), read + len(prompts)
     return {name: merge([part[name] for part in found]) for name in found[0]}

@@ -68,8 +68,8 @@ def test_nearly_all_values_decide_the_type():
 
 
 def test_rare_and_excluded_columns_are_left_out():
-    """An attribute of hardly any row is not watched, nor is any column that the spec excludes by name."""
-    rows = [row({"often": 1.5, **({"rare": 1} if number == 0 else {})}) for number in range(101)]
+    """An attribute of hardly any row or an endless name is not watched, nor any column that the spec excludes."""
+    rows = [row({"often": 1.5, "long" * 99: 1, **({"rare": 1} if number == 0 else {})}) for number in range(101)]
     assert attributes(rows) == {"attribute:often": "numeric"}
     left = learn_encoding(rows, exclude=("attribute:often", "words", "no such"))
     assert {column.name for column in left.columns} == TEXT_COLUMNS - {"words"}
