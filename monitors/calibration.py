@@ -27,10 +27,9 @@ LEAST_WINDOWS = 4
 HOUR_OF_DAY_DAYS = 7
 HOUR_OF_DAY_EPS = 0.05
 """Where a column needs more than this, windows are compared with the same hour of the day."""
-SPREADS = 3.5
-"""Standard deviations of a share between windows that are tolerated."""
-LOSS_SPREADS = 4.0
-"""The same of the loss, whose excess retrains a model."""
+SPREADS = 4.0
+"""Standard deviations between windows, of a share or of the loss, that are tolerated: what a year holds beside a
+fortnight."""
 NOISE_ERRORS = 3.0
 """Standard errors that the noise's variance is allowed, so that noise alone widens no tolerance."""
 TOLERANCES = (0.02, 0.03, 0.05, 0.08, 0.12, 0.20)
@@ -95,7 +94,7 @@ def loss_tolerance(
     """Choose how much above its reference the loss may lie, as a share, from windows in the order of time.
 
     The smallest under which harm's M stays at or below 100 in both replays, and which covers the worst hour of the day
-    plus `LOSS_SPREADS` standard deviations between windows about their hour; the largest if none does. `hours` are the
+    plus `SPREADS` standard deviations between windows about their hour; the largest if none does. `hours` are the
     windows' hours of the day; without them, or with less than a week of each, all hours are held for alike.
     """
     limits = [1 + tolerance for tolerance in TOLERANCES]
@@ -118,7 +117,11 @@ def detectable(
     over a week of hours, or no column holds numbers. Confirmation comes on top.
     """
     detector = Detector.of(columns)
-    numeric = {name: each.sketch for name, each in columns.items() if isinstance(each.sketch, NumericSketch)}
+    numeric = {
+        name: each.sketch
+        for name, each in columns.items()
+        if isinstance(each.sketch, NumericSketch) and each.sketch.numbers
+    }
     return {
         shift: _median([_delay(detector, name, sketch, shift, rows_per_window) for name, sketch in numeric.items()])
         for shift in shifts
@@ -233,9 +236,8 @@ def _spreads(windows: Sequence[Replayed], icc: Mapping[str, float], *, by_hour: 
     hits = np.array([tally.hits for _, tally, _ in replay.tallies])
     rows = np.array([tally.rows for _, tally, _ in replay.tallies])
     effects = np.array([detector.effects(rows_per_user) for _, _, rows_per_user in replay.tallies])
-    shares = np.where(rows > 0, hits / np.maximum(rows, 1), detector.share)
-    noise = np.where(rows > 0, detector.share * (1 - detector.share) * effects / np.maximum(rows, 1), 0.0)
-    by_indicator = _between(shares, noise, hours)
+    noise = detector.share * (1 - detector.share) * effects / np.maximum(rows, 1)
+    by_indicator = _between(hits / np.maximum(rows, 1), noise, rows > 0, hours)
     return dict(zip(detector.columns, detector.largest(by_indicator).tolist(), strict=True))
 
 
@@ -248,19 +250,23 @@ def _usual_excess(losses: Sequence[Moments], hours: Sequence[int], effect: float
     at = np.array(hours)[some]
     ratios = np.array([losses[each].mean for each in some], dtype=np.float64) / whole.mean
     noise = np.array([losses[each].error for each in some]) ** 2 * effect / whole.mean**2
-    spread = float(_between(ratios[:, None], noise[:, None], at)[0])
+    spread = float(_between(ratios[:, None], noise[:, None], np.ones((len(at), 1), dtype=bool), at)[0])
     excesses = [float(ratios[at == hour].mean()) - 1 for hour in set(at.tolist())]
-    return max(*excesses, 0.0) + LOSS_SPREADS * spread
+    return max(*excesses, 0.0) + SPREADS * spread
 
 
-def _between(values: Floats, noise: Floats, groups: NDArray[np.int64]) -> Floats:
+def _between(values: Floats, noise: Floats, known: NDArray[np.bool_], groups: NDArray[np.int64]) -> Floats:
     """Give the standard deviation, per column of `values`, about the groups' means and beyond the rows' noise."""
-    left = np.empty_like(values)
+    squares, free = np.zeros(values.shape[1]), np.zeros(values.shape[1])
     for group in np.unique(groups):
-        left[groups == group] = values[groups == group] - values[groups == group].mean(axis=0)
-    free = max(len(values) - len(np.unique(groups)), 1)
-    variance = (left**2).sum(axis=0) / free
-    return np.asarray(np.sqrt(np.maximum(variance - (1 + NOISE_ERRORS * sqrt(2 / free)) * noise.mean(axis=0), 0.0)))
+        some, there = values[groups == group], known[groups == group]
+        count = there.sum(axis=0)
+        mean = np.where(there, some, 0).sum(axis=0) / np.maximum(count, 1)
+        squares += (np.where(there, some - mean, 0) ** 2).sum(axis=0)
+        free += np.maximum(count - 1, 0)
+    free = np.maximum(free, 1)
+    usual = np.where(known, noise, 0).sum(axis=0) / np.maximum(known.sum(axis=0), 1)
+    return np.asarray(np.sqrt(np.maximum(squares / free - (1 + NOISE_ERRORS * np.sqrt(2 / free)) * usual, 0.0)))
 
 
 def _alarms(log_m: Floats) -> int:

@@ -142,6 +142,14 @@ def test_columns_may_come_and_go() -> None:
     assert calibrate([Replayed(0, {})] * 9, {}).eps == {}
 
 
+def test_a_column_that_is_seldom_there_is_given_as_much_room() -> None:
+    """Movement is measured over the windows that have the column, not thinned by those that lack it."""
+    whole = hours(wander(0.1, 8))
+    seldom = [each if at % 3 else Replayed(each.hour, {}) for at, each in enumerate(whole)]
+    assert calibrate(seldom, {}).eps["moving"] == pytest.approx(calibrate(whole, {}).eps["moving"], abs=0.021)
+    assert calibrate(seldom, {}).eps["moving"] >= 0.05
+
+
 def test_columns_that_change_their_type_are_refused() -> None:
     """With the column's name."""
     windows = [*hours(np.zeros(6)), Replayed(0, {"moving": CategorySketch.of(["a"])})]
@@ -184,6 +192,7 @@ def test_what_is_detectable_falls_with_rows_and_size() -> None:
         f"n{at}": Reference(sketch=NumericSketch.of(rng.normal(5, 3, 20_000), Scale(5, 3)), eps=0.02, icc=0.0)
         for at in range(4)
     }
+    columns["null"] = Reference(sketch=NumericSketch.of([], UNIT, nulls=20_000), eps=0.02, icc=0.0)
     columns["c"] = Reference(sketch=CategorySketch.of_counts({"a": 500, "b": 500}), eps=0.02, icc=0.0)
     found = {rows: detectable(columns, rows) for rows in (200, 1000, 5000)}
     assert list(found[1000]) == [0.2, 0.5, 1.0]
