@@ -1,5 +1,6 @@
 """Sketches: exact in merging, close in distances, calm about any input."""
 
+import struct
 import zlib
 from itertools import pairwise
 
@@ -124,6 +125,37 @@ def test_a_damaged_byte_is_noticed(sketch) -> None:
     for each in damaged:
         with pytest.raises(ContractError):
             from_bytes(each)
+
+
+def _forged(kind: bytes, size: int, nulls: int, rest: bytes) -> bytes:
+    return b"\x01" + zlib.compress(struct.pack("<cqqqqdd", kind, size, nulls, 0, 0, 0.0, 1.0) + rest)
+
+
+@pytest.mark.parametrize(
+    ("content", "found"),
+    [
+        (_forged(b"n", 0, -1, b""), "a negative count"),
+        (_forged(b"x", 0, 0, b""), "kind"),
+        (_forged(b"n", 1, 0, b"\x00\x80" + bytes(8)), "counts"),
+        (_forged(b"n", 1, 0, b"\x00\x00" + b"\x01" + bytes(7)), "codes"),
+        (_forged(b"n", 1 << 40, 0, b""), "damaged"),
+        (_forged(b"c", 1, 0, b"\x01" + bytes(3) + bytes(8) + b"a"), "counts"),
+        (_forged(b"c", 1, 0, b"\x02" + bytes(3) + b"\x01" + bytes(7) + b"a"), "levels"),
+        (_forged(b"c", 1, 0, b"\x01" + bytes(3) + b"\x01" + bytes(7) + b"\xff"), "damaged"),
+    ],
+)
+def test_whole_bytes_with_impossible_counts_are_refused(content, found) -> None:
+    """What decompresses and still is no sketch: negative counts, another kind, codes of NaN, counts of nothing."""
+    with pytest.raises(ContractError, match=found):
+        from_bytes(content)
+
+
+def test_huge_counts_add_up_exactly() -> None:
+    """Also beyond the integers that a float holds, and over more buckets than are sorted."""
+    codes = np.arange(0x0080, 0xFF80, dtype=np.uint16)
+    some = [NumericSketch(UNIT, codes, np.full(len(codes), 2**45 + 1, np.int64)) for _ in range(3)]
+    assert merge(some) == NumericSketch(UNIT, codes, np.full(len(codes), 3 * (2**45 + 1), np.int64))
+    assert hash(CategorySketch.of(["a"])) == hash(CategorySketch.of(["a"]))
 
 
 def test_unlike_sketches_are_not_mixed() -> None:
