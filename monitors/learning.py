@@ -221,6 +221,7 @@ def _from_windows(present: Profile, material: _Material, effective_from: datetim
         icc=material.icc,
         loss_tolerance=loss_tolerance(
             [each.loss for each in material.windows],
+            hours=[each.window.start.hour for each in material.windows],
             rows_per_user=total.rows_per_user,
             icc=material.icc.get("prompt_bits_per_byte", 0.0),
         ),
