@@ -91,7 +91,7 @@ def assess(spec: ModelSpec, champion: Champion | None, window: Window, *, db: En
         sketch,
         profile,
         spec.drift,
-        log_m=_state(before, profile),
+        log_m=state_after(before, profile),
         losses=_losses(db, champion, window),
         in_burn_in=window.start < champion.since + spec.window_count(spec.drift.burn_in_windows),
     )
@@ -149,7 +149,7 @@ def _packed(profile: Profile, log_m: NDArray[np.float64]) -> bytes:
     return _REVISION.pack(profile.revision) + log_m.astype("<f8").tobytes()
 
 
-def _state(before: StoredSketch | None, profile: Profile) -> NDArray[np.float64] | None:
+def state_after(before: StoredSketch | None, profile: Profile) -> NDArray[np.float64] | None:
     """Take the detector's state after the last judged window; a profile of another revision begins anew."""
     if before is None or before.state is None or _REVISION.unpack_from(before.state)[0] != profile.revision:
         return None

@@ -32,8 +32,10 @@ class Judged:
     """`data`, `drift` and `loss`, as replayed."""
     recorded: Mapping[str, Verdict]
     """Those of them that the sensor saved."""
-    comparable: bool = True
-    """Whether the sensor saw the same counts: not once they were merged into longer windows."""
+    is_replayed: bool = True
+    """False: its counts are gone, and `verdicts` are those recorded."""
+    is_state_known: bool = True
+    """Whether what the detector had gathered before is known; if not, its verdict on drift cannot be compared."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -185,7 +187,9 @@ _COMPARED = ("condition", "reason", "method", "score", "limit", "champion_versio
 def _differences(windows: Sequence[Judged]) -> tuple[list[Difference], int]:
     found, compared = [], 0
     for each in windows:
-        for signal, recorded in each.recorded.items() if each.comparable else ():
+        for signal, recorded in each.recorded.items():
+            if not each.is_replayed or (signal == "drift" and not each.is_state_known):
+                continue
             compared += 1
             replayed = each.verdicts[signal]
             fields = [name for name in _COMPARED if getattr(recorded, name) != getattr(replayed, name)]

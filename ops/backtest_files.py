@@ -3,7 +3,6 @@
 import csv
 import json
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -13,19 +12,7 @@ from pydantic import ValidationError
 from datasets_defs.errors import ContractError
 from datasets_defs.models import DriftSpec
 from datasets_defs.windows import Window
-
-
-def time_of(text: str, name: str) -> datetime:
-    """Read an ISO 8601 time; one without a zone is UTC.
-
-    Raises:
-        ContractError: it is none.
-    """
-    try:
-        at = datetime.fromisoformat(text.strip())
-    except ValueError as err:
-        raise ContractError(f"{name} {text!r} is no ISO 8601 time; give e.g. 2026-05-01T12:00:00Z") from err
-    return at if at.tzinfo is not None else at.replace(tzinfo=UTC)
+from ops.times import time_of
 
 
 def read_policy(path: Path, present: DriftSpec) -> DriftSpec:

@@ -9,10 +9,10 @@ from rich.console import Console
 from rich.markup import escape
 
 from datasets_defs.conditions import Condition
-from datasets_defs.errors import ContractError
 from datasets_defs.history import plain
 from datasets_defs.settings import settings
 from ops.cli_models import Model, database
+from ops.times import past_time
 
 if TYPE_CHECKING:
     from monitors.check import Check
@@ -37,26 +37,12 @@ def check(
     from monitors.check import check as judge
     from monitors.prometheus import PrometheusClient
 
-    until = _time(at, datetime.now(UTC))
+    until = past_time(at, "--at", now=datetime.now(UTC))
     found = judge(model, until=until, db=database(), prometheus=PrometheusClient(settings().prometheus_url))
     if as_json:
         print(json.dumps(_plain(model, found), indent=1))  # noqa: T201 for a program
     else:
         _tell(model, found)
-
-
-def _time(text: str | None, now: datetime) -> datetime:
-    """Read a time; one without a zone is UTC."""
-    if text is None:
-        return now
-    try:
-        at = datetime.fromisoformat(text)
-    except ValueError as err:
-        raise ContractError(f"--at {text!r} is no ISO 8601 time; give e.g. 2026-05-01T12:00:00Z") from err
-    at = at if at.tzinfo is not None else at.replace(tzinfo=UTC)
-    if at > now:
-        raise ContractError(f"--at {text!r} lies in the future; give a time that has been, or leave it out")
-    return at
 
 
 def _plain(model: str, found: "Check") -> Any:

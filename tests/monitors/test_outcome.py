@@ -119,7 +119,7 @@ def test_differences() -> None:
     windows = [
         replace(first, recorded={"drift": replace(added, window=first.window)}),
         replace(second, recorded=recorded),
-        replace(third, recorded={"loss": replace(third.verdicts["loss"], evidence={"rows": 299})}, comparable=False),
+        replace(third, recorded={"loss": replace(third.verdicts["loss"], evidence={"rows": 299})}, is_replayed=False),
     ]
     found = evaluate(windows, SPEC)
     assert found.compared == 3
