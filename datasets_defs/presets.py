@@ -14,6 +14,7 @@ _VLLM = {
     "waiting": ("num_requests_waiting",),
     "kv_cache": ("kv_cache_usage_perc", "gpu_cache_usage_perc"),
     "ended": ("request_success_total",),
+    "corrupted": ("corrupted_requests_total", "corrupted_requests"),
 }
 ALIASES: Mapping[str, tuple[str, ...]] = {
     # vLLM writes `vllm:name`; exporters that allow no colon pass it on as `vllm_name`
@@ -41,8 +42,9 @@ def _p95(quantity: str, matchers: str) -> str:
     return f"histogram_quantile(0.95, sum by (le) ({_first('rate($[{window}])', quantity, matchers)}))"
 
 
-def _mean(how: str, quantity: str, matchers: str) -> str:
-    return f"{how}({_first('avg_over_time($[{window}])', quantity, matchers)})"
+def _means(quantity: str, matchers: str) -> str:
+    """Write each series' mean over the window: of several the worst is judged, and one that is NaN is not passed by."""
+    return _first("avg_over_time($[{window}])", quantity, matchers)
 
 
 def _share(part: str, whole: str) -> str:
@@ -66,19 +68,26 @@ _VLLM_SIGNALS: tuple[dict[str, Any], ...] = (
     {"name": "first_token_p95_seconds", "promql": _p95("first_token", _SERVED), **_FIRST_TOKEN},
     {"name": "inter_token_latency_p95_seconds", "promql": _p95("inter_token", _SERVED), **_INTER_TOKEN},
     {"name": "request_latency_p95_seconds", "promql": _p95("request", _SERVED), **_REQUEST},
-    {"name": "queue_waiting_requests", "promql": _mean("sum", "waiting", _SERVED), **_QUEUE},
+    {"name": "queue_waiting_requests", "promql": f"sum({_means('waiting', _SERVED)})", **_QUEUE},
     # full at 1: then running requests are preempted and computed again
-    {"name": "kv_cache_used_share", "promql": _mean("max", "kv_cache", _SERVED), "warn": 0.9, "bad": 0.97},
+    {"name": "kv_cache_used_share", "promql": _means("kv_cache", _SERVED), "warn": 0.9, "bad": 0.97},
     {
         "name": "abort_error_share",
         "promql": _share(_first("rate($[{window}])", "ended", f'{_SERVED},finished_reason=~"abort|error"'), _ENDED),
         "warn": 0.05,  # some callers always go away before the end
         "bad": 0.2,
     },
+    {
+        # answers whose logits held NaN: broken weights or memory; only counted if the server is told to look
+        "name": "corrupted_error_share",
+        "promql": _share(_first("rate($[{window}])", "corrupted", _SERVED), _ENDED),
+        "warn": 0.001,
+        "bad": 0.01,
+    },
 )
 _TGI_SIGNALS: tuple[dict[str, Any], ...] = (
     {"name": "request_duration_p95_seconds", "promql": _p95("tgi_duration", _LABELLED), **_REQUEST},
-    {"name": "queue_size_requests", "promql": _mean("sum", "tgi_queue", _LABELLED), **_QUEUE},
+    {"name": "queue_size_requests", "promql": f"sum({_means('tgi_queue', _LABELLED)})", **_QUEUE},
     {
         "name": "request_error_share",  # without `validation`: what the caller asked for was impossible
         "promql": _share(_first("rate($[{window}])", "tgi_failure", f'{_LABELLED},err!="validation"'), _TGI_ENDED),
@@ -89,7 +98,7 @@ _TGI_SIGNALS: tuple[dict[str, Any], ...] = (
 _DRIFTLOOP = "driftloop_serving_"
 _DRIFTLOOP_SIGNALS: tuple[dict[str, Any], ...] = (
     {
-        "name": "prompt_loss",  # bits per byte; harm begins at 1.10 in the log, and the counters are coarser
+        "name": "prompt_loss",  # bits per byte; the sensor of the log sees a smaller loss, and the counters are coarser
         "promql": (
             f'sum(rate({_DRIFTLOOP}prompt_bits_total{{model="{{model}}"}}[{{window}}])) '
             f'/ sum(rate({_DRIFTLOOP}prompt_bytes_total{{model="{{model}}"}}[{{window}}]))'
@@ -120,8 +129,21 @@ _DRIFTLOOP_SIGNALS: tuple[dict[str, Any], ...] = (
 
 _ONCE = {"bad": 1, "of": 1}
 """Confirmation of what is seen in one window only: it happened, and does not happen less by not happening again."""
-# 0..100; the profiling counter sees how much of the GPU works and exists under MIG, the other only whether any does
-_BUSY = "100 * avg_over_time(DCGM_FI_PROF_GR_ENGINE_ACTIVE[{window}]) or avg_over_time(DCGM_FI_DEV_GPU_UTIL[{window}])"
+# DCGM has values of its own for "not known", 2^47 and more than 2^63, which older exporters pass on
+# (NVIDIA/gpu-monitoring-tools#92, guilbaults/slurm-job-exporter#30): what no GPU can be is no sample
+_TEMPERATURE = "DCGM_FI_DEV_GPU_TEMP < 1000"
+# 0..100; the profiling counter exists under MIG, too, but may be stuck at 0 (NVIDIA/dcgm-exporter#662); single samples
+# of the other may be thousands (NVIDIA/DCGM#199), which do not move a median
+_PROFILED = "100 * quantile_over_time(0.5, DCGM_FI_PROF_GR_ENGINE_ACTIVE[{window}])"
+_BUSY = (
+    f"({_PROFILED} > 0 <= 100) or (quantile_over_time(0.5, DCGM_FI_DEV_GPU_UTIL[{{window}}]) <= 100) "
+    f"or ({_PROFILED} <= 100)"
+)
+
+
+def _or_none(metric: str) -> str:
+    """Write a metric that some GPUs or exporters lack: it is 0 where only the GPU's temperature is reported."""
+    return f"max by (instance, gpu, UUID) ({metric} or 0 * DCGM_FI_DEV_GPU_TEMP)"
 
 
 def _xid(back: str) -> str:
@@ -134,24 +156,26 @@ def _xid(back: str) -> str:
 
 _DCGM_SIGNALS: tuple[dict[str, Any], ...] = (
     # data-centre GPUs slow down between 85 and 90 degrees and switch off soon after
-    {"name": "temperature_celsius", "promql": "max(DCGM_FI_DEV_GPU_TEMP)", "warn": 83.0, "bad": 90.0},
+    {"name": "temperature_celsius", "promql": _TEMPERATURE, "warn": 83.0, "bad": 90.0},
+    # A100 and H100 name 95 degrees as the most that their memory may have; 0 stands for "not measured"
+    {"name": "hbm_celsius", "promql": _or_none("DCGM_FI_DEV_MEMORY_TEMP < 1000"), "warn": 90.0, "bad": 95.0},
     {
         "name": "memory_used_share",
-        "promql": "max(DCGM_FI_DEV_FB_USED / (DCGM_FI_DEV_FB_USED + DCGM_FI_DEV_FB_FREE))",
+        "promql": "DCGM_FI_DEV_FB_USED / (DCGM_FI_DEV_FB_USED + DCGM_FI_DEV_FB_FREE) <= 1",
         "warn": 0.95,  # vLLM takes 90 % for itself from the start
         "bad": 0.99,
     },
     {
         "name": "utilisation_percent",
-        "promql": "avg(100 * DCGM_FI_PROF_GR_ENGINE_ACTIVE or DCGM_FI_DEV_GPU_UTIL)",
+        "promql": f"avg({_BUSY})",
         "warn": 95.0,
-        "bad": 99.0,  # no reserve is left
+        "bad": 99.0,  # no reserve is left, for half of the window or more
     },
     {
         # the gauge keeps its last error for ever, so it counts in the window in which it changed, and is the XID then;
         # the same error twice running is seen once
         "name": "xid_errors",
-        "promql": f"max({_xid('')} * ({_xid('')} != bool {_xid(' offset {window}')}))",
+        "promql": f"{_xid('')} * ({_xid('')} != bool {_xid(' offset {window}')})",
         "bad": 1.0,
         "confirm": _ONCE,
     },
@@ -159,8 +183,8 @@ _DCGM_SIGNALS: tuple[dict[str, Any], ...] = (
         # idle GPUs clock down by themselves, so only what is over half busy can be held down; 1 means not held down
         "name": "busy_clock_share",
         "promql": (
-            f"min(1 - (({_BUSY}) > bool 50) "
-            "* (1 - avg_over_time(DCGM_FI_DEV_SM_CLOCK[{window}]) / max_over_time(DCGM_FI_DEV_SM_CLOCK[1d])))"
+            f"1 - (({_BUSY}) > bool 50) "
+            "* (1 - avg_over_time(DCGM_FI_DEV_SM_CLOCK[{window}]) / max_over_time(DCGM_FI_DEV_SM_CLOCK[1d]))"
         ),
         "worse": "lower",
         "warn": 0.7,  # below what a power limit costs under full load
@@ -169,9 +193,25 @@ _DCGM_SIGNALS: tuple[dict[str, Any], ...] = (
     {
         # repaired rows stay counted for the GPU's life: new ones count, and ask for a reset of the GPU
         "name": "remapped_rows",
-        "promql": "max(increase(DCGM_FI_DEV_UNCORRECTABLE_REMAPPED_ROWS[{window}]))",
+        "promql": "increase(DCGM_FI_DEV_UNCORRECTABLE_REMAPPED_ROWS[{window}])",
         "bad": 0.5,  # increase() extrapolates; half a row lies between none and one
         "confirm": _ONCE,
+    },
+    {
+        # one GPU, or one of several exporters, is gone while others report; after six hours it counts as taken out
+        "name": "missing_gpus",
+        "promql": (
+            "count(count by (UUID) (last_over_time(DCGM_FI_DEV_GPU_TEMP[6h]))) "
+            "- count(count by (UUID) (DCGM_FI_DEV_GPU_TEMP))"
+        ),
+        "bad": 1.0,
+    },
+    {
+        # an exporter that has lost its host engine repeats its last values for ever (NVIDIA/gpu-monitoring-tools#188);
+        # no GPU draws no energy, so a counter of it that stands still is a picture of the past
+        "name": "stale_exporter",
+        "promql": _or_none("(increase(DCGM_FI_DEV_TOTAL_ENERGY_CONSUMPTION[{window}]) == bool 0)"),
+        "bad": 1.0,
     },
 )
 

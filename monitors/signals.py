@@ -31,8 +31,9 @@ def judge_signal(
 ) -> tuple[Condition, str, float | None, float | None]:
     """Judge a query's samples; give condition, reason, score and limit. Pure.
 
-    Of several series the worst counts. A number that is none (0/0: nothing was asked) is NO_DATA; samples that are
-    older than `max_age_seconds`, or series that have ended, are STALE.
+    Of several series the worst counts: one that is bad is bad whatever the others say, and else one whose value is no
+    number (0/0: nothing was asked) makes it NO_DATA. Samples that are older than `max_age_seconds`, or series that have
+    ended, are STALE.
     """
     age = f"{freshness.age.total_seconds():.0f} s" if freshness.age is not None else "unknown age"
     if freshness.age is not None and freshness.age.total_seconds() > spec.max_age_seconds:
@@ -44,15 +45,18 @@ def judge_signal(
             None,
             None,
         )
-    values = [sample.value for sample in samples]
-    if not values:
+    if not samples:
         return Condition.NO_DATA, "the query gives no series", None, None
-    if not all(map(math.isfinite, values)):
-        return Condition.NO_DATA, f"the query gives {next(v for v in values if not math.isfinite(v))}", None, None
     if spec.relative_to_reference and not reference_bits_per_byte:
         return Condition.NO_DATA, "limits are relative to the reference's loss, and there is none yet", None, None
     scale = (reference_bits_per_byte or 1.0) if spec.relative_to_reference else 1.0
-    return _compare(spec, values, scale)
+    values = [sample.value for sample in samples if math.isfinite(sample.value)]
+    found = _compare(spec, values, scale) if values else None
+    if found is not None and (found[0] is Condition.BAD or len(values) == len(samples)):
+        return found
+    none = next(sample.value for sample in samples if not math.isfinite(sample.value))
+    of = f" in {len(samples) - len(values)} of {len(samples)} series" if len(samples) > 1 else ""
+    return Condition.NO_DATA, f"the query gives {none}{of}", None, None
 
 
 def _compare(spec: SignalSpec, values: Sequence[float], scale: float) -> tuple[Condition, str, float, float]:

@@ -64,6 +64,7 @@ def vllm(prefix: str, names: dict[str, str], model: str, count: int, *, slow: bo
         f"{prefix}{names['cache']}{{{labels}}} {cache}",
         f'{prefix}request_success_total{{{labels},finished_reason="stop"}} {count}',
         *([f'{prefix}request_success_total{{{labels},finished_reason="abort"}} {aborted}'] if slow else []),
+        *([f"{prefix}corrupted_requests_total{{{labels}}} {count // 10}"] if slow else []),
     ])  # fmt: skip
 
 
@@ -218,7 +219,7 @@ def test_a_list_mixes_presets_and_signals() -> None:
     )
     assert [each.name for each in spec.quality] == [
         "first_token_p95_seconds", "inter_token_latency_p95_seconds", "request_latency_p95_seconds",
-        "queue_waiting_requests", "abort_error_share", "kv_cache_used_share", "mine",
+        "queue_waiting_requests", "abort_error_share", "corrupted_error_share", "kv_cache_used_share", "mine",
         "prompt_loss", "latency_p95_seconds", "error_share",
     ]  # fmt: skip
     assert ModelSpec.model_validate(spec.model_dump()) == spec

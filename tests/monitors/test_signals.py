@@ -65,6 +65,17 @@ def test_unknown(values: tuple[float, ...], freshness: Freshness, expected: Cond
     assert (condition, score) == (expected, None)
 
 
+def test_one_bad_series_is_enough() -> None:
+    """A series that is bad is known to be, though another has no number; one that is good does not speak for it."""
+    spec = SignalSpec(name="x", promql="x", bad=10, warn=5)
+    assert judge_signal(spec, samples(math.nan, 12.0, 3.0), FRESH, None)[:3] == (
+        Condition.BAD, "12 (the worst of 2 series) ≥ 10", 12.0,
+    )  # fmt: skip
+    assert judge_signal(spec, samples(math.nan, 7.0), FRESH, None)[:2] == (
+        Condition.NO_DATA, "the query gives nan in 1 of 2 series",
+    )  # fmt: skip
+
+
 def test_relative_limits() -> None:
     """Relative limits are multiples of the reference's loss, and unknown without one."""
     spec = SignalSpec(name="x", promql="x", bad=1.3, relative_to_reference=True)
