@@ -100,10 +100,12 @@ def proposed_profile(db: Engine, spec: ModelSpec, champion: Champion, *, until: 
     found = reference_of(db, champion.model, champion.version)
     if found is None:
         return None
-    rows = [row for row in read_rows(found.uri, found.sha256) if row["role"] == "recent"][: spec.drift.max_rows]
+    stored = read_rows(found.uri, found.sha256)
+    rows = [row for row in stored if row["role"] == "recent"][: spec.drift.max_rows]
     if not rows:
         raise ContractError(f"reference {found.uri} has no rows of role 'recent'; drift is judged against those")
-    return _from_rows(spec, champion, _logged(db, champion, rows, until) or rows, found.source)
+    trained = [row for row in stored if row["role"] == "trained"][: spec.drift.max_rows - len(rows)]
+    return _from_rows(spec, champion, _logged(db, champion, rows, until) or rows, found.source, trained=trained)
 
 
 def renew(db: Engine, spec: ModelSpec, champion: Champion, *, until: datetime, force: bool = False) -> Profile | str:
@@ -178,9 +180,16 @@ def renew_champion(model: str, *, until: datetime, db: Engine) -> str:
     return f"version {found.version} is compared with revision {found.revision}: {found.source}"
 
 
-def _from_rows(spec: ModelSpec, champion: Champion, rows: Sequence[Row], source: str) -> Profile:
-    encoding = learn_encoding(rows, exclude=spec.drift.exclude, embedding=spec.drift.embedding)
-    columns = sketches(encoding, rows, own=True)
+def _from_rows(
+    spec: ModelSpec, champion: Champion, rows: Sequence[Row], source: str, *, trained: Sequence[Row] = ()
+) -> Profile:
+    """Make a first profile; the texts of rows that the version was trained on count, and nothing else of them."""
+    texts = [*rows, *trained]
+    encoding = learn_encoding(texts, exclude=spec.drift.exclude, embedding=spec.drift.embedding)
+    columns = sketches(encoding, texts, own=True)
+    if trained:
+        figures = sketches(encoding, rows)
+        columns |= {column.name: figures[column.name] for column in encoding.of("log", "attribute")}
     icc = _icc(encoding, rows, own=True)
     losses = [row.get("prompt_bits_per_byte") for row in rows]
     found = calibrate([Replayed(0, columns, _rows_per_user(rows))], icc)
@@ -190,7 +199,7 @@ def _from_rows(spec: ModelSpec, champion: Champion, rows: Sequence[Row], source:
         revision=1,
         effective_from=None,
         source=source,
-        rows=len(rows),
+        rows=len(texts),
         encoding=encoding,
         reference=columns,
         eps=found.eps,
@@ -241,9 +250,7 @@ def _save(db: Engine, profile: Profile) -> Profile:
     if save_profile(db, profile.stored()):
         return profile
     kept = profile_revision(db, profile.model, profile.version, profile.revision)
-    if kept is None:
-        raise ContractError(f"revision {profile.revision} of {profile.model}'s drift profile has gone meanwhile")
-    return Profile.of(kept)
+    return profile if kept is None else Profile.of(kept)
 
 
 def _not_now(

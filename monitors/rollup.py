@@ -18,7 +18,7 @@ from monitors.harm import Moments
 from monitors.packing import packed, unpacked
 from monitors.sketch import Sketch, from_bytes, merge
 
-BLOCK_BYTES = 1 << 24
+BLOCK_BYTES = 1 << 23
 """Rows are counted in blocks of about this size."""
 MAX_TEXT_CHARACTERS = 20_000_000
 """Prompts are described until they come to so many characters."""

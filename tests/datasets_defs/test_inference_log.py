@@ -73,6 +73,17 @@ def test_any_text_can_be_logged(engine: Engine, odd: str):
     assert len(odd) == len(read["prompt"])
 
 
+def test_rows_of_certain_requests(engine: Engine):
+    """Only those asked for come back, and only from the window; ids of any number and kind may be asked."""
+    inference_log.append(engine, [*rows(5), *rows(1, at=NOON + timedelta(days=3))])
+    ids = ["r3", "r1", "none", "'; --%s", *map(str, range(50_000))]
+    found = inference_log.read_requests(engine, "m", DAY, ids)
+    assert [row["request_id"] for row in found] == ["r1", "r3"]
+    assert all(row in inference_log.read_window(engine, "m", DAY, limit=5) for row in found)
+    assert inference_log.read_requests(engine, "m", Window(NOON - timedelta(1), NOON), ids) == []
+    assert inference_log.read_requests(engine, "other", DAY, ids) == []
+
+
 def test_a_sample_of_a_window_is_the_same_every_time(engine: Engine):
     """Sampling goes by the hash of the request id, not by chance or order of arrival."""
     inference_log.append(engine, rows(50))

@@ -1,12 +1,14 @@
 """What becomes a column of rows, and how its values are counted."""
 
 import math
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
 from datasets_defs.errors import ContractError
+from monitors import columns
 from monitors.columns import (
     MAX_ATTRIBUTES,
     MAX_LEVELS,
@@ -18,7 +20,8 @@ from monitors.columns import (
     text_sketches,
     values,
 )
-from monitors.sketch import CategorySketch, NumericSketch, Scale, hashed_level, is_hashed
+from monitors.sketch import CategorySketch, NumericSketch, Scale, hashed_level, is_hashed, merge
+from tests.monitors.test_embeddings import make_model
 from tests.monitors.texts import documentation, licences
 
 TEXT_COLUMNS = {
@@ -134,6 +137,27 @@ def test_texts_in_any_batches():
     whole, first, rest, none = (text_sketches(encoding, part) for part in (texts, texts[:7], texts[7:], ()))
     assert whole == {name: first[name] + rest[name] + none[name] for name in whole}
     assert text_sketches(Encoding(()), texts) == {}
+
+
+def test_where_texts_lie(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """With an embedding model its distances are columns, of a bounded number of rows, and go with the encoding."""
+    monkeypatch.setattr(columns, "EMBEDDED_ROWS", 40)
+    rows = [row(prompt=text) for text in documentation()[:60]]
+    encoding = learn_encoding(rows, embedding=make_model(tmp_path / "model"))
+    names = [column.name for column in encoding.of("embedding")]
+    assert names == ["embedding_distance", *(f"embedding_component_{n}" for n in range(1, 9))]
+    assert Encoding.from_bytes(encoding.to_bytes()) == encoding
+    assert encoding.digest != Encoding(encoding.columns, encoding.vocabulary).digest
+    distances = np.asarray(values(encoding, rows)["embedding_distance"], dtype=float)
+    assert np.isfinite(distances).tolist() == [True] * 40 + [False] * 20
+    counted = sketches(encoding, rows)
+    parts = [text_sketches(encoding, documentation()[a:b], embedded=b - a) for a, b in ((0, 30), (30, 40), (40, 40))]
+    for name in names:
+        assert (counted[name].present, counted[name].absent) == (40, 20)
+        assert merge(part[name] for part in parts).present == 40
+    known = learn_encoding(rows, embedding=encoding.space, exclude=("embedding_distance",))
+    assert known.space == encoding.space
+    assert [column.name for column in known.of("embedding")] == names[1:]
 
 
 @pytest.mark.parametrize("prompt", ["", "\x00", "\ud800", "</script><script>", "字" * 300_000, "a\u202eb"], ids=repr)

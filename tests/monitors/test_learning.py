@@ -1,8 +1,10 @@
 """How a version's profile is learned, renewed from accepted windows, and moved to a harmless shift; on real tables."""
 
+import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,7 +18,7 @@ from datasets_defs.inference_log import Inference, append
 from datasets_defs.ledger import Champion
 from datasets_defs.records import ReferenceProfile, reference_of, save_reference
 from datasets_defs.sketch_log import StoredSketch, profile_revision, save_profile, save_sketch
-from monitors import learning
+from monitors import embeddings, learning
 from monitors.columns import ColumnEncoding, Encoding
 from monitors.harm import Moments
 from monitors.learning import first_profile, rebaseline, renew, renew_champion
@@ -25,6 +27,7 @@ from monitors.reference import build_reference
 from monitors.rollup import WindowSketch, add_up, roll_up
 from monitors.sketch import NumericSketch, Scale, Sketch
 from tests.monitors.loop import MODEL, Loop
+from tests.monitors.test_embeddings import make_model
 from tests.monitors.texts import documentation
 
 LOGGED = {"attribute:score", "attribute:tier", "latency_seconds", "prompt_bits_per_byte"}
@@ -291,6 +294,31 @@ def test_columns_that_changed_are_counted_again(loop: Loop):
     assert (tier.count_of(["trial"]).tolist(), new.rows, new.nulls) == ([24 * 33], 4_800, 2_400)
 
 
+def test_an_embedding_model(loop: Loop, tmp_path: Path):
+    """Where texts lie is learned once; a model that was put in its place, or taken out, changes those columns."""
+    path = make_model(tmp_path / "model")
+    spec = loop.spec(drift={"min_rows": 60, "embedding": path})
+    loop.reference(documentation()[:60])
+    first = made(first_profile(loop.db, spec, champion(loop), until=loop.until(0)))
+    for number in range(1, 26):
+        log(loop, number, count=20)
+        keep(loop, number, first)
+    second = made(renew(loop.db, spec, champion(loop), until=loop.until(24)))
+    assert second.encoding.space == first.encoding.space is not None
+    assert second.reference["embedding_distance"].present == 480
+    shutil.rmtree(path)
+    make_model(Path(path), seed=1)
+    embeddings._fingerprint.cache_clear()
+    embeddings._encoder.cache_clear()
+    third = made(renew(loop.db, spec, champion(loop), until=loop.until(25), force=True))
+    assert third.encoding.space is not None
+    assert third.encoding.space.model != first.encoding.space.model
+    assert third.reference["embedding_distance"].present == 500
+    keep(loop, 26, third)
+    without = made(renew(loop.db, loop.spec(), champion(loop), until=loop.until(26), force=True))
+    assert (without.encoding.space, names(without, "embedding")) == (None, set())
+
+
 def test_what_is_no_longer_in_the_log(loop: Loop, monkeypatch: pytest.MonkeyPatch):
     """Windows to be counted again whose rows are gone, or that are more than can be read, are left out."""
     ready(loop, windows=25)
@@ -368,7 +396,9 @@ def test_hours_of_the_day(loop: Loop):
     assert profile.reference_at(morning)["a"].mean == pytest.approx(0.6, abs=0.05)
     assert profile.reference_at(evening)["a"].mean == pytest.approx(-0.6, abs=0.05)
     assert profile.reference["a"].mean == pytest.approx(0, abs=0.05)
-    assert profile_of(loop.db, champion(loop), at=loop.window(8 * 24).start) == profile
+    again = profile_of(loop.db, champion(loop), at=loop.window(8 * 24).start)
+    assert again == profile
+    assert (len(again.by_hour), 24 in again.by_hour) == (24, False)
     state, columns = None, {"a": profile.reference_at(morning)["a"]}
     found = []
     for at in (morning, evening):

@@ -1,5 +1,6 @@
 """Old windows are added up by day, once, and what is past its time goes; on real tables."""
 
+import os
 from dataclasses import replace
 from datetime import datetime, timedelta
 
@@ -7,6 +8,7 @@ import numpy as np
 import pytest
 from sqlalchemy import text
 
+from datasets_defs.artifacts import artifact_url, write_bytes
 from datasets_defs.conditions import Condition
 from datasets_defs.settings import settings
 from datasets_defs.sketch_log import StoredSketch, accepted_sketches, read_sketches, save_sketch
@@ -105,6 +107,13 @@ def test_a_window_that_comes_late(loop: Loop):
     assert (day.windows, day.rows, day.state) == (19, 190, b"23")
 
 
+def test_a_window_alone_in_its_day(loop: Loop):
+    """It stays as it is, however often it is looked at."""
+    alone = keep(loop, 5)
+    assert [compact(loop.db, before=midnight(loop, 1)) for _ in range(2)] == [0, 0]
+    assert kept(loop) == [alone]
+
+
 def test_models_and_versions_stay_apart(loop: Loop):
     """Each version's windows are added up by themselves."""
     for number in range(4):
@@ -118,11 +127,16 @@ def test_the_daily_upkeep(loop: Loop, monkeypatch: pytest.MonkeyPatch):
     """Windows of a week and a day stay single, older ones go by day, and the oldest go with the log's rows."""
     for number in range(0, 24 * 12, 6):
         keep(loop, number)
+    for name, days in (("old", 8), ("new", 6)):
+        url = artifact_url("reports", MODEL, "drift", f"{name}.html")
+        write_bytes(url, b"report")
+        at = (midnight(loop, 12) - days * DAY).timestamp()
+        os.utime(url.removeprefix("file://"), (at, at))
     monkeypatch.setenv("DRIFTLOOP_RETENTION_DAYS", "10")
     settings.cache_clear()
     told = tidy(db=loop.db, now=midnight(loop, 12))
     assert told == {
-        "partitions_dropped": [], "reports_deleted": 0, "sketches_dropped": 8, "profiles_dropped": 0,
+        "partitions_dropped": [], "reports_deleted": 1, "sketches_dropped": 8, "profiles_dropped": 0,
         "windows_added_up": 6,
     }  # fmt: skip
     assert [each.windows for each in kept(loop)] == [4, 4, *[1] * 32]

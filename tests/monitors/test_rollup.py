@@ -4,6 +4,7 @@ import json
 import math
 from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from monitors.harm import Moments
 from monitors.rollup import WindowSketch, add_up, roll_up
 from monitors.sketch import NumericSketch
 from tests.monitors.loop import MODEL, Loop
+from tests.monitors.test_embeddings import make_model
 from tests.monitors.texts import documentation
 
 ODD = ["", "a\tb", "c\nd\r", 'quo"te', "back\\slash\\", "\\N", "null", "true", "12", "é 字 \u2028", "</script>", "{}"]
@@ -136,6 +138,17 @@ def test_a_sample_of_the_texts(loop: Loop, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(rollup, "MAX_TEXT_CHARACTERS", 10_000)
     few = roll_up(loop.db, MODEL, 1, loop.window(1), encoding, text_rows=400)
     assert few.columns["words"].rows == 30
+
+
+def test_a_smaller_sample_of_the_embedded(loop: Loop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Of the sampled texts the first so many are embedded, in whatever batches they are read."""
+    rows = [{"prompt": text} for text in documentation()[:60]]
+    log(loop, rows)
+    encoding = learn_encoding([{**row, "attributes": {}} for row in rows], embedding=make_model(tmp_path / "model"))
+    monkeypatch.setattr(rollup, "EMBEDDED_ROWS", 25)
+    monkeypatch.setattr(rollup, "TEXT_BATCH", 10)
+    found = roll_up(loop.db, MODEL, 1, loop.window(1), encoding, text_rows=50)
+    assert (found.columns["embedding_distance"].rows, found.columns["words"].rows) == (25, 50)
 
 
 def test_blank_prompts(loop: Loop):
