@@ -24,8 +24,9 @@ class ReferenceProfile:
     uri: str
     """Parquet with columns `request_id, prompt, reference, prompt_bits_per_byte, role`.
 
-    `role` is `recent` (what the version's traffic looks like: the drift reference) or `anchor` (older text it must
-    not forget: with `recent`, the gate's old rows).
+    `role` is `recent` (what the version's traffic looks like and costs: the drift reference), `trained` (what it looks
+    like, too, and what was learned from it, so that its cost says nothing) or `anchor` (older text that must not be
+    forgotten: with `recent`, the gate's old rows).
     """
     sha256: str
     rows: int

@@ -22,6 +22,8 @@ from monitors.sketch import Floats, NumericSketch, Sketch, merge, middles
 
 QUIET_M = 100.0
 """Evidence up to which a replay counts as quiet."""
+MOST_EPS = 0.4
+"""Largest tolerance, of a reference of a few dozen rows: its own error goes beyond the grid."""
 LEAST_WINDOWS = 4
 """With fewer there is nothing to replay."""
 HOUR_OF_DAY_DAYS = 7
@@ -201,8 +203,12 @@ def _calibrate(windows: Sequence[Replayed], icc: Mapping[str, float], *, by_hour
             highest[row, at] = np.maximum(highest[row, at], found.max(axis=0))
     quiet = highest <= log(QUIET_M)
     spreads = _spreads(windows, icc, by_hour=by_hour) if replays else dict.fromkeys(names, 0.0)
-    floors = {name: max(2 / sqrt(max(rows[name], 1)), SPREADS * spreads[name]) for name in names}
-    eps = {name: _tolerance(quiet[:, at], floors[name], replayed=bool(replays)) for at, name in enumerate(names)}
+    errors = {name: min(2 / sqrt(max(rows[name], 1)), MOST_EPS) for name in names}
+    floors = {name: max(errors[name], SPREADS * spreads[name]) for name in names}
+    eps = {
+        name: max(_tolerance(quiet[:, at], floors[name], replayed=bool(replays)), errors[name])
+        for at, name in enumerate(names)
+    }
     unsteady = tuple(name for at, name in enumerate(names) if not quiet[-1, at])
     alarms = sum(_alarms(replay.log_m(eps)) for replay in replays) if unsteady else 0
     return Calibration(

@@ -9,7 +9,7 @@ from importlib import metadata
 from pathlib import Path
 
 from datasets_defs.models import spec_of
-from training.texts import Passage, cut_passages, heldout_documents
+from training.texts import Passage, cut_passages, spare_documents
 
 MODEL = "docs-writer"
 """The model of the demo."""
@@ -19,8 +19,8 @@ _PARAGRAPH = re.compile(r"\n\s*\n")
 
 
 def documentation() -> list[str]:
-    """Give the part of Python's documentation that no first champion is trained on."""
-    return heldout_documents(spec_of(MODEL))
+    """Give the part of Python's documentation that no first champion is trained on or judged by."""
+    return spare_documents(spec_of(MODEL))
 
 
 def licences() -> list[str]:

@@ -96,7 +96,8 @@ def _evaluate(ledger: Ledger, incident: Incident, spec: ModelSpec) -> GateDecisi
     decision = decide(GateEvidence(recent=recent, old=old, champion_version=champion.version), spec.gate)
     log.info("incident %d: %s: %s", incident.id, decision.decision, decision.reason)
     if reference_of(db, spec.name, challenger) is None:  # a version's reference is never written over
-        _save_reference(db, spec, incident, challenger, frozen, _score(model, _prompts(frozen), ledger, incident))
+        losses = _score(model, _prompts(frozen), ledger, incident)
+        _save_reference(db, spec, incident, challenger, frozen, losses, trained=_trained_on(registry, spec, challenger))
     _save_evaluation(db, incident, champion.version, challenger, frozen, decision)
     registry.set_tags(
         spec.name,
@@ -146,8 +147,27 @@ def _score(model: LanguageModel, texts: Sequence[str], ledger: Ledger, incident:
     return losses
 
 
+def _trained_on(registry: Registry, spec: ModelSpec, challenger: int) -> list[dict[str, Any]]:
+    """Give the fresh rows that the challenger learned from, as rows of its reference.
+
+    They show what the traffic looks like and say nothing of what it costs, since the model knows them.
+    """
+    tags = registry.tags(spec.name, challenger)
+    snapshot = read_rows(tags["snapshot_uri"], tags["snapshot_sha256"])
+    fresh = [row for row in snapshot if row["part"] == "train"]
+    kept = {"reference": None, "prompt_bits_per_byte": None, "role": "trained"}
+    return [{"request_id": row["request_id"], "prompt": row["prompt"], **kept} for row in fresh[:MOST_RECENT]]
+
+
 def _save_reference(
-    db: Engine, spec: ModelSpec, incident: Incident, challenger: int, frozen: Rows, losses: list[Loss]
+    db: Engine,
+    spec: ModelSpec,
+    incident: Incident,
+    challenger: int,
+    frozen: Rows,
+    losses: list[Loss],
+    *,
+    trained: list[dict[str, Any]],
 ) -> None:
     roles = {"recent": "recent", "old": "anchor"}
     rows = [
@@ -160,8 +180,9 @@ def _save_reference(
         }
         for row, loss in zip(frozen.rows, losses, strict=True)
     ]
+    rows += trained
     uri = artifact_url("references", spec.name, f"v{challenger}.parquet")
-    source = f"held-out rows of incident {incident.id}, attempt {incident.attempt}, and the older champion's rows"
+    source = f"the fresh rows of incident {incident.id}, attempt {incident.attempt}, and the older champion's rows"
     save_reference(
         db,
         ReferenceProfile(

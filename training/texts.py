@@ -11,8 +11,10 @@ from datasets_defs.errors import ContractError
 from datasets_defs.models import ModelSpec
 
 PYTHON_DOCS = "builtin:python-docs"
-HELD_OUT_SHARE = 0.4
+HELD_OUT_SHARE = 0.3
 """Share of the texts that is held out, chosen by the hash of the text, so never on both sides."""
+SPARE_SHARE = 0.2
+"""Share that is neither trained on nor part of any reference."""
 PIECE_BYTES = 4000
 """Documentation topics are cut into pieces of about this size before they are dealt out; a topic may be huge."""
 
@@ -32,12 +34,18 @@ class Passage:
 
 def training_documents(spec: ModelSpec) -> list[str]:
     """Give the texts that the model's first champion learns from."""
-    return [text for text in all_documents(spec.training_text) if not _is_held_out(text)]
+    return [text for text in all_documents(spec.training_text) if _place(text) >= HELD_OUT_SHARE + SPARE_SHARE]
 
 
 def heldout_documents(spec: ModelSpec) -> list[str]:
-    """Give the texts that no champion is trained on at set-up: its first reference, and the demo's ordinary traffic."""
-    return [text for text in all_documents(spec.training_text) if _is_held_out(text)]
+    """Give the texts that no champion is trained on at set-up: its first reference."""
+    return [text for text in all_documents(spec.training_text) if _place(text) < HELD_OUT_SHARE]
+
+
+def spare_documents(spec: ModelSpec) -> list[str]:
+    """Give the texts that set-up does not touch: traffic of them is like the reference and repeats none of it."""
+    within = (HELD_OUT_SHARE, HELD_OUT_SHARE + SPARE_SHARE)
+    return [text for text in all_documents(spec.training_text) if within[0] <= _place(text) < within[1]]
 
 
 def all_documents(source: str) -> list[str]:
@@ -50,10 +58,12 @@ def all_documents(source: str) -> list[str]:
         ContractError: the source is unknown, unreadable, or holds no text on one of the two sides.
     """
     texts = list(dict.fromkeys(text for text in _read(source) if text.strip()))
-    held = sum(map(_is_held_out, texts))
-    if not held or held == len(texts):
+    places = [_place(text) for text in texts]
+    held = sum(place < HELD_OUT_SHARE for place in places)
+    trained = sum(place >= HELD_OUT_SHARE + SPARE_SHARE for place in places)
+    if not held or not trained:
         raise ContractError(
-            f"training_text {source}: {len(texts)} distinct texts, {held} of them held out; "
+            f"training_text {source}: {len(texts)} distinct texts, {held} of them held out and {trained} to train on; "
             "both sides need at least one, so give more texts"
         )
     return texts
@@ -88,9 +98,10 @@ def _boundary(text: str, near: int, start: int) -> int:
     return near
 
 
-def _is_held_out(text: str) -> bool:
+def _place(text: str) -> float:
+    """Give a text's place in 0..1, by its hash."""
     digest = hashlib.sha256(text.encode("utf-8", "replace")).digest()
-    return int.from_bytes(digest[:4], "big") < HELD_OUT_SHARE * 2**32
+    return int.from_bytes(digest[:4], "big") / 2**32
 
 
 def _read(source: str) -> Iterator[str]:

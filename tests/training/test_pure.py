@@ -11,7 +11,7 @@ from datasets_defs.models import GateSpec, ModelSpec, RetrainSpec
 from training.gate import GateEvidence, Pair, compare, decide
 from training.governor import GovernorEvidence, back_off_windows, may_retrain
 from training.snapshot import DataBreakError, Snapshot, assemble, text_of
-from training.texts import cut_passages, heldout_documents, training_documents
+from training.texts import cut_passages, heldout_documents, spare_documents, training_documents
 
 NOW = datetime(2026, 5, 1, 12, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -167,11 +167,12 @@ def test_nothing_left_to_train_on():
 
 
 def test_python_docs_are_split():
-    """Train and held-out parts share no text, are both large, and are the same every time."""
-    train, held = training_documents(SPEC), heldout_documents(SPEC)
-    assert not set(train) & set(held)
+    """Trained, held-out and spare parts share no text, are all large, and are the same every time."""
+    train, held, spare = training_documents(SPEC), heldout_documents(SPEC), spare_documents(SPEC)
+    assert len({*train, *held, *spare}) == len(train) + len(held) + len(spare)
     assert sum(map(len, train)) > 200_000
-    assert sum(map(len, held)) > 120_000
+    assert sum(map(len, held)) > 100_000
+    assert sum(map(len, spare)) > 60_000
     assert train == training_documents(SPEC)
 
 

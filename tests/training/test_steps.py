@@ -130,7 +130,7 @@ def test_the_loop_closes_and_opens_again(db: Engine, serving: Serving):
     assert registry.aliases(MODEL) == {"champion": 2, "previous_champion": 1}
     assert promote.run(str(judged.ring), db=db, actor="promote:2").ring is not None
     roles = {row["role"] for row in read_rows(reference_of(db, MODEL, 2).uri)}
-    assert {"recent", "anchor"} == roles
+    assert {"recent", "trained", "anchor"} == roles
     url = generate.run(str(promoted.ring), db=db, actor="generate:1")
     assert url == generate.run(str(promoted.ring), db=db, actor="generate:2")
     assert {2} == {row["model_version"] for row in read_rows(url)}
