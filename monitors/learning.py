@@ -5,10 +5,10 @@ rows can tell. After a day of accepted windows, and now and then later, the next
 """
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from sqlalchemy import Engine
@@ -52,6 +52,7 @@ SAMPLED_WINDOWS = 24
 """Windows whose rows are looked at for new columns."""
 MIN_JOINED = 0.9
 """Share of a set of rows that must be in the log for the set to be taken from there."""
+T = TypeVar("T")
 END_OF_TIME = datetime.max.replace(tzinfo=UTC)
 MAX_OFF = 1.0
 """A column keeps its scale until its mean lies so many sd off."""
@@ -112,7 +113,8 @@ def renew(db: Engine, spec: ModelSpec, champion: Champion, *, until: datetime, f
     """Make the next revision from the windows accepted in the last fortnight, if it is due; or say why not.
 
     With `force` it is due always. Nothing is renewed while the newest window speaks against the present profile, so
-    that no shift is taken in before it is recognised. Doing it again for the same time gives the same revision.
+    that no shift is taken in before it is recognised; only columns that the spec has come to exclude are taken out at
+    once. Doing it again for the same time gives the same revision.
 
     Raises:
         ContractError: what is stored is damaged.
@@ -124,6 +126,8 @@ def renew(db: Engine, spec: ModelSpec, champion: Champion, *, until: datetime, f
         return first_profile(db, spec, champion, until=until)
     if _is_done(present, effective_from):
         return present
+    if excluded := [name for name in present.reference if name in spec.drift.exclude]:
+        return _save(db, _without(present, excluded, effective_from))
     begins = max(effective_from - OVER, present.begins or effective_from - OVER)
     accepted = accepted_sketches(
         db, champion.model, champion.version, Window(begins, effective_from), signal="drift", newest=MOST_WINDOWS
@@ -237,6 +241,25 @@ def _from_windows(present: Profile, material: _Material, effective_from: datetim
         windows=len(material.windows),
         unsteady=found.unsteady,
         false_alarms_per_window=found.false_alarms_per_window,
+    )
+
+
+def _without(present: Profile, excluded: Sequence[str], effective_from: datetime) -> Profile:
+    def left(columns: Mapping[str, T]) -> dict[str, T]:
+        return {name: value for name, value in columns.items() if name not in excluded}
+
+    kept = tuple(column for column in present.encoding.columns if column.name not in excluded)
+    return replace(
+        present,
+        revision=present.revision + 1,
+        effective_from=effective_from,
+        source=f"{present.source}, without {', '.join(excluded)}",
+        encoding=replace(present.encoding, columns=kept),
+        reference=left(present.reference),
+        by_hour={hour: left(columns) for hour, columns in present.by_hour.items()},
+        eps=left(present.eps),
+        icc=left(present.icc),
+        unsteady=tuple(name for name in present.unsteady if name not in excluded),
     )
 
 

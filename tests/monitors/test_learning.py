@@ -271,8 +271,24 @@ def test_not_while_something_speaks_against_it(loop: Loop):
     assert "not accepted" in said
 
 
+def test_a_column_that_is_excluded(loop: Loop):
+    """A column that the spec has come to exclude goes at once, though it may be what speaks against the window."""
+    ready(loop)
+    second = made(renew(loop.db, loop.spec(), champion(loop), until=loop.until(24)))
+    log(loop, 25)
+    keep(loop, 25, second, Condition.BAD)
+    spec = loop.spec(drift={"exclude": ["words", "attribute:tier"]})
+    third = made(renew(loop.db, spec, champion(loop), until=loop.until(25)))
+    assert (third.revision, third.effective_from, third.windows) == (3, loop.window(25).end, 24)
+    assert set(second.reference) - set(third.reference) == {"words", "attribute:tier"}
+    assert set(third.reference) == set(third.eps) == set(third.icc) == names(third, "log", "attribute", "text")
+    assert third.source == f"{second.source}, without attribute:tier, words"
+    assert renew(loop.db, spec, champion(loop), until=loop.until(25)) == third
+    assert "not accepted" in str(renew(loop.db, spec, champion(loop), until=loop.until(26)))
+
+
 def test_columns_that_changed_are_counted_again(loop: Loop):
-    """A new attribute, a new level, another scale, an excluded column: only those change, counted from the log."""
+    """A new attribute, a new level, another scale: only those columns change, counted from the log."""
     ready(loop)
     second = made(renew(loop.db, loop.spec(), champion(loop), until=loop.until(24)))
 
@@ -284,11 +300,10 @@ def test_columns_that_changed_are_counted_again(loop: Loop):
     for number in range(25, 49):
         log(loop, number, attributes=grown)
         keep(loop, number, second)
-    spec = loop.spec(drift={"exclude": ["words"]})
-    third = made(renew(loop.db, spec, champion(loop), until=loop.until(48)))
+    third = made(renew(loop.db, loop.spec(), champion(loop), until=loop.until(48)))
     before, after = ({column.name: column for column in each.encoding.columns} for each in (second, third))
     changed = {name for name in before | after if before.get(name) != after.get(name)}
-    assert changed == {"attribute:score", "attribute:tier", "attribute:new", "words"}
+    assert changed == {"attribute:score", "attribute:tier", "attribute:new"}
     assert third.windows == 48
     tier, new = third.reference["attribute:tier"], third.reference["attribute:new"]
     assert (tier.count_of(["trial"]).tolist(), new.rows, new.nulls) == ([24 * 33], 4_800, 2_400)
