@@ -187,19 +187,21 @@ def _distance(current: Sketch, reference: Sketch) -> dict[str, Any]:
         case NumericSketch(), NumericSketch():
             return {
                 "statistic": "ks",
-                "distance": kolmogorov_smirnov(current, reference),
+                "distance": _known(kolmogorov_smirnov(current, reference)),
                 "reference_mean": reference.mean,
                 "current_mean": current.mean,
             }
         case CategorySketch(), CategorySketch():
-            return {"statistic": "l_infinity", "distance": l_infinity(current, reference)}
+            return {"statistic": "l_infinity", "distance": _known(l_infinity(current, reference))}
     return {}
 
 
 def _moved(column: Mapping[str, Any]) -> str:
     if column.get("reference_mean") is not None and column.get("current_mean") is not None:
         return f"mean {column['reference_mean']:.3g} → {column['current_mean']:.3g}"
-    return f"{column.get('statistic', 'distance')} {column.get('distance', math.nan):.2f}"
+    if column.get("distance") is None:
+        return "nothing to compare"
+    return f"{column['statistic']} {column['distance']:.2f}"
 
 
 def _loss(
@@ -254,3 +256,7 @@ def _condition(log10_m: float) -> Condition:
 
 def _some(names: Sequence[str], most: int = 5) -> str:
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+
+
+def _known(distance: float) -> float | None:
+    return None if math.isnan(distance) else distance

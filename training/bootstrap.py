@@ -17,6 +17,7 @@ from datasets_defs.settings import settings
 from training.fine_tune import Plan, Progress, fine_tune
 from training.language_model import LanguageModel
 from training.registry import Registry
+from training.retrain import use_threads
 from training.texts import Passage, cut_passages, heldout_documents, training_documents
 
 ACTOR = "bootstrap"
@@ -99,6 +100,7 @@ def _base(
         share = max(done.share, min(1.0, done.elapsed_seconds / seconds))
         progress(f"training, step {done.step} of {done.steps}, loss {done.loss:.2f}", 0.9 * share)
 
+    use_threads()
     model = LanguageModel.scratch(spec.base_model, texts)
     done = fine_tune(model, texts, replace(SCRATCH, max_seconds=seconds), folder / "checkpoints", tell)
     return model, {"steps": done.step, "seconds": done.elapsed_seconds, "loss": done.loss}
