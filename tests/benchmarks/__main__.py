@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import chain
 
-from tests.benchmarks import policy, sketches, windows
+from tests.benchmarks import log_windows, policy, sketches, storage, topic, windows
 from tests.benchmarks.figures import Figure
 
 
@@ -26,6 +26,11 @@ GROUPS = {
     "drift.wide": Group(lambda: windows.wide(1_000_000, 50, 5), lambda: windows.wide(2_000, 5, 1)),
     "drift.hour": Group(lambda: windows.hour(20_000, 1_000, 20, 9), lambda: windows.hour(2_000, 500, 5, 1)),
     "drift.sketch": Group(lambda: sketches.errors(10_000, 50, 5), lambda: sketches.errors(10_000, 5, 1)),
+    "drift.log": Group(lambda: log_windows.judgements(1_000_000, 3), lambda: log_windows.judgements(2_000, 1)),
+    "drift.storage": Group(lambda: storage.month(1_000, 20, 30), lambda: storage.month(50, 5, 10)),
+    "drift.topic": Group(
+        lambda: topic.delays(100, 60, 3), lambda: topic.delays(200, 24, 1, kinds=("delay_first_profile",))
+    ),
     "drift.policy": Group(
         lambda: chain(policy.false_alarms(40, 4), policy.delays(21)), lambda: policy.false_alarms(0.02, 1)
     ),

@@ -26,7 +26,7 @@ class Decision:
         self.window = tables.window
         self.reference = self.sketches(tables.reference)
         eps = max(EPS_GRID[0], 2 / np.sqrt(len(tables.reference)))
-        self._detector = Detector.of(
+        self.detector = Detector.of(
             {name: Reference(sketch=sketch, eps=eps, icc=0.0) for name, sketch in self.reference.items()}
         )
         self.evidence: Evidence | None = None
@@ -64,8 +64,8 @@ class Decision:
 
     def decide(self, window: Mapping[str, Sketch]) -> None:
         """Take one step with the window's sketches."""
-        log_m = self._detector.step(self._detector.start(), window, rows_per_user=1.0)
-        self.evidence = self._detector.evidence(log_m)
+        log_m = self.detector.step(self.detector.start(), window, rows_per_user=1.0)
+        self.evidence = self.detector.evidence(log_m)
 
     @property
     def flagged(self) -> frozenset[str]:

@@ -14,7 +14,12 @@ def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, list[
     return code, [json.loads(line) for line in capsys.readouterr().out.splitlines()]
 
 
-@pytest.mark.parametrize("name", sorted(bench.GROUPS))
+SLOW = ("drift.policy", "drift.topic", "drift.wide")
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.slow] if name in SLOW else []) for name in sorted(bench.GROUPS)]
+)
 def test_quick_lines(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     """Each group prints figures of its name with the five fields, and the exit code says whether all hold."""
     code, lines = run(capsys, "--quick", "--only", name)

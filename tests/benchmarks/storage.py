@@ -1,0 +1,54 @@
+"""What a model's counts take in the database after a month of hours, the older ones added up into days."""
+
+from collections.abc import Iterator
+from datetime import timedelta
+
+import pandas as pd
+from sqlalchemy import text
+
+from datasets_defs.sketch_log import StoredSketch, save_sketch
+from monitors.harm import Moments
+from monitors.retention import SINGLE_DAYS, compact
+from monitors.rollup import WindowSketch
+from tests.benchmarks.figures import Figure
+from tests.benchmarks.frames import tables
+from tests.benchmarks.ours import Decision
+from tests.benchmarks.stack import fresh_loop
+from tests.monitors.loop import MODEL, Loop
+
+_SIZES = """
+SELECT sum(octet_length(content) + coalesce(octet_length(state), 0)) AS stored,
+    count(*) FILTER (WHERE windows = 1) AS single, count(*) FILTER (WHERE windows > 1) AS days,
+    pg_total_relation_size('window_sketch') AS on_disk
+FROM window_sketch
+"""
+
+
+def month(rows: int, columns: int, days: int) -> Iterator[Figure]:
+    """Keep hours of so many rows as the sensor does, and add up those that are older than a week."""
+    both = tables(reference_rows=20_000, rows=24 * days * rows, columns=columns, seed=2)
+    with fresh_loop() as loop:
+        _keep(loop, Decision(both), rows, 24 * days)
+        compact(loop.db, before=loop.window(24 * days).start - timedelta(days=SINGLE_DAYS))
+        with loop.db.connect().execution_options(isolation_level="AUTOCOMMIT") as on:
+            on.execute(text("VACUUM FULL window_sketch"))
+            sizes = on.execute(text(_SIZES)).one()
+    yield Figure(name="drift.storage.hours", value=sizes.single, unit="rows")
+    yield Figure(name="drift.storage.days", value=sizes.days, unit="rows")
+    yield Figure(name="drift.storage.month", value=sizes.stored, unit="bytes")
+    yield Figure(name="drift.storage.month_on_disk", value=sizes.on_disk, unit="bytes")
+
+
+def _keep(loop: Loop, decision: Decision, rows: int, hours: int) -> None:
+    state = decision.detector.start()
+    for hour in range(hours):
+        part: pd.DataFrame = decision.window.iloc[hour * rows : (hour + 1) * rows]
+        columns, window = decision.sketches(part), loop.window(hour)
+        state = decision.detector.step(state, columns, rows_per_user=1.0)
+        loss = Moments.of(part.iloc[:, 0].to_numpy())
+        content = WindowSketch(window=window, rows=rows, columns=columns, loss=loss).to_bytes()
+        save_sketch(
+            loop.db,
+            StoredSketch(model=MODEL, version=1, window=window, encoding="benchmark", rows=rows,
+                         content=content, state=state.tobytes()),
+        )  # fmt: skip
