@@ -67,11 +67,16 @@ def sketch_of(engine: Engine, model: str, version: int, window_end: datetime) ->
     return found[0] if found else None
 
 
-def last_sketch(engine: Engine, model: str, version: int, *, before: datetime) -> StoredSketch | None:
-    """Read the newest judged sketch of a window that ended before then, if there is one."""
+def last_sketch(
+    engine: Engine, model: str, version: int, *, before: datetime, with_state: bool = False
+) -> StoredSketch | None:
+    """Read the newest judged sketch of a window that ended before then, if there is one.
+
+    `with_state` passes over windows on which drift could not be judged, since their data was broken.
+    """
     table = tables.window_sketch.c
     query = _of(model, version).where(table.judged, table.window_end < before).order_by(table.window_end.desc())
-    found = _sketches(engine, query.limit(1))
+    found = _sketches(engine, (query.where(table.state.is_not(None)) if with_state else query).limit(1))
     return found[0] if found else None
 
 

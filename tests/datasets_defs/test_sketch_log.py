@@ -73,6 +73,10 @@ def test_reading_by_time(engine: Engine):
     assert last is not None
     assert last.rows == 2
     assert last_sketch(engine, "m", 1, before=NOON + HOUR) is None
+    assert last_sketch(engine, "m", 1, before=NOON + 5 * HOUR, with_state=True) is None
+    save_sketch(engine, sketch(0, state=b"s"))
+    stateful = last_sketch(engine, "m", 1, before=NOON + 5 * HOUR, with_state=True)
+    assert stateful == sketch(0, state=b"s")
 
 
 def test_replacing_is_all_or_nothing(engine: Engine):
