@@ -109,6 +109,7 @@ def _step(subject: Subject, stored: Stored, sketch: WindowSketch, profile: Profi
     state.served = served
     window, spec = stored.window, state.spec
     earliest = window.before(spec.carry_over_windows - 1).start
+    own = sketch
     while (earlier := state.waiting.get(sketch.window.start)) is not None and earlier.window.start >= earliest:
         sketch = add_up([earlier, sketch])
     watched = replace(profile, unsteady=tuple({*profile.unsteady, *state.unwatched} & set(profile.reference)))
@@ -124,7 +125,7 @@ def _step(subject: Subject, stored: Stored, sketch: WindowSketch, profile: Profi
     )
     if step.log_m is None:
         if stored.was_judged:
-            state.waiting[window.end] = sketch
+            state.waiting[window.end] = own
         return step
     if not stored.was_judged:
         return subject.unknown(f"its {sketch.rows} rows were counted again with the next window's", rows=sketch.rows)
