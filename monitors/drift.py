@@ -103,7 +103,7 @@ def assess(spec: ModelSpec, champion: Champion | None, window: Window, *, db: En
         rows=sketch.rows,
         content=sketch.to_bytes(),
         state=None if step.log_m is None else _packed(profile, step.log_m),
-        judged=step.log_m is not None,
+        judged=step.is_done,
     )
     return Assessment(step=step, counted=counted)
 
@@ -122,7 +122,7 @@ def _counted(
     db: Engine, champion: Champion, window: Window, profile: Profile, before: StoredSketch | None, spec: ModelSpec
 ) -> WindowSketch:
     stored = sketch_of(db, champion.model, champion.version, window.end)
-    if stored is not None and stored.encoding == profile.encoding.digest:
+    if stored is not None and stored.windows == 1 and stored.encoding == profile.encoding.digest:
         return WindowSketch.from_bytes(stored.content)
     whole = stretch(
         window,

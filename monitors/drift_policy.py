@@ -71,7 +71,9 @@ class Step:
     drift: Verdict
     loss: Verdict
     log_m: NDArray[np.float64] | None = None
-    """The detector's state; None when the window was not judged, and the state before it goes on."""
+    """The detector's state; None when drift was not judged, and the state before it goes on."""
+    is_done: bool = False
+    """Whether these rows are dealt with; too few are judged again, together with the next window's."""
 
     @property
     def verdicts(self) -> tuple[Verdict, Verdict, Verdict]:
@@ -99,7 +101,7 @@ def judge_window(
         return subject.unknown(found.too_few, rows=sketch.rows, stretch=str(sketch.window))
     if found.broken is not None:
         unknown = subject.unknown(f"the data is broken: {found.broken}", rows=sketch.rows, data_break=found.broken)
-        return replace(unknown, data=_data(subject, sketch, found))
+        return replace(unknown, data=_data(subject, sketch, found), is_done=True)
     detector = profile.detector(sketch.window.start)
     columns = {name: column for name, column in sketch.columns.items() if name not in found.left_out}
     after = detector.step(detector.start() if log_m is None else log_m, columns, rows_per_user=sketch.rows_per_user)
@@ -109,6 +111,7 @@ def judge_window(
         drift=_drift(subject, sketch, evidence, in_burn_in=in_burn_in),
         loss=_loss(subject, sketch, profile, spec, [*losses, sketch.loss]),
         log_m=after,
+        is_done=True,
     )
 
 

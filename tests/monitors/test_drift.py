@@ -260,6 +260,21 @@ def test_broken_data(loop: Loop, prompts: tuple[str, ...], loss: float | None) -
     assert "data_break" in loop.ledger.incident(ring.incident_id).evidence["data"]
 
 
+def test_a_broken_window_ends_with_itself(loop: Loop) -> None:
+    """Broken rows are not judged again with the next window's, and the detector goes on from before them."""
+    loop.champion()
+    loop.reference(OLD[:400])
+    loop.traffic(1, OLD[400:500])
+    loop.traffic(2, ("",) * 100)
+    loop.traffic(3, OLD[500:600])
+    found = [run(loop, number)[1] for number in (1, 2, 3)]
+    assert [conditions(each)["data"] for each in found] == ["OK", "BAD", "OK"]
+    assert found[2]["drift"].evidence["rows"] == 100
+    first, second, third = (sketch_of(loop.db, MODEL, 1, loop.window(number).end) for number in (1, 2, 3))
+    assert second.state is None
+    assert third.state != first.state
+
+
 def test_late_run_is_not_blind(loop: Loop) -> None:
     """Windows that ended before the champion began say nothing of it, and do not make the loop call itself blind."""
     loop.champion(2, since=loop.window(3).start)
