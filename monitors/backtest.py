@@ -7,7 +7,7 @@ from datetime import datetime
 import numpy as np
 from numpy.typing import NDArray
 
-from datasets_defs.conditions import Verdict
+from datasets_defs.conditions import Condition, Verdict
 from datasets_defs.models import DriftSpec
 from datasets_defs.windows import Window
 from monitors.drift_policy import Step, Subject, judge_window
@@ -34,7 +34,7 @@ class Stored:
     profile: Profile | None = None
     """What it was compared with."""
     was_judged: bool = False
-    """False: the rows were too few or broken, and the next window counted them again."""
+    """False: the rows were too few, and the next window counted them again."""
     continues: bool = True
     """Whether the judged window before it is part of the replay, too; otherwise `log_m` is what went before."""
     log_m: NDArray[np.float64] | None = None
@@ -124,7 +124,7 @@ def _step(subject: Subject, stored: Stored, sketch: WindowSketch, profile: Profi
         in_burn_in=window.start < stored.served_since + spec.burn_in_windows * window.length,
     )
     if step.log_m is None:
-        if stored.was_judged:
+        if stored.was_judged and step.data.condition is Condition.NO_DATA:
             state.waiting[window.end] = own
         return step
     if not stored.was_judged:

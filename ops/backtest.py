@@ -111,7 +111,9 @@ class _Reader:
         found = {end: self._uncounted(of_window) for end, of_window in recorded.items()}
         for version in sorted({each.version for each in self.reigns}):
             rows = read_sketches(self.db, self.model, version, within, judged_only=False)
-            before = last_sketch(self.db, self.model, version, before=rows[0].window.end) if rows else None
+            if not rows:
+                continue
+            before = last_sketch(self.db, self.model, version, before=rows[0].window.end, with_state=True)
             replayed = False
             for row in rows:
                 last = max((end for end, of in judged if of == version and end < row.window.end), default=None)
@@ -119,7 +121,7 @@ class _Reader:
                 window = self._counted(row, recorded.get(row.window.end, {}), before, continues=replayed and known)
                 if window is not None:
                     found[row.window.end] = replace(window, is_state_known=known)
-                if row.judged:
+                if row.state is not None:
                     before, replayed = row, window is not None
         return [found[end] for end in sorted(found)]
 

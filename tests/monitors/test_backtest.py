@@ -123,6 +123,16 @@ def test_larger_windows_are_tried_by_adding_them_up() -> None:
     assert [each.verdicts["data"].evidence["rows"] for each in few] == [300, 600, 900, 900, 900, 900]
 
 
+def test_broken_windows_are_not_added_up() -> None:
+    """A broken window that was enough is passed over; the next is judged alone, from the state before."""
+    whole, after = stored(0, shift=0.3), stored(2, shift=0.3)
+    broken = stored(1)
+    broken = replace(broken, sketch=replace(broken.sketch, empty_prompts=200))
+    found = replay("m", [whole, broken, after], SPEC, losses=[])
+    assert [str(each.verdicts["data"].condition) for each in found] == ["OK", "BAD", "OK"]
+    assert drift(found)[2] == drift(replay("m", [whole, after], SPEC, losses=[]))[1]
+
+
 def test_smaller_windows_cannot_be_tried() -> None:
     """A window that was too small stays unknown, since its rows are in the next one's counts."""
     windows = [stored(0), stored(1, 60), stored(2, 160, start=1)]
