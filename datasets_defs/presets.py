@@ -130,15 +130,14 @@ _DRIFTLOOP_SIGNALS: tuple[dict[str, Any], ...] = (
 _ONCE = {"bad": 1, "of": 1}
 """Confirmation of what is seen in one window only: it happened, and does not happen less by not happening again."""
 # DCGM has values of its own for "not known", 2^47 and more than 2^63, which older exporters pass on
-# (NVIDIA/gpu-monitoring-tools#92, guilbaults/slurm-job-exporter#30): what no GPU can be is no sample
-_TEMPERATURE = "DCGM_FI_DEV_GPU_TEMP < 1000"
+# (NVIDIA/gpu-monitoring-tools#92, guilbaults/slurm-job-exporter#30): divided by 0 they are no number, so NO_DATA
+_TEMPERATURE = "DCGM_FI_DEV_GPU_TEMP / (DCGM_FI_DEV_GPU_TEMP < bool 1000)"
+_MEMORY = "(DCGM_FI_DEV_FB_USED + DCGM_FI_DEV_FB_FREE)"
 # 0..100; the profiling counter exists under MIG, too, but may be stuck at 0 (NVIDIA/dcgm-exporter#662); single samples
 # of the other may be thousands (NVIDIA/DCGM#199), which do not move a median
 _PROFILED = "100 * quantile_over_time(0.5, DCGM_FI_PROF_GR_ENGINE_ACTIVE[{window}])"
-_BUSY = (
-    f"({_PROFILED} > 0 <= 100) or (quantile_over_time(0.5, DCGM_FI_DEV_GPU_UTIL[{{window}}]) <= 100) "
-    f"or ({_PROFILED} <= 100)"
-)
+_USED = "quantile_over_time(0.5, DCGM_FI_DEV_GPU_UTIL[{window}])"
+_BUSY = f"{_PROFILED} > 0 <= 100 or {_USED} / ({_USED} <= bool 100) or {_PROFILED} / ({_PROFILED} <= bool 100)"
 
 
 def _or_none(metric: str) -> str:
@@ -158,10 +157,15 @@ _DCGM_SIGNALS: tuple[dict[str, Any], ...] = (
     # data-centre GPUs slow down between 85 and 90 degrees and switch off soon after
     {"name": "temperature_celsius", "promql": _TEMPERATURE, "warn": 83.0, "bad": 90.0},
     # A100 and H100 name 95 degrees as the most that their memory may have; 0 stands for "not measured"
-    {"name": "hbm_celsius", "promql": _or_none("DCGM_FI_DEV_MEMORY_TEMP < 1000"), "warn": 90.0, "bad": 95.0},
+    {
+        "name": "hbm_celsius",
+        "promql": _or_none("(DCGM_FI_DEV_MEMORY_TEMP unless DCGM_FI_DEV_MEMORY_TEMP >= 1000)"),
+        "warn": 90.0,
+        "bad": 95.0,
+    },
     {
         "name": "memory_used_share",
-        "promql": "DCGM_FI_DEV_FB_USED / (DCGM_FI_DEV_FB_USED + DCGM_FI_DEV_FB_FREE) <= 1",
+        "promql": f"DCGM_FI_DEV_FB_USED / ({_MEMORY} * ({_MEMORY} < bool 1e9))",
         "warn": 0.95,  # vLLM takes 90 % for itself from the start
         "bad": 0.99,
     },

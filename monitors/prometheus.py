@@ -1,8 +1,10 @@
 """The one file that talks to Prometheus: instant queries, and how fresh their samples are."""
 
+import ssl
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from typing import Any
 
 import httpx
@@ -60,6 +62,7 @@ class PrometheusClient:
             "timeout": timeout.total_seconds(),
             "headers": dict(headers or {}),
             "auth": auth,
+            "verify": _tls(),
         }
 
     def query(self, promql: str, *, at: datetime) -> list[Sample]:
@@ -122,6 +125,12 @@ class PrometheusClient:
 
     def _away(self, err: httpx.HTTPError) -> TransientError:
         return TransientError(f"Prometheus at {self.url} is not reachable ({type(err).__name__}: {err})")
+
+
+@cache
+def _tls() -> ssl.SSLContext:
+    """Read the trusted certificates once: a client that does it for each query takes longer for that than to ask."""
+    return httpx.create_ssl_context()
 
 
 def _params(promql: str, at: datetime) -> dict[str, str]:
