@@ -91,7 +91,7 @@ def assess(spec: ModelSpec, champion: Champion | None, window: Window, *, db: En
         sketch,
         profile,
         spec.drift,
-        log_m=state_after(before, profile),
+        log_m=state_after(last_sketch(db, spec.name, champion.version, before=window.end, with_state=True), profile),
         losses=_losses(db, champion, window),
         in_burn_in=window.start < champion.since + spec.window_count(spec.drift.burn_in_windows),
     )
