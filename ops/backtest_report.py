@@ -20,7 +20,7 @@ def tell(model: str, found: Backtest, tried: DriftSpec | None, idle: list[str]) 
     windows = found.windows
     replayed = sum(each.is_replayed for each in windows)
     by = "another policy" if tried is not None else "the live policy"
-    _print(f"[bold]{escape(model)}[/], {replayed} windows by {by}: nothing is written")
+    _print(f"[bold]{escape(model)}[/], {_count(replayed, 'window')} by {by}: nothing is written")
     if replayed < len(windows):
         _print(f"{len(windows) - replayed} more had no counts, or have none any more: what was said of them stands")
     for sentence in idle:
@@ -30,7 +30,8 @@ def tell(model: str, found: Backtest, tried: DriftSpec | None, idle: list[str]) 
         said = [str(each.verdicts[signal].condition) for each in windows]
         counts = ", ".join(f"{said.count(name)} {name}" for name in dict.fromkeys(said))
         _print(f"{signal:6} {counts}")
-    _print(f"{len(found.incidents)} incidents, {sum(each.retrain_at is not None for each in found.incidents)} retrains")
+    retrains = sum(each.retrain_at is not None for each in found.incidents)
+    _print(f"{_count(len(found.incidents), 'incident')}, {_count(retrains, 'retrain')}")
     for incident in found.incidents:
         _print(f"  {escape(_sentence(incident))}")
     _tell_score(found)
@@ -50,21 +51,30 @@ def _tell_score(found: Backtest) -> None:
     for shift, delay in zip(found.score.shifts, found.score.delays, strict=True):
         said = f"confirmed after {delay / timedelta(hours=1):.1f} h" if delay is not None else "not seen"
         _print(f"shift from {shift.start:%Y-%m-%d %H:%M}Z: {said}")
-    _print(f"{found.score.false_alarms} false alarms, {found.score.false_retrains} false retrains")
+    alarms, retrains = found.score.false_alarms, found.score.false_retrains
+    _print(f"{_count(alarms, 'false alarm')}, {_count(retrains, 'false retrain')}")
 
 
 def _tell_differences(found: Backtest, tried: DriftSpec | None) -> None:
     if not found.differences:
         _print(f"[green]all {found.compared} recorded verdicts come out again exactly[/]")
         return
-    _print(f"[yellow]{len(found.differences)} of {found.compared} recorded verdicts come out else[/]")
-    for each in found.differences[:LISTED]:
+    _print(f"[yellow]{len(found.differences)} of {found.compared} recorded verdicts come out differently[/]")
+    listed = found.differences
+    if tried is None:
+        _print("The policy, the profile or the program has changed since.")
+    else:
+        listed = tuple(each for each in listed if "condition" in each.fields)
+        _print(f"{len(listed)} of them have another condition")
+    for each in listed[:LISTED]:
         _print(f"  {each.window} {each.signal} ({', '.join(each.fields)})")
         _print(f"    recorded {escape(each.recorded)}\n    replayed {escape(each.replayed)}")
-    if len(found.differences) > LISTED:
-        _print(f"  … and {len(found.differences) - LISTED} more; --json lists all")
-    if tried is None:
-        _print("The policy, the profile or the program has changed since, or the windows' counts have.")
+    if len(listed) > LISTED:
+        _print(f"  … and {len(listed) - LISTED} more; --json lists all")
+
+
+def _count(number: int, name: str) -> str:
+    return f"{number} {name}{'s' * (number != 1)}"
 
 
 def as_plain(model: str, found: Backtest, tried: DriftSpec | None, idle: list[str]) -> Any:

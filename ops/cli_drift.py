@@ -44,7 +44,9 @@ def backtest(
     policy: Annotated[Path | None, typer.Option(help="YAML of `drift:` fields to try instead of the model's.")] = None,
     truth: Annotated[Path | None, typer.Option(help="JSON or CSV of known shifts, each a start and an end.")] = None,
     plot: Annotated[Path | None, typer.Option(help="PNG file to draw the evidence in.")] = None,
-    strict: Annotated[bool, typer.Option("--strict", help="Exit with 1 if a recorded verdict comes out else.")] = False,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Exit with 1 if a recorded verdict comes out differently.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Replay stored windows through the drift policy: verdicts, incidents, retrains; nothing is written."""

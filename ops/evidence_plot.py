@@ -40,6 +40,7 @@ def png(path: Path, found: Backtest, *, title: str) -> None:
         _draw_marks(axes, found)
         axes.grid(visible=True, alpha=0.3)
     upper.legend(loc="upper left", fontsize=8)
+    lower.set_xlabel("UTC", fontsize=9)
     upper.set_title(title, fontsize=11, parse_math=False)
     figure.autofmt_xdate()
     try:
@@ -77,7 +78,7 @@ def _draw_evidence(axes: "Axes", found: Backtest) -> None:
     axes.step(
         times,  # type: ignore[arg-type]  # matplotlib takes datetimes; its annotations name numbers alone
         _values([each.verdicts["drift"] for each in found.windows]),
-        where="post",
+        where="pre",
         color="tab:blue",
         label="evidence",
         marker=".",
@@ -93,7 +94,7 @@ def _draw_loss(axes: "Axes", found: Backtest) -> None:
     losses = [each.verdicts["loss"] for each in found.windows]
     times = [each.window.end for each in found.windows]
     ratios = [each.score if each.score is not None else math.nan for each in losses]
-    axes.step(times, ratios, where="post", color="tab:purple", marker=".", markersize=3)  # type: ignore[arg-type]
+    axes.step(times, ratios, where="pre", color="tab:purple", marker=".", markersize=3)  # type: ignore[arg-type]
     limits = [each.limit for each in losses if each.limit is not None]
     if limits:
         axes.axhline(limits[-1], color="tab:red", linestyle="--", linewidth=1)

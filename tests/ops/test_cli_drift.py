@@ -95,7 +95,7 @@ def test_the_live_policy_gives_the_recorded_verdicts(lived: Loop) -> None:
         assert again["windows"] == found["windows"][first:]
     said = backtest(lived, 0, 18).stdout
     assert "all 57 recorded verdicts come out again exactly" in said
-    assert "1 retrains" in said
+    assert "1 incident, 1 retrain\n" in said
 
 
 def test_incidents_and_truth(lived: Loop, tmp_path: Path) -> None:
@@ -129,7 +129,7 @@ def test_another_policy(lived: Loop, tmp_path: Path) -> None:
     assert found["differences"]
     result = backtest(lived, 0, 18, "--policy", policy, "--strict")
     assert result.exit_code == 1
-    assert "recorded verdicts come out else" in result.stdout
+    assert "recorded verdicts come out differently" in result.stdout
     policy.write_text("drift: {min_rows: 20, max_rows: 100, reports: on_warn}\n")
     found = told(backtest(lived, 0, 18, "--json", "--policy", policy))
     assert found["differences"] == [each for each in found["differences"] if each["fields"] == ["reason"]]
