@@ -4,7 +4,7 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Engine, func, select
+from sqlalchemy import Engine, func, select, update
 from sqlalchemy.dialects.postgresql import distinct_on, insert
 
 from datasets_defs import tables
@@ -88,10 +88,18 @@ def newest_verdicts(engine: Engine, model: str, *, now: datetime) -> list[Verdic
         return [_verdict(row).as_of(now, patience=patience) for row in on.execute(query)]
 
 
-def save_reference(engine: Engine, profile: ReferenceProfile) -> None:
-    """Bind a reference to its model version; a version's reference is never replaced."""
+def save_reference(engine: Engine, profile: ReferenceProfile, *, completes: ReferenceProfile | None = None) -> None:
+    """Bind a reference to its model version; a version's reference is never replaced, only completed once.
+
+    `completes` is the one that it takes the place of; if that is not there any more, nothing changes.
+    """
+    table, values = tables.reference_profile, asdict(profile)
     with database_errors("saving a reference profile"), engine.begin() as on:
-        on.execute(insert(tables.reference_profile).values(asdict(profile)).on_conflict_do_nothing())
+        if completes is None:
+            on.execute(insert(table).values(values).on_conflict_do_nothing())
+        else:
+            of = (table.c.model == profile.model, table.c.version == profile.version)
+            on.execute(update(table).where(*of, table.c.sha256 == completes.sha256).values(values))
 
 
 def reference_of(engine: Engine, model: str, version: int) -> ReferenceProfile | None:

@@ -84,6 +84,9 @@ def assess(spec: ModelSpec, champion: Champion | None, window: Window, *, db: En
     profile = profile_of(db, champion, at=window.start) or proposed_profile(db, spec, champion, until=window.end)
     if profile is None:
         return Assessment(step=subject.unknown("no reference yet; the sensor makes one from the log"))
+    if profile.effective_from is not None and profile.effective_from > window.start:
+        said = f"{profile.source} are the reference from {profile.effective_from:%Y-%m-%d %H:%M:%SZ} on"
+        return Assessment(step=subject.unknown(said))
     before = last_sketch(db, spec.name, champion.version, before=window.end)
     sketch = _counted(db, champion, window, profile, before, spec)
     step = judge_window(

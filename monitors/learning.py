@@ -78,24 +78,24 @@ def first_profile(db: Engine, spec: ModelSpec, champion: Champion, *, until: dat
     the start. Those of a reference that training left behind were another version's; only its text and loss count.
 
     Raises:
-        ContractError: the reference's file is gone, damaged, or holds no recent rows.
+        ContractError: the reference's file is gone or damaged.
         TransientError: PostgreSQL is away.
     """
     present = profile_revision(db, champion.model, champion.version, 1)
     if present is not None:
         return Profile.of(present)
-    said = ""
-    if reference_of(db, champion.model, champion.version) is None:
-        said = build_reference(db, spec, champion, until=until)
     made = proposed_profile(db, spec, champion, until=until)
+    if made is None:
+        said = build_reference(db, spec, champion, until=until)
+        made = proposed_profile(db, spec, champion, until=until)
     return said if made is None else _save(db, made)
 
 
 def proposed_profile(db: Engine, spec: ModelSpec, champion: Champion, *, until: datetime) -> Profile | None:
-    """Make the version's first profile from its reference rows and keep nothing; None while it has no reference.
+    """Make the version's first profile from its reference rows and keep nothing; None while it has none.
 
     Raises:
-        ContractError: the reference's file is gone, damaged, or holds no recent rows.
+        ContractError: the reference's file is gone or damaged.
         TransientError: PostgreSQL is away.
     """
     found = reference_of(db, champion.model, champion.version)
@@ -104,9 +104,11 @@ def proposed_profile(db: Engine, spec: ModelSpec, champion: Champion, *, until: 
     stored = read_rows(found.uri, found.sha256)
     rows = [row for row in stored if row["role"] == "recent"][: spec.drift.max_rows]
     if not rows:
-        raise ContractError(f"reference {found.uri} has no rows of role 'recent'; drift is judged against those")
+        return None
     trained = [row for row in stored if row["role"] == "trained"][: spec.drift.max_rows - len(rows)]
-    return _from_rows(spec, champion, _logged(db, champion, rows, until) or rows, found.source, trained=trained)
+    logged = _logged(db, champion, rows, until)
+    made = _from_rows(spec, champion, logged or rows, found.source, trained=trained)
+    return replace(made, effective_from=until) if logged else made  # no window is compared with its own rows
 
 
 def renew(db: Engine, spec: ModelSpec, champion: Champion, *, until: datetime, force: bool = False) -> Profile | str:

@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 from sqlalchemy import Engine
 
 from datasets_defs.artifacts import artifact_url, read_rows, write_rows
-from datasets_defs.errors import ContractError
 from datasets_defs.inference_log import read_window
 from datasets_defs.ledger import Champion
 from datasets_defs.models import ModelSpec
@@ -80,17 +79,17 @@ def texts_of(rows: Sequence[dict[str, Any]]) -> Texts:
 
 
 def load_reference(db: Engine, champion: Champion, *, limit: int) -> Texts | None:
-    """Read the champion's recent reference rows, at most `limit`; None while it has no profile.
+    """Read the champion's recent reference rows, at most `limit`; None while it has none.
 
     Raises:
-        ContractError: the profile's file is gone, damaged, or holds no recent rows.
+        ContractError: the profile's file is gone or damaged.
     """
     profile = reference_of(db, champion.model, champion.version)
     if profile is None:
         return None
     rows = [row for row in read_rows(profile.uri, profile.sha256) if row["role"] == "recent"]
     if not rows:
-        raise ContractError(f"reference {profile.uri} has no rows of role 'recent'; drift is judged against those")
+        return None
     return texts_of(rows[:limit])
 
 
@@ -103,7 +102,8 @@ def rows_of_champion(db: Engine, champion: Champion, window: Window, *, limit: i
 def build_reference(db: Engine, spec: ModelSpec, champion: Champion, *, until: datetime) -> str:
     """Make the champion's profile from what it was asked since it serves, once there is enough; say how it stands.
 
-    For models whose first version came from elsewhere. Doing it again changes nothing.
+    For models whose first version came from elsewhere: what its traffic looks like and costs, only its log can tell.
+    Older text that is not to be forgotten stays. Doing it again changes nothing.
     """
     needed = max(OWN_ROWS, 5 * spec.drift.min_rows)
     if until <= champion.since:
@@ -116,6 +116,9 @@ def build_reference(db: Engine, spec: ModelSpec, champion: Champion, *, until: d
     url = artifact_url("references", champion.model, f"v{champion.version}-{until:%Y%m%dT%H%M%SZ}.parquet")
     kept = ("request_id", "prompt", "prompt_bits_per_byte")
     content = [{**{name: row[name] for name in kept}, "reference": None, "role": "recent"} for row in accepted]
+    present = reference_of(db, champion.model, champion.version)
+    if present is not None:
+        content += [row for row in read_rows(present.uri, present.sha256) if row["role"] == "anchor"]
     sha256 = write_rows(url, content)
     save_reference(
         db,
@@ -127,5 +130,6 @@ def build_reference(db: Engine, spec: ModelSpec, champion: Champion, *, until: d
             rows=len(content),
             source=f"the first requests that version {champion.version} answered",
         ),
+        completes=present,
     )
-    return f"{len(content)} logged requests became version {champion.version}'s reference just now"
+    return f"{len(accepted)} logged requests became version {champion.version}'s reference just now"

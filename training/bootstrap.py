@@ -110,13 +110,14 @@ def _save_reference(spec: ModelSpec, db: Engine, registry: Registry, version: in
     model = LanguageModel.load(registry.download(spec.name, version, settings().home / "cache"))
     cuts = _passages(heldout_documents(spec), MOST_REFERENCE_ROWS)
     losses = model.losses([cut.prompt for cut in cuts])
+    own = isinstance(spec.base_model, FromScratch)
     rows: list[dict[str, Any]] = [
         {
             "request_id": f"{spec.name}-heldout-{number}",
             "prompt": cut.prompt,
             "reference": cut.continuation,
             "prompt_bits_per_byte": loss.bits_per_byte,
-            "role": "recent",
+            "role": "recent" if own else "anchor",  # another's model: what its traffic is like, its log will tell
         }
         for number, (cut, loss) in enumerate(zip(cuts, losses, strict=True))
     ]

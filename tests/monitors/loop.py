@@ -42,7 +42,8 @@ class Loop:
         """Write the model's YAML."""
         content = {
             "name": MODEL, "base_model": {}, "training_text": "builtin:python-docs", "blind_after_windows": 2,
-            "drift": {"min_rows": 60, "burn_in_windows": 0}, "probation_windows": 2, "retrain": {"max_attempts": 2}, **fields,
+            "drift": {"min_rows": 60, "burn_in_windows": 0}, "probation_windows": 2, "retrain": {"max_attempts": 2},
+            **fields,
         }  # fmt: skip
         (self.home / "models" / f"{MODEL}.yaml").write_text(yaml.safe_dump(content))
         return spec_of(MODEL)
@@ -71,12 +72,14 @@ class Loop:
         with self.db.begin() as on:
             on.execute(text("UPDATE champion SET since = :at"), {"at": since or self.window(0).start})
 
-    def reference(self, prompts: tuple[str, ...], *, version: int = 1, loss: float | None = 2.5) -> None:
+    def reference(
+        self, prompts: tuple[str, ...], *, version: int = 1, loss: float | None = 2.5, role: str = "recent"
+    ) -> None:
         """Give a version its reference rows."""
         url = artifact_url("references", MODEL, f"v{version}.parquet")
         rows = [
             {"request_id": f"r{n}", "prompt": p, "reference": None, "prompt_bits_per_byte": _loss(n, loss),
-             "role": "recent"}
+             "role": role}
             for n, p in enumerate(prompts)
         ]  # fmt: skip
         sha256 = write_rows(url, [*rows, {**rows[0], "role": "anchor", "prompt": "never compared with"}])

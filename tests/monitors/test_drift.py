@@ -1,9 +1,11 @@
 """Watching drift, loss and data on real text in a real database."""
 
 import random
+from collections import Counter
 
 import pytest
 
+from datasets_defs.artifacts import read_rows
 from datasets_defs.conditions import Condition, RingKey, Verdict
 from datasets_defs.errors import ContractError
 from datasets_defs.incidents import State
@@ -302,6 +304,21 @@ def test_own_reference(loop: Loop) -> None:
     loop.traffic(3, OLD[600:700], version=None, loss=None)
     _, verdicts = run(loop, 3)
     assert conditions(verdicts) == {"data": "OK", "drift": "OK", "loss": "NO_DATA"}
+
+
+def test_a_model_from_elsewhere_is_judged_by_its_own_traffic(loop: Loop) -> None:
+    """Older text that must not be forgotten is no reference; the version's own log becomes one, and the text stays."""
+    loop.champion()
+    loop.reference(NEW[:300], role="anchor")
+    loop.traffic(1, OLD[:600])
+    _, verdicts = run(loop, 1)
+    assert conditions(verdicts) == {"data": "NO_DATA", "drift": "NO_DATA", "loss": "NO_DATA"}
+    assert "are the reference from" in verdicts["drift"].reason
+    loop.traffic(2, OLD[600:700])
+    _, verdicts = run(loop, 2)
+    assert conditions(verdicts) == {"data": "OK", "drift": "OK", "loss": "OK"}
+    rows = read_rows(reference_of(loop.db, MODEL, 1).uri)
+    assert Counter(row["role"] for row in rows) == {"recent": 600, "anchor": 301}
 
 
 def test_damaged_reference(loop: Loop) -> None:

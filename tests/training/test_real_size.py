@@ -24,7 +24,7 @@ MODEL = "docs-writer"
 def test_licences_are_learned_and_documentation_kept(
     engine: Engine, home: Path, mlflow_url: str, monkeypatch: pytest.MonkeyPatch
 ):
-    """From 200 licence passages the challenger gets them a fifth cheaper, and the gate accepts what it forgets."""
+    """From 300 licence passages the challenger gets them a fifth cheaper, and the gate accepts what it forgets."""
     monkeypatch.setenv("DRIFTLOOP_MLFLOW_URL", mlflow_url)
     settings.cache_clear()
     shutil.copy(ROOT / "models" / f"{MODEL}.yaml", home / "models")
@@ -35,7 +35,7 @@ def test_licences_are_learned_and_documentation_kept(
         progress=lambda text, share: print(f"{share:.2f} {text}"),  # noqa: T201
     )
     now = datetime.now(UTC) - timedelta(minutes=1)
-    cuts = passages("licences")[:200]
+    cuts = passages("licences")[:300]
     append(
         engine,
         [Inference(model=MODEL, request_id=f"r{i}", at=now, prompt=cut.prompt) for i, cut in enumerate(cuts)],
@@ -54,5 +54,5 @@ def test_licences_are_learned_and_documentation_kept(
     with engine.connect() as on:
         scores = on.execute(select(tables.evaluation.c.scores)).scalar_one()
     assert judged.ring is not None
-    assert scores["recent"]["change"] < -0.15
+    assert scores["recent"]["change"] < -0.20
     assert scores["old"]["high"] < 0.02
