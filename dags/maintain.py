@@ -1,7 +1,8 @@
 """# Maintain
 
-Once a day: renews what each champion's windows are compared with, where that is due; makes the inference log's next
-partitions, drops those past their time, adds up the counts of old windows by day, and deletes old reports.
+Once a day: renews what each champion's windows are compared with, where that is due; compares the day's prompts as a
+whole with the reference's, for models that name an embedding model; makes the inference log's next partitions, drops
+those past their time, adds up the counts of old windows by day, and deletes old reports.
 """
 
 from airflow.sdk import dag, task
@@ -18,13 +19,20 @@ def maintain():
 
         return renew_champion(model, until=dag_run.run_after, db=loop_database())
 
+    @task(max_active_tis_per_dagrun=1)
+    def compare_embeddings(model: str, *, dag_run=None):
+        from monitors.embedding_check import compare_day
+
+        return compare_day(model, until=dag_run.run_after, db=loop_database())
+
     @task(trigger_rule="all_done")
     def tidy(*, dag_run=None):
         from monitors.retention import tidy
 
         return tidy(db=loop_database(), now=dag_run.run_after)
 
-    renew.expand(model=model_names()) >> tidy()
+    models = model_names()
+    [renew.expand(model=models), compare_embeddings.expand(model=models)] >> tidy()
 
 
 maintain()

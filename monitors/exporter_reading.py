@@ -16,6 +16,9 @@ from datasets_defs.models import model_names
 from datasets_defs.records import heartbeats, newest_verdicts
 from monitors.sensing import judged_window
 
+_NOW_AND_THEN = ("drift_report", "embedding")
+"""Signals without a verdict on every window."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reading:
@@ -73,7 +76,7 @@ def read(db: Engine, *, now: datetime) -> Reading:
 
 def is_current(verdict: Verdict) -> bool:
     """Say whether a verdict stands for the present; a spec may want few reports, so an old one is no blindness."""
-    return not (verdict.signal == "drift_report" and verdict.condition is Condition.STALE)
+    return not (verdict.signal in _NOW_AND_THEN and verdict.condition is Condition.STALE)
 
 
 def _concerns(component: str, models: Sequence[str]) -> bool:
