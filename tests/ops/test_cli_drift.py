@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 from datasets_defs.conditions import Condition
 from datasets_defs.settings import settings
 from monitors.drift import watch
+from monitors.retention import compact
 from ops.calibration import as_plain, calibrated, tell
 from ops.cli import app
 from tests.monitors.loop import MODEL, Loop
@@ -164,6 +165,18 @@ def test_counts_that_are_gone(lived: Loop) -> None:
         on.execute(text("DELETE FROM window_sketch"))
     result = backtest(lived, 0, 18)
     assert (result.exit_code, "no counts of them are kept" in str(result.exception)) == (1, True)
+
+
+def test_windows_that_went_into_a_day(loop: Loop) -> None:
+    """Of windows that were added up the recorded verdicts stand; those after them come out again exactly."""
+    loop.champion()
+    loop.reference(OLD[:500])
+    seen(loop, {number: part(OLD, number) for number in range(20, 28)})
+    assert compact(loop.db, before=loop.window(30).end) == 3
+    found = told(backtest(loop, 20, 27, "--json", "--strict"))
+    assert [each["replayed"] for each in found["windows"]] == 4 * [False] + 4 * [True]
+    assert (found["differences"], found["compared"], conditions(found, "drift")) == ([], 12, "oooooooo")
+    assert "4 more had no counts, or have none any more" in backtest(loop, 20, 27).stdout
 
 
 def test_the_plot(lived: Loop, tmp_path: Path) -> None:
