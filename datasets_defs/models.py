@@ -51,6 +51,15 @@ class ServingSpec(_Spec):
     """`external`: vLLM, TGI, Triton …; a promotion is then confirmed by the registry's alias alone."""
     max_completion_tokens: int = Field(default=256, ge=1)
 
+    @model_validator(mode="before")
+    @classmethod
+    def _in_a_word(cls, value: Any) -> Any:
+        if not isinstance(value, str):
+            return value
+        if value not in PRESETS["quality"]:
+            raise ValueError(f"no server of that name; there are {', '.join(PRESETS['quality'])}, or write `kind`")
+        return {"kind": "driftloop" if value == "driftloop" else "external"}
+
 
 class ConfirmSpec(_Spec):
     """When a bad reading counts as confirmed: bad in `bad` of the last `of` windows including the newest."""
@@ -142,6 +151,40 @@ Signals = Annotated[
 """Signals; in YAML a preset's name, or a list of presets' names and signals (`datasets_defs/presets.py`)."""
 
 
+class LabelSpec(_Spec):
+    """How good the answers are by the scores that come late (`score` of feedback and of `ingest`, 0..1).
+
+    The signal `label:NAME` holds them against those of the champion's own first windows: a version that is bad from its
+    first label on is for the gate and for its loss to see. The more labels the reference has (five times `min_labels` at
+    least), the less a score has to fall until it is surely worse.
+    """
+
+    name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,62}$")]
+    better: Literal["higher", "lower"] = "higher"
+    """`higher`: 1 - score is the badness that is compared; `lower`: the score itself."""
+    maturity_windows: int = Field(default=24, ge=0)
+    """The labels of a window are taken to be in this many windows after it; each verdict is on the window this long ago.
+
+    Labels that come later count once `driftloop rescore` judges their windows again.
+    """
+    harm_ratio: float = Field(default=1.05, gt=1)
+    """The answers are harmful when their badness is surely this many times the reference's."""
+    min_labels: int = Field(default=50, ge=50)
+    """A window with fewer is NO_DATA, and is judged together with the next; under 50, chance decides."""
+    carry_over_windows: int = Field(default=24, ge=1)
+    """Windows that are judged together at most until there are enough labels."""
+    confirm: ConfirmSpec = ConfirmSpec()
+    """By the clock: where only every fifth window has enough labels, 2 BAD ones need `{bad: 2, of: 10}`."""
+
+
+def _distinct(labels: tuple[LabelSpec, ...]) -> tuple[LabelSpec, ...]:
+    names = [label.name for label in labels]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise ValueError(f"more than one label is called {', '.join(twice)}; each needs a name of its own")
+    return labels
+
+
 class BudgetSpec(_Spec):
     """How many training attempts may begin in a stretch of time, over all incidents."""
 
@@ -174,6 +217,8 @@ class RetrainSpec(_Spec):
     back_off_windows: int = Field(default=24, ge=1)
     """Windows from a rejected challenger to the next attempt; doubled after each one, up to a fortnight of hours."""
     budget: BudgetSpec = BudgetSpec()
+    min_free_gpus: int = Field(default=0, ge=0)
+    """GPUs that have to be known to be free for a retrain to start; 0: nobody asks."""
     max_attempts: int = Field(default=3, ge=1)
     """Rejected challengers in one incident before a person is called."""
 
@@ -208,11 +253,14 @@ class ModelSpec(_Spec):
     training_text: str
     """Text the first champion learns or is judged by: `builtin:python-docs`, or a file (.txt, .jsonl, .parquet)."""
     serving: ServingSpec = ServingSpec()
+    """In YAML also a server's name, `driftloop`, `vllm` or `tgi`, which brings the `quality` preset of that name."""
     drift: DriftSpec = DriftSpec()
     quality: Signals = ()
     """What serving's metrics say. Presets: `driftloop`, `vllm`, `tgi`."""
     gpu: Signals = ()
     """What the GPUs' metrics say. Preset: `dcgm`."""
+    labels: Annotated[tuple[LabelSpec, ...], AfterValidator(_distinct)] = ()
+    """What people say of the answers afterwards."""
     blind_after_windows: int = Field(default=3, ge=1)
     """Windows without data before people hear that the loop cannot judge."""
     retrain: RetrainSpec = RetrainSpec()
@@ -223,6 +271,12 @@ class ModelSpec(_Spec):
     probation_windows: int = Field(default=3, ge=1)
     """Good windows after a promotion until the incident is resolved."""
     scale: ScaleSpec = ScaleSpec()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _server_brings_signals(cls, value: Any) -> Any:
+        named = isinstance(value, dict) and isinstance(value.get("serving"), str) and "quality" not in value
+        return {**value, "quality": value["serving"]} if named else value
 
     def window_count(self, count: int) -> timedelta:
         """Give the duration of `count` windows."""

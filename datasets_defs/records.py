@@ -4,7 +4,7 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Engine, func, select, update
+from sqlalchemy import Engine, func, select, true, update
 from sqlalchemy.dialects.postgresql import distinct_on, insert
 
 from datasets_defs import tables
@@ -57,12 +57,18 @@ def save_verdict(engine: Engine, verdict: Verdict) -> None:
         )
 
 
-def recent_verdicts(engine: Engine, model: str, signal: str, *, until: datetime, count: int) -> list[Verdict]:
-    """Read the newest verdicts of one signal on windows that ended by `until`, newest first."""
+def recent_verdicts(
+    engine: Engine, model: str, signal: str, *, until: datetime, count: int, having: str | None = None
+) -> list[Verdict]:
+    """Read the newest verdicts of one signal on windows that ended by `until`, newest first.
+
+    With `having`, only those whose evidence has that key count.
+    """
     table = tables.verdict.c
     query = (
         select(tables.verdict)
         .where(table.model == model, table.signal == signal, table.window_end <= until)
+        .where(true() if having is None else table.evidence.has_key(having))
         .order_by(table.window_end.desc())
         .limit(count)
     )
@@ -112,6 +118,10 @@ def reference_of(engine: Engine, model: str, version: int) -> ReferenceProfile |
         return None
     values = {name: value for name, value in row._mapping.items() if name != "created_at"}
     return ReferenceProfile(**values)
+
+
+GPU_CAPACITY = "gpu_capacity"
+"""Heartbeat of `watch_gpu` whose details hold `free`, the number of free GPUs, or null when it is not known."""
 
 
 def beat(engine: Engine, component: str, details: dict[str, Any] | None = None) -> None:

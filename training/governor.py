@@ -23,6 +23,8 @@ class GovernorEvidence:
     """Retraining attempts begun in this incident."""
     recent_starts: tuple[datetime, ...] = ()
     """When attempts began within the budget's stretch of time, in any incident, oldest first."""
+    free_gpus: float | None = None
+    """GPUs that were just seen to be free; None: not known."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,7 +38,7 @@ class GovernorDecision:
 
 
 def may_retrain(evidence: GovernorEvidence, spec: RetrainSpec) -> GovernorDecision:
-    """Decide whether a retrain may start: attempts left, cool-down over, budget left, enough fresh documents.
+    """Decide whether a retrain may start: attempts left, cool-down over, budget left, GPUs free, enough documents.
 
     The cool-down holds for an incident's first attempt; later ones wait for what rejected the one before.
     """
@@ -58,6 +60,12 @@ def may_retrain(evidence: GovernorEvidence, spec: RetrainSpec) -> GovernorDecisi
             f"{spec.budget.attempts} are allowed; the next may at {until:%Y-%m-%d %H:%M:%S}Z"
         )
         return GovernorDecision(go=False, reason=reason, not_before=until)
+    if spec.min_free_gpus and (evidence.free_gpus is None or evidence.free_gpus < spec.min_free_gpus):
+        seen = (
+            "it is not known how many GPUs are" if evidence.free_gpus is None else f"{evidence.free_gpus:.0f} GPUs are"
+        )
+        reason = f"{seen} free; {spec.min_free_gpus} are needed"
+        return GovernorDecision(go=False, reason=reason, not_before=evidence.now + evidence.window_length)
     if evidence.fresh_documents < spec.min_documents:
         reason = f"{evidence.fresh_documents} fresh documents with references; {spec.min_documents} are needed"
         return GovernorDecision(go=False, reason=reason, not_before=evidence.now + evidence.window_length)

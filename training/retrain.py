@@ -22,7 +22,7 @@ from datasets_defs.incidents import Action, Incident, State
 from datasets_defs.inference_log import Document, read_documents
 from datasets_defs.ledger import Ledger
 from datasets_defs.models import ModelSpec, spec_of
-from datasets_defs.records import reference_of
+from datasets_defs.records import GPU_CAPACITY, heartbeats, reference_of
 from datasets_defs.settings import settings
 from datasets_defs.windows import Window
 from training.confirmation import mirrored
@@ -118,6 +118,7 @@ def _ask_governor(ledger: Ledger, incident: Incident, spec: ModelSpec, *, actor:
         fresh_documents=len(_fresh(ledger.engine, incident, spec, now)),
         attempts=incident.attempt,
         recent_starts=_recent_starts(ledger.engine, spec, now),
+        free_gpus=_free_gpus(ledger.engine, now) if spec.retrain.min_free_gpus else None,
     )
     decision = may_retrain(evidence, spec.retrain)
     if decision.go:
@@ -246,6 +247,15 @@ def _last_retrained(db: Engine, model: str) -> datetime | None:
     with database_errors("reading the last retrained incident"), db.connect() as on:
         closed: datetime | None = on.scalar(query)
     return closed
+
+
+def _free_gpus(db: Engine, now: datetime) -> float | None:
+    """Read what `watch_gpu` last saw; None when that was more than two windows ago, or it could not tell."""
+    at, seen = heartbeats(db).get(GPU_CAPACITY, (None, {}))
+    if at is None or now - at > 2 * settings().window_length:
+        return None
+    free: float | None = seen.get("free")
+    return free
 
 
 def _recent_starts(db: Engine, spec: ModelSpec, now: datetime) -> tuple[datetime, ...]:

@@ -4,6 +4,7 @@ import time
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from pydantic import ValidationError
 
 from datasets_defs.conditions import Condition
 from datasets_defs.models import ModelSpec, SignalSpec
@@ -223,3 +224,20 @@ def test_a_list_mixes_presets_and_signals() -> None:
         "prompt_loss", "latency_p95_seconds", "error_share",
     ]  # fmt: skip
     assert ModelSpec.model_validate(spec.model_dump()) == spec
+
+
+@pytest.mark.parametrize(("server", "kind"), [("vllm", "external"), ("tgi", "external"), ("driftloop", "driftloop")])
+def test_a_server_in_a_word(server: str, kind: str):
+    """`serving: vllm` says who serves and brings the preset of its metrics; signals that are written out stay."""
+    spec = ModelSpec.model_validate({"name": "x", "base_model": "b", "training_text": "t", "serving": server})
+    assert (spec.serving.kind, spec.quality) == (kind, signals("quality", server))
+    spec = ModelSpec.model_validate(
+        {"name": "x", "base_model": "b", "training_text": "t", "serving": server, "quality": []}
+    )
+    assert spec.quality == ()
+
+
+def test_an_unknown_server_is_named():
+    """What the servers are is said."""
+    with pytest.raises(ValidationError, match="no server of that name; there are vllm, tgi, driftloop"):
+        ModelSpec.model_validate({"name": "x", "base_model": "b", "training_text": "t", "serving": "triton"})

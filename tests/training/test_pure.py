@@ -20,13 +20,15 @@ SPEC = ModelSpec(name="m", base_model="x", training_text="builtin:python-docs")
 
 def governed(**changes):
     evidence = {"now": NOW, "window_length": HOUR, "last_closed_at": None, "fresh_documents": 500, "attempts": 0}
-    return may_retrain(GovernorEvidence(**{**evidence, **changes}), RetrainSpec(cool_down_windows=3))
+    spec = RetrainSpec(cool_down_windows=3, min_free_gpus=changes.pop("min_free_gpus", 0))
+    return may_retrain(GovernorEvidence(**{**evidence, **changes}), spec)
 
 
 def test_governor_goes():
     """With documents, attempts and no cool-down, it goes."""
     assert governed().go
     assert governed(last_closed_at=NOW - 3 * HOUR).go
+    assert governed(min_free_gpus=1, free_gpus=1.0).go
 
 
 @pytest.mark.parametrize(
@@ -35,6 +37,8 @@ def test_governor_goes():
         ({"last_closed_at": NOW - 2 * HOUR}, NOW + HOUR, "cool-down"),
         ({"fresh_documents": 199}, NOW + HOUR, "199 fresh"),
         ({"attempts": 3}, None, "3 of 3"),
+        ({"min_free_gpus": 2, "free_gpus": 1}, NOW + HOUR, "free: 1; 2 are needed"),
+        ({"min_free_gpus": 1, "free_gpus": None}, NOW + HOUR, "not known"),
         ({"recent_starts": (NOW - 9 * HOUR, NOW - 5 * HOUR, NOW - HOUR)}, NOW + 163 * HOUR, "budget: 3 attempts"),
     ],
 )
