@@ -1,7 +1,8 @@
 """# Watch quality
 
-Reads each model's quality signals from Prometheus and judges them. A confirmed loss of quality opens an incident and
-wakes triage. The same windows decide how a probation ends, and when an incident is over because all is quiet.
+Judges each model's quality signals, from Prometheus, and the labels that are due, from the log. A confirmed loss of
+quality opens an incident and wakes triage. The same windows decide how a probation ends, and when an incident is over
+because all is quiet.
 """
 
 from airflow.sdk import dag, task

@@ -35,7 +35,7 @@ class Verdict:
 
     model: str
     signal: str
-    """`drift`, `loss`, `quality:NAME` or `gpu:NAME`."""
+    """`data`, `drift`, `loss`, `drift_report`, `quality:NAME`, `label:NAME` or `gpu:NAME`."""
     window: Window
     condition: Condition
     reason: str
@@ -47,7 +47,20 @@ class Verdict:
     champion_version: int | None = None
     """Version that served the window; a verdict on one champion says nothing of the next."""
     evidence: dict[str, Any] = field(default_factory=dict)
-    """JSON-ready details: per-column results, sample counts, artifact URLs."""
+    """JSON-ready details: per-column results, sample counts, artifact URLs.
+
+    `lag_seconds`: how long before the window the rows lie that it speaks of. `waits`: what it needs is not due yet.
+    """
+
+    @property
+    def since(self) -> datetime:
+        """Start of what it speaks of: the window's own, or earlier where labels had to be waited for."""
+        return self.window.start - timedelta(seconds=self.evidence.get("lag_seconds", 0))
+
+    @property
+    def waits(self) -> bool:
+        """Whether nothing is known only because it is not due yet, which is no blindness."""
+        return self.condition is Condition.NO_DATA and bool(self.evidence.get("waits"))
 
     def as_of(self, now: datetime, *, patience: timedelta) -> "Verdict":
         """Give what the verdict is worth later: one on a window that ended over `patience` ago is STALE."""

@@ -149,6 +149,14 @@ def count_rows(engine: Engine, model: str, window: Window) -> int:
         return on.scalar(query) or 0
 
 
+def oldest_row(engine: Engine, model: str) -> datetime | None:
+    """Read when the model's oldest logged request was answered; None without any."""
+    query = select(func.min(tables.inference.c.at)).where(tables.inference.c.model == model)
+    with database_errors("reading the inference log"), engine.connect() as on:
+        oldest: datetime | None = on.scalar(query)
+    return oldest
+
+
 def read_window(engine: Engine, model: str, window: Window, *, limit: int) -> list[dict[str, Any]]:
     """Read a window's rows as plain dicts, at most `limit` of them, chosen by the hash of their request id.
 

@@ -348,6 +348,35 @@ class Ledger:
             row = on.execute(query.with_for_update() if lock else query).one_or_none()
         return Champion(**row._mapping) if row is not None else None
 
+    def champion_at(self, model: str, at: datetime) -> Champion | None:
+        """Read which version served a model just before a time; None before its first."""
+        present, table = self.champion(model), tables.promotion
+        if present is None or present.since < at:
+            return present
+        query = (
+            select(table)
+            .where(table.c.model == model, table.c.at < at, table.c.token < present.token)
+            .order_by(table.c.token.desc())
+            .limit(1)
+        )
+        with self.transaction() as on:
+            row = on.execute(query).one_or_none()
+        if row is None:
+            return None
+        previous = row.from_version if row.kind == "promote" else None
+        return Champion(model, row.to_version, previous, row.at, row.token)
+
+    def first_served(self, model: str) -> datetime | None:
+        """Read since when a model has had a champion; None before its first."""
+        present = self.champion(model)
+        if present is None or present.token == 1:
+            return present.since if present is not None else None
+        with self.transaction() as on:
+            first: datetime | None = on.scalar(
+                select(func.min(tables.promotion.c.at)).where(tables.promotion.c.model == model)
+            )
+        return first
+
     def change_champion(
         self,
         model: str,

@@ -155,15 +155,15 @@ class LabelSpec(_Spec):
     """How good the answers are by the scores that come late (`score` of feedback and of `ingest`, 0..1).
 
     The signal `label:NAME` holds them against those of the champion's own first windows: a version that is bad from its
-    first label on is for the gate and for its loss to see. The more labels the reference has (five times `min_labels` at
-    least), the less a score has to fall until it is surely worse.
+    first label on is for the gate and for its loss to see. The more labels the reference has (five times `min_labels`
+    or more), the less the scores have to fall until they are surely worse.
     """
 
     name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,62}$")]
     better: Literal["higher", "lower"] = "higher"
     """`higher`: 1 - score is the badness that is compared; `lower`: the score itself."""
     maturity_windows: int = Field(default=24, ge=0)
-    """The labels of a window are taken to be in this many windows after it; each verdict is on the window this long ago.
+    """Windows until a window's labels are taken to be in; each verdict is on the window that long before its own.
 
     Labels that come later count once `driftloop rescore` judges their windows again.
     """

@@ -157,6 +157,23 @@ drift_profile = Table(
     comment="what windows are compared with; bound to a model version, and never changed, only followed by another",
 )
 
+label_reference = Table(
+    "label_reference",
+    metadata,
+    Column("model", Text, nullable=False),
+    Column("label", Text, nullable=False, comment="name in the spec"),
+    Column("version", Integer, nullable=False),
+    Column("window_start", Timestamp, nullable=False),
+    Column("window_end", Timestamp, nullable=False, comment="rows up to here are in it; later ones are judged"),
+    Column("labels", BigInteger, nullable=False),
+    Column("total", Float, nullable=False, comment="sum of the scores"),
+    Column("squares", Float, nullable=False, comment="sum of their squares"),
+    Column("icc", Float, nullable=False, comment="how much alike the scores of one user are, 0..1"),
+    Column("created_at", Timestamp, nullable=False, server_default=func.now()),
+    PrimaryKeyConstraint("model", "label", "version"),
+    comment="scores of a version's first labels, which its later ones are compared with; never changed",
+)
+
 champion = Table(
     "champion",
     metadata,

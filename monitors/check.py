@@ -11,7 +11,7 @@ from datasets_defs.ledger import Champion, Ledger
 from datasets_defs.models import ModelSpec, spec_of
 from datasets_defs.records import recent_verdicts
 from datasets_defs.windows import Window
-from monitors import drift, signals
+from monitors import drift, labels, signals
 from monitors.confirm import is_confirmed
 from monitors.prometheus import PrometheusClient
 from monitors.quiet import rule_of
@@ -49,6 +49,7 @@ def check(model: str, *, until: datetime, db: Engine, prometheus: PrometheusClie
     verdicts = [
         *drift.assess(spec, champion, window, db=db).verdicts,
         *signals.assess("quality", spec, champion, window, db=db, prometheus=prometheus),
+        *labels.assess(spec, champion, window, db=db),
         *signals.assess("gpu", spec, champion, window, db=db, prometheus=prometheus),
     ]
     attempts_left = spec.retrain.max_attempts - (incident.attempt if incident is not None else 0)
@@ -77,11 +78,11 @@ def _decide(
     if not bad:
         return None
     promoted = champion is not None and champion.previous_version is not None
-    window = verdicts[0].window
+    first = min(verdict.since for verdict in bad.values())
     return triage(
         TriageEvidence(
             signals=frozenset(bad),
-            windows_since_promotion=(window.start - champion.since) / window.length
+            windows_since_promotion=(first - champion.since) / verdicts[0].window.length
             if champion is not None and promoted
             else None,
             probation_windows=spec.probation_windows,

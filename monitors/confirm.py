@@ -35,12 +35,12 @@ def is_confirmed(verdicts: Sequence[Verdict], confirm: ConfirmSpec) -> bool:
 
 
 def bad_since(verdicts: Sequence[Verdict], confirm: ConfirmSpec) -> datetime:
-    """Give the start of the first BAD window among those that confirm.
+    """Give the start of the first BAD window among those that confirm, or of the rows that it speaks of.
 
     Raises:
         ValueError: none is BAD; ask `is_confirmed` first.
     """
-    return min(each.window.start for each in comparable(verdicts, confirm.of) if each.condition is Condition.BAD)
+    return min(each.since for each in comparable(verdicts, confirm.of) if each.condition is Condition.BAD)
 
 
 def is_quiet(verdicts: Sequence[Verdict], count: int) -> bool:

@@ -230,7 +230,7 @@ def _loss(
         return subject.verdict("loss", Condition.NO_DATA, reason, LOSS_METHOD, evidence=evidence)
     return subject.verdict(
         "loss",
-        _harm_condition(found, limit),
+        harm_condition(found, limit),
         f"prompts cost {sketch.loss.mean:.2f} bits per byte, {found.ratio:.2f} times the reference's "
         f"{profile.loss.mean:.2f} (surely {found.at_least:.2f} times; harmful from {limit:.2f} on)",
         LOSS_METHOD,
@@ -245,8 +245,8 @@ def _loss(
     )
 
 
-def _harm_condition(found: Harm, limit: float) -> Condition:
-    """BAD needs the newest window beyond the limit, too: what is over is not harmful any more."""
+def harm_condition(found: Harm, limit: float) -> Condition:
+    """Say how a figure stands; BAD needs the newest window beyond the limit, too: what is over harms no more."""
     condition = _condition(found.log10_m)
     return Condition.WARN if condition is Condition.BAD and found.ratio < limit else condition
 

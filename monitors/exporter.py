@@ -97,6 +97,8 @@ def _verdicts(reading: Reading, now: datetime) -> Iterator[Metric]:
     yield _gauge("signal_score", "Score of the newest verdict; NaN when unknown.", scores, by_signal)
     limits = {key: _number(verdict.limit) for key, verdict in each}
     yield _gauge("signal_limit", "Limit of the newest verdict; NaN when unknown.", limits, by_signal)
+    waits = {key: float(verdict.waits) for key, verdict in each}
+    yield _gauge("signal_waits", "Whether the newest verdict only waits for what is not due yet.", waits, by_signal)
     yield from _drift_and_loss(reading)
 
 

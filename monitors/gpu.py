@@ -5,16 +5,28 @@ from datetime import datetime
 from sqlalchemy import Engine
 
 from datasets_defs.conditions import Outcome
+from datasets_defs.ledger import Ledger
+from datasets_defs.models import spec_of
 from datasets_defs.records import GPU_CAPACITY, beat
+from monitors import signals
 from monitors.gpu_capacity import free_gpus
 from monitors.prometheus import PrometheusClient
-from monitors.signals import watch_signals
+from monitors.sensing import conclude, judged_window
 
 
 def watch(model: str, *, until: datetime, db: Engine, prometheus: PrometheusClient, actor: str) -> Outcome:
     """Judge the model's GPU signals over the newest window; a confirmed bad one rings triage.
 
     How many GPUs are free is noted for the governor of retraining, too.
+
+    Raises:
+        ContractError: the model's spec is wrong.
+        TransientError: PostgreSQL is away.
     """
     beat(db, GPU_CAPACITY, {"free": free_gpus(prometheus, at=until)})
-    return watch_signals("gpu", model, until=until, db=db, prometheus=prometheus, actor=actor)
+    spec, window, champion = spec_of(model), judged_window(until), Ledger(db).champion(model)
+    verdicts = signals.assess("gpu", spec, champion, window, db=db, prometheus=prometheus)
+    confirm = {f"gpu:{signal.name}": signal.confirm for signal in spec.gpu}
+    outcome = conclude(verdicts, confirm, blind_after=spec.blind_after_windows, db=db, actor=actor)
+    beat(db, f"watch_gpu:{model}", {"window": str(window)})
+    return outcome

@@ -31,7 +31,7 @@ class ProbationEvidence:
     """What is known of a new champion."""
 
     verdicts: dict[str, tuple[Verdict, ...]]
-    """By signal (`loss` and `quality:…`), newest first: of the new champion, on windows begun after its promotion."""
+    """By signal (`loss`, `quality:…`, `label:…`), newest first: of the new champion, on windows begun as it served."""
     confirm: dict[str, ConfirmSpec]
     windows: int
     """Good windows needed."""
@@ -86,7 +86,7 @@ def loss_windows(verdicts: Sequence[Verdict]) -> list[Verdict]:
 def _good_quality_windows(verdicts: dict[str, tuple[Verdict, ...]]) -> int:
     by_window: dict[datetime, list[Condition]] = {}
     for name, of_signal in verdicts.items():
-        for each in of_signal if name.startswith("quality:") else ():
+        for each in of_signal if name.startswith(("quality:", "label:")) else ():
             if each.condition.is_known:
                 by_window.setdefault(each.window.end, []).append(each.condition)
     return sum(Condition.BAD not in conditions for conditions in by_window.values())
@@ -157,7 +157,11 @@ def _ring_again(ledger: Ledger, incident: Incident) -> Outcome:
 def _gather(
     spec: ModelSpec, incident: Incident, champion: Champion, *, until: datetime, db: Engine
 ) -> ProbationEvidence:
-    confirm = {"loss": spec.drift.confirm, **{f"quality:{signal.name}": signal.confirm for signal in spec.quality}}
+    confirm = {
+        "loss": spec.drift.confirm,
+        **{f"quality:{signal.name}": signal.confirm for signal in spec.quality},
+        **{f"label:{label.name}": label.confirm for label in spec.labels},
+    }
     count = 2 * spec.probation_windows + max(rule.of for rule in confirm.values())
     verdicts = {
         name: tuple(

@@ -1,14 +1,34 @@
-"""Watch what serving's metrics say of a model's quality: the `quality` signals of its spec."""
+"""Watch a model's quality: what serving's metrics say of it (`quality` in its spec), and what people say (`labels`)."""
 
 from datetime import datetime
 
 from sqlalchemy import Engine
 
 from datasets_defs.conditions import Outcome
+from datasets_defs.ledger import Ledger
+from datasets_defs.models import spec_of
+from datasets_defs.records import beat
+from monitors import labels, signals
 from monitors.prometheus import PrometheusClient
-from monitors.signals import watch_signals
+from monitors.sensing import conclude, judged_window
 
 
 def watch(model: str, *, until: datetime, db: Engine, prometheus: PrometheusClient, actor: str) -> Outcome:
-    """Judge the model's quality signals over the newest window; a confirmed bad one rings triage."""
-    return watch_signals("quality", model, until=until, db=db, prometheus=prometheus, actor=actor)
+    """Judge the model's quality signals and labels over the newest window; a confirmed bad one rings triage.
+
+    Raises:
+        ContractError: the model's spec is wrong.
+        TransientError: PostgreSQL is away.
+    """
+    spec, window, champion = spec_of(model), judged_window(until), Ledger(db).champion(model)
+    verdicts = [
+        *signals.assess("quality", spec, champion, window, db=db, prometheus=prometheus),
+        *labels.judge(spec, champion, window, db=db),
+    ]
+    confirm = {
+        **{f"quality:{signal.name}": signal.confirm for signal in spec.quality},
+        **{f"label:{label.name}": label.confirm for label in spec.labels},
+    }
+    outcome = conclude(verdicts, confirm, blind_after=spec.blind_after_windows, db=db, actor=actor)
+    beat(db, f"watch_quality:{model}", {"window": str(window)})
+    return outcome

@@ -21,8 +21,9 @@ def rule_of(spec: ModelSpec, signal: str) -> ConfirmSpec | None:
     """Give the rule that confirms a signal; None when the spec no longer has the signal."""
     if signal in ("drift", "loss", "data"):
         return spec.drift.confirm
-    named = {f"{kind}:{each.name}": each for kind in ("quality", "gpu") for each in getattr(spec, kind)}
-    return named[signal].confirm if signal in named else None
+    kinds = (("quality", spec.quality), ("label", spec.labels), ("gpu", spec.gpu))
+    named = {f"{kind}:{each.name}": each.confirm for kind, signals in kinds for each in signals}
+    return named.get(signal)
 
 
 def standing_signals(incident: Incident, spec: ModelSpec, *, until: datetime, db: Engine) -> list[str]:

@@ -52,7 +52,8 @@ def conclude(
         recent = recent_verdicts(
             db, verdict.model, verdict.signal, until=verdict.window.end, count=max(rule.of, blind_after)
         )
-        served = [each for each in recent if each.champion_version is not None]  # before that there is nothing to see
+        # without a champion there is nothing to see, and nothing to miss before labels are due
+        served = [each for each in recent if each.champion_version is not None and not each.waits]
         if is_blind(served, blind_after):
             blindness[verdict.signal] = (True, verdict)
         elif verdict.condition.is_known:

@@ -2,19 +2,17 @@
 
 import math
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 from sqlalchemy import Engine
 
-from datasets_defs.conditions import Condition, Outcome, Verdict
+from datasets_defs.conditions import Condition, Verdict
 from datasets_defs.errors import ContractError, TransientError
-from datasets_defs.ledger import Champion, Ledger
-from datasets_defs.models import ModelSpec, SignalSpec, spec_of
-from datasets_defs.records import beat
+from datasets_defs.ledger import Champion
+from datasets_defs.models import ModelSpec, SignalSpec
 from datasets_defs.windows import Window
 from monitors.prometheus import Freshness, PrometheusClient, Sample
 from monitors.reference import load_reference
-from monitors.sensing import conclude, judged_window
 
 METHOD = "promql at the window's end"
 
@@ -72,26 +70,6 @@ def _compare(spec: SignalSpec, values: Sequence[float], scale: float) -> tuple[C
         if value >= warn if higher else value <= warn:
             return Condition.WARN, f"{value:.4g}{of} {beyond} {warn:.4g}", value, bad
     return Condition.OK, f"{value:.4g}{of} {within} {bad:.4g}", value, bad
-
-
-def watch_signals(
-    kind: str, model: str, *, until: datetime, db: Engine, prometheus: PrometheusClient, actor: str
-) -> Outcome:
-    """Judge all `quality` or `gpu` signals of a model over the newest window; a confirmed bad one rings triage.
-
-    Prometheus being away is a verdict (NO_DATA) on every signal, and no error: the other models go on.
-
-    Raises:
-        ContractError: the model's spec is wrong.
-        TransientError: PostgreSQL is away.
-    """
-    spec = spec_of(model)
-    window = judged_window(until)
-    verdicts = assess(kind, spec, Ledger(db).champion(model), window, db=db, prometheus=prometheus)
-    confirm = {f"{kind}:{signal.name}": signal.confirm for signal in getattr(spec, kind)}
-    outcome = conclude(verdicts, confirm, blind_after=spec.blind_after_windows, db=db, actor=actor)
-    beat(db, f"watch_{kind}:{model}", {"window": str(window)})
-    return outcome
 
 
 def assess(

@@ -15,7 +15,7 @@ class TriageEvidence:
     """What stands against a model."""
 
     signals: frozenset[str]
-    """Confirmed bad and not quiet since: `drift`, `loss`, `data`, `quality:NAME`, `gpu:NAME`."""
+    """Confirmed bad and not quiet since: `drift`, `loss`, `data`, `quality:NAME`, `label:NAME`, `gpu:NAME`."""
     windows_since_promotion: float | None
     """From the champion's promotion to the first bad window; None when it was not promoted (first, or gone back to).
 
@@ -41,9 +41,9 @@ class TriageDecision:
 
 
 def is_infrastructure(signal: str) -> bool:
-    """Say whether a signal speaks of machines and not of the model."""
-    name = signal.partition(":")[2]
-    return signal.startswith("gpu:") or any(word in name for word in _INFRASTRUCTURE_WORDS)
+    """Say whether a signal speaks of machines and not of the model; what people say of the answers never does."""
+    kind, _, name = signal.partition(":")
+    return kind == "gpu" or (kind != "label" and any(word in name for word in _INFRASTRUCTURE_WORDS))
 
 
 def is_saturation(signal: str) -> bool:

@@ -14,7 +14,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from datasets_defs.errors import DriftloopError
-from ops import cli_check, cli_drift, cli_incidents, cli_models
+from ops import cli_check, cli_drift, cli_incidents, cli_labels, cli_models
 from ops.components import PRIVACY
 
 HUSHED = {"MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true", "MLFLOW_LOGGING_LEVEL": "WARNING"}
@@ -31,6 +31,7 @@ cli_models.register(app)
 cli_incidents.register(app)
 cli_check.register(app)
 cli_drift.register(app)
+cli_labels.register(app)
 
 
 def _say(line: str) -> None:
