@@ -82,7 +82,7 @@ def new_stack() -> Iterator[Stack]:
     models = home / "models"
     models.mkdir()
     shipped = (ROOT / "models" / "docs-writer.yaml").read_text()
-    (models / "docs-writer.yaml").write_text(shipped.replace("train_seconds: 60", "train_seconds: 30"))
+    (models / "docs-writer.yaml").write_text(shipped.replace("train_seconds: 45", "train_seconds: 30"))
     stack = Stack(home)
     try:
         yield stack
