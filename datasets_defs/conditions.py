@@ -50,12 +50,18 @@ class Verdict:
     """JSON-ready details: per-column results, sample counts, artifact URLs.
 
     `lag_seconds`: how long before the window the rows lie that it speaks of. `waits`: what it needs is not due yet.
+    `covers`: how many windows it speaks of, where those before had too few rows to be judged alone; 1 if not said.
     """
 
     @property
     def since(self) -> datetime:
         """Start of what it speaks of: the window's own, or earlier where labels had to be waited for."""
         return self.window.start - timedelta(seconds=self.evidence.get("lag_seconds", 0))
+
+    @property
+    def covers(self) -> Window:
+        """All the windows that it speaks of as one, by the clock."""
+        return Window(self.window.before(int(self.evidence.get("covers", 1)) - 1).start, self.window.end)
 
     @property
     def waits(self) -> bool:

@@ -4,7 +4,7 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Engine, func, select, true, update
+from sqlalchemy import Engine, false, func, select, true, update
 from sqlalchemy.dialects.postgresql import distinct_on, insert
 
 from datasets_defs import tables
@@ -58,17 +58,26 @@ def save_verdict(engine: Engine, verdict: Verdict) -> None:
 
 
 def recent_verdicts(
-    engine: Engine, model: str, signal: str, *, until: datetime, count: int, having: str | None = None
+    engine: Engine,
+    model: str,
+    signal: str,
+    *,
+    until: datetime,
+    count: int,
+    having: str | None = None,
+    waiting: bool = True,
 ) -> list[Verdict]:
     """Read the newest verdicts of one signal on windows that ended by `until`, newest first.
 
-    With `having`, only those whose evidence has that key count.
+    With `having`, only those whose evidence has that key count; without `waiting`, those that wait for more do not.
     """
     table = tables.verdict.c
+    waits = func.coalesce(table.evidence["waits"].as_boolean(), false())
     query = (
         select(tables.verdict)
         .where(table.model == model, table.signal == signal, table.window_end <= until)
         .where(true() if having is None else table.evidence.has_key(having))
+        .where(true() if waiting else ~waits)
         .order_by(table.window_end.desc())
         .limit(count)
     )

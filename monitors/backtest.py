@@ -76,6 +76,8 @@ class _State:
     """Version and profile revision that `log_m` is of."""
     is_known: bool = True
     """Whether `log_m` is what the sensor had."""
+    carried: tuple[datetime | None, int] = (None, 0)
+    """End of the last window, and how many rows the sensor counted again in the next one."""
     waiting: dict[datetime, WindowSketch] = field(default_factory=dict)
     """Windows, by their end, that the sensor judged and this policy finds too small."""
 
@@ -122,7 +124,9 @@ def _step(subject: Subject, stored: Stored, sketch: WindowSketch, profile: Profi
         log_m=log_m,
         losses=_losses(state.losses, stored.version),
         in_burn_in=window.start < stored.served_since + spec.burn_in_windows * window.length,
+        brought=_brought(stored, own, state),
     )
+    state.carried = (window.end, 0 if stored.was_judged else own.rows)
     if step.log_m is None:
         if stored.was_judged and step.data.condition is Condition.NO_DATA:
             state.waiting[window.end] = own
@@ -131,6 +135,15 @@ def _step(subject: Subject, stored: Stored, sketch: WindowSketch, profile: Profi
         return subject.unknown(f"its {sketch.rows} rows were counted again with the next window's", rows=sketch.rows)
     state.log_m, state.waiting = step.log_m, {}
     return step
+
+
+def _brought(stored: Stored, own: WindowSketch, state: _State) -> int:
+    """Give how many rows the window itself brought: as the sensor saw it, where it had to ask."""
+    seen = stored.recorded["data"].evidence.get("brought") if "data" in stored.recorded else None
+    if seen is not None:
+        return int(seen)
+    end, rows = state.carried
+    return own.rows - (rows if end == stored.window.start else 0)
 
 
 def _size(profile: Profile, sketch: WindowSketch) -> int:

@@ -67,7 +67,7 @@ def _is_confirmed(verdict: Verdict, spec: ModelSpec, db: Engine) -> bool:
     rule = rule_of(spec, verdict.signal)
     if rule is None or verdict.condition is not Condition.BAD:
         return False
-    before = recent_verdicts(db, spec.name, verdict.signal, until=verdict.window.start, count=rule.of)
+    before = recent_verdicts(db, spec.name, verdict.signal, until=verdict.window.start, count=rule.of, waiting=False)
     return is_confirmed([verdict, *before], rule)
 
 

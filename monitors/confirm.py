@@ -14,17 +14,23 @@ from datasets_defs.models import ConfirmSpec
 def comparable(verdicts: Sequence[Verdict], count: int) -> list[Verdict]:
     """Keep the newest verdicts that belong together: the last `count` windows by the clock, on one champion.
 
-    Windows that were never judged (the sensor was down) leave a gap; older verdicts do not move up to fill it.
+    Windows that were never judged (the sensor was down) leave a gap; older verdicts do not move up to fill it. Windows
+    whose few rows were judged together are one, however long that took, and a verdict that only waits for more is none.
     """
     if not verdicts:
         return []
     newest = verdicts[0]
-    since = newest.window.before(count - 1).start
-    return [
-        each
-        for each in verdicts[:count]
-        if each.window.start >= since and each.champion_version == newest.champion_version
-    ]
+    kept, edge, left = [newest], newest.covers.start, count - 1
+    for each in verdicts[1:]:
+        if each.waits:
+            continue
+        left -= 1 + max(round((edge - each.window.end) / each.window.length), 0)
+        if left < 0:
+            break
+        if each.champion_version == newest.champion_version:
+            kept.append(each)
+        edge = each.covers.start
+    return kept
 
 
 def is_confirmed(verdicts: Sequence[Verdict], confirm: ConfirmSpec) -> bool:
@@ -45,11 +51,11 @@ def bad_since(verdicts: Sequence[Verdict], confirm: ConfirmSpec) -> datetime:
 
 def is_quiet(verdicts: Sequence[Verdict], count: int) -> bool:
     """Say whether each of the last `count` windows was measured and OK."""
-    last = comparable(verdicts, count)
+    last = comparable([each for each in verdicts if not each.waits], count)
     return len(last) == count and all(each.condition is Condition.OK for each in last)
 
 
 def is_blind(verdicts: Sequence[Verdict], count: int) -> bool:
-    """Say whether the last `count` verdicts are all NO_DATA or STALE."""
-    last = verdicts[:count]
+    """Say whether the last `count` verdicts are all NO_DATA or STALE, and not because they wait for more."""
+    last = [each for each in verdicts if not each.waits][:count]
     return len(last) == count and not any(each.condition.is_known for each in last)

@@ -97,6 +97,7 @@ def assess(spec: ModelSpec, champion: Champion | None, window: Window, *, db: En
         log_m=state_after(last_sketch(db, spec.name, champion.version, before=window.end, with_state=True), profile),
         losses=_losses(db, champion, window),
         in_burn_in=window.start < champion.since + spec.window_count(spec.drift.burn_in_windows),
+        brought=sketch.rows - _carried(db, champion, window),
     )
     counted = StoredSketch(
         model=spec.name,
@@ -137,6 +138,12 @@ def _counted(
     return roll_up(db, champion.model, champion.version, whole, profile.encoding, text_rows=spec.drift.max_rows)
 
 
+def _carried(db: Engine, champion: Champion, window: Window) -> int:
+    """Read how many rows were too few to be judged a window ago, and are counted again in this one."""
+    before = sketch_of(db, champion.model, champion.version, window.start)
+    return before.rows if before is not None and not before.judged else 0
+
+
 def _losses(db: Engine, champion: Champion, window: Window) -> list[Moments]:
     """Read what the prompts of this champion's earlier windows cost, oldest first, as their verdicts kept it."""
     until = window.end - window.length
@@ -162,7 +169,7 @@ def state_after(before: StoredSketch | None, profile: Profile) -> NDArray[np.flo
 def _take_as_normal(spec: ModelSpec, champion: Champion, window: Window, *, db: Engine, actor: str) -> None:
     """Make an input the reference that has been another for long without costing anything."""
     drift, loss = (
-        recent_verdicts(db, spec.name, signal, until=window.end, count=REBASELINE_WINDOWS)
+        recent_verdicts(db, spec.name, signal, until=window.end, count=REBASELINE_WINDOWS, waiting=False)
         for signal in ("drift", "loss")
     )
     if not should_rebaseline(drift, loss):

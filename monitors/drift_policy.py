@@ -90,15 +90,18 @@ def judge_window(
     log_m: NDArray[np.float64] | None,
     losses: Sequence[Moments],
     in_burn_in: bool,
+    brought: int,
 ) -> Step:
     """Judge one window.
 
     `log_m` is the detector's state after the last judged window on this profile (None: it begins here), `losses` what
     the prompts of earlier judged windows cost this champion, oldest first. In the burn-in drift is at most a warning.
+    `brought` is how many of the rows the newest window brought: too few rows are waited for as long as some come.
     """
     found = gate(sketch, profile, min_rows=spec.min_rows)
     if found.too_few is not None:
-        return subject.unknown(found.too_few, rows=sketch.rows, stretch=str(sketch.window))
+        waits = brought > 0 and _covers(subject, sketch) < spec.carry_over_windows
+        return subject.unknown(found.too_few, **_about(subject, sketch), brought=brought, waits=waits)
     if found.broken is not None:
         unknown = subject.unknown(f"the data is broken: {found.broken}", rows=sketch.rows, data_break=found.broken)
         return replace(unknown, data=_data(subject, sketch, found), is_done=True)
@@ -131,7 +134,7 @@ def should_rebaseline(drift: Sequence[Verdict], loss: Sequence[Verdict], windows
 
 
 def _data(subject: Subject, sketch: WindowSketch, found: Gate) -> Verdict:
-    evidence: dict[str, Any] = {"rows": sketch.rows, "stretch": str(sketch.window)}
+    evidence = _about(subject, sketch)
     if found.left_out:
         evidence["left_out"] = dict(found.left_out)
     if found.broken is not None:
@@ -143,6 +146,15 @@ def _data(subject: Subject, sketch: WindowSketch, found: Gate) -> Verdict:
         DATA_METHOD,
         evidence=evidence,
     )
+
+
+def _about(subject: Subject, sketch: WindowSketch) -> dict[str, Any]:
+    """Say which rows were judged: those of the window, and of windows before it that had too few."""
+    return {"rows": sketch.rows, "stretch": str(sketch.window), "covers": _covers(subject, sketch)}
+
+
+def _covers(subject: Subject, sketch: WindowSketch) -> int:
+    return max(math.ceil((sketch.window.end - sketch.window.start) / subject.window.length), 1)
 
 
 def _drift(subject: Subject, sketch: WindowSketch, evidence: Mapping[str, Any], *, in_burn_in: bool) -> Verdict:
@@ -164,7 +176,7 @@ def _drift(subject: Subject, sketch: WindowSketch, evidence: Mapping[str, Any], 
         DRIFT_METHOD,
         score=log10_m,
         limit=BAD_LOG10,
-        evidence={"rows": sketch.rows, "stretch": str(sketch.window), **evidence},
+        evidence={**_about(subject, sketch), **evidence},
     )
 
 
@@ -211,7 +223,8 @@ def _loss(
     subject: Subject, sketch: WindowSketch, profile: Profile, spec: DriftSpec, losses: Sequence[Moments]
 ) -> Verdict:
     limit = max(spec.harm_ratio, 1 + profile.loss_tolerance)
-    evidence: dict[str, Any] = {
+    evidence = {
+        **_about(subject, sketch),
         "rows": sketch.loss.rows,
         "window_bits_per_byte": sketch.loss.mean,
         "reference_bits_per_byte": profile.loss.mean,

@@ -7,6 +7,7 @@ replay therefore lasts until its signals are quiet or another version serves, an
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from itertools import islice
 
 from datasets_defs.conditions import Verdict
 from datasets_defs.history import plain
@@ -121,8 +122,11 @@ def evaluate(windows: Sequence[Judged], spec: ModelSpec, *, shifts: Sequence[Win
 
 
 def _history(windows: Sequence[Judged], at: int, signal: str, count: int) -> list[Verdict]:
-    """Give the signal's newest verdicts up to window number `at`, newest first."""
-    return [each.verdicts[signal] for each in windows[max(at + 1 - count, 0) : at + 1][::-1]]
+    """Give the signal's newest verdicts up to window number `at`, newest first; none if that one waits for more."""
+    if windows[at].verdicts[signal].waits:
+        return []
+    found = (each.verdicts[signal] for each in windows[at::-1])
+    return list(islice((each for each in found if not each.waits), count))
 
 
 def _confirmed(windows: Sequence[Judged], at: int, spec: ModelSpec) -> dict[str, datetime]:

@@ -166,7 +166,7 @@ def _gather(
     verdicts = {
         name: tuple(
             each
-            for each in recent_verdicts(db, spec.name, name, until=until, count=count)
+            for each in recent_verdicts(db, spec.name, name, until=until, count=count, waiting=False)
             if each.champion_version == champion.version and each.window.start >= champion.since
         )
         for name in confirm

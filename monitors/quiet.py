@@ -37,9 +37,10 @@ def standing_signals(incident: Incident, spec: ModelSpec, *, until: datetime, db
         if rule is None:
             continue
         count = 2 * rule.of
-        verdicts = recent_verdicts(db, incident.model, signal, until=until, count=count)
+        verdicts = recent_verdicts(db, incident.model, signal, until=until, count=count, waiting=False)
+        newest = recent_verdicts(db, incident.model, signal, until=until, count=1)
         # sensors run side by side: another one's verdict on this very window may be a moment away, no older than that
-        current = bool(verdicts) and verdicts[0].window.end >= until - verdicts[0].window.length
+        current = bool(newest) and newest[0].window.end >= until - newest[0].window.length
         if not (current and is_quiet(verdicts, count)):
             standing.append(signal)
     return standing

@@ -50,10 +50,11 @@ def conclude(
         save_verdict(db, verdict)
         rule = confirm[verdict.signal]
         recent = recent_verdicts(
-            db, verdict.model, verdict.signal, until=verdict.window.end, count=max(rule.of, blind_after)
+            db, verdict.model, verdict.signal, until=verdict.window.end, count=max(rule.of, blind_after), waiting=False
         )
-        # without a champion there is nothing to see, and nothing to miss before labels are due
-        served = [each for each in recent if each.champion_version is not None and not each.waits]
+        if verdict.waits:
+            continue  # for more rows, or for labels that are not due: it says nothing, and nothing is missed
+        served = [each for each in recent if each.champion_version is not None]  # before that there is nothing to see
         if is_blind(served, blind_after):
             blindness[verdict.signal] = (True, verdict)
         elif verdict.condition.is_known:

@@ -81,7 +81,7 @@ def _evidence(
 ) -> TriageEvidence:
     champion = ledger.champion(incident.model)
     promoted = champion is not None and champion.previous_version is not None
-    loss = recent_verdicts(ledger.engine, incident.model, "loss", until=now, count=1)
+    loss = recent_verdicts(ledger.engine, incident.model, "loss", until=now, count=1, waiting=False)
     return TriageEvidence(
         signals=frozenset(standing),
         windows_since_promotion=(incident.degraded_since - champion.since) / settings().window_length

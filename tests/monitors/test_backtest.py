@@ -64,10 +64,14 @@ def drift(found: list[Judged]) -> list[float | None]:
 
 def stepped(windows: list[Stored], log_m: Any = None) -> list[tuple[Verdict, Verdict, Verdict]]:
     """Judge windows one by one, as the sensor does."""
-    found, losses = [], []
+    found, losses, carried = [], [], 0
     for each in windows:
         subject = Subject(model="m", window=each.window, champion_version=1)
-        step = judge_window(subject, each.sketch, each.profile, SPEC, log_m=log_m, losses=losses, in_burn_in=False)
+        step = judge_window(
+            subject, each.sketch, each.profile, SPEC, log_m=log_m, losses=losses, in_burn_in=False,
+            brought=each.sketch.rows - carried,
+        )  # fmt: skip
+        carried = 0 if each.was_judged else each.sketch.rows
         log_m = step.log_m if step.log_m is not None else log_m
         losses = [*losses, *([each.sketch.loss] if step.log_m is not None else [])]
         found.append(step.verdicts)
@@ -91,7 +95,7 @@ def test_it_goes_on_from_what_was_known() -> None:
     for each in windows[:3]:
         subject = Subject(model="m", window=each.window, champion_version=1)
         log_m = judge_window(
-            subject, each.sketch, PROFILE, SPEC, log_m=log_m, losses=[], in_burn_in=False
+            subject, each.sketch, PROFILE, SPEC, log_m=log_m, losses=[], in_burn_in=False, brought=each.sketch.rows
         ).log_m  # fmt: skip
     later = [replace(windows[3], continues=False, log_m=log_m), *windows[4:]]
     losses = [each.verdicts["loss"] for each in whole[:3]]

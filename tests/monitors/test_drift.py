@@ -229,13 +229,41 @@ def test_nothing_to_judge(loop: Loop) -> None:
     loop.traffic(1, OLD[:59])
     _, verdicts = run(loop, 1)
     assert "59 rows" in verdicts["drift"].reason
-    run(loop, 1)
-    run(loop, 2)
+    assert verdicts["drift"].waits
+    for number in (1, 2, 3):
+        run(loop, number)
     assert loop.kinds() == ["blind"]
-    loop.traffic(3, OLD[400:500])
-    run(loop, 3)
-    run(loop, 3)
+    loop.traffic(4, OLD[400:500])
+    run(loop, 4)
+    run(loop, 4)
     assert loop.kinds() == ["blind", "sighted"]
+
+
+def test_little_traffic_is_neither_blind_nor_never_confirmed(loop: Loop) -> None:
+    """With a third of the rows that a verdict needs, three windows count as one: it is confirmed, and quiet again."""
+    loop.champion()
+    loop.reference(OLD[:400])
+    rung = {}
+    for number in range(1, 10):
+        loop.traffic(number, NEW[25 * number : 25 * number + 25], loss=4.5)
+        ring, verdicts = run(loop, number)
+        rung[number] = ring is not None
+        if number % 3:
+            assert verdicts["drift"].waits == (number != 3)
+    assert [number for number, rang in rung.items() if rang] == [6]
+    assert "blind" not in loop.kinds()
+    assert verdicts["drift"].evidence["covers"] == 3
+
+
+def test_a_trickle_that_never_suffices_is_told(loop: Loop) -> None:
+    """Rows that come too slowly for any verdict are blindness, once the carry-over is used up."""
+    loop.spec(drift={"min_rows": 60, "burn_in_windows": 0, "carry_over_windows": 3})
+    loop.champion()
+    loop.reference(OLD[:400])
+    for number in range(1, 6):
+        loop.traffic(number, OLD[400 + 10 * number : 410 + 10 * number])
+        run(loop, number)
+    assert loop.kinds() == ["blind"]
 
 
 def test_rows_of_another_version_do_not_count(loop: Loop) -> None:
