@@ -28,7 +28,7 @@ DETECT_WINDOWS = 8
 """Windows after the shift by which an incident must be open."""
 LOOP_SECONDS = 600
 """Limit from the incident to a confirmed new champion, kills included."""
-REQUESTS_PER_SECOND = 8.0
+REQUESTS_PER_SECOND = 6.0
 
 PROFILE = {
     "DRIFTLOOP_SENSOR_INTERVAL_SECONDS": str(WINDOW_SECONDS),

@@ -13,6 +13,8 @@ from training.texts import Passage
 
 REFERENCE_DELAY_SECONDS = 2.0
 """How long after the answer the reference arrives."""
+USERS = 40
+"""Who ask side by side, more than usually wait or write; when all are busy nobody asks, and no old text queues up."""
 
 
 @dataclass(slots=True)
@@ -35,6 +37,7 @@ class Traffic:
         self._random = random.Random(seed)  # noqa: S311 which passage, not a secret
         self._passages: list[Passage] = []
         self._stop = threading.Event()
+        self._idle = threading.Semaphore(USERS)
         self._thread = threading.Thread(target=self._run, name="demo traffic", daemon=True)
         self._client = httpx.Client(base_url=serving_url, timeout=30)
 
@@ -53,9 +56,10 @@ class Traffic:
         self._client.close()
 
     def _run(self) -> None:
-        with ThreadPoolExecutor(max_workers=8, thread_name_prefix="demo user") as users:
+        with ThreadPoolExecutor(max_workers=USERS, thread_name_prefix="demo user") as users:
             due = time.monotonic()
             for number in self._numbers():
+                self._idle.acquire()
                 passage = self._random.choice(self._passages)
                 users.submit(self._ask, passage, f"user-{number % 40}", f"session-{number // 5}")
                 due = max(due + self.pause, time.monotonic() - 1)
@@ -84,3 +88,5 @@ class Traffic:
             self.counts.answered += 1
         except httpx.HTTPError:
             self.counts.failed += 1
+        finally:
+            self._idle.release()
