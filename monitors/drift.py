@@ -1,7 +1,7 @@
 """Watch a model's input: count the newest window of its inference log, and hold it against the champion's profile."""
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -61,18 +61,24 @@ def watch(model: str, *, until: datetime, db: Engine, actor: str) -> Outcome:
 
 def judge(spec: ModelSpec, champion: Champion | None, window: Window, *, db: Engine) -> Sequence[Verdict]:
     """Give the verdicts on one window and keep its counts; make the champion's profile if there is none."""
-    serves = champion is not None and champion.since < window.end
-    lacks = first_profile(db, spec, champion, until=window.end) if serves and champion is not None else None
-    found = assess(spec, champion, window, db=db)
-    if isinstance(lacks, str):
-        return _because(found.step, f"no reference yet: {lacks}").verdicts
+    found = assess(spec, champion, window, db=db, make=first_profile)
     if found.counted is not None:
         save_sketch(db, found.counted)
     return found.verdicts
 
 
-def assess(spec: ModelSpec, champion: Champion | None, window: Window, *, db: Engine) -> Assessment:
-    """Judge one window and write nothing. A window that was counted before is judged by those counts again."""
+def assess(
+    spec: ModelSpec,
+    champion: Champion | None,
+    window: Window,
+    *,
+    db: Engine,
+    make: Callable[..., Profile | str | None] = proposed_profile,
+) -> Assessment:
+    """Judge one window and write nothing; `make` says how a champion without a profile comes by one.
+
+    A window that was counted before is judged by those counts again.
+    """
     subject = Subject(
         model=spec.name, window=window, champion_version=champion.version if champion is not None else None
     )
@@ -81,20 +87,22 @@ def assess(spec: ModelSpec, champion: Champion | None, window: Window, *, db: En
     if champion.since >= window.end:  # a late run: not this champion's window, so not a sign that it cannot be seen
         said = f"version {champion.version} serves since {champion.since:%Y-%m-%d %H:%M:%SZ}, after the window"
         return Assessment(step=replace(subject, champion_version=None).unknown(said))
-    profile = profile_of(db, champion, at=window.start) or proposed_profile(db, spec, champion, until=window.end)
-    if profile is None:
-        return Assessment(step=subject.unknown("no reference yet; the sensor makes one from the log"))
+    profile = profile_of(db, champion, at=window.start) or make(db, spec, champion, until=window.end)
+    if profile is None or isinstance(profile, str):
+        return Assessment(step=subject.unknown(f"no reference yet: {profile or 'the sensor makes one from the log'}"))
     if profile.effective_from is not None and profile.effective_from > window.start:
         said = f"{profile.source} are the reference from {profile.effective_from:%Y-%m-%d %H:%M:%SZ} on"
         return Assessment(step=subject.unknown(said))
-    before = last_sketch(db, spec.name, champion.version, before=window.end)
+    before = known = last_sketch(db, spec.name, champion.version, before=window.end)
+    if before is not None and before.state is None:  # it was broken: the detector goes on from before it
+        known = last_sketch(db, spec.name, champion.version, before=window.end, with_state=True)
     sketch = _counted(db, champion, window, profile, before, spec)
     step = judge_window(
         subject,
         sketch,
         profile,
         spec.drift,
-        log_m=state_after(last_sketch(db, spec.name, champion.version, before=window.end, with_state=True), profile),
+        log_m=state_after(known, profile),
         losses=_losses(db, champion, window),
         in_burn_in=window.start < champion.since + spec.window_count(spec.drift.burn_in_windows),
         brought=sketch.rows - _carried(db, champion, window),
@@ -172,20 +180,12 @@ def _take_as_normal(spec: ModelSpec, champion: Champion, window: Window, *, db: 
         recent_verdicts(db, spec.name, signal, until=window.end, count=REBASELINE_WINDOWS, waiting=False)
         for signal in ("drift", "loss")
     )
-    if not should_rebaseline(drift, loss):
+    if not should_rebaseline(drift, loss, REBASELINE_WINDOWS):
         return
-    present = profile_of(db, champion, at=window.end)
-    if present is not None and present.effective_from == window.end:
-        return  # done, by an earlier try
     made = rebaseline(db, spec, champion, until=window.end, windows=REBASELINE_WINDOWS)
+    evidence = {"version": made.version, "revision": made.revision, "rows": made.rows}
+    ledger = Ledger(db)
+    if any(event.kind == "rebaselined" and event.evidence == evidence for event in ledger.events(spec.name)):
+        return  # an earlier try came to its end
     reason = f"the input has drifted for {REBASELINE_WINDOWS} windows and costs nothing: it is the reference now"
-    Ledger(db).note(spec.name, "rebaselined", reason, {"revision": made.revision, "rows": made.rows}, actor=actor)
-
-
-def _because(step: Step, reason: str) -> Step:
-    return replace(
-        step,
-        data=replace(step.data, reason=reason),
-        drift=replace(step.drift, reason=reason),
-        loss=replace(step.loss, reason=reason),
-    )
+    ledger.note(spec.name, "rebaselined", reason, evidence, actor=actor)

@@ -33,9 +33,8 @@ from monitors.calibration import Replayed, calibrate, intraclass_correlation, lo
 from monitors.columns import ColumnEncoding, Encoding, Row, learn_encoding, sketches, values
 from monitors.e_detector import KEPT_LEVEL_SHARE
 from monitors.embeddings import fingerprint
-from monitors.harm import Moments
 from monitors.profile import Profile, profile_of
-from monitors.reference import build_reference, rows_of_champion
+from monitors.reference import build_reference, losses_of, rows_of_champion
 from monitors.rollup import WindowSketch, add_up, roll_up
 from monitors.sketch import Sketch
 
@@ -197,7 +196,6 @@ def _from_rows(
         figures = sketches(encoding, rows)
         columns |= {column.name: figures[column.name] for column in encoding.of("log", "attribute")}
     icc = _icc(encoding, rows, own=True)
-    losses = [row.get("prompt_bits_per_byte") for row in rows]
     found = calibrate([Replayed(0, columns, _rows_per_user(rows))], icc)
     return Profile(
         model=champion.model,
@@ -210,10 +208,7 @@ def _from_rows(
         reference=columns,
         eps=found.eps,
         icc=icc,
-        loss=Moments.of(
-            [np.nan if loss is None else loss for loss in losses],
-            [len((row["prompt"] or "").encode("utf-8", "replace")) for row in rows],
-        ),
+        loss=losses_of(rows),
         loss_tolerance=loss_tolerance([]),
         false_alarms_per_window=found.false_alarms_per_window,
     )

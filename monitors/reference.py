@@ -1,12 +1,10 @@
-"""What a champion is judged against: the rows of its reference profile, made from its own log if it has none."""
+"""The rows that a champion is judged by: its reference, made from its own log if it has none."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from sqlalchemy import Engine
 
 from datasets_defs.artifacts import artifact_url, read_rows, write_rows
@@ -15,82 +13,29 @@ from datasets_defs.ledger import Champion
 from datasets_defs.models import ModelSpec
 from datasets_defs.records import ReferenceProfile, reference_of, save_reference
 from datasets_defs.windows import Window
+from monitors.harm import Moments
 
-MAX_NULL_SHARE = 0.2
-"""More rows without a loss, or without a prompt, are a broken log and no drift."""
 OWN_ROWS = 500
-"""A profile made from the log has at least this many rows, and five times `drift.min_rows`."""
+"""A reference made from the log has at least this many rows, and five times `drift.min_rows`."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Texts:
-    """Prompts with what the champion paid for them: of a window, or of a reference."""
-
-    prompts: tuple[str, ...]
-    bits_per_byte: NDArray[np.float64]
-    """NaN where it was not logged."""
-
-    @property
-    def null_share(self) -> float:
-        """Share of rows without a loss, 0..1."""
-        return float(np.isnan(self.bits_per_byte).mean()) if self.prompts else 0.0
-
-    @property
-    def has_loss(self) -> bool:
-        """Whether the log these rows come from holds losses."""
-        return self.null_share <= MAX_NULL_SHARE
-
-    @property
-    def empty_share(self) -> float:
-        """Share of rows without a prompt, 0..1."""
-        return sum(not prompt.strip() for prompt in self.prompts) / max(len(self.prompts), 1)
-
-    @property
-    def mean_bits_per_byte(self) -> float | None:
-        """Bits of all prompts over their bytes (as the serving counters have it); None if no row has a loss."""
-        weights = np.array([len(prompt.encode("utf-8", "replace")) for prompt in self.prompts], dtype=np.float64)
-        known = ~np.isnan(self.bits_per_byte) & (weights > 0)
-        return float(np.average(self.bits_per_byte[known], weights=weights[known])) if known.any() else None
-
-    @property
-    def relative_error(self) -> float:
-        """Standard error of the mean bits per byte as a share of it; infinite for fewer than two rows with a loss.
-
-        A ratio of totals over independent rows: linearised residuals (Cochran, "Sampling Techniques", 3rd ed. 1977,
-        section 6.3).
-        """
-        mean = self.mean_bits_per_byte
-        weights = np.array([len(prompt.encode("utf-8", "replace")) for prompt in self.prompts], dtype=np.float64)
-        known = ~np.isnan(self.bits_per_byte) & (weights > 0)
-        count = int(known.sum())
-        if mean is None or mean <= 0 or count < 2:
-            return float("inf")
-        residuals = weights[known] * (self.bits_per_byte[known] - mean)
-        return float(residuals.std(ddof=1) / np.sqrt(count) / weights[known].mean() / mean)
-
-
-def texts_of(rows: Sequence[dict[str, Any]]) -> Texts:
-    """Take prompts and losses out of rows of the log or of a profile; a loss that is no finite number is none."""
-    bits = np.array([np.nan if row["prompt_bits_per_byte"] is None else row["prompt_bits_per_byte"] for row in rows])
-    return Texts(
-        prompts=tuple(row["prompt"] or "" for row in rows),
-        bits_per_byte=np.where(np.isfinite(bits.astype(np.float64)), bits.astype(np.float64), np.nan),
+def losses_of(rows: Sequence[Mapping[str, Any]]) -> Moments:
+    """Sum what the prompts of rows of the log, or of a reference, cost; rows without a loss are left out."""
+    return Moments.of(
+        [np.nan if row.get("prompt_bits_per_byte") is None else row["prompt_bits_per_byte"] for row in rows],
+        [len((row["prompt"] or "").encode("utf-8", "replace")) for row in rows],
     )
 
 
-def load_reference(db: Engine, champion: Champion, *, limit: int) -> Texts | None:
-    """Read the champion's recent reference rows, at most `limit`; None while it has none.
+def recent_rows(db: Engine, champion: Champion, *, limit: int) -> list[dict[str, Any]]:
+    """Read the rows that show what the champion's traffic costs, at most `limit`; none while it has no reference.
 
     Raises:
-        ContractError: the profile's file is gone or damaged.
+        ContractError: the reference's file is gone or damaged.
     """
-    profile = reference_of(db, champion.model, champion.version)
-    if profile is None:
-        return None
-    rows = [row for row in read_rows(profile.uri, profile.sha256) if row["role"] == "recent"]
-    if not rows:
-        return None
-    return texts_of(rows[:limit])
+    found = reference_of(db, champion.model, champion.version)
+    rows = read_rows(found.uri, found.sha256) if found is not None else []
+    return [row for row in rows if row["role"] == "recent"][:limit]
 
 
 def rows_of_champion(db: Engine, champion: Champion, window: Window, *, limit: int) -> list[dict[str, Any]]:
@@ -100,7 +45,7 @@ def rows_of_champion(db: Engine, champion: Champion, window: Window, *, limit: i
 
 
 def build_reference(db: Engine, spec: ModelSpec, champion: Champion, *, until: datetime) -> str:
-    """Make the champion's profile from what it was asked since it serves, once there is enough; say how it stands.
+    """Make the champion's reference from what it was asked since it serves, once there is enough; say how it stands.
 
     For models whose first version came from elsewhere: what its traffic looks like and costs, only its log can tell.
     Older text that is not to be forgotten stays. Doing it again changes nothing.

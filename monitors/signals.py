@@ -12,7 +12,7 @@ from datasets_defs.ledger import Champion
 from datasets_defs.models import ModelSpec, SignalSpec
 from datasets_defs.windows import Window
 from monitors.prometheus import Freshness, PrometheusClient, Sample
-from monitors.reference import load_reference
+from monitors.reference import losses_of, recent_rows
 
 METHOD = "promql at the window's end"
 
@@ -87,8 +87,7 @@ def assess(
 
 
 def _reference_loss(spec: ModelSpec, champion: Champion | None, *, db: Engine) -> float | None:
-    reference = load_reference(db, champion, limit=spec.drift.max_rows) if champion is not None else None
-    return reference.mean_bits_per_byte if reference is not None else None
+    return None if champion is None else losses_of(recent_rows(db, champion, limit=spec.drift.max_rows)).mean
 
 
 def _measure(

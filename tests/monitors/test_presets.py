@@ -97,13 +97,21 @@ def test_an_upgrade_is_not_stale(prometheus: PrometheusServer) -> None:
     prometheus.say(vllm("vllm:", OLD, "upgraded", 20))
     for count in (0, 40):
         prometheus.say(vllm("vllm:", NEW, "upgraded", count))
-    time.sleep(1.1)
     young = tuple(spec.model_copy(update={"max_age_seconds": 1.5}) for spec in specs)
+    ended = f"vllm:{OLD['cache']}"
+
+    def is_old() -> bool:
+        age = prometheus.client.freshness(ended, at=datetime.now(UTC)).age
+        return age is not None and age > timedelta(seconds=1.5)
+
+    prometheus.until(is_old, "the last sample under an old name is older than it may be")
     prometheus.say(vllm("vllm:", NEW, "upgraded", 50))
     assert {each[0] for each in judged(prometheus, young, "upgraded").values()} == {OK}
     prometheus.leave()
-    time.sleep(2)
-    assert {each[0] for each in judged(prometheus, young, "upgraded").values()} == {Condition.STALE}
+    prometheus.until(
+        lambda: {each[0] for each in judged(prometheus, young, "upgraded").values()} == {Condition.STALE},
+        "every series is older than it may be",
+    )
 
 
 @pytest.mark.parametrize(  # without a label last: those series count for every model
@@ -175,9 +183,10 @@ def test_dcgm(prometheus: PrometheusServer) -> None:
     assert bad(found) == set()
     assert (found["xid_errors"][1], found["utilisation_percent"][1], found["busy_clock_share"][1]) == (0, 60, 1)
     prometheus.say(dcgm(xid="79", rows=2))
-    time.sleep(0.6)
+    prometheus.until(
+        lambda: bad(judged(prometheus, specs, seconds=seconds)) == {"xid_errors", "remapped_rows"}, "both faults show"
+    )
     found = judged(prometheus, specs, seconds=seconds)
-    assert bad(found) == {"xid_errors", "remapped_rows"}
     assert found["xid_errors"][1] == 79
     assert bad(steady(dcgm(xid="79", rows=2))) == set()
     found = steady(dcgm("hostname", xid="79", rows=2, busy=100, profiled=0.2, clock=600))

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 import torch
 
@@ -19,8 +20,6 @@ torch.set_num_threads(1)
 @pytest.fixture(scope="session")
 def mlflow_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of a running MLflow server that also hands artifacts through."""
-    import httpx
-
     home, port = tmp_path_factory.mktemp("mlflow"), free_port()
     command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
     command += ["--backend-store-uri", f"sqlite:///{home}/mlflow.db", "--artifacts-destination", f"{home}/artifacts"]
@@ -28,14 +27,17 @@ def mlflow_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     with (home / "log").open("w") as log:
         server = subprocess.Popen(command, env=environment, stdout=log, stderr=log, cwd=home, start_new_session=True)
     url = f"http://127.0.0.1:{port}"
-    for _ in range(600):
-        try:
-            if httpx.get(f"{url}/health", timeout=1).status_code == 200:
-                break
-        except httpx.HTTPError:
-            time.sleep(0.2)
-    else:
-        pytest.fail(f"MLflow did not start: {Path(home / 'log').read_text()[-2000:]}")
+    give_up = time.monotonic() + 120
+    while not _is_healthy(url):
+        assert time.monotonic() < give_up, f"MLflow did not start: {Path(home / 'log').read_text()[-2000:]}"
+        time.sleep(0.2)
     yield url
     os.killpg(server.pid, signal.SIGKILL)
     server.wait()
+
+
+def _is_healthy(url: str) -> bool:
+    try:
+        return httpx.get(f"{url}/health", timeout=1).is_success
+    except httpx.HTTPError:
+        return False
