@@ -9,15 +9,15 @@ from typing import Any
 
 from sqlalchemy import Engine
 
-from datasets_defs.artifacts import read_rows
 from datasets_defs.conditions import Condition, Verdict
 from datasets_defs.inference_log import read_window
 from datasets_defs.ledger import Ledger
 from datasets_defs.models import spec_of
-from datasets_defs.records import reference_of, save_verdict
+from datasets_defs.records import save_verdict
 from datasets_defs.windows import Window
 from monitors.embeddings import embed
 from monitors.mmd import MAX_ROWS, discrepancy
+from monitors.reference import recent_rows
 
 SIGNAL = "embedding"
 """What its verdicts are saved as. They never are BAD: one look a day at this level is wrong some days a year."""
@@ -40,11 +40,9 @@ def compare_day(model: str, *, until: datetime, db: Engine) -> str:
     path, champion = spec_of(model).drift.embedding, Ledger(db).champion(model)
     if path is None or champion is None:
         return f"{model} has no embedding model to look with" if path is None else f"{model} has no champion yet"
-    profile = reference_of(db, model, champion.version)
-    if profile is None:
+    reference = [row["prompt"] for row in recent_rows(db, champion, limit=MAX_ROWS) if row["prompt"]]
+    if not reference:
         return f"version {champion.version} of {model} has no reference yet"
-    recent = (row for row in read_rows(profile.uri, profile.sha256) if row["role"] == "recent")
-    reference = [row["prompt"] for row in recent if row["prompt"]][:MAX_ROWS]
     day = Window.last_complete(until, timedelta(days=1))
     rows = read_window(db, model, day, limit=4 * MAX_ROWS)
     prompts = _one_of_each_user(row for row in rows if row["model_version"] in (champion.version, None))[:MAX_ROWS]

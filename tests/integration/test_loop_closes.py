@@ -2,93 +2,21 @@
 
 import json
 import os
-import shutil
 import signal
 import subprocess
-import sys
-import tempfile
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
-from pathlib import Path
 
 import httpx
 import psutil
-import psycopg
 import pytest
 
-from datasets_defs.settings import ROOT
 from ops.layout import Layout
 from ops.supervision import Supervisor
+from tests.stack import Stack, new_stack
 
-DRIFTLOOP = Path(sys.executable).parent / "driftloop"
 DEMO_SECONDS = 900
-
-
-@dataclass
-class Stack:
-    """A home of its own and the commands on it."""
-
-    home: Path
-    environment: dict[str, str] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        clean = {name: value for name, value in os.environ.items() if not name.startswith(("DRIFTLOOP_", "AIRFLOW_"))}
-        self.environment = {**clean, "DRIFTLOOP_HOME": str(self.home), "COLUMNS": "160"}
-        self.environment["DRIFTLOOP_MODELS_DIR"] = str(self.home / "models")
-
-    def command(self, *arguments: str, timeout: float = 300) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [DRIFTLOOP, *arguments],
-            env=self.environment, capture_output=True, text=True, timeout=timeout, check=False,
-        )  # fmt: skip
-
-    def setting(self, name: str) -> str | None:
-        """Read what the stack wrote for its commands, if it has yet."""
-        path = self.home / "driftloop.env"
-        lines = path.read_text().splitlines() if path.exists() else []
-        return next((line.partition("=")[2].strip("'\"") for line in lines if line.startswith(f"{name}=")), None)
-
-    def ask(self, query: str) -> list[tuple]:
-        """Ask the loop's database; while it is away, the answer is empty."""
-        url = self.setting("DRIFTLOOP_DATABASE_URL")
-        if url is None:
-            return []
-        try:
-            with psycopg.connect(url.replace("postgresql+psycopg://", "postgresql://"), connect_timeout=3) as on:
-                return on.execute(query).fetchall()
-        except psycopg.Error:
-            return []
-
-    def processes(self) -> list[psutil.Process]:
-        """Give the processes that belong to this home."""
-        found = []
-        for process in psutil.process_iter():
-            try:
-                if process.environ().get("DRIFTLOOP_HOME") == str(self.home):
-                    found.append(process)
-            except (psutil.AccessDenied, psutil.NoSuchProcess, psutil.ZombieProcess):
-                continue
-        return found
-
-
-@contextmanager
-def new_stack() -> Iterator[Stack]:
-    """Give a stack with an empty home, where every user may enter; whatever runs in it at the end is stopped."""
-    home = Path(tempfile.mkdtemp(prefix="driftloop-test-loop-"))
-    home.chmod(0o755)  # for a root user PostgreSQL runs as another one, who has to get in
-    models = home / "models"
-    models.mkdir()
-    shipped = (ROOT / "models" / "docs-writer.yaml").read_text()
-    (models / "docs-writer.yaml").write_text(shipped.replace("train_seconds: 45", "train_seconds: 30"))
-    stack = Stack(home)
-    try:
-        yield stack
-    finally:
-        stack.command("down")
-        shutil.rmtree(home, ignore_errors=True)
 
 
 @pytest.fixture(scope="module")
