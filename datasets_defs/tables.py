@@ -275,6 +275,48 @@ promotion = Table(
     comment="every change of champion, in order",
 )
 
+pause = Table(
+    "pause",
+    metadata,
+    Column("model", Text, primary_key=True),
+    Column("reason", Text, nullable=False),
+    Column("actor", Text, nullable=False),
+    Column("since", Timestamp, nullable=False, server_default=func.now()),
+    Column("until", Timestamp, nullable=False, comment="when it ends by itself"),
+    comment="models for which the loop watches and tells, and does nothing else; no row: it acts",
+)
+
+gpu_charge = Table(
+    "gpu_charge",
+    metadata,
+    Column("key", Text, primary_key=True, comment="model|incident|attempt: an attempt is charged once"),
+    Column("model", Text, nullable=False),
+    Column("at", Timestamp, nullable=False, server_default=func.now(), comment="when it was taken from the budget"),
+    Column("gpu_hours", Float, nullable=False, comment="what was set aside; once settled, what was used"),
+    Column("settled", Boolean, nullable=False, server_default=text("false")),
+    CheckConstraint("gpu_hours >= 0", name="gpu_hours"),
+    Index("ix_gpu_charge_at", "at"),
+    comment="what trainings took from the fleet's budget of GPU-hours",
+)
+
+shadow_score = Table(
+    "shadow_score",
+    metadata,
+    Column("model", Text, nullable=False),
+    Column("champion_version", Integer, nullable=False),
+    Column("request_id", Text, nullable=False),
+    Column("previous_version", Integer, nullable=False),
+    Column("at", Timestamp, nullable=False, comment="when the request was answered"),
+    Column("user_id", Text),
+    Column("bytes", Integer, nullable=False, comment="of the prompt, UTF-8"),
+    Column("champion_bits", Float, nullable=False),
+    Column("previous_bits", Float, nullable=False),
+    Column("scored_at", Timestamp, nullable=False, server_default=func.now()),
+    PrimaryKeyConstraint("model", "champion_version", "request_id"),
+    CheckConstraint("bytes > 0", name="bytes"),
+    comment="prompts answered by a champion on probation, scored by the champion before it as well",
+)
+
 alert_outbox = Table(
     "alert_outbox",
     metadata,
