@@ -4,7 +4,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -101,10 +101,11 @@ def _ready(url: str) -> bool:
 def _handler(server: PrometheusServer) -> type[BaseHTTPRequestHandler]:
     class Page(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            self.send_response(500 if server.gone else 200)
-            self.send_header("Content-Type", "text/plain; version=0.0.4")
-            self.end_headers()
-            self.wfile.write(b"" if server.gone else server.text.encode())
+            with suppress(BrokenPipeError, ConnectionResetError):  # Prometheus hangs up on a scrape that takes too long
+                self.send_response(500 if server.gone else 200)
+                self.send_header("Content-Type", "text/plain; version=0.0.4")
+                self.end_headers()
+                self.wfile.write(b"" if server.gone else server.text.encode())
 
         def log_message(self, *_: object) -> None:
             pass
