@@ -236,6 +236,17 @@ class GateSpec(_Spec):
     """Fewer recent or old documents are inconclusive."""
 
 
+class ShadowSpec(_Spec):
+    """How a new champion is held against the one before it, which scores a sample of its prompts in shadow."""
+
+    rows: int = Field(default=200, ge=1)
+    """Prompts scored per window at most, chosen by the hash of their request id."""
+    margin: float = Field(default=0.01, ge=0, lt=1)
+    """Bits that it may cost more and still pass, as a share of the former champion's on the same prompts."""
+    confidence: float = Field(default=0.99, gt=0.5, lt=1)
+    """Of both bounds together, however often they are looked at."""
+
+
 class ScaleSpec(_Spec):
     """What `scale_gpu` does when triage asks for more serving capacity."""
 
@@ -270,6 +281,7 @@ class ModelSpec(_Spec):
     """With `approve`: windows until an unanswered request is a no."""
     probation_windows: int = Field(default=3, ge=1)
     """Good windows after a promotion until the incident is resolved."""
+    shadow: ShadowSpec = ShadowSpec()
     scale: ScaleSpec = ScaleSpec()
 
     @model_validator(mode="before")
