@@ -6,7 +6,7 @@ from pathlib import Path
 
 import psycopg
 from sqlalchemy import Engine, create_engine, make_url, text
-from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.exc import DBAPIError, OperationalError, ProgrammingError
 from sqlalchemy.exc import TimeoutError as NoConnectionFree
 
 from datasets_defs.errors import ContractError, TransientError
@@ -55,19 +55,38 @@ def database_errors(doing: str) -> Iterator[None]:
         raise TransientError(f"{doing}: every connection to PostgreSQL is busy; is it hanging?") from err
 
 
-def migrate(url: str) -> None:
-    """Bring the schema to this release's; safe to run at any time and by several processes at once."""
+def migrate(url: str, loop: str | None = None) -> None:
+    """Bring the schema to this release's, as its owner; safe to run at any time and by several processes at once.
+
+    `loop` is the role that the loop's processes connect as: it gets what it needs, and cannot rewrite the history.
+
+    Raises:
+        ContractError: there is no such role, or the owner may not hand tables to it.
+    """
     from alembic import command
     from alembic.config import Config
+
+    from datasets_defs.grants import grant
 
     config = Config()
     config.set_main_option("script_location", str(MIGRATIONS))
     engine = engine_for(url)
-    with database_errors("migrating the schema"), engine.begin() as connection:
-        connection.execute(text("SELECT pg_advisory_xact_lock(hashtext('driftloop migrations'))"))
-        config.attributes["connection"] = connection
-        command.upgrade(config, "head")
-    engine.dispose()
+    try:
+        with database_errors("migrating the schema"), engine.begin() as connection:
+            connection.execute(text("SELECT pg_advisory_xact_lock(hashtext('driftloop migrations'))"))
+            config.attributes["connection"] = connection
+            command.upgrade(config, "head")
+            if loop is not None:
+                grant(connection, loop)
+    except ProgrammingError as err:
+        if not isinstance(err.orig, psycopg.errors.InsufficientPrivilege):
+            raise
+        raise ContractError(
+            f"role {engine.url.username} may not migrate ({_first_line(err)}); set DRIFTLOOP_OWNER_DATABASE_URL to the "
+            "address by which the tables' owner connects"
+        ) from err
+    finally:
+        engine.dispose()
 
 
 def require_schema(engine: Engine) -> None:

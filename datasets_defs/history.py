@@ -65,8 +65,19 @@ def clean_text(text: str) -> str:
     return text.replace("\x00", "\ufffd").encode("utf-8", "replace").decode("utf-8")
 
 
-def broken_links(events: Iterable[Event]) -> list[str]:
-    """Check one model's events, oldest first; give a sentence for each break (none: the chain is whole)."""
+@dataclass(frozen=True, slots=True)
+class Head:
+    """The newest event of a model's history, as PostgreSQL itself remembers it."""
+
+    seq: int
+    hash: str
+
+
+def broken_links(events: Iterable[Event], head: Head | None = None) -> list[str]:
+    """Check one model's events, oldest first; give a sentence for each break (none: the chain is whole).
+
+    With `head` it also shows whether the newest events were cut off or replaced.
+    """
     problems = []
     last_seq, last_hash = 0, GENESIS
     for event in events:
@@ -78,4 +89,9 @@ def broken_links(events: Iterable[Event]) -> list[str]:
         if event.digest() != event.hash:
             problems.append(f"{where}: content does not match its hash; it was altered")
         last_seq, last_hash = event.seq, event.hash
+    if head is not None and last_seq < head.seq:
+        cut = f"event {head.seq} is" if head.seq == last_seq + 1 else f"events {last_seq + 1} to {head.seq} are"
+        problems.append(f"the newest {cut} missing; the history was cut short after event {last_seq}")
+    elif head is not None and (last_seq, last_hash) != (head.seq, head.hash):
+        problems.append(f"event {last_seq} is not the newest that was written (event {head.seq}); it was replaced")
     return problems

@@ -17,7 +17,7 @@ from datasets_defs import tables
 from datasets_defs.conditions import RingKey
 from datasets_defs.database import database_errors
 from datasets_defs.errors import ContractError, TransientError
-from datasets_defs.history import GENESIS, Event, broken_links, clean_text, plain
+from datasets_defs.history import GENESIS, Event, Head, broken_links, clean_text, plain
 from datasets_defs.incidents import TERMINAL, Action, Cause, Incident, State, may_move
 
 _terminal = [state.value for state in TERMINAL]
@@ -302,13 +302,13 @@ class Ledger:
         frm: State | None = None,
         connection: Connection | None = None,
     ) -> Event:
-        """Append one event to the model's history."""
-        columns = tables.incident_event.c
+        """Append one event to the model's history.
+
+        It follows the newest event that was ever written, so that cutting the history short shows for good.
+        """
         with self.transaction(connection) as on:
             on.execute(text("SELECT pg_advisory_xact_lock(hashtext('history'), hashtext(:model))"), {"model": model})
-            last = on.execute(
-                select(columns.seq, columns.hash).where(columns.model == model).order_by(columns.seq.desc()).limit(1)
-            ).one_or_none()
+            last = self.head(model, connection=on)
             event = Event(
                 model=model,
                 seq=last.seq + 1 if last else 1,
@@ -326,18 +326,32 @@ class Ledger:
             on.execute(insert(tables.incident_event).values({**values, "hash": event.digest()}))
         return event
 
-    def events(self, model: str, *, incident_id: int | None = None) -> list[Event]:
+    def events(
+        self, model: str, *, incident_id: int | None = None, connection: Connection | None = None
+    ) -> list[Event]:
         """Read a model's history, oldest first; of one incident only, if given."""
         columns = [tables.incident_event.c[field.name] for field in fields(Event)]
         query = select(*columns).where(tables.incident_event.c.model == model).order_by(tables.incident_event.c.seq)
         if incident_id is not None:
             query = query.where(tables.incident_event.c.incident_id == incident_id)
-        with self.transaction() as on:
+        with self.transaction(connection) as on:
             return [Event(**row._mapping) for row in on.execute(query)]
 
+    def head(self, model: str, *, connection: Connection | None = None) -> Head | None:
+        """Read the newest event's number and hash, as PostgreSQL's trigger keeps them; None before the first."""
+        table = tables.history_head.c
+        with self.transaction(connection) as on:
+            row = on.execute(select(table.seq, table.hash).where(table.model == model)).one_or_none()
+        return Head(row.seq, row.hash) if row is not None else None
+
     def verify(self, model: str) -> list[str]:
-        """Check the model's hash chain; give a sentence for each break."""
-        return broken_links(self.events(model))
+        """Check the model's hash chain up to its newest event; give a sentence for each break."""
+        snapshot = self.engine.execution_options(isolation_level="REPEATABLE READ")
+        with Ledger(snapshot).transaction() as on:  # both as of one moment, whatever is appended meanwhile
+            head, events = self.head(model, connection=on), self.events(model, connection=on)
+        if head is None and events:
+            return [*broken_links(events), f"{model}: nothing is known of the newest event; its record was deleted"]
+        return broken_links(events, head)
 
     # --- champions -------------------------------------------------------------------------------------------------
 

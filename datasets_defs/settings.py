@@ -65,6 +65,15 @@ class Settings(BaseSettings):
         return timedelta(seconds=self.lease_seconds)
 
 
+class OwnerSettings(BaseSettings):
+    """What only `driftloop migrate` needs to know, and no process of the loop reads."""
+
+    model_config = SettingsConfigDict(env_prefix="DRIFTLOOP_", extra="ignore")
+
+    owner_database_url: str | None = None
+    """The loop's database, as the role that owns its schema; without it the loop's own role migrates."""
+
+
 @lru_cache(maxsize=1)
 def settings() -> Settings:
     """Give the process's settings; the stack's `HOME/driftloop.env` fills in what the environment leaves out."""

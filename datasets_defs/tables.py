@@ -238,6 +238,15 @@ incident_event = Table(
     comment="what happened, in order; each row's hash covers the one before; never updated",
 )
 
+history_head = Table(
+    "history_head",
+    metadata,
+    Column("model", Text, primary_key=True),
+    Column("seq", BigInteger, nullable=False),
+    Column("hash", Text, nullable=False),
+    comment="each history's newest event, written by a trigger that runs as the owner",
+)
+
 evaluation = Table(
     "evaluation",
     metadata,

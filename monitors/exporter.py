@@ -78,6 +78,8 @@ def _families(reading: Reading, now: datetime) -> Iterator[Metric]:
     oldest = reading.oldest_alert
     age = (now - oldest).total_seconds() if oldest is not None else 0.0
     yield _gauge("alerts_oldest_waiting_seconds", "Age of the oldest unsent message.", {(): age})
+    events = {(model,): float(reading.history.get(model, 0)) for model in reading.models}
+    yield _gauge("history_events", "Events in the model's history, by PostgreSQL's own count.", events, ("model",))
     rows = {(model,): float(count) for model, count in reading.rows.items()}
     yield _gauge("inference_rows", "Logged requests in the newest complete window.", rows, ("model",))
 

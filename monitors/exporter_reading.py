@@ -37,6 +37,8 @@ class Reading:
     alerts_waiting: int
     oldest_alert: datetime | None
     """When the oldest unsent message was written."""
+    history: dict[str, int]
+    """Events ever appended, by model."""
     rows: dict[str, int]
     """Logged requests in the newest complete window, by model."""
 
@@ -70,6 +72,7 @@ def read(db: Engine, *, now: datetime) -> Reading:
         heartbeats={component: at for component, (at, _) in heartbeats(db).items() if _concerns(component, models)},
         alerts_waiting=waiting,
         oldest_alert=oldest,
+        history={model: head.seq for model in models if (head := ledger.head(model)) is not None},
         rows={model: count_rows(db, model, window) for model in models},
     )
 

@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
+from sqlalchemy import make_url
 
 from datasets_defs.errors import DriftloopError
 from ops import cli_check, cli_drift, cli_incidents, cli_labels, cli_models
@@ -82,11 +83,12 @@ def status(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] 
 @app.command()
 def doctor() -> None:
     """Check whether this machine can run the stack, and say what to do where it cannot."""
+    from datasets_defs.database import engine
     from ops import doctor as checks
 
     styles = {checks.Grade.OK: "green", checks.Grade.WARN: "yellow", checks.Grade.BAD: "red"}
     grades = []
-    for finding in checks.examine():
+    for finding in (*checks.examine(), checks.history_guard(engine())):
         grades.append(finding.grade)
         console.print(f"[{styles[finding.grade]}]{finding.grade:8}[/] {escape(finding.sentence)}", highlight=False)
     if checks.Grade.BAD in grades:
@@ -95,11 +97,17 @@ def doctor() -> None:
 
 @app.command()
 def migrate() -> None:
-    """Bring the loop's database schema to this release's."""
-    from datasets_defs.database import migrate as bring
-    from datasets_defs.settings import settings
+    """Bring the loop's database schema to this release's, and give the loop's role what it needs.
 
-    bring(settings().database_url)
+    With DRIFTLOOP_OWNER_DATABASE_URL it is done as that role, the schema's owner, and the loop's role cannot rewrite
+    the history.
+    """
+    from datasets_defs.database import migrate as bring
+    from datasets_defs.settings import OwnerSettings, settings
+
+    loop = settings().database_url
+    owner = OwnerSettings().owner_database_url
+    bring(owner or loop, make_url(loop).username if owner else None)
     console.print("The schema is this release's.")
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from datasets_defs.settings import ROOT
 from ops.layout import Credentials, Layout
-from ops.postgres import USER, Cluster
+from ops.postgres import LOOP_ROLE, USER, Cluster
 
 DATABASES = ("airflow", "mlflow", "driftloop")
 AIRFLOW_USER = "driftloop"
@@ -55,6 +55,11 @@ class Stack:
         """The stack's PostgreSQL."""
         return Cluster(self.layout.home / "postgres", self.ports["postgres"], self.credentials.postgres_password)
 
+    @property
+    def loop_url(self) -> str:
+        """The loop's database, as the loop's own role."""
+        return self.cluster.url_of(LOOP_ROLE, self.credentials.loop_password, "driftloop")
+
     def url(self, component: str) -> str:
         """Give the address of a component."""
         return f"http://127.0.0.1:{self.ports[component]}"
@@ -63,7 +68,7 @@ class Stack:
         """Give the settings by which everything of ours finds the stack."""
         return {
             **self.settings,
-            "DRIFTLOOP_DATABASE_URL": self.cluster.url("driftloop"),
+            "DRIFTLOOP_DATABASE_URL": self.loop_url,
             "DRIFTLOOP_MLFLOW_URL": self.url("mlflow"),
             "DRIFTLOOP_PROMETHEUS_URL": self.url("prometheus"),
             "DRIFTLOOP_SERVING_URL": self.url("serving"),
@@ -182,8 +187,8 @@ def _airflow(stack: Stack) -> dict[str, str]:
                 "conn_type": "postgres",
                 "host": "127.0.0.1",
                 "port": stack.ports["postgres"],
-                "login": USER,
-                "password": secret.postgres_password,
+                "login": LOOP_ROLE,
+                "password": secret.loop_password,
                 "schema": "driftloop",
             }
         ),

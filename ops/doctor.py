@@ -10,8 +10,11 @@ from enum import StrEnum
 from pathlib import Path
 
 import psutil
+from sqlalchemy import Engine
 
-from datasets_defs.errors import ContractError
+from datasets_defs.database import require_schema
+from datasets_defs.errors import ContractError, TransientError
+from datasets_defs.grants import missing_privileges, rewritable
 from datasets_defs.settings import settings
 from ops import ports, postgres, prometheus_binary
 from ops.layout import Layout
@@ -150,6 +153,25 @@ def prometheus() -> Finding:
         return Finding("prometheus", Grade.OK, f"Prometheus in {prometheus_binary.ensure()}")
     except ContractError as err:
         return Finding("prometheus", Grade.BAD, str(err))
+
+
+def history_guard(db: Engine) -> Finding:
+    """Judge what the loop's role may do in its database; before the first start there is none to ask."""
+    way = "run `driftloop up`, or for a PostgreSQL of yours `driftloop migrate` with DRIFTLOOP_OWNER_DATABASE_URL"
+    try:
+        require_schema(db)
+        lacks, could = missing_privileges(db), rewritable(db)
+    except TransientError:
+        return Finding("history", Grade.OK, "PostgreSQL is not up: who may rewrite the history is asked at each start")
+    except ContractError as err:
+        return Finding("history", Grade.WARN, str(err))
+    finally:
+        db.dispose()
+    if lacks:
+        return Finding("history", Grade.BAD, f"{'; '.join(lacks)}: {way}")
+    if could:
+        return Finding("history", Grade.WARN, f"{'; '.join(could)}: {way}")
+    return Finding("history", Grade.OK, "the loop's role appends to the history and cannot rewrite it")
 
 
 def _existing(path: Path) -> Path:

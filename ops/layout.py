@@ -27,6 +27,9 @@ class Credentials:
     """Secrets of one stack, generated at its first start."""
 
     postgres_password: str
+    """Of the cluster's superuser, who owns the loop's schema."""
+    loop_password: str
+    """Of the role that the loop's processes connect as."""
     airflow_password: str
     fernet_key: str
     """Encrypts Connections in Airflow's database; another key could not read them."""

@@ -31,6 +31,9 @@ UNPRIVILEGED = "nobody"
 START_SECONDS = 300
 """Limit for `pg_ctl`; crash recovery after kill -9 takes several seconds even on a small cluster."""
 USER = "driftloop"
+"""The cluster's superuser: owns the loop's schema and migrates it."""
+LOOP_ROLE = "driftloop_loop"
+"""The role of the loop's processes: appends to the history and cannot rewrite it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +46,11 @@ class Cluster:
 
     def url(self, database: str) -> str:
         """Give the SQLAlchemy address of one of its databases."""
-        return f"postgresql+psycopg://{USER}:{self.password}@127.0.0.1:{self.port}/{database}"
+        return self.url_of(USER, self.password, database)
+
+    def url_of(self, role: str, password: str, database: str) -> str:
+        """Give the SQLAlchemy address of a database as one role sees it."""
+        return f"postgresql+psycopg://{role}:{password}@127.0.0.1:{self.port}/{database}"
 
     @property
     def options(self) -> list[str]:
@@ -123,6 +130,18 @@ class Cluster:
                 for name in names:
                     if name not in known:
                         on.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+        except psycopg.OperationalError as err:
+            raise TransientError(f"PostgreSQL on port {self.port} is not reachable: {err}") from err
+
+    def ensure_role(self, name: str, password: str) -> None:
+        """Make an ordinary role that may log in, or give the one that is there this password."""
+        role, secret = sql.Identifier(name), sql.Literal(password)
+        try:
+            with psycopg.connect(self._conninfo("postgres"), autocommit=True) as on:
+                if on.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", (name,)).fetchone() is None:
+                    on.execute(sql.SQL("CREATE ROLE {}").format(role))
+                plain = "NOSUPERUSER NOCREATEROLE NOCREATEDB NOBYPASSRLS"
+                on.execute(sql.SQL(f"ALTER ROLE {{}} LOGIN {plain} PASSWORD {{}}").format(role, secret))
         except psycopg.OperationalError as err:
             raise TransientError(f"PostgreSQL on port {self.port} is not reachable: {err}") from err
 

@@ -11,13 +11,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from datasets_defs.database import migrate
+from datasets_defs.database import engine_for, migrate
 from datasets_defs.errors import ContractError, TransientError
+from datasets_defs.grants import require_privileges
 from datasets_defs.settings import settings
 from ops import component, health, plan, ports
 from ops.components import AIRFLOW_COMPONENTS, AIRFLOW_USER, DATABASES, Component, Stack
 from ops.layout import Layout
 from ops.plan import Progress
+from ops.postgres import LOOP_ROLE
 from ops.supervision import Supervisor
 
 READY_SECONDS = 240
@@ -118,7 +120,11 @@ def _prepare(stack: Stack, wanted: list[Component], supervisor: Supervisor, prog
     supervisor.start_component("postgres")
     _until(stack.cluster.answers, f"PostgreSQL does not answer; see {stack.layout.log_of('postgres')}")
     stack.cluster.ensure_databases(DATABASES)
-    migrate(stack.cluster.url("driftloop"))
+    stack.cluster.ensure_role(LOOP_ROLE, stack.credentials.loop_password)
+    migrate(stack.cluster.url("driftloop"), LOOP_ROLE)
+    loop = engine_for(stack.loop_url)
+    require_privileges(loop)
+    loop.dispose()
     states = supervisor.states()
     if any(states.get(name) == "RUNNING" for name in AIRFLOW_COMPONENTS):
         return  # a live Airflow has its schema already

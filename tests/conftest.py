@@ -21,12 +21,12 @@ os.environ.update(
 
 import psycopg
 import pytest
-from sqlalchemy import Engine
+from sqlalchemy import Engine, make_url
 
 from datasets_defs.database import engine_for, migrate
 from datasets_defs.settings import settings
 from ops.ports import free_port
-from ops.postgres import Cluster
+from ops.postgres import LOOP_ROLE, Cluster
 
 
 def pytest_unconfigure() -> None:
@@ -59,26 +59,35 @@ def cluster() -> Iterator[Cluster]:
 def migrated(cluster: Cluster) -> str:
     """The name of a database with the loop's schema, to be copied."""
     cluster.ensure_databases(["migrated"])
-    migrate(cluster.url("migrated"))
+    cluster.ensure_role(LOOP_ROLE, "loop")
+    migrate(cluster.url("migrated"), LOOP_ROLE)
     return "migrated"
 
 
 @pytest.fixture
 def database_url(cluster: Cluster, migrated: str) -> Iterator[str]:
-    """The address of a fresh database with the loop's schema."""
+    """The address of a fresh database with the loop's schema, as the loop's own role: it cannot rewrite the history."""
     name = f"t_{secrets.token_hex(4)}"
     server = cluster.url("postgres").replace("postgresql+psycopg://", "postgresql://")
     with psycopg.connect(server, autocommit=True) as on:
         on.execute(f"CREATE DATABASE {name} TEMPLATE {migrated}")
-    yield cluster.url(name)
+    yield cluster.url_of(LOOP_ROLE, "loop", name)
     with psycopg.connect(server, autocommit=True) as on:
         on.execute(f"DROP DATABASE {name} WITH (FORCE)")
 
 
 @pytest.fixture
 def engine(database_url: str) -> Iterator[Engine]:
-    """An engine on a fresh database with the loop's schema."""
+    """An engine on a fresh database with the loop's schema, as the loop's own role."""
     engine = engine_for(database_url)
+    yield engine
+    engine.dispose()
+
+
+@pytest.fixture
+def owner(cluster: Cluster, database_url: str) -> Iterator[Engine]:
+    """An engine on the same database as its owner, who can do what the loop must not: move dates, tamper."""
+    engine = engine_for(cluster.url(str(make_url(database_url).database)))
     yield engine
     engine.dispose()
 

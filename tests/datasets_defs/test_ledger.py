@@ -164,13 +164,21 @@ def test_a_champion_changes_only_from_the_expected_version(engine: Engine):
     assert [c.token for c in (first, second, back)] == [1, 2, 3]
 
 
-def test_the_history_cannot_be_rewritten(engine: Engine):
-    """PostgreSQL refuses to update or delete an event."""
-    ledger = Ledger(engine)
-    opened(ledger)
-    for statement in ("UPDATE incident_event SET reason = 'fine'", "DELETE FROM incident_event"):
-        with pytest.raises(DBAPIError, match="append-only"), engine.begin() as on:
-            on.execute(text(statement))
+REWRITINGS = (
+    "UPDATE incident_event SET reason = 'fine'",
+    "DELETE FROM incident_event",
+    "TRUNCATE incident_event",
+)
+
+
+@pytest.mark.parametrize("statement", REWRITINGS)
+def test_the_history_cannot_be_rewritten(engine: Engine, owner: Engine, statement: str):
+    """The loop's role is denied it; even the owner is refused as long as the triggers stand."""
+    opened(Ledger(engine))
+    with pytest.raises(DBAPIError, match="permission denied"), engine.begin() as on:
+        on.execute(text(statement))
+    with pytest.raises(DBAPIError, match="append-only"), owner.begin() as on:
+        on.execute(text(statement))
 
 
 @pytest.mark.parametrize(
@@ -179,19 +187,51 @@ def test_the_history_cannot_be_rewritten(engine: Engine):
         pytest.param("UPDATE incident_event SET reason = 'fine' WHERE seq = 2", "was altered", id="altered"),
         pytest.param("DELETE FROM incident_event WHERE seq = 2", "event 2 is missing", id="removed"),
         pytest.param("UPDATE incident_event SET evidence = '{}' WHERE seq = 1", "was altered", id="evidence"),
+        pytest.param("DELETE FROM incident_event WHERE seq = 3", "the newest event 3 is missing", id="cut short"),
+        pytest.param("DELETE FROM incident_event", "the newest events 1 to 3 are missing", id="all gone"),
+        pytest.param("UPDATE history_head SET seq = 2", "not the newest that was written", id="head moved back"),
+        pytest.param("DELETE FROM history_head", "its record was deleted", id="head gone"),
     ],
 )
-def test_tampering_is_found(engine: Engine, tamper: str, problem: str):
+def test_tampering_is_found(engine: Engine, owner: Engine, tamper: str, problem: str):
     """Whoever gets past the database's guard still breaks the chain of hashes."""
     ledger = Ledger(engine)
     incident, _ = opened(ledger)
     incident = ledger.move(incident, State.ESCALATED, actor="t", reason="stuck", evidence={"a": [1.0, 2.5, None]})
     ledger.move(incident, State.RESOLVED, actor="t", reason="by hand")
     assert ledger.verify("m") == []
-    with engine.begin() as on:
+    with owner.begin() as on:
         on.execute(text("ALTER TABLE incident_event DISABLE TRIGGER append_only"))
         on.execute(text(tamper))
     assert problem in " ".join(ledger.verify("m"))
+
+
+def test_a_history_that_was_cut_short_goes_on_and_keeps_the_gap(engine: Engine, owner: Engine):
+    """Tampering stops no work: what happens next is appended after the gap, which shows for good."""
+    ledger = Ledger(engine)
+    for number in range(3):
+        ledger.note("m", "note", f"note {number}", {}, actor="t")
+    with owner.begin() as on:
+        on.execute(text("ALTER TABLE incident_event DISABLE TRIGGER append_only"))
+        on.execute(text("DELETE FROM incident_event WHERE seq > 1"))
+    assert ledger.note("m", "note", "on we go", {}, actor="t").seq == 4
+    assert ledger.verify("m") == ["m event 4: event 2 is missing"]
+
+
+@pytest.mark.parametrize("seq", [1, 2, 4])
+def test_an_event_that_does_not_follow_is_refused(engine: Engine, seq: int):
+    """Who writes past the ledger, with the loop's own role, can neither fork a chain nor leave a gap in it."""
+    ledger = Ledger(engine)
+    for number in range(2):
+        ledger.note("m", "note", f"note {number}", {}, actor="t")
+    forged = (
+        "INSERT INTO incident_event (model, seq, at, kind, actor, reason, evidence, prev_hash, hash) "
+        "VALUES ('m', :seq, now(), 'note', 'x', 'x', '{}', :prev, 'x')"
+    )
+    with pytest.raises(DBAPIError), engine.begin() as on:
+        on.execute(text(forged), {"seq": seq, "prev": "0" * 64})
+    assert ledger.verify("m") == []
+    assert len(ledger.events("m")) == 2
 
 
 def test_what_json_cannot_hold_does_not_break_the_chain(engine: Engine):

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from sqlalchemy import text
 
 from datasets_defs.conditions import Condition, Outcome, Verdict
 from datasets_defs.errors import ContractError
@@ -228,11 +227,7 @@ def again(loop: Loop, first: int, last: int) -> list[Rescored]:
 
 def served_from(loop: Loop, version: int, number: int) -> None:
     """Say that a version was promoted at the beginning of a window; the fixtures' time is not the clock's."""
-    with loop.db.begin() as on:
-        on.execute(
-            text("UPDATE promotion SET at = :at WHERE to_version = :version"),
-            {"at": loop.window(number).start, "version": version},
-        )
+    loop.served_since(version, loop.window(number).start)
 
 
 @pytest.fixture

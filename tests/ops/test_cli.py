@@ -63,15 +63,27 @@ def test_history_is_json_and_whole(console, engine):
     assert [(event["seq"], event["kind"], event["state"]) for event in found["events"]] == [(1, "opened", "open")]
 
 
-def test_an_altered_history_is_found(console, engine):
+def test_an_altered_history_is_found(console, engine, owner):
     """Changing a row behind the ledger's back breaks the chain, and `--verify` fails."""
     opened(engine)
-    with engine.begin() as on:
+    with owner.begin() as on:
         on.execute(text("ALTER TABLE incident_event DISABLE TRIGGER USER"))
         on.execute(text("UPDATE incident_event SET reason = 'nothing happened'"))
     result = console("history", "docs-writer", "--verify")
     assert result.exit_code == 1
     assert "altered" in result.stdout
+
+
+def test_a_history_that_was_cut_short_is_found(console, engine, owner):
+    """Without its newest event a history is not whole, and `--verify` says which one is missing."""
+    opened(engine)
+    Ledger(engine).note("docs-writer", "note", "later", {}, actor="t")
+    with owner.begin() as on:
+        on.execute(text("ALTER TABLE incident_event DISABLE TRIGGER USER"))
+        on.execute(text("DELETE FROM incident_event WHERE seq = 2"))
+    result = console("history", "docs-writer", "--verify")
+    assert result.exit_code == 1
+    assert "the newest event 2 is missing" in result.stdout
 
 
 @pytest.mark.parametrize("state", [State.OPEN, State.RETRAINING])

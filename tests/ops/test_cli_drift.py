@@ -70,8 +70,7 @@ def lived(loop: Loop) -> Loop:
     seen(loop, {8: ("",) * 60 + part(OLD, 8, 40), 9: part(OLD, 9, 300), 10: part(OLD, 10)})
     seen(loop, {number: part(NEW, number) for number in range(11, 16)}, loss=4.5)
     loop.champion(2, since=loop.window(16).start, kind="promote")
-    with loop.db.begin() as on:  # the fixture's time is another than the clock's, by which promotions are kept
-        on.execute(text("UPDATE promotion SET at = :at WHERE to_version = 1"), {"at": loop.window(0).start})
+    loop.served_since(1, loop.window(0).start)
     loop.reference(NEW[:500], version=2, loss=2.6)
     seen(loop, {number: part(NEW, number) for number in range(16, 19)}, loss=2.6, version=2)
     return loop

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import Result
-from sqlalchemy import Engine, text
+from sqlalchemy import Engine
 from typer.testing import CliRunner
 
 from datasets_defs.errors import ContractError
@@ -26,8 +26,7 @@ def loop(engine: Engine, home: Path, database_url: str, monkeypatch: pytest.Monk
     found = Loop(engine, home)
     found.spec(labels=[{"name": "score", "maturity_windows": 1}])
     found.champion()
-    with found.db.begin() as on:
-        on.execute(text("UPDATE promotion SET at = :at"), {"at": found.window(0).start})
+    found.served_since(1, found.window(0).start)
     away = PrometheusClient(f"http://127.0.0.1:{free_port()}")
     for number in range(7):
         answered(found, number, [None] * 60 if number == 5 else thumbs(48))
