@@ -1,0 +1,190 @@
+"""The page as a FastAPI app: every answer asks for the logged-in user first, and no answer runs a script of ours.
+
+What the data say (reasons, names, messages) is text: escaped on rendering, and under a policy by which nothing of it
+could run. Evidently's report, which is a program, stands in a frame of its own without origin, network or cookies.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from fastapi import Depends, FastAPI, HTTPException, Request
+from fastapi.responses import HTMLResponse, Response
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from pydantic import ValidationError
+from sqlalchemy import Engine
+from starlette.exceptions import HTTPException as StarletteHTTPException
+
+from datasets_defs.artifacts import artifact_url, read_bytes
+from datasets_defs.conditions import Condition
+from datasets_defs.errors import ContractError, TransientError
+from datasets_defs.settings import settings
+from ops.page import reading, words
+from ops.page.reading import SHOWN_WINDOWS
+from ops.page.state import WORST_FIRST, Detail, Overview
+from ops.page.strip import GLYPHS, WORDS, Axis, tone
+
+HERE = Path(__file__).parent
+REFRESH_SECONDS = 60
+POLICY = (
+    "default-src 'none'; style-src 'self'; img-src 'self'; frame-src 'self'; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'self'"
+)
+"""Of our own pages: a style sheet, images and frames from here, and nothing else; no script at all."""
+REPORT_POLICY = (
+    "sandbox allow-scripts; default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; "
+    "img-src data: blob:; font-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'self'"
+)
+"""Of the report: it may run what it brought along, without an origin, and reach nothing."""
+HEADERS = {
+    "Content-Security-Policy": POLICY,
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "SAMEORIGIN",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Cache-Control": "no-store",
+}
+FILES = {"page.css": "text/css; charset=utf-8", "icon.svg": "image/svg+xml", "icon-dark.svg": "image/svg+xml"}
+METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
+
+templates = Environment(loader=FileSystemLoader(HERE / "templates"), autoescape=True, undefined=StrictUndefined)
+templates.filters.update(age=words.age, clock=words.clock, number=words.number, quote=lambda name: quote(name, safe=""))
+templates.globals.update(Condition=Condition, WORST_FIRST=WORST_FIRST, GLYPHS=GLYPHS, WORDS=WORDS, tone=tone)
+
+
+def make_app(user: Callable[..., Any], database: Callable[[], Engine]) -> FastAPI:
+    """Make the app; `user` is the dependency that refuses whoever is not logged in, `database` gives the engine."""
+    app = FastAPI(
+        title="driftloop", dependencies=[Depends(user)], docs_url=None, redoc_url=None, openapi_url=None,
+        redirect_slashes=False,
+    )  # fmt: skip
+    app.middleware("http")(_with_headers)
+    _handle_errors(app)
+
+    @app.get("/", response_class=HTMLResponse)
+    def overview(request: Request) -> Response:
+        """Show all models."""
+        found = reading.read_overview(database())
+        return _page(request, "overview.html", headers={"Refresh": str(REFRESH_SECONDS)}, **_overview(found))
+
+    @app.get("/models/{name}", response_class=HTMLResponse)
+    def model(request: Request, name: str) -> Response:
+        """Show one model."""
+        found = reading.read_model(database(), name)
+        if found is None:
+            raise HTTPException(404, f"no model is called {name!r}")
+        return _page(request, "model.html", **_detail(found))
+
+    @app.get("/models/{name}/report", response_class=HTMLResponse)
+    def report(name: str) -> Response:
+        """Give the model's latest drift report, as it was written."""
+        found = reading.read_report(database(), name)
+        if found is None:
+            raise HTTPException(404, f"there is no drift report of {name!r}")
+        if not found.url.startswith(artifact_url("reports", "")) or ".." in found.url:
+            raise HTTPException(404, "the report's address is none of ours")
+        return HTMLResponse(read_bytes(found.url), headers={"Content-Security-Policy": REPORT_POLICY})
+
+    @app.get("/static/{name}")
+    def static(name: str) -> Response:
+        """Give a style sheet or an icon."""
+        if name not in FILES:
+            raise HTTPException(404, "no such file")
+        return Response((HERE / "static" / name).read_bytes(), media_type=FILES[name])
+
+    @app.api_route("/{_:path}", methods=METHODS)
+    def nothing() -> Response:
+        """Answer whatever else is asked, after the user was asked for."""
+        raise HTTPException(404, "there is no such page")
+
+    return app
+
+
+async def _with_headers(request: Request, go_on: Callable[[Request], Awaitable[Response]]) -> Response:
+    response = await go_on(request)
+    for name, value in HEADERS.items():
+        response.headers.setdefault(name, value)
+    return response
+
+
+def _handle_errors(app: FastAPI) -> None:
+    titles = {401: "Not logged in", 403: "Not allowed", 404: "Not found"}
+
+    @app.exception_handler(StarletteHTTPException)
+    def refused(request: Request, err: StarletteHTTPException) -> Response:
+        said = "Log in to Airflow, then open this page again." if err.status_code == 401 else str(err.detail)
+        return _message(request, err.status_code, titles.get(err.status_code, "Refused"), said)
+
+    @app.exception_handler(TransientError)
+    def away(request: Request, err: TransientError) -> Response:
+        return _message(request, 503, "The loop's database cannot be read", f"{err}", hint=True)
+
+    @app.exception_handler(ContractError)
+    def wrong(request: Request, err: ContractError) -> Response:
+        return _message(request, 404, "Not to be had", str(err))
+
+    @app.exception_handler(ValidationError)
+    def misconfigured(request: Request, err: ValidationError) -> Response:
+        found = "; ".join(f"DRIFTLOOP_{str(item['loc'][0]).upper()}: {item['msg']}" for item in err.errors())
+        return _message(request, 503, "The settings are wrong", found)
+
+
+def _message(request: Request, status: int, title: str, said: str, *, hint: bool = False) -> Response:
+    headers = {"Refresh": "15"} if status == 503 else {}
+    return _page(
+        request, "message.html", status=status, headers=headers, title=title, said=said, hint=hint,
+        now=datetime.now(UTC),
+    )  # fmt: skip
+
+
+def _page(
+    request: Request, name: str, *, status: int = 200, headers: Mapping[str, str] | None = None, **context: Any
+) -> Response:
+    base = request.scope.get("root_path", "").rstrip("/")
+    framed = request.headers.get("sec-fetch-dest") == "iframe"
+    content = templates.get_template(name).render(base=base, framed=framed, **context)
+    return HTMLResponse(content, status_code=status, headers=dict(headers or {}))
+
+
+def _overview(found: Overview) -> dict[str, Any]:
+    axis = Axis(found.last_end, found.length, SHOWN_WINDOWS)
+    strips = {
+        model.name: {
+            "cells": axis.worst(found.cells.get(model.name, {})),
+            "spans": axis.spans(found.incidents.get(model.name, []), found.now),
+            "marks": axis.marks(found.changes.get(model.name, [])),
+        }
+        for model in found.models
+    }
+    counts = {each: sum(model.condition is each for model in found.models) for each in WORST_FIRST}
+    return {
+        "title": "Models",
+        "found": found,
+        "now": found.now,
+        "strips": strips,
+        "ticks": axis.ticks(4),
+        "counts": counts,
+    }
+
+
+def _detail(found: Detail) -> dict[str, Any]:
+    axis, name = Axis(found.last_end, found.length, SHOWN_WINDOWS), found.model.name
+    judged = {verdict.signal: verdict for verdict in found.model.verdicts}
+    signals = [*judged, *found.model.unjudged]
+    signals += sorted(set(found.windows) - set(signals))
+    return {
+        "title": name,
+        "found": found,
+        "model": found.model,
+        "now": found.now,
+        "rows": [
+            {"signal": each, "verdict": judged.get(each), "cells": axis.verdicts(found.windows.get(each, []))}
+            for each in signals
+        ],
+        "ticks": axis.ticks(6),
+        "spans": axis.spans(found.incidents, found.now),
+        "marks": axis.marks(found.changes),
+        "links": words.links(name, found.model.champion.version if found.model.champion else None, settings()),
+    }

@@ -1,0 +1,366 @@
+"""What the page reads: one query per kind for all models, in one transaction that cannot write."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from typing import Any, TypeVar
+
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Engine,
+    Text,
+    case,
+    column,
+    false,
+    func,
+    or_,
+    select,
+    text,
+    true,
+    values,
+)
+from sqlalchemy.exc import ProgrammingError
+
+from datasets_defs import tables
+from datasets_defs.conditions import Condition, Verdict
+from datasets_defs.database import database_errors
+from datasets_defs.errors import TransientError
+from datasets_defs.incidents import TERMINAL, Action, Cause, Incident, State
+from datasets_defs.ledger import Champion, Ledger
+from datasets_defs.models import load_all, model_names
+from datasets_defs.outlook import outlook
+from datasets_defs.records import STALE_AFTER_WINDOWS
+from datasets_defs.settings import settings
+from datasets_defs.windows import Window
+from monitors.sensing import judged_window
+from ops.page.state import (
+    NOW_AND_THEN,
+    WORST_FIRST,
+    Change,
+    Detail,
+    Model,
+    Overview,
+    Pause,
+    Report,
+    Unsent,
+    expected_signals,
+    urgency,
+)
+
+SHOWN_WINDOWS = 72
+"""Length of the strips, in windows: three days of hours."""
+PAST_INCIDENTS = 12
+PAST_CHANGES = 30
+PAST_MESSAGES = 20
+TIMEOUT_SECONDS = 10
+"""A query of the page never holds anything up for longer."""
+
+T = TypeVar("T")
+_terminal = [state.value for state in TERMINAL]
+
+
+@contextmanager
+def snapshot(db: Engine) -> Iterator[Connection]:
+    """Give one consistent view of the database, in a transaction that refuses to write.
+
+    Raises:
+        TransientError: PostgreSQL is away, or its tables are not this release's.
+    """
+    options: dict[str, Any] = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
+    try:
+        with database_errors("reading for the page"), db.connect().execution_options(**options) as on, on.begin():
+            on.execute(text(f"SET LOCAL statement_timeout = '{TIMEOUT_SECONDS}s'"))
+            yield on
+    except ProgrammingError as err:
+        said = str(err.orig).strip().splitlines()[0]
+        raise TransientError(f"the loop's tables are not this release's; run `driftloop migrate` ({said})") from err
+
+
+def read_overview(db: Engine, *, now: datetime | None = None) -> Overview:
+    """Read the state of all models.
+
+    Raises:
+        TransientError: PostgreSQL is away, or its tables are not this release's.
+    """
+    at = now or datetime.now(UTC)
+    with snapshot(db) as on:
+        models = _models(on, at)
+        since = _shown_since(at)
+        names = [model.name for model in models]
+        count, oldest = on.execute(
+            select(func.count(), func.min(tables.alert_outbox.c.created_at)).where(
+                tables.alert_outbox.c.sent_at.is_(None)
+            )
+        ).one()
+        return Overview(
+            now=at,
+            last_end=judged_window(at).end,
+            length=settings().window_length,
+            models=tuple(sorted(models, key=urgency)),
+            cells=_cells(on, names, since),
+            incidents=_by_model(_incidents(on, or_(_is_open(), tables.incident.c.closed_at >= since))),
+            changes=_by_model(_changes(on, tables.promotion.c.at >= since)),
+            unsent=count,
+            oldest_unsent=oldest,
+            heartbeats=_heartbeats(on),
+        )
+
+
+def read_model(db: Engine, name: str, *, now: datetime | None = None) -> Detail | None:
+    """Read one model with its past; None when neither a file nor the ledger knows it.
+
+    Raises:
+        TransientError: PostgreSQL is away, or its tables are not this release's.
+    """
+    at = now or datetime.now(UTC)
+    with snapshot(db) as on:
+        found = [model for model in _models(on, at, only=name) if model.name == name]
+        if not found:
+            return None
+        windows: dict[str, list[Verdict]] = {}
+        for verdict in _verdicts_since(on, name, _shown_since(at)):
+            windows.setdefault(verdict.signal, []).append(verdict)
+        ledger = Ledger(db.execution_options(postgresql_readonly=True))
+        return Detail(
+            now=at,
+            last_end=judged_window(at).end,
+            length=settings().window_length,
+            model=found[0],
+            windows=windows,
+            incidents=[each for _, each in _incidents(on, tables.incident.c.model == name, limit=PAST_INCIDENTS)],
+            changes=[each for _, each in _changes(on, tables.promotion.c.model == name, limit=PAST_CHANGES)],
+            events=ledger.events(name),
+            broken=ledger.verify(name),
+            unsent=_unsent(on, name),
+            report=_report(on, name),
+        )
+
+
+def read_report(db: Engine, name: str) -> Report | None:
+    """Read where the model's latest drift report is; None: there is none."""
+    with snapshot(db) as on:
+        return _report(on, name)
+
+
+def pauses(on: Connection, now: datetime) -> dict[str, Pause]:
+    """Read the pauses that last, by model."""
+    table = tables.pause
+    rows = on.execute(select(table).where(table.c.since <= now, table.c.until > now))
+    return {row.model: Pause(reason=row.reason, actor=row.actor, since=row.since, until=row.until) for row in rows}
+
+
+# --- models ----------------------------------------------------------------------------------------------------------
+
+
+def _models(on: Connection, now: datetime, *, only: str | None = None) -> list[Model]:
+    """Read the models that have a file, and those that only the ledger knows; of one name, if it is given."""
+    specs, problems = load_all()
+    champions = {row.model: Champion(**row._mapping) for row in on.execute(select(tables.champion))}
+    incidents = dict(_incidents(on, _is_open()))
+    paused = pauses(on, now)
+    names = {*model_names(), *champions, *incidents}
+    if only is not None:
+        names &= {only}
+    expected = {name: expected_signals(specs.get(name)) for name in names}
+    verdicts = _newest(on, expected, now)
+    found = []
+    for name in sorted(names):
+        spec, incident, pause, judged = specs.get(name), incidents.get(name), paused.get(name), verdicts.get(name, {})
+        found.append(
+            Model(
+                name=name,
+                spec=spec,
+                problem="" if spec is not None else _problem(name, problems),
+                champion=champions.get(name),
+                incident=incident,
+                pause=pause,
+                verdicts=tuple(judged.values()),
+                unjudged=tuple(signal for signal in expected[name] if signal not in judged),
+                outlook=outlook(
+                    incident,
+                    now=now,
+                    paused_until=pause.until if pause is not None else None,
+                    reconcile_period=timedelta(seconds=settings().reconcile_interval_seconds),
+                    spec=spec,
+                ),
+            )
+        )
+    return found
+
+
+def _problem(name: str, problems: Sequence[str]) -> str:
+    path = f"{settings().models_dir / name}.yaml"
+    return next((each for each in problems if each.startswith(path)), f"{path} is gone: the model is not watched")
+
+
+def _shown_since(now: datetime) -> datetime:
+    """Give the end of the window before the oldest that is shown."""
+    return judged_window(now).end - SHOWN_WINDOWS * settings().window_length
+
+
+# --- verdicts --------------------------------------------------------------------------------------------------------
+
+_verdict = tables.verdict.c
+_waits = func.coalesce(_verdict.evidence["waits"].as_boolean(), false())
+_light = (
+    _verdict.model, _verdict.signal, _verdict.window_start, _verdict.window_end, _verdict.condition, _verdict.reason,
+    _verdict.method, _verdict.score, _verdict.limit, _verdict.champion_version, _waits.label("waits"),
+)  # fmt: skip
+"""A verdict without its evidence, which can be long."""
+
+
+def _newest(on: Connection, expected: Mapping[str, Sequence[str]], now: datetime) -> dict[str, dict[str, Verdict]]:
+    """Read the newest verdict of each expected signal, however old: one look-up in the index for each, in one query."""
+    pairs = [(model, signal) for model, signals in expected.items() for signal in (*signals, *NOW_AND_THEN)]
+    if not pairs:
+        return {}
+    asked = values(column("model", Text), column("signal", Text), name="asked").data(pairs)
+    newest = (
+        select(*_light)
+        .where(_verdict.model == asked.c.model, _verdict.signal == asked.c.signal)
+        .order_by(_verdict.window_end.desc(), _verdict.window_start.desc())
+        .limit(1)
+        .lateral("newest")
+    )
+    patience = STALE_AFTER_WINDOWS * settings().window_length
+    found: dict[str, dict[str, Verdict]] = {}
+    for row in on.execute(select(newest).select_from(asked.join(newest, true()))):
+        verdict = _read_verdict(row).as_of(now, patience=patience)
+        if not (verdict.signal in NOW_AND_THEN and verdict.condition is Condition.STALE):
+            found.setdefault(verdict.model, {})[verdict.signal] = verdict
+    return {model: dict(sorted(signals.items(), key=lambda item: _order(item[0]))) for model, signals in found.items()}
+
+
+def _order(signal: str) -> tuple[int, str]:
+    """Give the order in which signals are shown: data, drift and loss first, what is looked at now and then last."""
+    first = ("data", "drift", "loss")
+    return (first.index(signal) if signal in first else 9 if signal in NOW_AND_THEN else 5, signal)
+
+
+def _verdicts_since(on: Connection, model: str, since: datetime) -> Iterator[Verdict]:
+    query = select(*_light).where(_verdict.model == model, _verdict.window_end > since).order_by(_verdict.window_end)
+    return (_read_verdict(row) for row in on.execute(query))
+
+
+def _cells(on: Connection, models: Sequence[str], since: datetime) -> dict[str, dict[datetime, Condition | None]]:
+    """Read the worst condition of each window by model; None where all that was judged only waits."""
+    rank = case(
+        *((_verdict.condition == condition.value, place) for place, condition in enumerate(WORST_FIRST)), else_=None
+    )
+    query = (
+        select(_verdict.model, _verdict.window_end, func.min(rank).filter(~_waits).label("rank"))
+        .where(_verdict.model.in_(models), _verdict.window_end > since, _verdict.signal.not_in(NOW_AND_THEN))
+        .group_by(_verdict.model, _verdict.window_end)
+    )
+    found: dict[str, dict[datetime, Condition | None]] = {}
+    for row in on.execute(query):
+        found.setdefault(row.model, {})[row.window_end] = None if row.rank is None else WORST_FIRST[row.rank]
+    return found
+
+
+def _read_verdict(row: Any) -> Verdict:
+    return Verdict(
+        model=row.model,
+        signal=row.signal,
+        window=Window(row.window_start, row.window_end),
+        condition=Condition(row.condition),
+        reason=row.reason,
+        method=row.method,
+        score=row.score,
+        limit=row.limit,
+        champion_version=row.champion_version,
+        evidence={"waits": row.waits},
+    )
+
+
+def _report(on: Connection, model: str) -> Report | None:
+    link = _verdict.evidence["report_html"].as_string()
+    query = (
+        select(_verdict.window_end, _verdict.reason, link.label("url"))
+        .where(_verdict.model == model, _verdict.signal == "drift_report", link.is_not(None))
+        .order_by(_verdict.window_end.desc())
+        .limit(1)
+    )
+    row = on.execute(query).one_or_none()
+    return Report(window_end=row.window_end, reason=row.reason, url=row.url) if row is not None else None
+
+
+# --- incidents, champions, messages ----------------------------------------------------------------------------------
+
+
+def _is_open() -> ColumnElement[bool]:
+    return tables.incident.c.state.not_in(_terminal)
+
+
+def _incidents(
+    on: Connection, which: ColumnElement[bool], *, limit: int | None = None
+) -> Iterator[tuple[str, Incident]]:
+    table = tables.incident
+    wanted = [each for each in table.c if each.name != "evidence"]
+    for row in on.execute(select(*wanted).where(which).order_by(table.c.id.desc()).limit(limit)):
+        found = dict(row._mapping)
+        found["state"] = State(row.state)
+        found["cause"] = Cause(row.cause) if row.cause else None
+        found["action"] = Action(row.action) if row.action else None
+        yield row.model, Incident(**found)
+
+
+def _changes(on: Connection, which: ColumnElement[bool], *, limit: int | None = None) -> Iterator[tuple[str, Change]]:
+    """Read changes of champion, newest first, each with the evaluation and the reference of its version."""
+    promotion, judged, reference = tables.promotion.c, tables.evaluation.c, tables.reference_profile.c
+    evaluated = (
+        select(judged.decision, judged.reason, judged.scores, judged.rows_sha256)
+        .where(judged.incident_id == promotion.incident_id, judged.challenger_version == promotion.to_version)
+        .order_by(judged.attempt.desc())
+        .limit(1)
+        .lateral("evaluated")
+    )
+    query = (
+        select(
+            tables.promotion,
+            evaluated.c.decision,
+            evaluated.c.reason.label("gate_reason"),
+            evaluated.c.scores,
+            evaluated.c.rows_sha256,
+            reference.source,
+            reference.sha256.label("reference_sha256"),
+        )
+        .select_from(
+            tables.promotion.outerjoin(evaluated, true()).outerjoin(
+                tables.reference_profile,
+                (reference.model == promotion.model) & (reference.version == promotion.to_version),
+            )
+        )
+        .where(which)
+        .order_by(promotion.at.desc(), promotion.token.desc())
+        .limit(limit)
+    )
+    for row in on.execute(query):
+        known = {name: value for name, value in row._mapping.items() if name not in ("id", "model")}
+        yield row.model, Change(**{**known, "scores": row.scores or {}})
+
+
+def _unsent(on: Connection, model: str) -> list[Unsent]:
+    table = tables.alert_outbox.c
+    query = (
+        select(table.created_at.label("at"), table.severity, table.text, table.attempts, table.last_error)
+        .where(table.model == model, table.sent_at.is_(None))
+        .order_by(table.id.desc())
+        .limit(PAST_MESSAGES)
+    )
+    return [Unsent(**row._mapping) for row in on.execute(query)]
+
+
+def _heartbeats(on: Connection) -> dict[str, datetime]:
+    """Read when the loop's own parts were last heard of; those of single models stand on no overview."""
+    table = tables.heartbeat.c
+    query = select(table.component, table.at).where(~table.component.contains(":")).order_by(table.component)
+    return {row.component: row.at for row in on.execute(query)}
+
+
+def _by_model(pairs: Iterator[tuple[str, T]]) -> dict[str, list[T]]:
+    found: dict[str, list[T]] = {}
+    for model, each in pairs:
+        found.setdefault(model, []).append(each)
+    return found
