@@ -14,6 +14,9 @@ from datasets_defs.models import ConfirmSpec, ModelSpec, spec_of
 from datasets_defs.records import recent_verdicts
 from monitors.confirm import is_confirmed
 from monitors.sensing import judged_window
+from monitors.shadow import shadow_comparison
+from monitors.shadow_policy import Shadow, ShadowComparison
+from monitors.triage import is_infrastructure
 
 
 class Probation(StrEnum):
@@ -24,6 +27,10 @@ class Probation(StrEnum):
     AGAIN = "again"
     """Better than the one before, and still bad: another attempt is needed."""
     UNDECIDED = "undecided"
+
+
+PATIENCE = 4
+"""Times the windows that a probation takes, after which a champion that cannot be told apart passes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +44,8 @@ class ProbationEvidence:
     """Good windows needed."""
     degraded_bits_per_byte: float | None
     """What the previous champion paid per byte of prompts in the incident's bad windows."""
+    shadow: ShadowComparison
+    """How it stands against the previous champion on the same prompts."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,33 +57,68 @@ class ProbationVerdict:
 
 
 def judge_probation(evidence: ProbationEvidence) -> ProbationVerdict:
-    """Judge a new champion: fail when it is confirmed bad and no better than the one before, pass after good windows.
+    """Judge a new champion by its windows, and by what the one before it pays for the same prompts.
 
-    One that is better and stays bad for twice the windows that it would need to pass is neither gone back from nor
-    left alone. Windows that could not be judged count neither way.
+    Fail: it surely costs more than the one before, or it is confirmed bad and no better. Pass: good windows, and it
+    surely costs no more than the margin allows; where that cannot be told, after `PATIENCE` times as many; where too
+    few prompts were scored, by its windows alone. One that is better and stays bad for twice the windows that it would
+    need to pass is neither gone back from nor left alone. Windows that could not be judged count neither way, and what
+    the machines do is never the champion's fault.
     """
+    if evidence.shadow.result is Shadow.WORSE:
+        said = f"worse than the champion before it: {evidence.shadow.reason}"
+        return ProbationVerdict(result=Probation.FAILED, reason=said)
     bad = [name for name, verdicts in evidence.verdicts.items() if is_confirmed(verdicts, evidence.confirm[name])]
-    loss = evidence.verdicts.get("loss", ())
-    mean = _mean_bits_per_byte(loss)
-    before = evidence.degraded_bits_per_byte
+    harm = [name for name in bad if not is_infrastructure(name)]
     if bad:
-        reasons = "; ".join(f"{name}: {evidence.verdicts[name][0].reason}" for name in bad)
-        if mean is None or before is None or mean >= before:
-            compared = "" if mean is None or before is None else f"; {mean:.2f} bits per byte, before {before:.2f}"
-            return ProbationVerdict(result=Probation.FAILED, reason=f"the new champion is bad: {reasons}{compared}")
-        kept = f"{reasons}; yet {mean:.2f} bits per byte is better than {before:.2f} before: kept, not passed"
-        seen = sum(verdict.condition.is_known for verdict in loss)
-        again = seen >= 2 * evidence.windows
-        return ProbationVerdict(
-            result=Probation.AGAIN if again else Probation.UNDECIDED,
-            reason=f"{kept} after {seen} windows" if again else kept,
-        )
+        return _judge_bad(evidence, bad, harm)
+    loss = evidence.verdicts.get("loss", ())
     judged = "loss" if any(verdict.condition.is_known for verdict in loss) else "quality"
     good = len(loss_windows(loss)) if judged == "loss" else _good_quality_windows(evidence.verdicts)
     if good >= evidence.windows:
-        return ProbationVerdict(result=Probation.PASSED, reason=f"{good} good windows of {judged} since the promotion")
+        return _judge_good(evidence, good, f"{good} good windows of {judged} since the promotion")
     return ProbationVerdict(
         result=Probation.UNDECIDED, reason=f"{good} of {evidence.windows} good windows of {judged} since the promotion"
+    )
+
+
+def _judge_good(evidence: ProbationEvidence, good: int, said: str) -> ProbationVerdict:
+    shadow = evidence.shadow
+    match shadow.result:
+        case Shadow.NOT_WORSE:
+            reason = f"{said}; {shadow.reason}"
+        case Shadow.OPEN if good >= PATIENCE * evidence.windows:
+            reason = f"{said}; it cannot be told apart from the champion before it: {shadow.reason}"
+        case Shadow.OPEN:
+            reason = f"{said}; whether it is worse than the champion before it is not sure yet: {shadow.reason}"
+            return ProbationVerdict(result=Probation.UNDECIDED, reason=reason)
+        case _:
+            reason = f"{said}; no comparison with the champion before it: {shadow.reason}"
+    return ProbationVerdict(result=Probation.PASSED, reason=reason)
+
+
+def _judge_bad(evidence: ProbationEvidence, bad: Sequence[str], harm: Sequence[str]) -> ProbationVerdict:
+    """Judge one that is confirmed bad; `harm` is what may be its fault, and not the machines'.
+
+    That it pays less for prompts than the one before excuses its loss, and says nothing of its answers.
+    """
+    mean, before = _mean_bits_per_byte(evidence.verdicts.get("loss", ())), evidence.degraded_bits_per_byte
+    reasons = "; ".join(f"{name}: {evidence.verdicts[name][0].reason}" for name in bad)
+    known = mean is not None and before is not None
+    compared = f"; {mean:.2f} bits per byte, before {before:.2f}" if known else ""
+    if not harm:
+        kept = f"{reasons}: the machines, not the model; kept, not passed"
+    elif evidence.shadow.is_better and set(harm) == {"loss"}:
+        kept = f"{reasons}; yet it is better than the champion before it ({evidence.shadow.reason}): kept, not passed"
+    elif mean is not None and before is not None and mean < before:
+        kept = f"{reasons}; yet {mean:.2f} bits per byte is better than {before:.2f} before: kept, not passed"
+    else:
+        return ProbationVerdict(result=Probation.FAILED, reason=f"the new champion is bad: {reasons}{compared}")
+    seen = max(sum(each.condition.is_known for each in verdicts) for verdicts in evidence.verdicts.values())
+    again = seen >= 2 * evidence.windows
+    return ProbationVerdict(
+        result=Probation.AGAIN if again else Probation.UNDECIDED,
+        reason=f"{kept} after {seen} windows" if again else kept,
     )
 
 
@@ -162,7 +206,7 @@ def _gather(
         **{f"quality:{signal.name}": signal.confirm for signal in spec.quality},
         **{f"label:{label.name}": label.confirm for label in spec.labels},
     }
-    count = 2 * spec.probation_windows + max(rule.of for rule in confirm.values())
+    count = PATIENCE * spec.probation_windows + max(rule.of for rule in confirm.values())
     verdicts = {
         name: tuple(
             each
@@ -176,6 +220,7 @@ def _gather(
         confirm=confirm,
         windows=spec.probation_windows,
         degraded_bits_per_byte=_degraded(incident),
+        shadow=shadow_comparison(db, spec, champion),
     )
 
 

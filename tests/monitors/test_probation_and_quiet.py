@@ -1,13 +1,21 @@
 """How incidents end: probation judged, quiet ones resolved, unknown ones never."""
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
+import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from datasets_defs.conditions import Condition
+from datasets_defs.conditions import Condition, Verdict
 from datasets_defs.incidents import Action, Incident, State, Wake, due
-from monitors.probation import judge_open_probation
+from datasets_defs.models import ConfirmSpec
+from datasets_defs.shadow_log import ShadowScore, save_shadow_scores
+from datasets_defs.windows import Window
+from monitors.probation import Probation, ProbationEvidence, judge_open_probation, judge_probation
 from monitors.quiet import resolve_if_quiet
+from monitors.shadow_policy import Shadow, ShadowComparison
+from monitors.triage import is_infrastructure
 from tests.monitors.loop import MODEL, Loop
 
 OK, WARN, BAD, NO_DATA, STALE = Condition
@@ -218,3 +226,124 @@ def test_removed_signal_does_not_hold_an_incident_open(loop: Loop) -> None:
         loop.verdict(number, "drift", OK)
     late = loop.until(6) + timedelta(seconds=1)
     assert "resolved" in resolve_if_quiet(MODEL, until=late, db=loop.db, actor="t").reason
+
+
+def shadow(loop: Loop, number: int, ratio: float, *, count: int = 60, spread: float = 0.02) -> None:
+    """Keep pairs of a window: the new champion's bits over the former's are `ratio`, give or take `spread`."""
+    rng = np.random.default_rng(number)
+    save_shadow_scores(
+        loop.db,
+        [
+            ShadowScore(
+                model=MODEL, champion_version=2, previous_version=1, request_id=f"{number}-{n}", user_id=None,
+                at=loop.window(number).start, bytes=100, champion_bits=300 * each, previous_bits=300.0,
+            )
+            for n, each in enumerate(rng.normal(ratio, spread, count))
+        ],
+    )  # fmt: skip
+
+
+def test_worse_in_shadow_fails_though_its_windows_are_good(loop: Loop) -> None:
+    """Surely dearer than the champion before it on the same prompts: rolled back, whatever its own reference says."""
+    incident = in_probation(loop)
+    loop.verdict(10, "loss", OK, version=2)
+    shadow(loop, 10, 1.05)
+    assert judge(loop, 10) == (State.PROBATION, True)
+    now = loop.ledger.incident(incident.id)
+    assert now.action is Action.ROLL_BACK
+    assert "worse than the champion before it" in loop.ledger.events(MODEL)[-1].reason
+
+
+def test_passes_when_surely_no_worse(loop: Loop) -> None:
+    """Good windows and a comparison within the margin resolve the incident."""
+    in_probation(loop)
+    for number in (10, 11):
+        loop.verdict(number, "loss", OK, version=2)
+        shadow(loop, number, 0.9)
+    assert judge(loop, 11) == (State.RESOLVED, False)
+
+
+def test_what_is_not_sure_yet_waits_and_passes_in_the_end(loop: Loop) -> None:
+    """Pairs that leave it open hold a good champion back for four times its windows, and then are said to be equal."""
+    in_probation(loop)
+    for number in range(10, 18):
+        shadow(loop, number, 1.0, count=40, spread=0.4)
+        loop.verdict(number, "loss", OK, version=2)
+        expected = State.PROBATION if number < 17 else State.RESOLVED
+        assert judge(loop, number) == (expected, False)
+    assert "cannot be told apart" in loop.ledger.events(MODEL)[-1].reason
+
+
+def test_too_few_pairs_leave_it_to_the_windows(loop: Loop) -> None:
+    """A dozen pairs, however bad, neither fail nor hold back; the record says that nothing was compared."""
+    in_probation(loop)
+    shadow(loop, 10, 2.0, count=12)
+    for number in (10, 11):
+        loop.verdict(number, "loss", OK, version=2)
+    assert judge(loop, 11) == (State.RESOLVED, False)
+    assert "no comparison with the champion before it: 12 prompts" in loop.ledger.events(MODEL)[-1].reason
+
+
+def test_better_in_shadow_excuses_the_loss_and_nothing_else(loop: Loop) -> None:
+    """Text that is dear to both is no reason to go back; answers that people call bad are."""
+    loop.spec(labels=[{"name": "score", "confirm": {"bad": 2, "of": 3}}])
+    in_probation(loop, before=None)
+    for number in (10, 11):
+        shadow(loop, number, 0.9)
+        loop.verdict(number, "loss", BAD, version=2, evidence={"window_bits_per_byte": 9.0})
+    assert judge(loop, 11) == (State.PROBATION, False)
+    for number in (12, 13):
+        loop.verdict(number, "loss", OK, version=2)
+        loop.verdict(number, "label:score", BAD, version=2)
+    assert judge(loop, 13) == (State.PROBATION, True)
+
+
+@pytest.mark.parametrize("signal", ["gpu:power_watts", "quality:latency_seconds", "quality:error_share"])
+def test_machines_never_take_a_champion_back(loop: Loop, signal: str) -> None:
+    """An infrastructure signal that is bad for as long as you like ends with a person, with or without pairs."""
+    name = signal.partition(":")[2]
+    loop.spec(quality=[{"name": name, "promql": "x", "bad": 1, "confirm": {"bad": 2, "of": 3}}])
+    in_probation(loop, before=None)
+    for number in range(10, 20):
+        loop.verdict(number, f"quality:{name}" if signal.startswith("quality") else signal, BAD, version=2)
+        state, rung = judge(loop, number)
+        assert not rung
+    assert state is (State.ESCALATED if signal.startswith("quality") else State.PROBATION)
+
+
+@given(
+    conditions=st.dictionaries(
+        st.sampled_from(["quality:latency_seconds", "quality:queue_size", "loss", "label:score", "quality:tone"]),
+        st.lists(st.sampled_from([OK, WARN, NO_DATA, STALE, BAD]), min_size=1, max_size=9),
+        min_size=1,
+    ),
+    result=st.sampled_from(Shadow),
+    before=st.sampled_from([None, 1.0, 9.0]),
+)
+def test_only_harm_that_was_measured_fails(conditions, result, before) -> None:
+    """FAILED needs a comparison that is surely worse, or a signal that is no machine's confirmed bad."""
+    start = datetime(2026, 5, 1, tzinfo=UTC)
+    hour = timedelta(hours=1)
+    verdicts = {
+        signal: tuple(
+            Verdict(model=MODEL, signal=signal, window=Window(start - (n + 1) * hour, start - n * hour), condition=each,
+                    reason="r", method="t", champion_version=2, evidence={"window_bits_per_byte": 4.0})
+            for n, each in enumerate(several)
+        )
+        for signal, several in conditions.items()
+    }  # fmt: skip
+    judged = judge_probation(
+        ProbationEvidence(
+            verdicts=verdicts, confirm=dict.fromkeys(verdicts, ConfirmSpec()), windows=2,
+            degraded_bits_per_byte=before, shadow=ShadowComparison(result=result, reason="r"),
+        )
+    )  # fmt: skip
+    harmful = [name for name, each in verdicts.items() if each[0].condition is BAD and not is_infrastructure(name)]
+    if judged.result is Probation.FAILED:
+        assert result is Shadow.WORSE or harmful
+    if result is Shadow.WORSE:
+        assert judged.result is Probation.FAILED
+    if not any(each.condition.is_known for several in verdicts.values() for each in several):
+        assert judged.result is (Probation.FAILED if result is Shadow.WORSE else Probation.UNDECIDED)
+    if judged.result is Probation.PASSED:
+        assert result is not Shadow.OPEN or len(verdicts.get("loss", next(iter(verdicts.values())))) >= 8

@@ -1,0 +1,30 @@
+"""# Compare champions
+
+While a new champion is on probation, the one before it scores a sample of the prompts that the new one answers, in
+shadow: nobody sees its answers. `watch_quality` reads the pairs when it judges the probation. Without a probation
+nothing runs here.
+"""
+
+from airflow.sdk import dag, task
+
+from datasets_defs.assets import COMMON, SENSOR_SCHEDULE, loop_database
+
+
+@dag(schedule=SENSOR_SCHEDULE, max_active_runs=1, **COMMON, doc_md=__doc__, tags=["sensor"])
+def compare_champions():
+    @task
+    def on_probation():
+        from monitors.shadow import on_probation
+
+        return on_probation(loop_database())
+
+    @task(max_active_tis_per_dagrun=1)
+    def score(model: str, *, dag_run=None):
+        from training.shadow import run
+
+        return run(model, until=dag_run.run_after, db=loop_database()).reason
+
+    score.expand(model=on_probation())
+
+
+compare_champions()
