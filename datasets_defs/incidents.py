@@ -95,7 +95,7 @@ class Incident:
     """Wake-ups sent; makes every partition key new."""
     rung_at: datetime | None = None
     token: int = 0
-    """Fencing token: grows with every claim; a holder with an older one can no longer write."""
+    """Fencing token: grows with every claim and move; a holder with an older one can no longer write."""
     claimed_by: str | None = None
     lease_until: datetime | None = None
     not_before: datetime | None = None

@@ -176,7 +176,12 @@ class Ledger:
 
         Granted when the incident stands in `frm`, or already in `to` under this actor (a retried task) or under one
         whose lease has run out. Otherwise refused, with the reason: a second wake-up finds the work taken.
+
+        Raises:
+            ContractError: a step from one of `frm` to `to` is not in the table of transitions.
         """
+        if to in TERMINAL or not all(state is to or may_move(state, to) for state in frm):
+            raise ContractError(f"incident {key.incident_id}: {_names(frm)} → {to} is not a step that can be claimed")
         with self.transaction() as on:
             incident = self.incident(key.incident_id, connection=on, lock=True)
             now = on.execute(select(func.now())).scalar_one()
@@ -239,7 +244,7 @@ class Ledger:
         connection: Connection | None = None,
         **changes: Any,
     ) -> Incident:
-        """Move an incident from the state and token it was read with, and let go of any claim.
+        """Move an incident from the state and token it was read with, and let go of any claim; the token grows.
 
         `to` may be its present state, to record `changes` (columns of `incident`) in place.
 
@@ -260,6 +265,7 @@ class Ledger:
                 )
                 .values(
                     state=to,
+                    token=incident.token + (to is not incident.state),  # who knew it before must not come back to it
                     updated_at=func.now() if to is not incident.state else tables.incident.c.updated_at,
                     closed_at=func.now() if to in TERMINAL else None,
                     claimed_by=None,

@@ -1,5 +1,6 @@
 """The ledger on real PostgreSQL: moves, claims, history, champions."""
 
+import contextlib
 import multiprocessing
 from datetime import UTC, datetime, timedelta
 
@@ -150,6 +151,56 @@ def test_of_many_claimants_one_wins(engine: Engine, database_url: str):
         process.join(timeout=60)
     assert sum(won for _, won in outcomes) == 1
     assert ledger.verify("m") == []
+
+
+PROCESSES, ROUNDS, NOTES = 6, 8, 3
+
+
+def _storm(url: str, number: int, barrier, results) -> None:
+    """Do, at the same moment as all the others, everything that only one of them may succeed at."""
+    ledger = Ledger(engine_for(url))
+    won = {"opened": 0, "claimed": 0, "champion": 0, "moved": 0}
+    for turn in range(ROUNDS):
+        model = f"m{turn}"
+        barrier.wait(timeout=120)
+        incident, new = opened(ledger, model)
+        won["opened"] += new
+        key, lease = ledger.ring(incident.id), {"actor": f"run-{number}", "lease": LEASE, "reason": "due"}
+        held = ledger.claim(key, frm={State.OPEN}, to=State.RETRAINING, **lease).incident
+        won["claimed"] += held is not None
+        for say in range(NOTES):
+            ledger.note(model, "note", f"{number} says {say}", {"said": say}, actor="t")
+        with contextlib.suppress(ContractError):
+            ledger.change_champion(model, expected=None, to=number + 1, kind="bootstrap", reason="first", actor="t")
+            won["champion"] += 1
+        barrier.wait(timeout=120)
+        known = ledger.open_of(model)
+        barrier.wait(timeout=120)
+        with contextlib.suppress(ContractError):
+            ledger.move(known, State.ESCALATED, actor=f"run-{number}", reason="enough")
+            won["moved"] += 1
+    results.put(won)
+
+
+def test_many_processes_at_once(engine: Engine, database_url: str):
+    """Of six processes that open, claim, promote and move at once one wins each time; no event of theirs is lost."""
+    ledger, context = Ledger(engine), multiprocessing.get_context("spawn")
+    results, barrier = context.Queue(), context.Barrier(PROCESSES)
+    processes = [
+        context.Process(target=_storm, args=(database_url, number, barrier, results)) for number in range(PROCESSES)
+    ]
+    for process in processes:
+        process.start()
+    outcomes = [results.get(timeout=240) for _ in processes]
+    for process in processes:
+        process.join(timeout=60)
+    for what in ("opened", "claimed", "champion", "moved"):
+        assert (what, sum(won[what] for won in outcomes)) == (what, ROUNDS)
+    for turn in range(ROUNDS):
+        kinds = [event.kind for event in ledger.events(f"m{turn}")]
+        assert ledger.verify(f"m{turn}") == []
+        assert sorted(kinds) == sorted(["opened", "moved", "champion", "moved", *["note"] * NOTES * PROCESSES])
+        assert ledger.open_of(f"m{turn}").rings == PROCESSES
 
 
 def test_a_champion_changes_only_from_the_expected_version(engine: Engine):
