@@ -2,6 +2,7 @@
 
 import getpass
 import json
+from datetime import UTC, datetime
 from typing import Annotated
 
 import typer
@@ -11,7 +12,11 @@ from rich.markup import escape
 from datasets_defs.errors import ContractError
 from datasets_defs.incidents import Incident, State, Wake, may_move
 from datasets_defs.ledger import Ledger
+from datasets_defs.models import load_all
+from datasets_defs.outlook import Outlook
 from ops.cli_models import Model, database
+from ops.page.reading import pauses, snapshot
+from ops.status import next_action
 
 console = Console()
 Reason = Annotated[str, typer.Option("--reason", help="Why; goes into the history.")]
@@ -33,6 +38,7 @@ def show(number: Number) -> None:
     """Show an incident with its evidence and everything that happened in it."""
     ledger = Ledger(database())
     found = ledger.incident(number)
+    foreseen = _foreseen(ledger, found)
     console.print(f"[bold]incident {found.id}[/] of {escape(found.model)}: [bold]{found.state}[/]", highlight=False)
     facts = {
         "opened": f"{found.opened_at:%Y-%m-%d %H:%M:%S}Z by {found.signal}",
@@ -41,6 +47,7 @@ def show(number: Number) -> None:
         "attempts": str(found.attempt),
         "challenger": f"version {found.challenger_version}" if found.challenger_version else "none",
         "in the hands of": found.claimed_by or "nobody",
+        "next": f"{foreseen} ({foreseen.why})",
     }
     for name, value in facts.items():
         console.print(f"  {name:16} {escape(value)}", highlight=False)
@@ -50,6 +57,13 @@ def show(number: Number) -> None:
             f"  {event.at:%H:%M:%S}  {escape(event.kind + state)}: {escape(event.reason)}", highlight=False, style="dim"
         )
     console.print_json(json.dumps(found.evidence, default=str))
+
+
+def _foreseen(ledger: Ledger, found: Incident) -> Outlook:
+    now = datetime.now(UTC)
+    with snapshot(ledger.engine) as on:
+        paused = pauses(on, now)
+    return next_action(found, load_all()[0].get(found.model), paused.get(found.model), now)
 
 
 def resolve(number: Number, reason: Reason) -> None:

@@ -1,7 +1,7 @@
 """`driftloop status`: components, models and unsent messages, gathered once and shown in two forms."""
 
 from dataclasses import asdict
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from rich.console import Console, Group
@@ -12,13 +12,16 @@ from sqlalchemy import Engine, func, select
 from datasets_defs import tables
 from datasets_defs.database import database_errors, engine, require_schema
 from datasets_defs.errors import DriftloopError
+from datasets_defs.incidents import Incident
 from datasets_defs.ledger import Ledger
-from datasets_defs.models import load_all, model_names
+from datasets_defs.models import ModelSpec, load_all, model_names
+from datasets_defs.outlook import Outlook, outlook
 from datasets_defs.records import newest_verdicts
 from datasets_defs.settings import settings
 from monitors.exporter_reading import is_current
 from ops import health, ports
 from ops.layout import Layout
+from ops.page.reading import Pause, pauses, snapshot
 
 STYLES = {"OK": "green", "WARN": "yellow", "BAD": "red", "NO_DATA": "dim", "STALE": "dim"}
 
@@ -55,8 +58,10 @@ def collect() -> dict[str, Any]:
 
 
 def _models(db: Engine) -> dict[str, Any]:
-    ledger = Ledger(db)
-    _, problems = load_all()
+    ledger, now = Ledger(db), datetime.now(UTC)
+    specs, problems = load_all()
+    with snapshot(db) as on:
+        paused = pauses(on, now)
     report = {}
     for name in model_names():
         champion, incident = ledger.champion(name), ledger.open_of(name)
@@ -75,13 +80,26 @@ def _models(db: Engine) -> dict[str, Any]:
                     "limit": verdict.limit,
                     "window_end": verdict.window.end.isoformat(),
                 }
-                for verdict in newest_verdicts(db, name, now=datetime.now(UTC))
+                for verdict in newest_verdicts(db, name, now=now)
                 if is_current(verdict)
             },
             "incident": _plain(asdict(incident)) if incident else None,
+            "next": _plain(asdict(next_action(incident, specs.get(name), paused.get(name), now))),
+            "paused_until": paused[name].until.isoformat() if name in paused else None,
             "problems": wrong,
         }
     return report
+
+
+def next_action(incident: Incident | None, spec: ModelSpec | None, pause: Pause | None, now: datetime) -> Outlook:
+    """Say what the loop does next for a model, as its settings have it."""
+    return outlook(
+        incident,
+        now=now,
+        paused_until=pause.until if pause is not None else None,
+        reconcile_period=timedelta(seconds=settings().reconcile_interval_seconds),
+        spec=spec,
+    )
 
 
 def _plain(values: dict[str, Any]) -> dict[str, Any]:
@@ -139,14 +157,20 @@ def _component_table(found: dict[str, Any]) -> Any:
 
 
 def _model_table(models: dict[str, Any]) -> Table:
-    table = Table("model", "champion", "conditions", "incident", box=None, pad_edge=False)
+    table = Table("model", "champion", "conditions", "incident", "next", box=None, pad_edge=False)
     for name, item in models.items():
         incident = item["incident"]
         version = f"v{item['champion_version']}" if item["champion_version"] else "none"
         since = f"\nsince {item['since'][:16]}" if item["since"] else ""
         state = f"{incident['id']} {incident['state']}" if incident else "none"
-        table.add_row(escape(name), version + since, _conditions(item["conditions"]) or "nothing judged yet", state)
+        paused = f"\n[yellow]paused until {item['paused_until'][:16]}[/]" if item["paused_until"] else ""
+        conditions = _conditions(item["conditions"]) or "nothing judged yet"
+        table.add_row(escape(name), version + since, conditions, state + paused, escape(_next(item["next"])))
     return table
+
+
+def _next(foreseen: dict[str, Any]) -> str:
+    return f"{foreseen['action']}\n{foreseen['at'][:19]}Z" if foreseen["at"] else str(foreseen["action"])
 
 
 def _conditions(signals: dict[str, Any]) -> str:

@@ -23,34 +23,37 @@ FLAGS = (
 
 
 def rendered(page: Path, *, seconds: int = 20) -> str:
-    """Open a local page, let its scripts run for some seconds of the page's own time, and give the DOM as HTML.
-
-    Skips the test, and says why, where no Chromium is to be had.
-    """
-    program = _program()
-    libraries = [str(folder) for folder in (CACHE / "usr" / "lib").glob("*-linux-gnu*")]
-    libraries += [f"{folder}/pulseaudio" for folder in libraries]
+    """Open a local page, let its scripts run for some seconds of the page's own time, and give the DOM as HTML."""
+    path = program()
     with tempfile.TemporaryDirectory(prefix="driftloop-test-chromium-") as profile:
         result = subprocess.run(
-            [program, *FLAGS, f"--user-data-dir={profile}", f"--virtual-time-budget={1000 * seconds}", "--dump-dom",
+            [path, *FLAGS, f"--user-data-dir={profile}", f"--virtual-time-budget={1000 * seconds}", "--dump-dom",
              page.as_uri()],
             capture_output=True, text=True, check=False, timeout=120,
-            env={**os.environ, "LD_LIBRARY_PATH": ":".join(libraries)} if CACHE in program.parents else None,
+            env={**os.environ, **library_path(path)},
         )  # fmt: skip
     assert result.returncode == 0, result.stderr[-2000:]
     return result.stdout
 
 
-def _program() -> Path:
+def library_path(path: Path) -> dict[str, str]:
+    """Give the variable by which an unpacked Chromium finds its libraries; an installed one needs none."""
+    libraries = [str(folder) for folder in (CACHE / "usr" / "lib").glob("*-linux-gnu*")]
+    libraries += [f"{folder}/pulseaudio" for folder in libraries]
+    return {"LD_LIBRARY_PATH": ":".join(libraries)} if CACHE in path.parents else {}
+
+
+def program() -> Path:
+    """Give the program's path; skips the test, and says why, where no Chromium is to be had."""
     for name in ON_PATH:
         if found := shutil.which(name):
             return Path(found)
-    program = CACHE / "usr" / "lib" / "chromium" / PACKAGE
-    if not program.exists():
+    unpacked = CACHE / "usr" / "lib" / "chromium" / PACKAGE
+    if not unpacked.exists():
         reason = _unpack()
-        if reason or not program.exists():
+        if reason or not unpacked.exists():
             pytest.skip(f"no Chromium on PATH, and Debian's {PACKAGE} is not to be had: {reason or 'it lacks a file'}")
-    return program
+    return unpacked
 
 
 def _unpack() -> str:

@@ -164,7 +164,7 @@ def _overview(found: Overview) -> dict[str, Any]:
         "found": found,
         "now": found.now,
         "strips": strips,
-        "ticks": axis.ticks(4),
+        "ticks": axis.ticks(),
         "counts": counts,
     }
 
@@ -183,7 +183,7 @@ def _detail(found: Detail) -> dict[str, Any]:
             {"signal": each, "verdict": judged.get(each), "cells": axis.verdicts(found.windows.get(each, []))}
             for each in signals
         ],
-        "ticks": axis.ticks(6),
+        "ticks": axis.ticks(),
         "spans": axis.spans(found.incidents, found.now),
         "marks": axis.marks(found.changes),
         "links": words.links(name, found.model.champion.version if found.model.champion else None, settings()),

@@ -5,14 +5,17 @@ Per cent and no viewBox, so that a strip is as wide as its table leaves it and n
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime, time, timedelta
 
 from datasets_defs.conditions import Condition, Verdict
 from datasets_defs.incidents import TERMINAL, Incident, State
+from datasets_defs.windows import EPOCH
 from ops.page.state import Change
 
 GLYPHS = {"bootstrap": "●", "promote": "▲", "roll_back": "▼", "revert": "▽"}
 WORDS = {"bootstrap": "first champion", "promote": "promoted", "roll_back": "rolled back", "revert": "taken back"}
+MOST_TICKS = 8
+_STEPS = [timedelta(minutes=each) for each in (1, 2, 5, 10, 30, 60, 120, 180, 360, 720, 1440, 2880, 10080)]
 _GAP = 0.14
 """Share of a window's width that is left free between two cells."""
 _HEIGHTS = {"ok": 38, "warn": 68, "waits": 38}
@@ -60,7 +63,6 @@ class Tick:
 
     x: str
     text: str
-    anchor: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,17 +154,17 @@ class Axis:
             if each.at >= self.start
         ]
 
-    def ticks(self, parts: int = 6) -> list[Tick]:
-        """Give the times that divide the strip into equal parts; with the date where the day is another."""
-        found, day = [], None
-        for number in range(parts + 1):
-            at = self.start + (self.last_end - self.start) * number / parts
-            text = f"{at:%H:%M}" if at.date() == day else f"{at:%b %d %H:%M}"
-            if self.length < timedelta(minutes=1):
-                text += f"{at:%S}".join((":", ""))
-            day = at.date()
-            anchor = "start" if number == 0 else "end" if number == parts else "middle"
-            found.append(Tick(x=_percent(number / parts), text=text, anchor=anchor))
+    def ticks(self) -> list[Tick]:
+        """Give round times, at most eight; midnights by their date."""
+        whole = self.last_end - self.start
+        step = next((each for each in _STEPS if whole <= MOST_TICKS * each), _STEPS[-1])
+        first = EPOCH - ((EPOCH - self.start) // step) * step
+        found = []
+        for number in range(whole // step + 1):
+            at = first + number * step
+            if at <= self.last_end:
+                midnight = at.time() == time()
+                found.append(Tick(x=_percent(self.share(at)), text=f"{at:%b %d}" if midnight else f"{at:%H:%M}"))
         return found
 
 
