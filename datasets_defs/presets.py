@@ -120,8 +120,8 @@ _DRIFTLOOP_SIGNALS: tuple[dict[str, Any], ...] = (
         "name": "error_share",
         "promql": (
             f'sum(rate({_DRIFTLOOP}requests_total{{model="{{model}}",outcome="error"}}[{{window}}])) '
-            f'/ sum(rate({_DRIFTLOOP}requests_total{{model="{{model}}"}}[{{window}}]))'
-        ),
+            f'/ sum(rate({_DRIFTLOOP}requests_total{{model="{{model}}",outcome!="not_ready"}}[{{window}}]))'
+        ),  # a server that is starting, or down, cannot be judged; people hear of that by itself
         "warn": 0.01,
         "bad": 0.05,  # one caller in twenty
     },

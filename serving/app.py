@@ -51,7 +51,7 @@ def _add_completions(app: FastAPI, service: Service) -> None:
             outcome = "rejected"
             raise ApiError(400, str(err), param="prompt", code="context_length_exceeded") from err
         except ApiError as err:
-            outcome = "rejected" if err.status < 500 else "error"
+            outcome = err.outcome
             raise
         finally:
             service.metrics.ended(request.model, outcome)

@@ -6,8 +6,9 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Proc
 
 from datasets_defs.inference_log import Inference
 
-OUTCOMES = ("ok", "error", "rejected")
-"""`rejected`: the caller asked for something impossible, or the queue was full. `error`: our fault."""
+OUTCOMES = ("ok", "error", "rejected", "not_ready")
+"""`rejected`: the caller asked for something impossible, or the queue was full. `error`: our fault. `not_ready`: no
+champion is in memory yet, or no more, which says nothing of how well it answers."""
 BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 15, 20, 30, 45, 60)
 
 

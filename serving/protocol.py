@@ -75,6 +75,10 @@ class FeedbackRequest(_Request):
         return self
 
 
+UNAVAILABLE = "unavailable"
+"""Code of an answer that something needed is away for now."""
+
+
 class ApiError(Exception):
     """An answer that is not 200, in OpenAI's form."""
 
@@ -96,6 +100,13 @@ class ApiError(Exception):
         self.retry_after = retry_after
 
     @property
+    def outcome(self) -> str:
+        """How a request that ended this way is counted."""
+        if self.code == UNAVAILABLE:
+            return "not_ready"
+        return "rejected" if self.status < 500 else "error"
+
+    @property
     def body(self) -> dict[str, Any]:
         """OpenAI's error JSON."""
         return {"error": {"message": str(self), "type": self.type, "param": self.param, "code": self.code}}
@@ -115,7 +126,7 @@ def busy(name: str, waiting: int) -> ApiError:
 
 def not_ready(message: str) -> ApiError:
     """Say that something this request needs is away for now."""
-    return ApiError(503, message, type_="server_error", code="unavailable", retry_after=2)
+    return ApiError(503, message, type_="server_error", code=UNAVAILABLE, retry_after=2)
 
 
 def from_validation(errors: list[dict[str, Any]]) -> ApiError:

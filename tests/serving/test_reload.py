@@ -25,10 +25,13 @@ def beat(engine):
 
 
 def test_before_the_first_champion(run_server, engine, wait_until):
-    """Without a champion requests and health get 503; with the first one both get 200."""
+    """Without a champion requests and health get 503, which counts as no error; with the first one both get 200."""
     running = run_server(engine)
     assert complete(running).status_code == 503
     assert complete(running).json()["error"]["code"] == "unavailable"
+    page = httpx.get(f"{running.url}/metrics").text
+    assert 'driftloop_serving_requests_total{model="writer",outcome="not_ready"} 2.0' in page
+    assert 'driftloop_serving_requests_total{model="writer",outcome="error"} 0.0' in page
     assert health(running)[0] == 503
     wait_until(lambda: beat(engine)[1] == {"loaded_version": None})
 
