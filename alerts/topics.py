@@ -122,6 +122,18 @@ REVERTED = Topic(
     next="Version {version} stays champion; a person has to look at why serving did not take the new one.",
     commands=(HISTORY,),
 )
+DRILL = Topic(
+    severity=_info,
+    title="{model}: drill: version {version} serves for a moment",
+    next="Version {former} serves again in about a minute; nothing is judged by this.",
+    commands=(HISTORY,),
+)
+DRILL_END = Topic(
+    severity=_info,
+    title="{model}: drill over: version {version} serves again",
+    next="Nothing; the model is watched as before.",
+    commands=(HISTORY,),
+)
 RESOLVED = Topic(
     severity=_info,
     title="{model} is good again: incident {id} resolved",
@@ -152,12 +164,50 @@ REBASELINED = Topic(
     next="Windows are compared with the shifted input; the loss is still compared with what it was at first.",
     commands=("driftloop calibrate {model}", HISTORY),
 )
+PAUSED = Topic(
+    severity=_info,
+    title="{model} is paused",
+    next="Its signals are judged and told; nothing is retrained, promoted, rolled back or scaled until the pause ends.",
+    commands=("driftloop resume {model}", "driftloop status"),
+)
+RESUMED = Topic(
+    severity=_info,
+    title="{model} is no longer paused",
+    next="The loop acts again; what waited is begun within some minutes.",
+    commands=("driftloop status",),
+)
+SERVING_TROUBLE = Topic(
+    severity=_critical,
+    title="{model}: serving and ledger differ",
+    next="Serving tries to load the champion again by itself; the loop changes nothing.",
+    commands=("driftloop status", BACK, HISTORY),
+)
+SERVING_MENDED = Topic(
+    severity=_info,
+    title="{model}: the champion serves again",
+    next="Nothing; the model is watched as before.",
+    commands=("driftloop status",),
+)
+SENSOR_TROUBLE = Topic(
+    severity=_critical,
+    title="{model}: {signal} is late",
+    next="What it would see goes unseen. Its next run judges the newest window; missed windows are not judged later.",
+    commands=("driftloop status", HISTORY),
+)
+SENSOR_MENDED = Topic(
+    severity=_info,
+    title="{model}: {signal} runs again",
+    next="Nothing; the model is watched as before.",
+    commands=("driftloop status",),
+)
 
 _CHANGES: Mapping[str, Topic] = {
     "bootstrap": FIRST,
     "promote": PROMOTED,
     "roll_back": ROLLED_BACK,
     "revert": REVERTED,
+    "drill": DRILL,
+    "drill_end": DRILL_END,
 }
 _MOVES: Mapping[State, Topic] = {
     State.QUARANTINED: QUARANTINED,
@@ -212,5 +262,11 @@ _CHOOSERS: Mapping[str, Callable[[Event, Incident | None], Topic | None]] = {
     "champion": lambda event, _: _CHANGES.get(str(event.evidence.get("change"))),
     "blind": lambda _event, _incident: BLIND,
     "sighted": lambda _event, _incident: SIGHTED,
+    "serving_trouble": lambda _event, _incident: SERVING_TROUBLE,
+    "serving_mended": lambda _event, _incident: SERVING_MENDED,
+    "sensor_trouble": lambda _event, _incident: SENSOR_TROUBLE,
+    "sensor_mended": lambda _event, _incident: SENSOR_MENDED,
+    "paused": lambda _event, _incident: PAUSED,
+    "resumed": lambda _event, _incident: RESUMED,
     "rebaselined": lambda _event, _incident: REBASELINED,
 }

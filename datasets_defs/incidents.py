@@ -142,16 +142,17 @@ def may_move(frm: State, to: State) -> bool:
     return to in TRANSITIONS[frm]
 
 
-def due(incident: Incident, now: datetime, patience: timedelta) -> Due | None:
+def due(incident: Incident, now: datetime, patience: timedelta, *, paused: bool = False) -> Due | None:
     """Find the wake-up that an incident needs, or None while somebody works on it or nothing is to be done.
 
-    `patience` is how long a wake-up may go unanswered before it counts as lost.
+    `patience` is how long a wake-up may go unanswered before it counts as lost. One that was rung in the future, by a
+    clock that was set back since, says nothing. A paused model needs none.
     """
-    if not incident.is_open or (incident.not_before is not None and now < incident.not_before):
+    if paused or not incident.is_open or (incident.not_before is not None and now < incident.not_before):
         return None
     if incident.lease_until is not None and now < incident.lease_until:
         return None
-    if incident.rung_at is not None and now < incident.rung_at + patience:
+    if incident.rung_at is not None and incident.rung_at - patience < now < incident.rung_at + patience:
         return None
     why = "its holder is gone" if incident.claimed_by else "nobody answered the last wake-up"
     match incident.state:

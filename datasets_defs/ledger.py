@@ -10,7 +10,7 @@ from dataclasses import dataclass, fields
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, Engine, and_, func, select, text, update
+from sqlalchemy import Connection, Engine, Select, and_, func, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 
 from datasets_defs import tables
@@ -19,7 +19,12 @@ from datasets_defs.database import database_errors
 from datasets_defs.errors import ContractError, TransientError
 from datasets_defs.history import GENESIS, Event, Head, broken_links, clean_text, plain
 from datasets_defs.incidents import TERMINAL, Action, Cause, Incident, State, may_move
+from datasets_defs.pauses import pause_in
 
+DRILLS = ("drill", "drill_end")
+"""Kinds of change that a drill makes: to the version before, and forward again. Nothing is judged by them."""
+REPLACING = ("promote", "drill_end")
+"""Kinds of change after which the version before is where a rollback goes."""
 _terminal = [state.value for state in TERMINAL]
 
 
@@ -171,18 +176,30 @@ class Ledger:
             ).one()
         return RingKey(row.model, incident_id, row.rings)
 
-    def claim(self, key: RingKey, *, frm: set[State], to: State, actor: str, lease: timedelta, reason: str) -> Claim:
+    def claim(
+        self,
+        key: RingKey,
+        *,
+        frm: set[State],
+        to: State,
+        actor: str,
+        lease: timedelta,
+        reason: str,
+        by_hand: bool = False,
+        connection: Connection | None = None,
+    ) -> Claim:
         """Take an incident's next step for `actor`, for as long as `lease` (renewable), under a new fencing token.
 
         Granted when the incident stands in `frm`, or already in `to` under this actor (a retried task) or under one
-        whose lease has run out. Otherwise refused, with the reason: a second wake-up finds the work taken.
+        whose lease has run out. Otherwise refused, with the reason: a second wake-up finds the work taken. While the
+        model is paused nothing new is granted, but `by_hand`.
 
         Raises:
             ContractError: a step from one of `frm` to `to` is not in the table of transitions.
         """
         if to in TERMINAL or not all(state is to or may_move(state, to) for state in frm):
             raise ContractError(f"incident {key.incident_id}: {_names(frm)} → {to} is not a step that can be claimed")
-        with self.transaction() as on:
+        with self.transaction(connection) as on:
             incident = self.incident(key.incident_id, connection=on, lock=True)
             now = on.execute(select(func.now())).scalar_one()
             held = incident.lease_until is not None and incident.lease_until > now and incident.claimed_by != actor
@@ -190,6 +207,9 @@ class Ledger:
                 return Claim(None, f"incident {incident.id} is {incident.state}; this step needs {_names(frm)}")
             if held:
                 return Claim(None, f"incident {incident.id} is in the hands of {incident.claimed_by}")
+            begun = incident.state is to and incident.claimed_by == actor
+            if not (by_hand or begun) and (paused := pause_in(on, incident.model)) is not None:
+                return Claim(None, str(paused))
             row = on.execute(
                 update(tables.incident)
                 .where(tables.incident.c.id == incident.id)
@@ -232,6 +252,28 @@ class Ledger:
             now = self.incident(incident.id)
             what = f"is {now.state}" if now.state is not incident.state else "was taken over by another run"
             raise ContractError(f"incident {incident.id} {what}; this one must stop")
+
+    def release(self, incident: Incident, *, actor: str, reason: str) -> Incident | None:
+        """Take a claim from a holder that is known to be dead; None when anything happened since it was read.
+
+        The fencing token grows: a holder that lives after all can no longer write. What was rung counts as unanswered.
+        """
+        table = tables.incident.c
+        with self.transaction() as on:
+            row = on.execute(
+                update(tables.incident)
+                .where(
+                    table.id == incident.id, table.state == incident.state, table.token == incident.token,
+                    table.claimed_by == incident.claimed_by,
+                )
+                .values(token=table.token + 1, claimed_by=None, lease_until=None, rung_at=None)
+                .returning(tables.incident)
+            ).one_or_none()  # fmt: skip
+            if row is None:
+                return None
+            freed = _incident(row)
+            self.note(incident.model, "released", reason, {}, actor=actor, incident=freed, connection=on)
+        return freed
 
     def move(
         self,
@@ -359,6 +401,37 @@ class Ledger:
             return [*broken_links(events), f"{model}: nothing is known of the newest event; its record was deleted"]
         return broken_links(events, head)
 
+    def note_change(
+        self,
+        model: str,
+        about: str,
+        *,
+        stands: bool,
+        begins: str,
+        ends: str,
+        reason: str,
+        evidence: dict[str, Any],
+        actor: str,
+    ) -> bool:
+        """Append an event of kind `begins` or `ends` when a matter begins to stand or ceases to; say whether it did.
+
+        While nothing changes nothing is appended, however often it is looked at.
+        """
+        events = tables.incident_event.c
+        newest = (
+            select(events.kind)
+            .where(events.model == model, events.kind.in_((begins, ends)), events.evidence["about"].astext == about)
+            .order_by(events.seq.desc())
+            .limit(1)
+        )
+        with self.transaction() as on:
+            on.execute(text("SELECT pg_advisory_xact_lock(hashtext('history'), hashtext(:model))"), {"model": model})
+            if (on.scalar(newest) == begins) == stands:
+                return False
+            kind = begins if stands else ends
+            self.note(model, kind, reason, {"about": about, **evidence}, actor=actor, connection=on)
+        return True
+
     # --- champions -------------------------------------------------------------------------------------------------
 
     def champion(self, model: str, *, connection: Connection | None = None, lock: bool = False) -> Champion | None:
@@ -375,7 +448,7 @@ class Ledger:
             return present
         query = (
             select(table)
-            .where(table.c.model == model, table.c.at < at, table.c.token < present.token)
+            .where(table.c.model == model, table.c.at < at, table.c.token < present.token, table.c.kind.not_in(DRILLS))
             .order_by(table.c.token.desc())
             .limit(1)
         )
@@ -411,8 +484,9 @@ class Ledger:
     ) -> Champion:
         """Make `to` the champion if the present one is `expected` (None: there is none yet).
 
-        `kind` is `bootstrap`, `promote`, `roll_back` or `revert`. After the last two there is no previous version:
-        what was rolled back is nowhere to go back to.
+        `kind` is `bootstrap`, `promote`, `roll_back`, `revert`, `drill` or `drill_end`. After a rollback or a revert
+        there is no previous version: what was rolled back is nowhere to go back to. The end of a drill leaves the
+        champion as it was before, serving since then: a drill is no promotion.
 
         Raises:
             ContractError: another version serves; nothing was changed.
@@ -425,13 +499,14 @@ class Ledger:
                 raise ContractError(f"{model}: {found} serves, not {expected}; champion left as it is")
             values = {
                 "version": to,
-                "previous_version": expected if kind == "promote" else None,
+                "previous_version": expected if kind in REPLACING else None,
                 "token": (now.token if now else 0) + 1,
             }
+            since = func.now() if kind != "drill_end" else _before_drills(model).scalar_subquery()
             row = on.execute(
                 insert(tables.champion)
                 .values(model=model, **values)
-                .on_conflict_do_update(index_elements=["model"], set_={**values, "since": func.now()})
+                .on_conflict_do_update(index_elements=["model"], set_={**values, "since": since})
                 .returning(tables.champion)
             ).one()
             on.execute(
@@ -469,6 +544,13 @@ class Ledger:
                 )
                 .values(confirmed_at=func.now())
             )
+
+
+def _before_drills(model: str) -> Select[Any]:
+    """Give the query for when the champion was changed last, drills aside."""
+    table = tables.promotion.c
+    query = select(table.at).where(table.model == model, table.kind.not_in(DRILLS))
+    return query.order_by(table.token.desc()).limit(1)
 
 
 def _incident(row: Any) -> Incident:

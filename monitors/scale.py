@@ -10,6 +10,7 @@ from datasets_defs.errors import ContractError, TransientError
 from datasets_defs.incidents import Action, State
 from datasets_defs.ledger import Ledger
 from datasets_defs.models import spec_of
+from datasets_defs.pauses import pause_of
 
 PATIENCE_WINDOWS = 3
 """Windows to wait for the asked capacity before triage looks again."""
@@ -29,6 +30,8 @@ def run(key: str, *, db: Engine, actor: str) -> Outcome:
         return Outcome(f"incident {incident.id} is {incident.state}; no capacity is asked for")
     if incident.action not in (None, Action.SCALE):
         return Outcome(f"incident {incident.id}: triage says {incident.action}, no longer scale")
+    if (paused := pause_of(db, incident.model, datetime.now(UTC))) is not None:
+        return Outcome(str(paused))
     spec = spec_of(incident.model)
     again = datetime.now(UTC) + spec.window_count(PATIENCE_WINDOWS)
     if spec.scale.webhook is None:

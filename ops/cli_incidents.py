@@ -1,4 +1,4 @@
-"""Commands about incidents: show, resolve, approve, reject, roll back."""
+"""Commands about incidents: show, resolve, approve, reject, roll back, pause, resume."""
 
 import getpass
 import json
@@ -12,11 +12,13 @@ from rich.markup import escape
 from datasets_defs.errors import ContractError
 from datasets_defs.incidents import Incident, State, Wake, may_move
 from datasets_defs.ledger import Ledger
-from datasets_defs.models import load_all
+from datasets_defs.models import load_all, model_names, spec_of
 from datasets_defs.outlook import Outlook
+from datasets_defs.pauses import pause, resume
 from ops.cli_models import Model, database
 from ops.page.reading import pauses, snapshot
 from ops.status import next_action
+from ops.times import duration_of
 
 console = Console()
 Reason = Annotated[str, typer.Option("--reason", help="Why; goes into the history.")]
@@ -32,6 +34,8 @@ def register(app: typer.Typer) -> None:
     app.command()(approve)
     app.command()(reject)
     app.command()(rollback)
+    app.command("pause")(pause_model)
+    app.command("resume")(resume_model)
 
 
 def show(number: Number) -> None:
@@ -95,6 +99,7 @@ def approve(model: Model, reason: Reason = "approved on the command line") -> No
     from ops.wake import ring
     from training.approval import answer
 
+    known(model)
     db = database()
     console.print(escape(answer(model, True, who=_who(), reason=reason, db=db).reason), highlight=False)
     ledger = Ledger(db)
@@ -109,6 +114,7 @@ def reject(model: Model, reason: Reason) -> None:
     """Keep the champion, though the challenger was accepted by the gate."""
     from training.approval import answer
 
+    known(model)
     console.print(escape(answer(model, False, who=_who(), reason=reason, db=database()).reason), highlight=False)
 
 
@@ -116,9 +122,40 @@ def rollback(model: Model, reason: Reason) -> None:
     """Make the previous champion serve again, and wait until serving confirms it."""
     from training.roll_back import roll_back
 
+    known(model)
     with console.status("rolling back"):
         outcome = roll_back(model, db=database(), actor=_who(), reason=reason)
     console.print(escape(outcome.reason), highlight=False)
+
+
+def pause_model(
+    model: Model,
+    reason: Reason,
+    lasting: Annotated[str, typer.Option("--for", help="How long: 30m, 4h, 2d; then it ends by itself.")] = "24h",
+) -> None:
+    """Let the loop only watch a model and tell: nothing is retrained, promoted, rolled back or scaled for a time."""
+    known(model)
+    made = pause(Ledger(database()), model, lasting=duration_of(lasting, "--for"), actor=_who(), reason=reason)
+    console.print(f"{escape(str(made))}. `driftloop resume {escape(model)}` ends it.", highlight=False)
+
+
+def resume_model(model: Model, reason: Reason = "resumed on the command line") -> None:
+    """End a model's pause; what is due then begins within one reconcile period."""
+    known(model)
+    if resume(Ledger(database()), model, actor=_who(), reason=reason):
+        console.print(f"{escape(model)} is no longer paused; what is due begins within minutes", highlight=False)
+    else:
+        console.print(f"{escape(model)} is not paused", highlight=False)
+
+
+def known(model: str) -> None:
+    """Refuse a name that no file has; a model whose file is wrong for the moment is known.
+
+    Raises:
+        ContractError: there is no such file; names those that there are.
+    """
+    if model not in model_names():
+        spec_of(model)
 
 
 def _who() -> str:

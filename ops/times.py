@@ -1,6 +1,7 @@
 """Times that a person gives."""
 
-from datetime import UTC, datetime
+import re
+from datetime import UTC, datetime, timedelta
 
 from datasets_defs.errors import ContractError
 
@@ -30,3 +31,19 @@ def past_time(text: str | None, name: str, *, now: datetime) -> datetime:
     if at > now:
         raise ContractError(f"{name} {text!r} lies in the future; give a time that has been, or leave it out")
     return at
+
+
+_UNITS = {"m": "minutes", "h": "hours", "d": "days"}
+
+
+def duration_of(text: str, name: str) -> timedelta:
+    """Read a duration in whole minutes, hours or days: 30m, 4h, 2d.
+
+    Raises:
+        ContractError: it is none, or nothing, or longer than a year.
+    """
+    found = re.fullmatch(r"([1-9][0-9]{0,5})([mhd])", text.strip())
+    length = timedelta(**{_UNITS[found[2]]: int(found[1])}) if found else timedelta()
+    if not timedelta() < length <= timedelta(days=366):
+        raise ContractError(f"{name} {text!r} is no duration of up to a year; give e.g. 30m, 4h or 2d")
+    return length

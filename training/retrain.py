@@ -22,6 +22,7 @@ from datasets_defs.incidents import Action, Incident, State
 from datasets_defs.inference_log import Document, read_documents
 from datasets_defs.ledger import Ledger
 from datasets_defs.models import ModelSpec, spec_of
+from datasets_defs.pauses import pause_of
 from datasets_defs.records import GPU_CAPACITY, heartbeats, reference_of
 from datasets_defs.settings import settings
 from datasets_defs.windows import Window
@@ -84,6 +85,8 @@ def run(key: str, *, db: Engine, actor: str, now: datetime | None = None) -> Out
     if incident.state is State.RETRAINING and incident.challenger_version is not None:
         return Outcome(f"version {incident.challenger_version} stands registered", ledger.ring(incident.id))
     if incident.state is State.OPEN:
+        if (paused := pause_of(db, spec.name, datetime.now(UTC))) is not None:
+            return Outcome(str(paused))
         refusal = _overtaken(incident, actor, datetime.now(UTC)) or _ask_governor(
             ledger, incident, spec, actor=actor, now=now or datetime.now(UTC)
         )

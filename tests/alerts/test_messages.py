@@ -63,6 +63,16 @@ CASES = {
         "critical",
         "docs-writer: rolled back from version 2 to version 1",
     ),
+    "a drill": (
+        event("champion", evidence={"change": "drill", "from_version": 2, "to_version": 1}, incident=None),
+        "info",
+        "docs-writer: drill: version 1 serves for a moment",
+    ),
+    "a drill is over": (
+        event("champion", evidence={"change": "drill_end", "from_version": 1, "to_version": 2}, incident=None),
+        "info",
+        "docs-writer: drill over: version 2 serves again",
+    ),
     "reverted": (
         event("champion", evidence={"change": "revert", "from_version": 2, "to_version": 1}),
         "critical",
@@ -85,6 +95,8 @@ CASES = {
         "warning",
         "docs-writer: the retrain of incident 7 waits",
     ),
+    "paused": (event("paused", incident=None), "info", "docs-writer is paused"),
+    "resumed": (event("resumed", incident=None), "info", "docs-writer is no longer paused"),
     "sighted": (event("sighted", evidence={"signal": "drift"}), "info", "docs-writer: drift can be judged again"),
 }
 

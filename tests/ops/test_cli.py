@@ -196,3 +196,34 @@ def test_a_full_disk_is_a_sentence(monkeypatch, capsys):
 
 def _raise(error: Exception) -> None:
     raise error
+
+
+def test_pause_and_resume(console, engine):
+    """A pause is shown with its end; the loop leaves the model alone until somebody resumes it."""
+    opened(engine)
+    made = console("pause", "docs-writer", "--reason", "a move", "--for", "4h")
+    assert made.exit_code == 0
+    assert "docs-writer is paused until" in made.stdout
+    found = json.loads(console("status", "--json").stdout)["models"]["docs-writer"]
+    assert datetime.fromisoformat(found["paused_until"]) > datetime.now(UTC)
+    assert "paused until" in console("status").stdout
+    assert "is no longer paused" in console("resume", "docs-writer").stdout
+    assert "is not paused" in console("resume", "docs-writer").stdout
+    assert json.loads(console("status", "--json").stdout)["models"]["docs-writer"]["paused_until"] is None
+
+
+@pytest.mark.parametrize("length", ["", "4", "h", "0m", "-4h", "4w", "1e3h", "999999d"])
+def test_a_pause_of_no_sensible_length_is_refused(console, length):
+    """What is no duration is named, with what would be one."""
+    result = console("pause", "docs-writer", "--reason", "a move", f"--for={length}")
+    assert isinstance(result.exception, ContractError)
+    assert "give e.g. 30m, 4h or 2d" in str(result.exception)
+
+
+@pytest.mark.parametrize("command", ["pause", "resume", "approve", "reject", "rollback"])
+def test_an_unknown_model_is_named_with_those_there_are(console, command):
+    """A slip of the finger is answered with the names to choose from."""
+    result = console(command, "doc-writer", "--reason", "r")
+    assert isinstance(result.exception, ContractError)
+    assert "no model 'doc-writer'" in str(result.exception)
+    assert "known models: docs-writer" in str(result.exception)
