@@ -223,6 +223,76 @@ class RetrainSpec(_Spec):
     """Rejected challengers in one incident before a person is called."""
 
 
+class SourceSpec(_Spec):
+    """A corpus of the user's own: texts that are trained on beside the log's, and never judge anything."""
+
+    name: Name
+    url: str
+    """File or pattern that fsspec reads: a path, `s3://…`, `https://…`; .jsonl, .csv, .parquet or .txt, maybe .gz."""
+    format: Literal["jsonl", "csv", "parquet", "txt"] | None = None
+    """By the file's ending unless said."""
+    columns: dict[Literal["text", "prompt", "reference", "user_id", "id"], str] = {}
+    """Names of columns that are called otherwise. A row has a `text`, or a `reference` and maybe a `prompt`."""
+    max_documents: int | None = Field(default=None, ge=1)
+    """Quota: so many documents are kept at most, the first of the source."""
+    max_bytes: int | None = Field(default=None, ge=1)
+    """Quota: so many bytes of text are kept at most."""
+
+
+def _one_each(sources: tuple[SourceSpec, ...]) -> tuple[SourceSpec, ...]:
+    names = [source.name for source in sources]
+    if twice := sorted({name for name in [*names, "log"] if [*names, "log"].count(name) > 1}):
+        raise ValueError(f"more than one source is called {', '.join(twice)} (`log` is the inference log)")
+    return sources
+
+
+class DataSpec(_Spec):
+    """What training data is made of, and what is kept out of it."""
+
+    sources: Annotated[tuple[SourceSpec, ...], AfterValidator(_one_each)] = ()
+    """Corpora that are trained on beside the log's documents."""
+    max_bytes: int = Field(default=256 * 1024, ge=64)
+    """A longer document is taken for a mistake."""
+    min_bytes: int = Field(default=1, ge=1)
+    """A shorter document says too little."""
+    languages: tuple[str, ...] | None = ()
+    """ISO 639 codes that are kept; none: all are, and are counted; `null`: nobody looks."""
+    markup: bool = False
+    """Whether documents with script tags are kept."""
+    near_duplicates: float | None = Field(default=0.8, gt=0.5, le=1)
+    """Share of its word 5-grams that a document may at most have in common with one before; `null`: nobody looks."""
+    phrase_documents: int | None = Field(default=50, ge=5)
+    """Documents from which a phrase that older texts lack counts as injected; `null`: nobody looks."""
+    allow_phrases: tuple[str, ...] = ()
+    """Phrases that may come as often as they like."""
+    redact: tuple[Literal["secrets", "emails", "pii"], ...] = ("secrets", "emails")
+    """What is taken out of texts; `pii` needs `driftloop[pii]`."""
+    split: Literal["user", "time"] = "user"
+    """`user`: all of a user's documents are held out or none; `time`: the newest are, whoever's they are."""
+    validation_share: Share = 0.0
+    """Share of the fresh documents to train on that only say when to stop training."""
+    max_rejected_share: Share = 0.2
+    """Share of a source's documents that may be invalid; with more it is broken, and the log's stop the training."""
+
+
+class RuleSpec(_Spec):
+    """A condition on a metric, in MLflow's words; a change is from the champion's value to the challenger's."""
+
+    threshold: float | None = None
+    """At least this much, or at most where less is better."""
+    min_absolute_change: float | None = Field(default=None, gt=0)
+    """Better by at least this much."""
+    min_relative_change: float | None = Field(default=None, gt=0, lt=1)
+    """Better by at least this share of the champion's value."""
+    greater_is_better: bool
+
+    @model_validator(mode="after")
+    def _says_something(self) -> "RuleSpec":
+        if self.threshold is None and self.min_absolute_change is None and self.min_relative_change is None:
+            raise ValueError("a rule needs threshold, min_absolute_change or min_relative_change")
+        return self
+
+
 class GateSpec(_Spec):
     """When a challenger may replace the champion. Shares of bits per byte, paired by document."""
 
@@ -233,7 +303,57 @@ class GateSpec(_Spec):
     confidence: float = Field(default=0.975, gt=0.5, lt=1)
     """One-sided confidence of both bounds."""
     min_documents: int = Field(default=50, ge=10)
-    """Fewer recent or old documents are inconclusive."""
+    """Fewer recent, old or golden documents are inconclusive."""
+    worth_seeing: Share = 0.06
+    """A gain that must not be missed: fewer recent documents than see it with `power` are inconclusive."""
+    power: float = Field(default=0.8, ge=0.5, lt=1)
+    """Chance of seeing a gain of `worth_seeing`."""
+    expected_spread: float = Field(default=0.13, gt=0)
+    """Spread of the change among documents until an evaluation of this model has measured it, as a share."""
+    rules: dict[str, RuleSpec] = {}
+    """Further conditions by metric (`bleu`, `repetition_share` …); a challenger that breaks one is rejected."""
+
+    @model_validator(mode="after")
+    def _can_be_seen(self) -> "GateSpec":
+        if self.worth_seeing <= self.min_gain_share:
+            raise ValueError(
+                f"worth_seeing ({self.worth_seeing}) must lie above min_gain_share ({self.min_gain_share}): "
+                "a gain at the limit itself is never seen"
+            )
+        return self
+
+
+class SliceSpec(_Spec):
+    """A protected part of the traffic: no value of the attribute may lose much, or the challenger is not promoted."""
+
+    attribute: str = Field(min_length=1)
+    """`language` (found out from the prompt), or the name of an attribute of the inference log."""
+    values: tuple[str, ...] = ()
+    """Those that are protected whatever comes: too few documents of one are inconclusive. None: all that are found."""
+    min_documents: int = Field(default=30, ge=10)
+    """Values that were found with fewer are judged together as `other`."""
+    max_loss_share: Share | None = None
+    """As of the gate; none: the gate's own."""
+
+
+class EvaluationSpec(_Spec):
+    """What challenger and champion are scored on beside recent and old rows, and by what beside bits per byte."""
+
+    golden: str | None = None
+    """File with columns `prompt` and `reference` (.jsonl, .csv, .parquet; path or URL) that is never trained on."""
+    slices: tuple[SliceSpec, ...] = ()
+    archived: bool = True
+    """Score the former champion that fits the recent rows best, too."""
+    generate: int = Field(default=0, ge=0)
+    """Recent and golden prompts that both complete, to measure what they write; 0: none."""
+    max_new_tokens: int = Field(default=128, ge=1)
+    """Of each completion."""
+    blocked_phrases: tuple[str, ...] = ()
+    """Completions that hold one count in `blocked_share`; case does not matter."""
+    refusals: tuple[str, ...] = ("i cannot help", "i can't help", "i'm sorry, but", "as an ai", "i am unable to")
+    """Completions that begin with one count in `refusal_share`."""
+    metrics: tuple[str, ...] = ()
+    """Names of your own metrics: entry points of the group `driftloop.metrics`."""
 
 
 class ShadowSpec(_Spec):
@@ -275,7 +395,9 @@ class ModelSpec(_Spec):
     blind_after_windows: int = Field(default=3, ge=1)
     """Windows without data before people hear that the loop cannot judge."""
     retrain: RetrainSpec = RetrainSpec()
+    data: DataSpec = DataSpec()
     gate: GateSpec = GateSpec()
+    evaluation: EvaluationSpec = EvaluationSpec()
     promotion: Literal["auto", "approve"] = "auto"
     approval_windows: int = Field(default=24, ge=1)
     """With `approve`: windows until an unanswered request is a no."""

@@ -21,7 +21,8 @@ from datasets_defs.ledger import Ledger
 from datasets_defs.models import ModelSpec, spec_of
 from datasets_defs.records import ReferenceProfile, reference_of, save_reference
 from datasets_defs.settings import settings
-from training.gate import GateDecision, GateEvidence, Pair, decide
+from training.comparison import Pair
+from training.gate import GateDecision, GateEvidence, decide
 from training.governor import back_off_windows
 from training.language_model import LanguageModel
 from training.registry import Registry

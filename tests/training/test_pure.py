@@ -8,7 +8,8 @@ import pytest
 from datasets_defs.errors import ContractError
 from datasets_defs.inference_log import Document
 from datasets_defs.models import GateSpec, ModelSpec, RetrainSpec
-from training.gate import GateEvidence, Pair, compare, decide
+from training.comparison import Pair, compare
+from training.gate import GateEvidence, decide
 from training.governor import GovernorEvidence, back_off_windows, may_retrain
 from training.snapshot import DataBreakError, Snapshot, assemble, text_of
 from training.texts import cut_passages, heldout_documents, spare_documents, training_documents
