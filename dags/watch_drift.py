@@ -7,27 +7,27 @@ report on the window is written afterwards, whatever the verdict: nobody waits f
 
 from airflow.sdk import dag, task
 
-from datasets_defs.assets import COMMON, DATA_DRIFTED, SENSOR_SCHEDULE, actor, loop_database, publish
-from datasets_defs.models import model_names
+from datasets_defs.assets import COMMON, DATA_DRIFTED, SENSOR_SCHEDULE, actor, loop_database, publish_each
+from datasets_defs.fleet import for_each, model_groups
 
 
 @dag(schedule=SENSOR_SCHEDULE, max_active_runs=1, **COMMON, doc_md=__doc__, tags=["sensor"])
 def watch_drift():
     @task(outlets=[DATA_DRIFTED], max_active_tis_per_dagrun=4)
-    def judge(model: str, *, dag_run=None, outlet_events=None):
+    def judge(models: list[str], *, dag_run=None, outlet_events=None):
         from monitors.drift import watch
 
-        outcome = watch(model, until=dag_run.run_after, db=loop_database(), actor=actor(dag_run))
-        return publish(outcome, DATA_DRIFTED, outlet_events)
+        done = for_each(models, watch, until=dag_run.run_after, db=loop_database(), actor=actor(dag_run))
+        return publish_each(done, DATA_DRIFTED, outlet_events)
 
     @task(trigger_rule="all_done", max_active_tis_per_dagrun=4)
-    def report(model: str, *, dag_run=None):
+    def report(models: list[str], *, dag_run=None):
         from monitors.drift_report import write
 
-        return write(model, until=dag_run.run_after, db=loop_database())
+        return for_each(models, write, until=dag_run.run_after, db=loop_database()).require()
 
-    models = model_names()
-    judge.expand(model=models) >> report.expand(model=models)
+    groups = model_groups()
+    judge.expand(models=groups) >> report.expand(models=groups)
 
 
 watch_drift()

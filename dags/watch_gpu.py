@@ -6,22 +6,21 @@ pressure opens an incident and wakes triage, which never answers it with a retra
 
 from airflow.sdk import dag, task
 
-from datasets_defs.assets import COMMON, GPU_PRESSURE, SENSOR_SCHEDULE, actor, loop_database, publish
-from datasets_defs.models import model_names
+from datasets_defs.assets import COMMON, GPU_PRESSURE, SENSOR_SCHEDULE, actor, loop_database, publish_each
+from datasets_defs.fleet import for_each, model_groups
 
 
 @dag(schedule=SENSOR_SCHEDULE, max_active_runs=1, **COMMON, doc_md=__doc__, tags=["sensor"])
 def watch_gpu():
     @task(outlets=[GPU_PRESSURE], max_active_tis_per_dagrun=4)
-    def judge(model: str, *, dag_run=None, outlet_events=None):
+    def judge(models: list[str], *, dag_run=None, outlet_events=None):
         from monitors.gpu import watch
         from monitors.prometheus_hook import PrometheusHook
 
-        prometheus = PrometheusHook().client()
-        outcome = watch(model, until=dag_run.run_after, db=loop_database(), prometheus=prometheus, actor=actor(dag_run))
-        return publish(outcome, GPU_PRESSURE, outlet_events)
+        run = {"until": dag_run.run_after, "actor": actor(dag_run), "prometheus": PrometheusHook().client()}
+        return publish_each(for_each(models, watch, db=loop_database(), **run), GPU_PRESSURE, outlet_events)
 
-    judge.expand(model=model_names())
+    judge.expand(models=model_groups())
 
 
 watch_gpu()

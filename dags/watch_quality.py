@@ -14,31 +14,30 @@ from datasets_defs.assets import (
     SENSOR_SCHEDULE,
     actor,
     loop_database,
-    publish,
+    publish_each,
 )
-from datasets_defs.models import model_names
+from datasets_defs.fleet import for_each, model_groups
 
 
 @dag(schedule=SENSOR_SCHEDULE, max_active_runs=1, **COMMON, doc_md=__doc__, tags=["sensor"])
 def watch_quality():
     @task(outlets=[QUALITY_DEGRADED], max_active_tis_per_dagrun=4)
-    def judge(model: str, *, dag_run=None, outlet_events=None):
+    def judge(models: list[str], *, dag_run=None, outlet_events=None):
         from monitors.prometheus_hook import PrometheusHook
         from monitors.quality import watch
 
-        prometheus = PrometheusHook().client()
-        outcome = watch(model, until=dag_run.run_after, db=loop_database(), prometheus=prometheus, actor=actor(dag_run))
-        return publish(outcome, QUALITY_DEGRADED, outlet_events)
+        run = {"until": dag_run.run_after, "actor": actor(dag_run), "prometheus": PrometheusHook().client()}
+        return publish_each(for_each(models, watch, db=loop_database(), **run), QUALITY_DEGRADED, outlet_events)
 
     @task(outlets=[ROLLBACK_REQUESTED], trigger_rule="all_done", max_active_tis_per_dagrun=4)
-    def judge_end(model: str, *, dag_run=None, outlet_events=None):
+    def judge_end(models: list[str], *, dag_run=None, outlet_events=None):
         from monitors.ending import judge_end
 
-        outcome = judge_end(model, until=dag_run.run_after, db=loop_database(), actor=actor(dag_run))
-        return publish(outcome, ROLLBACK_REQUESTED, outlet_events)
+        done = for_each(models, judge_end, until=dag_run.run_after, db=loop_database(), actor=actor(dag_run))
+        return publish_each(done, ROLLBACK_REQUESTED, outlet_events)
 
-    models = model_names()
-    judge.expand(model=models) >> judge_end.expand(model=models)
+    groups = model_groups()
+    judge.expand(models=groups) >> judge_end.expand(models=groups)
 
 
 watch_quality()

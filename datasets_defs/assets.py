@@ -21,6 +21,7 @@ from sqlalchemy import Engine
 from datasets_defs.conditions import Outcome, RingKey
 from datasets_defs.database import engine_for
 from datasets_defs.errors import ContractError
+from datasets_defs.fleet import Done
 from datasets_defs.incidents import Wake
 from datasets_defs.schedule import cron_every
 from datasets_defs.settings import settings
@@ -56,10 +57,22 @@ SENSOR_SCHEDULE = CronTriggerTimetable(
 )
 """How sensors are scheduled: once per window, a grace after its end."""
 
+
+def heard_of(context: Any) -> None:
+    """Beat for a DAG one of whose tasks has just succeeded, or found nothing to do; nobody waits for it."""
+    from datasets_defs.records import beat
+
+    db = loop_database()
+    beat(db, f"dag:{context['dag'].dag_id}", {"run": context["run_id"], "task": context["task"].task_id})
+    db.dispose()
+
+
 COMMON: dict[str, Any] = {
     "catchup": False,
     "start_date": datetime(2026, 1, 1, tzinfo=UTC),
     "default_args": {
+        "on_success_callback": heard_of,
+        "on_skipped_callback": heard_of,
         "retries": 5,
         "retry_delay": timedelta(seconds=10),
         "retry_policy": ExceptionRetryPolicy(
@@ -67,7 +80,7 @@ COMMON: dict[str, Any] = {
         ),
     },
 }
-"""What all the loop's DAGs share: no catching up, and retries only of what may pass by itself."""
+"""What all the loop's DAGs share: no catching up, a heartbeat, and retries only of what may pass by itself."""
 
 
 def every(seconds: float) -> CronTriggerTimetable:
@@ -85,6 +98,18 @@ def actor(dag_run: Any) -> str:
     return f"{dag_run.dag_id}:{dag_run.run_id}"
 
 
+def has_ended(name: str) -> bool:
+    """Say, inside a task, whether a run that `actor` named has surely ended; of people and of the unknown say no."""
+    from airflow.sdk.exceptions import AirflowRuntimeError
+    from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
+
+    dag_id, _, run_id = name.partition(":")
+    try:
+        return RuntimeTaskInstance.get_dr_count(dag_id, run_ids=[run_id], states=["success", "failed"]) > 0
+    except AirflowRuntimeError:  # the api-server cannot tell: the lease decides
+        return False
+
+
 def loop_database() -> Engine:
     """Give the loop's database as the Connection `driftloop_db` names it."""
     from airflow.providers.postgres.hooks.postgres import PostgresHook
@@ -99,6 +124,18 @@ def publish(outcome: Outcome, asset: Asset, outlet_events: Any) -> str:
         raise AirflowSkipException(outcome.reason)
     outlet_events[asset].add_partitions(str(outcome.ring))
     return outcome.reason
+
+
+def publish_each(done: Done, asset: Asset, outlet_events: Any) -> str:
+    """Ring an asset under the key of every model of a group that asks for it; with nobody to wake, skip.
+
+    A model that failed fails the task, unless others are to be woken: a task that fails emits no event. Its failure is
+    in the log then, and fails the task at the next window that wakes nobody.
+    """
+    if not done.rings:
+        raise AirflowSkipException(done.require())
+    outlet_events[asset].add_partitions([str(ring) for ring in done.rings])
+    return done.reason
 
 
 def publish_all(rings: Mapping[Wake, Sequence[RingKey]], outlet_events: Any) -> str:

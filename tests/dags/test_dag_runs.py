@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Engine, text
 
+from datasets_defs.fleet import MOST_GROUPS
 from datasets_defs.ledger import Ledger
 from datasets_defs.records import newest_verdicts
 from datasets_defs.settings import ROOT
@@ -85,6 +86,24 @@ def test_a_wrong_spec_stops_only_its_own_model(run, engine: Engine, home: Path):
     assert states == {"judge[0]": "failed", "judge[1]": "skipped", "report[0]": "failed", "report[1]": "success"}
     assert newest_verdicts(engine, "first", now=datetime.now(UTC)) == []
     assert newest_verdicts(engine, "second", now=datetime.now(UTC)) != []
+
+
+def test_a_wrong_spec_stops_no_model_of_its_group(run, engine: Engine, home: Path):
+    """In a fleet the tasks are no more than the groups; a wrong YAML fails its group's, and the others are judged."""
+    names = [f"fleet-{number:02}" for number in range(2 * MOST_GROUPS)]
+    for name in ("first", "second"):
+        (home / "models" / f"{name}.yaml").unlink()
+    for name in names:
+        (home / "models" / f"{name}.yaml").write_text(SPEC.format(name=name))
+    (home / "models" / f"{names[0]}.yaml").write_text(f"name: {names[0]}\nbase_model: [")
+    states = run("watch_drift")
+    assert states == {
+        f"{task}[{group}]": "failed" if group == 0 else fine
+        for task, fine in (("judge", "skipped"), ("report", "success"))
+        for group in range(MOST_GROUPS)
+    }
+    judged = {name for name in names if newest_verdicts(engine, name, now=datetime.now(UTC))}
+    assert judged == set(names[1:])
 
 
 def test_maintain_makes_partitions(run, engine: Engine):

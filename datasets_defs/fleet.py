@@ -1,0 +1,71 @@
+"""Many models in few tasks: how a fleet is divided, and how one step is done for each model of a group."""
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from datasets_defs.conditions import Outcome, RingKey
+from datasets_defs.errors import ContractError, TransientError
+from datasets_defs.models import model_names
+
+log = logging.getLogger(__name__)
+MOST_GROUPS = 16
+"""Tasks that one step of a sensor has at most. Airflow's own share of a task is about a second of CPU, so that a task
+for each of 100 models would cost more than the models' judgement."""
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """What a step came to for each model of a group."""
+
+    outcomes: dict[str, Any] = field(default_factory=dict)
+    failures: dict[str, Exception] = field(default_factory=dict)
+
+    @property
+    def rings(self) -> list[RingKey]:
+        """Give the wake-ups that the outcomes ask for."""
+        found = self.outcomes.values()
+        return [each.ring for each in found if isinstance(each, Outcome) and each.ring is not None]
+
+    @property
+    def reason(self) -> str:
+        """Say what happened, a line for each model where there are several."""
+        said = {name: each.reason if isinstance(each, Outcome) else str(each) for name, each in self.outcomes.items()}
+        said |= {name: f"failed: {err}" for name, err in self.failures.items()}
+        if len(said) == 1:
+            return next(iter(said.values()))
+        return "\n".join(f"{name}: {words}" for name, words in said.items())
+
+    def require(self) -> str:
+        """Give the reason, if no model failed.
+
+        Raises:
+            TransientError: one at least failed by something that may pass; trying all again does no harm.
+            ContractError: what failed is wrong for good.
+        """
+        if not self.failures:
+            return self.reason
+        passing = [err for err in self.failures.values() if isinstance(err, TransientError)]
+        first = next(iter([*passing, *self.failures.values()]))
+        if len(self.outcomes) + len(self.failures) == 1 or not isinstance(first, TransientError | ContractError):
+            raise first
+        raise type(first)("; ".join(f"{name}: {err}" for name, err in self.failures.items())) from first
+
+
+def model_groups(names: Sequence[str] | None = None) -> list[list[str]]:
+    """Divide the models into `MOST_GROUPS` groups at most; in a small fleet each model has its own."""
+    models = model_names() if names is None else list(names)
+    return [models[first::MOST_GROUPS] for first in range(min(MOST_GROUPS, len(models)))]
+
+
+def for_each(models: Sequence[str], step: Callable[..., Any], **arguments: Any) -> Done:
+    """Do a step for each model; one that fails, for whatever reason, is told of and stops no other."""
+    done = Done()
+    for model in models:
+        try:
+            done.outcomes[model] = step(model, **arguments)
+        except Exception as err:
+            log.exception("%s failed", model)
+            done.failures[model] = err
+    return done
