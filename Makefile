@@ -11,7 +11,10 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 SIDE_BY_SIDE := --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
-.PHONY: help demo up down status test test-all bench lint lock clean venv
+MINUTES ?= 30
+SEED ?= 1
+
+.PHONY: help demo up down status test test-all bench chaos lint lock clean venv
 
 help: ## Show these targets
 	@grep -E '^[a-z-]+:.*## ' $(firstword $(MAKEFILE_LIST)) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -36,6 +39,9 @@ test-all: lint ## The same with the tests that take minutes: real kills, a real 
 
 bench: $(STAMP) ## Measure against the gates, a line of JSON per figure; ONLY=drift.hour chooses by name
 	@$(BIN)/python -m tests.benchmarks --only "$(ONLY)"
+
+chaos: $(STAMP) ## Kill and stop parts of a stack while three models drift, then check what must hold; MINUTES=30 SEED=1
+	@$(BIN)/python -m tests.chaos --minutes "$(MINUTES)" --seed "$(SEED)"
 
 lint: $(STAMP) ## Check style, types and layers
 	@$(BIN)/ruff check --quiet .

@@ -65,18 +65,22 @@ class Stack:
         return found
 
 
-@contextmanager
-def new_stack() -> Iterator[Stack]:
-    """Give a stack with an empty home, where every user may enter; whatever runs in it at the end is stopped."""
+def empty_stack() -> Stack:
+    """Give a stack with an empty home, without models, where every user may enter; whoever asks ends it."""
     home = Path(tempfile.mkdtemp(prefix="driftloop-test-loop-"))
     home.chmod(0o755)  # for a root user PostgreSQL runs as another one, who has to get in
-    models = home / "models"
-    models.mkdir()
+    (home / "models").mkdir()
+    return Stack(home)
+
+
+@contextmanager
+def new_stack() -> Iterator[Stack]:
+    """Give a stack with an empty home and the shipped model; whatever runs in it at the end is stopped."""
+    stack = empty_stack()
     shipped = (ROOT / "models" / "docs-writer.yaml").read_text()
-    (models / "docs-writer.yaml").write_text(shipped.replace("train_seconds: 45", "train_seconds: 30"))
-    stack = Stack(home)
+    (stack.home / "models" / "docs-writer.yaml").write_text(shipped.replace("train_seconds: 45", "train_seconds: 30"))
     try:
         yield stack
     finally:
         stack.command("down")
-        shutil.rmtree(home, ignore_errors=True)
+        shutil.rmtree(stack.home, ignore_errors=True)

@@ -1,0 +1,251 @@
+"""A stack with three models, whose parts are killed and stopped while users turn to other text; then the reckoning."""
+
+import json
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+
+import httpx
+import psycopg
+
+from ops import health
+from ops.demo_texts import passages
+from ops.layout import Layout
+from ops.postgres import Cluster
+from tests.alerts.slack_server import TOKEN, SlackServer
+from tests.chaos.attack import Attacker
+from tests.chaos.plan import DOMAINS, MODELS, Action, Kind, plan
+from tests.chaos.users import Failure, Outages, Users
+from tests.stack import Stack
+
+PROFILE = {
+    "DRIFTLOOP_SENSOR_INTERVAL_SECONDS": "30",
+    "DRIFTLOOP_SENSOR_GRACE_SECONDS": "3",
+    "DRIFTLOOP_RECONCILE_INTERVAL_SECONDS": "30",
+    "DRIFTLOOP_ALERT_INTERVAL_SECONDS": "30",
+    "DRIFTLOOP_LEASE_SECONDS": "45",
+    "DRIFTLOOP_SERVING_CONFIRM_SECONDS": "120",
+}
+REST_SECONDS = 600
+"""How long the loop may take, left alone, until every incident has ended or waits for a person and all are told."""
+REQUESTS_PER_SECOND = 3.0
+SPEC = """
+name: {name}
+base_model: {{layers: 2, width: 64, heads: 2, vocabulary: 1024, context: 256, train_seconds: 20}}
+training_text: builtin:python-docs
+serving: {{kind: driftloop}}
+drift: {{min_rows: 40, burn_in_windows: 0, reports: on_warn, confirm: {{bad: 2, of: 3}}}}
+quality: {quality}
+gpu: dcgm
+retrain: {{min_documents: 160, max_documents: 240, holdout_share: 0.4, replay_share: 0.45, blend: 0.95, epochs: 6,
+  learning_rate: 3.0e-3, batch_tokens: 1024, max_seconds: 60, checkpoint_seconds: 5, cool_down_windows: 1,
+  back_off_windows: 1, budget: {{attempts: 50}}}}
+probation_windows: 2
+blind_after_windows: 6
+"""
+
+
+@dataclass
+class Run:
+    """One chaos run on a stack of its own."""
+
+    stack: Stack
+    say: Callable[[str], None]
+    slack: SlackServer = field(default_factory=SlackServer)
+    serving: Outages = field(default_factory=Outages)
+    database: Outages = field(default_factory=Outages)
+    users: dict[str, Users] = field(default_factory=dict)
+    drifts: Counter[str] = field(default_factory=Counter)
+    told: int = 0
+
+    def go(self, minutes: float, seed: int) -> list[str]:
+        """Do what the seed says for so many minutes, wait for rest, and give a sentence for whatever broke."""
+        actions = plan(minutes, seed)
+        attacker = Attacker(self.stack)
+        with self._up():
+            try:
+                self._attacks(actions, attacker, 60 * minutes)
+            finally:
+                attacker.release()
+            self.say("the attacks are over; waiting for the loop to come to rest")
+            broken = self._rest()
+            return [*broken, *self._reckon(attacker.crashes)]
+
+    @contextmanager
+    def _up(self) -> Iterator[None]:
+        for name in MODELS:
+            quality = "driftloop" if name == MODELS[0] else "[]"  # stalls are no reason to call a person for the others
+            (self.stack.home / "models" / f"{name}.yaml").write_text(SPEC.format(name=name, quality=quality))
+        self.stack.environment |= PROFILE
+        with ExitStack() as ending:
+            server = self.slack.start()
+            ending.callback(server.shutdown)
+            connection = {"conn_type": "slack", "password": TOKEN, "extra": {"base_url": self.slack.url}}
+            self.stack.environment["AIRFLOW_CONN_SLACK_DEFAULT"] = json.dumps(connection)
+            self.say("starting the stack, and making three first champions")
+            started = self.stack.command("up", timeout=1200)
+            if started.returncode:
+                raise RuntimeError(started.stdout + started.stderr)
+            url = self.stack.setting("DRIFTLOOP_SERVING_URL")
+            assert url is not None
+            self._until(lambda: self._serves(url), 120)
+            for number, name in enumerate(MODELS):
+                users = Users(serving_url=url, model=name, per_second=REQUESTS_PER_SECOND, seed=number)
+                users.switch_to(passages(DOMAINS[0]))
+                users.start()
+                ending.callback(users.stop)
+                self.users[name] = users
+            yield
+
+    def _attacks(self, actions: list[Action], attacker: Attacker, seconds: float) -> None:
+        texts = {domain: passages(domain) for domain in DOMAINS}
+        began = time.monotonic()
+        coming = iter([*actions, None])
+        action = next(coming)
+        while (now := time.monotonic() - began) < seconds:
+            while action is not None and action.at <= now:
+                self._do(action, attacker, texts)
+                action = next(coming)
+            self._tick(attacker)
+
+    def _do(self, action: Action, attacker: Attacker, texts: dict) -> None:
+        if action.kind is Kind.DRIFT:
+            self.users[action.victim].switch_to(texts[action.domain])
+            self.drifts[action.victim] += 1
+            self.say(str(action))
+            self._answer_for(action.victim)
+            return
+        for victim, outages in (("serving", self.serving), ("postgres", self.database)):
+            if action.victim == victim:
+                outages.begin()
+        self.say(attacker.attack(action))
+
+    def _answer_for(self, model: str) -> None:
+        """Be the person whom an escalated incident waits for, so that the next drift is an incident of its own."""
+        for (number,) in self.stack.ask(
+            f"SELECT id FROM incident WHERE model = '{model}' AND state IN ('escalated', 'quarantined')"
+        ):
+            done = self.stack.command("incident", "resolve", str(number), "--reason", "a person looked")
+            self.say(f"a person resolves incident {number}: {(done.stdout + done.stderr).strip()[-200:]}")
+
+    def _tick(self, attacker: Attacker | None = None) -> None:
+        for said in attacker.look() if attacker is not None else []:
+            self.say(said)
+        url = self.stack.setting("DRIFTLOOP_SERVING_URL")
+        if self.serving.since is not None and url and self._serves(url):
+            self.serving.end()
+        if self.database.since is not None and self.stack.ask("SELECT 1"):
+            self.database.end()
+        for number, model, kind, state, reason in self.stack.ask(
+            f"SELECT id, model, kind, state, reason FROM incident_event WHERE id > {self.told} ORDER BY id"
+        ):
+            self.told = number
+            if kind not in ("claimed", "blind", "sighted"):
+                self.say(f"    {model} {state or kind}: {reason[:150]}")
+        time.sleep(1)  # between two looks
+
+    def _rest(self) -> list[str]:
+        """Wait until nothing is under way, every message is delivered and every component is healthy again."""
+        layout = Layout(self.stack.home)
+        what = {
+            "an incident is still at work": (
+                "SELECT id FROM incident WHERE state NOT IN ('resolved', 'rolled_back', 'escalated', 'quarantined')"
+            ),
+            "a message still waits": "SELECT id FROM alert_outbox WHERE sent_at IS NULL",
+        }
+        deadline = time.monotonic() + REST_SECONDS
+        while True:
+            self._tick()
+            ill = [each.name for each in health.check(layout).values() if not each.healthy]
+            busy = [words for words, query in what.items() if self.stack.ask(query)]
+            if not ill and not busy and self.stack.ask("SELECT 1"):
+                return []
+            if time.monotonic() > deadline:
+                self.say(f"no rest within {REST_SECONDS} s: {busy}, unhealthy: {ill}")
+                broken = [f"{name} is not healthy {REST_SECONDS} s after the last attack" for name in ill]
+                unsent = self.stack.ask(
+                    f"{what['a message still waits']} AND created_at < now() - interval '5 minutes'"
+                )
+                return [*broken, *(f"message {number} was not delivered" for (number,) in unsent)]
+
+    def _reckon(self, crashes: int) -> list[str]:
+        verified = self.stack.command("verify", "--json")
+        try:
+            found = json.loads(verified.stdout)
+        except ValueError:
+            return [f"`driftloop verify` said {verified.stdout[-1000:]}{verified.stderr[-1000:]}"]
+        self.say(f"checked: {found['checked']}; in progress: {found['in_progress']}")
+        states = self.stack.ask("SELECT model, state, count(*) FROM incident GROUP BY 1, 2 ORDER BY 1, 2")
+        changes = self.stack.ask("SELECT model, kind, count(*) FROM promotion GROUP BY 1, 2 ORDER BY 1, 2")
+        self.say(f"incidents: {states}; changes of champion: {changes}; crashes: {crashes}")
+        return [
+            *found["broken"],
+            *(f"not known: {sentence}" for sentence in found["unknown"]),
+            *(f"{name}: no drift was injected" for name in MODELS if not self.drifts[name]),
+            *self._failed_requests(),
+            *duplicates(self._outbox(), [message["blocks"] for message in self.slack.messages], crashes),
+            *self._rung_twice(),
+            *self._not_served(),
+        ]
+
+    def _outbox(self) -> list[object]:
+        return [row[0]["blocks"] for row in self.stack.ask("SELECT blocks FROM alert_outbox WHERE sent_at IS NOT NULL")]
+
+    def _failed_requests(self) -> list[str]:
+        """Blame the loop for answers that failed while serving was up, and feedback while PostgreSQL was, too."""
+        failures = [failure for users in self.users.values() for failure in users.failures]
+        blamed = [failure for failure in failures if not self._excused(failure)]
+        answered = sum(users.counts.answered for users in self.users.values())
+        self.say(f"requests: {answered} answered, {len(failures)} failed, {len(blamed)} of them with no part down")
+        return [f"{failure.path} failed with every part up: {failure.why}" for failure in blamed[:10]]
+
+    def _excused(self, failure: Failure) -> bool:
+        needs = [self.serving, self.database] if failure.path == "/v1/feedback" else [self.serving]
+        return any(outages.excuse(failure) for outages in needs)
+
+    def _rung_twice(self) -> list[str]:
+        """Read from Airflow's own database whether a key ever started the same DAG twice."""
+        layout = Layout(self.stack.home)
+        port = json.loads(layout.ports.read_text())["postgres"]
+        cluster = Cluster(layout.home / "postgres", port, layout.load_credentials().postgres_password)
+        with psycopg.connect(cluster.url("airflow").replace("+psycopg", "")) as on:
+            rows = on.execute(
+                "SELECT dag_id, partition_key, count(*) FROM dag_run WHERE partition_key IS NOT NULL "
+                "GROUP BY 1, 2 HAVING count(*) > 1"
+            ).fetchall()
+        return [f"key {key} started {dag} {count} times" for dag, key, count in rows]
+
+    def _not_served(self) -> list[str]:
+        rows = self.stack.ask(
+            "SELECT c.model, c.version, h.details ->> 'loaded_version' FROM champion c "
+            "LEFT JOIN heartbeat h ON h.component = 'serving:' || c.model"
+        )
+        return [
+            f"{model}: version {want} is champion, serving has {has}" for model, want, has in rows if str(want) != has
+        ]
+
+    def _until(self, happened: Callable[[], bool], seconds: float) -> None:
+        deadline = time.monotonic() + seconds
+        while not happened():
+            if time.monotonic() > deadline:
+                raise RuntimeError(f"serving has no champion after {seconds} s")
+            time.sleep(1)
+
+    @staticmethod
+    def _serves(url: str) -> bool:
+        try:
+            return httpx.get(f"{url}/healthz", timeout=2, trust_env=False).status_code == httpx.codes.OK
+        except httpx.HTTPError:
+            return False
+
+
+def duplicates(written: list[object], delivered: list[object], crashes: int) -> list[str]:
+    """Compare what was written with what Slack was told: nothing missing, no more twice than there were crashes."""
+    wanted, got = (Counter(json.dumps(each, sort_keys=True) for each in all_) for all_ in (written, delivered))
+    missing, more = wanted - got, got - wanted
+    problems = [f"a message that counts as sent never came: {text[:200]}" for text in missing]
+    if more.total() > crashes:
+        problems.append(f"{more.total()} messages came twice in {crashes} crashes")
+    return problems
