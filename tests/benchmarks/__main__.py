@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import chain
 
-from tests.benchmarks import log_windows, policy, sketches, storage, topic, windows
+from tests.benchmarks import fleet, latency, log_windows, policy, sketches, storage, topic, windows
 from tests.benchmarks.figures import Figure
 
 
@@ -23,6 +23,9 @@ class Group:
 
 
 GROUPS = {
+    "control.sensing": Group(lambda: fleet.direct((1, 10, 100, 1_000)), lambda: fleet.direct((1, 3), 100)),
+    "control.fleet": Group(lambda: fleet.through_airflow(100), lambda: fleet.through_airflow(3, 100)),
+    "control.latency": Group(lambda: latency.added(15), lambda: latency.added(1)),
     "drift.wide": Group(lambda: windows.wide(1_000_000, 50, 5), lambda: windows.wide(2_000, 5, 1)),
     "drift.hour": Group(lambda: windows.hour(20_000, 1_000, 20, 9), lambda: windows.hour(2_000, 500, 5, 1)),
     "drift.sketch": Group(lambda: sketches.errors(10_000, 50, 5), lambda: sketches.errors(10_000, 5, 1)),

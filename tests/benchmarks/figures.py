@@ -23,7 +23,7 @@ class Figure:
     """One measured value."""
 
     name: str
-    """`drift.GROUP.WHAT`."""
+    """`AREA.GROUP.WHAT`, e.g. `drift.hour.fast`."""
     value: float | bool
     unit: str
     gate: float | bool | None = None

@@ -14,7 +14,7 @@ def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, list[
     return code, [json.loads(line) for line in capsys.readouterr().out.splitlines()]
 
 
-SLOW = ("drift.policy", "drift.topic", "drift.wide")
+SLOW = ("control.fleet", "control.latency", "drift.policy", "drift.topic", "drift.wide")
 
 
 @pytest.mark.parametrize(

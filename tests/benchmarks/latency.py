@@ -1,0 +1,94 @@
+"""How long it takes from a ring to the consumer's knowing what it is about, beside Airflow's own time for that."""
+
+import json
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from statistics import median
+
+from datasets_defs.database import engine_for
+from datasets_defs.ledger import Ledger
+from ops.components import AIRFLOW_COMPONENTS
+from ops.layout import Layout, write_private
+from ops.supervision import Supervisor
+from tests.benchmarks.figures import Figure
+from tests.benchmarks.fleet import Airflow, airflow_stack
+from tests.stack import Stack
+
+PAIRS = ("plain", "keyed", "ours")
+FOLDER = Path(__file__).parent / "pairs"
+LIMIT_SECONDS = 120
+ADDED_SECONDS = 0.2
+"""What our code may add to Airflow's own time from Asset to consumer."""
+
+
+def added(runs: int) -> Iterator[Figure]:
+    """Ring in turns by a plain Asset, by a partition, and as the loop does; medians of `runs`.
+
+    Ours begins before the ledger is asked for a key, and ends when the consumer has read the incident.
+    """
+    with airflow_stack() as stack:
+        db = engine_for(str(stack.setting("DRIFTLOOP_DATABASE_URL")))
+        Ledger(db).open_incident(
+            "m", signal="drift", degraded_since=datetime.now(UTC), reason="benchmark", evidence={}, actor="benchmark"
+        )
+        db.dispose()
+        airflow = _with_pairs(stack)
+        times: dict[str, list[float]] = {pair: [] for pair in PAIRS}
+        for number in range(runs + 1):
+            for pair in PAIRS:
+                seconds = _once(stack, airflow, pair)
+                if number:  # the first one warms up
+                    times[pair].append(seconds)
+    found = {pair: median(each) for pair, each in times.items()}
+    for pair, seconds in found.items():
+        yield Figure(name=f"control.latency.{pair}", value=seconds, unit="s")
+    more = found["ours"] - found["plain"]
+    yield Figure(name="control.latency.added", value=more, unit="s", gate=ADDED_SECONDS, better="less")
+    yield Figure(name="control.latency.over_partitions", value=found["ours"] - found["keyed"], unit="s")
+
+
+def _with_pairs(stack: Stack) -> Airflow:
+    """Give Airflow the pairs' folder instead of the loop's DAGs; everything else stays as the stack has it."""
+    layout = Layout(stack.home)
+    supervisor = Supervisor(layout)
+    for name in AIRFLOW_COMPONENTS:
+        supervisor.stop_component(name)
+    defined = json.loads(layout.components.read_text())
+    for name in AIRFLOW_COMPONENTS:
+        defined[name]["environment"]["AIRFLOW__CORE__DAGS_FOLDER"] = str(FOLDER)
+    write_private(layout.components, json.dumps(defined))
+    for name in AIRFLOW_COMPONENTS:
+        supervisor.start_component(name)
+    return _when_ready(stack)
+
+
+def _when_ready(stack: Stack) -> Airflow:
+    deadline = time.monotonic() + LIMIT_SECONDS
+    while True:
+        try:
+            airflow = Airflow(stack)
+            if airflow.has([f"{pair}_{role}" for pair in PAIRS for role in ("producer", "consumer")]):
+                return airflow
+        except OSError:
+            pass
+        if time.monotonic() > deadline:
+            raise RuntimeError(f"Airflow has not loaded {FOLDER} within {LIMIT_SECONDS} s")
+        time.sleep(1)
+
+
+def _once(stack: Stack, airflow: Airflow, pair: str) -> float:
+    """Ring once and give the seconds until it was answered."""
+    file = stack.home / "pairs.jsonl"
+    before = len(file.read_text().splitlines()) if file.exists() else 0
+    airflow.trigger(f"{pair}_producer")
+    deadline = time.monotonic() + LIMIT_SECONDS
+    while True:
+        lines = [json.loads(line) for line in file.read_text().splitlines()[before:]] if file.exists() else []
+        at = {what: moment for name, what, moment in lines if name == pair}
+        if "answered" in at:
+            return float(at["answered"] - at["rung"])
+        if time.monotonic() > deadline:
+            raise RuntimeError(f"{pair}: nothing answered within {LIMIT_SECONDS} s; see {stack.home}/logs")
+        time.sleep(0.1)
