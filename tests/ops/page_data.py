@@ -15,6 +15,7 @@ from datasets_defs.ledger import Ledger
 from datasets_defs.records import beat, save_verdict
 from datasets_defs.windows import Window
 from monitors.sensing import judged_window
+from ops.page.reading import SHOWN_WINDOWS
 
 HOUR = timedelta(hours=1)
 SENSOR, TRAINER, TRIAGE = "watch_drift__scheduled__2026", "retrain__asset_triggered__1", "triage__asset_triggered__1"
@@ -127,7 +128,7 @@ class Past:
                     challenger_version=challenger,
                     rows_uri="file:///x.parquet",
                     rows_sha256="9f2c41d07be3" + "0" * 52,
-                    scores=scores,
+                    scores=SCORES,
                     decision="accept",
                     at=self.now - hours * HOUR,
                     reason="recent 3.912 → 2.874 bits/byte; old 2.583 → 2.571",
@@ -140,26 +141,28 @@ class Past:
                 )
             )  # fmt: skip
 
-    def verdicts(self, looks, *, windows: int = 72) -> None:
-        """Judge the last windows: `looks(signal, windows ago)` gives the condition, or None for no verdict."""
-        draw = random.Random(self.model)
+    def verdicts(self, looks) -> None:
+        """Judge the shown windows: `looks(signal, windows ago)` gives the condition, or None for no verdict."""
+        draw, rows = random.Random(self.model), []
         for signal, (method, usual, limit) in SIGNALS.items():
-            for ago in range(windows):
+            for ago in range(SHOWN_WINDOWS):
                 condition = looks(signal, ago)
                 if condition is None:
                     continue
-                share = {"OK": 0.0, "WARN": 0.85, "BAD": 1.35}.get(condition, 0.0)
-                score = usual * (1 + 0.06 * math.sin(ago / 4) + 0.02 * draw.random()) if share == 0 else limit * share
-                known = condition in ("OK", "WARN", "BAD")
-                words = f"{score:.3g} against a limit of {limit:.3g}" if known else "12 rows; 200 are needed"
-                save_verdict(
-                    self.engine,
-                    Verdict(
-                        model=self.model, signal=signal, window=self.last.before(ago), condition=Condition(condition),
-                        reason=f"{signal.partition(':')[2] or signal} {words}", method=method,
-                        score=round(score, 4) if known else None, limit=limit, champion_version=3,
-                    ),
+                share = {"WARN": 0.85, "BAD": 1.35}.get(condition)
+                usually = usual * (1 + 0.06 * math.sin(ago / 4) + 0.02 * draw.random())
+                score = round(limit * share if share else usually, 4) if condition != "NO_DATA" else None
+                words = "12 rows; 200 are needed" if score is None else f"{score:.3g} against a limit of {limit:.3g}"
+                window = self.last.before(ago)
+                rows.append(
+                    {
+                        "model": self.model, "signal": signal, "window_start": window.start, "window_end": window.end,
+                        "condition": condition, "reason": f"{signal.partition(':')[2] or signal} {words}",
+                        "method": method, "score": score, "limit": limit, "champion_version": 3,
+                    }
                 )  # fmt: skip
+        with self.engine.begin() as on:
+            on.execute(insert(tables.verdict), rows)
 
 
 def describe(folder, name: str, description: str) -> None:
@@ -294,6 +297,7 @@ def hostile(engine: Engine, folder, payload: str, now: datetime) -> None:
     past.note(2, payload, payload, incident_id=number, state=payload, from_state="x", actor=payload)
     past.change("bootstrap", 3, 1)
     past.champion(1, 3)
+    Past(engine, payload, now).champion(1, 3)
     newest = Verdict(
         model="hostile", signal="loss", window=past.last, condition=Condition.BAD, reason=payload, method="m",
     )  # fmt: skip
