@@ -1,12 +1,13 @@
 """# Reconcile
 
-Wake-ups get lost; the ledger does not. Finds work that is due and that nobody is doing and rings again, mends the
-registry's aliases where they differ from the ledger, and lets approvals run out.
+Wake-ups get lost; the ledger does not. Finds work that is due and that nobody is doing and rings again, takes back the
+claims of runs that ended, mends the registry's aliases where they differ from the ledger, lets approvals run out, and
+records whatever else differs: serving, references, sensors that are late.
 """
 
 from airflow.sdk import dag, task
 
-from datasets_defs.assets import ASSET_OF, COMMON, actor, every, loop_database, publish_all
+from datasets_defs.assets import ASSET_OF, COMMON, actor, every, has_ended, loop_database, publish_all
 from datasets_defs.settings import settings
 
 
@@ -22,7 +23,7 @@ def reconcile():
     def mend_and_ring(*, dag_run=None, outlet_events=None):
         from training.reconcile import mend_and_find
 
-        rings = mend_and_find(db=loop_database(), actor=actor(dag_run), now=dag_run.run_after)
+        rings = mend_and_find(db=loop_database(), actor=actor(dag_run), now=dag_run.run_after, ended=has_ended)
         return publish_all(rings, outlet_events)
 
     mend_and_ring()

@@ -76,7 +76,8 @@ def test_only_a_contender_is_called_challenger(
     with loop.db.begin() as on:
         on.execute(text("UPDATE incident SET state = :to, challenger_version = 2"), {"to": state})
     said: list[int | None] = []
-    monkeypatch.setattr(Registry, "sync_aliases", lambda *_, challenger, **__: said.append(challenger))
+    monkeypatch.setattr(Registry, "sync_aliases", lambda *_, challenger, **__: said.append(challenger) or {})
+    monkeypatch.setattr(Registry, "aliases", lambda *_: {})
     mend(db=loop.db, actor="reconcile:1", now=datetime.now(UTC))
     assert said == [expected]
 
@@ -129,13 +130,14 @@ def test_a_rollback_during_a_promotion_stands(loop: Loop, monkeypatch: pytest.Mo
     with loop.db.begin() as on:
         on.execute(insert(tables.evaluation).values({**judged, **rest}))
 
-    def by_hand(*_: object, **__: object) -> None:
+    def by_hand(*_: object) -> dict[str, object]:
         if loop.ledger.champion(MODEL).version == 2:
             loop.champion(1, kind="roll_back")
+        return {}
 
-    monkeypatch.setattr(Registry, "sync_aliases", by_hand)
+    monkeypatch.setattr("training.confirmation.heartbeats", by_hand)
     outcome = promote.run(str(loop.ledger.ring(1)), db=loop.db, actor="promote:1")
-    assert "version 1 made champion before it served" in outcome.reason
+    assert "version 1 took its place before it served" in outcome.reason
     assert (loop.ledger.incident(1).state, loop.ledger.champion(MODEL).version) == (State.ESCALATED, 1)
 
 

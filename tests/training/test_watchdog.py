@@ -1,0 +1,247 @@
+"""What reconcile finds beside late work: claims of the dead, a silent server or sensor, aliases that differ."""
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from sqlalchemy import Engine, text
+
+from datasets_defs.incidents import State, Wake
+from datasets_defs.ledger import Champion
+from datasets_defs.records import beat, heartbeats
+from datasets_defs.settings import settings
+from tests.monitors.loop import MODEL, Loop
+from training.reconcile import free_the_held, mend, mend_and_find, rings_due
+from training.registry import Registry
+from training.watchdog import SENSORS, awake_since, sensor_trouble, serving_trouble
+
+AT = datetime(2026, 5, 1, 12, tzinfo=UTC)
+LIMIT = timedelta(minutes=3)
+CHAMPION = Champion(MODEL, 2, 1, AT - timedelta(hours=9), 2)
+HOUR = timedelta(hours=1)
+
+
+@pytest.fixture
+def loop(engine: Engine, home: Path, monkeypatch: pytest.MonkeyPatch) -> Loop:
+    """A model with its first champion, a registry that is in line, a server and sensors that were just heard of."""
+    loop = Loop(engine, home)
+    loop.spec()
+    loop.champion(since=datetime.now(UTC) - timedelta(days=1))
+    loop.reference(("a", "b"))
+    monkeypatch.setattr(Registry, "aliases", lambda *_: {"champion": 1})
+    monkeypatch.setattr(Registry, "sync_aliases", lambda *_, **__: {"champion": 1})
+    heard(loop)
+    return loop
+
+
+def heard(loop: Loop, *, version: int | None = 1) -> None:
+    beat(loop.db, f"serving:{MODEL}", {"loaded_version": version})
+    for sensor in SENSORS:
+        beat(loop.db, f"{sensor}:{MODEL}")
+
+
+def aged(loop: Loop, component: str, by: timedelta) -> None:
+    """Let a component have been heard of last some time ago."""
+    with loop.db.begin() as on:
+        on.execute(text("UPDATE heartbeat SET at = now() - :by WHERE component = :name"), {"by": by, "name": component})
+
+
+def told(loop: Loop) -> list[str]:
+    return [kind for kind in loop.kinds() if kind.endswith(("_trouble", "_mended"))]
+
+
+@pytest.mark.parametrize(
+    ("beats", "said"),
+    [
+        pytest.param({"loaded_version": 2}, None, id="the champion"),
+        pytest.param({"loaded_version": 1}, "serving has version 1 loaded", id="another"),
+        pytest.param({"loaded_version": None, "load_error": "damaged"}, "no version loaded: damaged", id="none"),
+        pytest.param(None, "never heard of", id="silence"),
+    ],
+)
+def test_what_serving_says_is_held_against_the_ledger(beats: dict | None, said: str | None):
+    """Only a server that says it has the champion loaded serves it."""
+    known = {} if beats is None else {f"serving:{MODEL}": (AT, beats)}
+    trouble = serving_trouble(CHAMPION, known, now=AT, limit=LIMIT)
+    assert trouble.stands == (said is not None)
+    assert (said or "") in (trouble.reason or "")
+
+
+def test_a_server_that_fell_silent_is_not_healthy():
+    """What it said last is not what it does now."""
+    known = {f"serving:{MODEL}": (AT - 2 * LIMIT, {"loaded_version": 2})}
+    assert "last heard of" in (serving_trouble(CHAMPION, known, now=AT, limit=LIMIT).reason or "")
+
+
+def test_a_new_champion_is_given_time():
+    """Until serving had time to load it nothing is wrong."""
+    new = Champion(MODEL, 2, 1, AT - LIMIT / 2, 2)
+    assert not serving_trouble(new, {}, now=AT, limit=LIMIT).stands
+
+
+@pytest.mark.parametrize(("windows", "late"), [(2.4, False), (2.6, True)])
+def test_a_sensor_is_late_when_it_missed_two_windows(windows: float, late: bool):  # noqa: FBT001 parametrized
+    """One missed window may be a restart; the time before anybody could expect it does not count."""
+    known = {f"watch_drift:{MODEL}": (AT - windows * HOUR, {})}
+    expected_since = {"now": AT, "window": HOUR}
+    assert sensor_trouble(MODEL, "watch_drift", known, since=AT - 9 * HOUR, **expected_since).stands == late
+    assert sensor_trouble(MODEL, "watch_drift", {}, since=AT - windows * HOUR, **expected_since).stands == late
+    assert not sensor_trouble(MODEL, "watch_drift", known, since=AT - HOUR, **expected_since).stands
+
+
+@pytest.mark.parametrize(
+    ("ago", "awake"),
+    [
+        pytest.param(None, AT, id="first look"),
+        pytest.param(timedelta(minutes=10), AT - 5 * HOUR, id="regular"),
+        pytest.param(9 * HOUR, AT, id="after a night"),
+        pytest.param(-HOUR, AT, id="clock set back"),
+    ],
+)
+def test_after_a_night_nobody_is_late_at_once(ago: timedelta | None, awake: datetime):
+    """A loop that stood still, or whose clock jumped, gives its parts time before it calls them late."""
+    before = {"memory": {"awake": (AT - 5 * HOUR).isoformat()}}
+    previous = None if ago is None else (AT - ago, before)
+    assert awake_since(previous, now=AT, period=timedelta(minutes=10)) == awake
+
+
+def test_serving_that_differs_is_told_once_and_once_when_mended(loop: Loop):
+    """A difference has to last, is one event however often it is seen, and its end is another."""
+    heard(loop, version=7)
+    now, limit = datetime.now(UTC), timedelta(seconds=settings().serving_confirm_seconds)
+    mend(db=loop.db, actor="reconcile:1", now=now)
+    assert told(loop) == []
+    for _ in range(3):
+        heard(loop, version=7)
+        mend(db=loop.db, actor="reconcile:1", now=now + limit)
+    assert told(loop) == ["serving_trouble"]
+    heard(loop)
+    for _ in range(2):
+        mend(db=loop.db, actor="reconcile:1", now=now + limit)
+    assert told(loop) == ["serving_trouble", "serving_mended"]
+
+
+def test_a_restart_of_serving_is_nobodys_trouble(loop: Loop):
+    """A server that has nothing loaded at one look and the champion at the next differs from nothing."""
+    now, limit = datetime.now(UTC), timedelta(seconds=settings().serving_confirm_seconds)
+    for version, after in ((None, 0), (1, 1), (None, 2)):
+        heard(loop, version=version)
+        mend(db=loop.db, actor="reconcile:1", now=now + after * limit / 2)
+    assert told(loop) == []
+
+
+def test_another_server_is_not_asked_for_its_version(loop: Loop):
+    """A server that is not ours beats no heart."""
+    loop.spec(serving={"kind": "external"})
+    with loop.db.begin() as on:
+        on.execute(text("DELETE FROM heartbeat WHERE component LIKE 'serving:%'"))
+    now = datetime.now(UTC)
+    for after in (0, 1, 2):
+        mend(db=loop.db, actor="reconcile:1", now=now + after * timedelta(minutes=5))
+    assert told(loop) == []
+
+
+def test_a_late_sensor_is_told_once_and_once_when_it_is_back(loop: Loop):
+    """A sensor that is paused, fails or hangs is told of by the loop itself, by name."""
+    start = datetime.now(UTC) - 9 * loop.length
+    beat(loop.db, "reconcile", {"memory": {"awake": start.isoformat()}})
+    aged(loop, f"watch_gpu:{MODEL}", 3 * loop.length)
+    for _ in range(2):
+        mend(db=loop.db, actor="reconcile:1", now=datetime.now(UTC))
+    assert told(loop) == ["sensor_trouble"]
+    assert "watch_gpu last finished" in loop.ledger.events(MODEL)[-1].reason
+    heard(loop)
+    mend(db=loop.db, actor="reconcile:1", now=datetime.now(UTC))
+    assert told(loop) == ["sensor_trouble", "sensor_mended"]
+
+
+def test_a_champion_without_a_reference_is_recorded_once(loop: Loop):
+    """What it is judged by is made from its own traffic, and the record says since when."""
+    loop.champion(2, since=datetime.now(UTC) - timedelta(days=1), kind="promote")
+    heard(loop, version=2)
+    for _ in range(2):
+        mend(db=loop.db, actor="reconcile:1", now=datetime.now(UTC))
+    assert told(loop) == ["reference_trouble"]
+
+
+def test_mended_aliases_are_recorded_and_aliases_in_line_are_not(loop: Loop, monkeypatch: pytest.MonkeyPatch):
+    """Only what was changed is an event, with both states."""
+    mend(db=loop.db, actor="reconcile:1", now=datetime.now(UTC))
+    assert "aliases" not in loop.kinds()
+    monkeypatch.setattr(Registry, "aliases", lambda *_: {"champion": 5, "somebodys": 3})
+    mend(db=loop.db, actor="reconcile:1", now=datetime.now(UTC))
+    event = loop.ledger.events(MODEL)[-1]
+    assert (event.kind, event.reason) == (
+        "aliases",
+        "the registry's aliases were champion 5; by the ledger they are champion 1 now",
+    )
+
+
+def test_messages_that_cannot_be_sent_are_counted(loop: Loop):
+    """A message that was tried and is old counts; a new one, or one that was never tried, does not."""
+    rows = [("a", 1, 40), ("b", 1, 10), ("c", 0, 40)]
+    with loop.db.begin() as on:
+        for key, attempts, minutes in rows:
+            on.execute(
+                text(
+                    "INSERT INTO alert_outbox (key, model, severity, text, blocks, attempts, created_at) "
+                    "VALUES (:key, 'm', 'info', 't', '{}', :attempts, now() - make_interval(mins => :minutes))"
+                ),
+                {"key": key, "attempts": attempts, "minutes": minutes},
+            )
+    mend(db=loop.db, actor="reconcile:1", now=datetime.now(UTC))
+    assert heartbeats(loop.db)["reconcile"][1]["stuck_messages"] == 1
+
+
+def test_a_dead_runs_claim_is_taken_back_before_its_lease_ends(loop: Loop):
+    """The next wake-up follows at once, and a holder that lives after all can no longer write."""
+    incident, _ = loop.ledger.open_incident(
+        MODEL, signal="loss", degraded_since=loop.window(0).start, reason="r", evidence={}, actor="t"
+    )
+    key = loop.ledger.ring(incident.id)
+    take = {"frm": {State.OPEN}, "to": State.RETRAINING, "lease": HOUR, "reason": "due"}
+    held = loop.ledger.claim(key, actor="retrain:1", **take).incident
+    now = datetime.now(UTC)
+    assert free_the_held(db=loop.db, actor="reconcile:1", ended=lambda name: name == "retrain:2") == []
+    rings = mend_and_find(db=loop.db, actor="reconcile:1", now=now, ended=lambda name: name == "retrain:1")
+    assert [len(rings[wake]) for wake in (Wake.RETRAIN, Wake.TRIAGE)] == [1, 0]
+    assert loop.kinds() == ["opened", "moved", "released", "rung"]
+    with pytest.raises(Exception, match="must stop"):
+        loop.ledger.renew(held, HOUR)
+    assert loop.ledger.verify(MODEL) == []
+
+
+def test_a_claim_that_changed_hands_meanwhile_is_left_alone(loop: Loop):
+    """Between the question and the answer another run may have taken over."""
+    incident, _ = loop.ledger.open_incident(
+        MODEL, signal="loss", degraded_since=loop.window(0).start, reason="r", evidence={}, actor="t"
+    )
+    key = loop.ledger.ring(incident.id)
+    take = {"frm": {State.OPEN}, "to": State.RETRAINING, "reason": "due"}
+    old = loop.ledger.claim(key, actor="retrain:1", lease=timedelta(0), **take).incident
+    loop.ledger.claim(key, actor="retrain:2", lease=HOUR, **take)
+    assert loop.ledger.release(old, actor="reconcile:1", reason="r") is None
+    assert loop.ledger.incident(incident.id).claimed_by == "retrain:2"
+
+
+def test_every_ring_says_why(loop: Loop):
+    """A wake-up that reconcile sends is an event with its reason and its number."""
+    incident, _ = loop.ledger.open_incident(
+        MODEL, signal="loss", degraded_since=loop.window(0).start, reason="r", evidence={}, actor="t"
+    )
+    loop.ledger.ring(incident.id)
+    rings_due(db=loop.db, actor="reconcile:1", now=datetime.now(UTC) + timedelta(seconds=31))
+    event = loop.ledger.events(MODEL)[-1]
+    assert (event.kind, event.evidence) == ("rung", {"wake": "triage_due", "ring": 2})
+    assert "nobody answered the last wake-up" in event.reason
+
+
+@pytest.mark.parametrize("jump", [-HOUR, timedelta(), HOUR], ids=["an hour back", "no jump", "an hour on"])
+def test_a_lost_wake_up_is_repaired_whatever_the_clock_did(loop: Loop, jump: timedelta):
+    """A clock that jumps by an hour between a ring and the next look delays nothing."""
+    incident, _ = loop.ledger.open_incident(
+        MODEL, signal="loss", degraded_since=loop.window(0).start, reason="r", evidence={}, actor="t"
+    )
+    loop.ledger.ring(incident.id)
+    now = datetime.now(UTC) + timedelta(seconds=31) + jump
+    assert len(rings_due(db=loop.db, actor="reconcile:1", now=now)[Wake.TRIAGE]) == 1
