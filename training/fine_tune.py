@@ -1,25 +1,31 @@
 """The training loop: one file, read from top to bottom; killed anywhere, it goes on to the same result."""
 
+import hashlib
 import logging
 import math
 import random
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 
 from datasets_defs.errors import ContractError
-from training import checkpoints
+from training import adapters
+from training.curve import Curve
 from training.language_model import LanguageModel
+from training.packing import Rows, pack, parts_documents
+from training.stopping import stop_early
+from training.training_state import State
 
 log = logging.getLogger(__name__)
 PROGRESS_SECONDS = 2.0
+LOOKS = 10
+"""How often a training looks at its validation texts."""
+MOST_VALIDATION_TEXTS = 500
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,8 +33,8 @@ class Plan:
     """How a training goes. The number of steps follows from the data alone, so the learning rate does too."""
 
     epochs: float
-    learning_rate: float
-    """Peak, reached after the warm-up, falling along a half cosine to a tenth of it."""
+    learning_rate: float | None = None
+    """Peak, reached after the warm-up, falling along a half cosine to a tenth of it. None: by the model's size."""
     batch_tokens: int
     """Tokens per optimizer step."""
     max_seconds: float
@@ -37,10 +43,26 @@ class Plan:
     seed: int = 0
     warm_up_share: float = 0.05
     weight_decay: float = 0.01
+    """Of matrices; biases and norms are left alone."""
     clip: float = 1.0
     """Largest norm of the gradient."""
     blend: float = 1.0
     """How far the result goes from the weights it started from to the trained ones, 0..1."""
+    method: Literal["full", "lora"] = "full"
+    rank: int = 16
+    """Of the adapters."""
+    alpha: float = 32
+    """What the adapters add is multiplied by alpha / rank."""
+    row_tokens: int = 1024
+    """Longest row, in tokens; longer documents are cut."""
+    forward_tokens: int = 4096
+    """Tokens in one forward pass at most (at least one row); a step adds up as many passes as it needs."""
+    precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    """Of the passes; weights and optimizer stay float32. `auto`: float32 on a CPU, else the best that a GPU has."""
+    gradient_checkpointing: bool = False
+    """Compute activations twice instead of keeping them: a third slower, and far less memory."""
+    patience: int = 3
+    """Looks at the validation texts without a new best one after which the training stops."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,81 +76,265 @@ class Progress:
     """Nats per token of the newest batch."""
     elapsed_seconds: float
     """Training time, earlier runs included."""
+    tokens_per_second: float = 0.0
+    validation: float | None = None
+    """Bits per byte of the validation texts at the newest look."""
 
     @property
     def share(self) -> float:
         """How much of the plan is done, 0..1."""
         return self.step / self.steps
 
+    def __str__(self) -> str:
+        looked = f", validation {self.validation:.3f} bits per byte" if self.validation is not None else ""
+        return f"step {self.step} of {self.steps}, loss {self.loss:.3f}{looked}, {self.tokens_per_second:,.0f} tokens/s"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result(Progress):
+    """How a training ended."""
+
+    curve: Curve = field(repr=False)
+    learning_rate: float
+    """Peak that was used."""
+    trained_parameters: int
+    filled_share: float
+    """Share of the rows' places that held text, 0..1."""
+    stopped: str = ""
+    """Why it ended before its last step; empty when it did not."""
+
 
 def fine_tune(
     model: LanguageModel,
-    documents: Sequence[str],
+    documents: Iterable[str],
     plan: Plan,
     folder: Path,
     progress: Callable[[Progress], None] = lambda _: None,
-) -> Progress:
+    *,
+    validation: Sequence[str] = (),
+) -> Result:
     """Train the model in place on the documents; goes on from the newest valid checkpoint in `folder`.
 
-    Deterministic on one machine with one number of threads: the same documents, plan and weights give the same
-    result, interrupted or not, as long as the plan fits in `max_seconds`. `progress` is called every few seconds and
-    may raise to stop the training. The result is blended with the weights it started from, which keeps most of what
-    was learned and forgets much less (Wortsman et al., "Robust fine-tuning of zero-shot models", CVPR 2022).
+    Deterministic on one machine with one number of threads: the same documents, plan and weights give the same loss
+    curve and the same result to the last digit on a CPU, interrupted or not, as long as the plan fits in
+    `max_seconds`. Checkpoints of another plan or of other documents are not touched. `progress` is called every few
+    seconds and may raise to stop the training.
+
+    With validation texts the training stops once it stops getting better on them, and the best weights are taken. The
+    result is blended with the weights it started from, which keeps most of what was learned and forgets much less
+    (Wortsman et al., "Robust fine-tuning of zero-shot models", CVPR 2022). Adapters are merged: what is left is an
+    ordinary model.
 
     Raises:
         ContractError: there is nothing to train on, or the loss is no number any more.
     """
-    sequences = pack(model, documents)
-    rows = max(1, plan.batch_tokens // sequences.shape[1])
-    steps = max(1, math.ceil(len(sequences) * plan.epochs / rows))
-    optimizer = torch.optim.AdamW(
-        model.network.parameters(), lr=plan.learning_rate, betas=(0.9, 0.95), weight_decay=plan.weight_decay
-    )
-    start = [weight.detach().clone() for weight in model.network.parameters()] if plan.blend < 1 else []
-    step, earlier, loss = _resume(model, optimizer, folder)
-    began = saved = told = time.monotonic()
-    model.network.train()
-    while step < steps and earlier + time.monotonic() - began < plan.max_seconds:
-        batch = sequences[_rows_of(step, rows, len(sequences), plan.seed)].to(model.network.device)
-        _set_rate(optimizer, plan, step, steps)
-        loss = _learn(model, optimizer, batch, plan.clip)
-        step += 1
-        now = time.monotonic()
-        if not math.isfinite(loss):
-            raise ContractError(f"loss is {loss} at step {step}: the learning rate {plan.learning_rate} is too high")
-        if now - told >= PROGRESS_SECONDS:
-            progress(Progress(step=step, steps=steps, loss=loss, elapsed_seconds=earlier + now - began))
-            told = now
-        if now - saved >= plan.checkpoint_seconds:
-            _save(model, optimizer, folder, step, earlier + now - began, loss)
-            saved = time.monotonic()
-    elapsed = earlier + time.monotonic() - began
-    _save(model, optimizer, folder, step, elapsed, loss)
-    _blend(model, start, plan.blend)
-    model.network.eval()
-    done = Progress(step=step, steps=steps, loss=loss, elapsed_seconds=elapsed)
-    progress(done)
-    if step < steps:
-        log.warning("stopped after %.0f s at step %d of %d; max_seconds is reached", elapsed, step, steps)
-    return done
+    together = parts_documents(model)
+    if not together:
+        log.warning("the model does not keep documents of one row apart: each gets a row of its own")
+    rows = pack(model, documents, length=min(model.context, plan.row_tokens), seed=plan.seed, together=together)
+    looked_at = tuple(text for text in validation[:MOST_VALIDATION_TEXTS] if text.strip())
+    loop = _Loop(model, rows, plan, looked_at, together=together)
+    ended = loop.run(folder / _fingerprint(plan, rows, looked_at), progress)
+    progress(ended)
+    if ended.stopped:
+        log.info("stopped at step %d of %d: %s", ended.step, ended.steps, ended.stopped)
+    return ended
 
 
-def pack(model: LanguageModel, documents: Sequence[str]) -> torch.Tensor:
-    """Join the documents, each between the start and the end token, and cut them into rows of the context's length.
+class _Loop:
+    """One training, on its way."""
 
-    The rest that does not fill a row is filled up from the beginning, so no document is lost.
+    def __init__(
+        self, model: LanguageModel, rows: Rows, plan: Plan, validation: tuple[str, ...], *, together: bool
+    ) -> None:
+        self.model, self.rows, self.plan, self.validation, self.together = model, rows, plan, validation, together
+        self.batch = max(1, plan.batch_tokens // rows.length)
+        self.passes = max(1, plan.forward_tokens // rows.length)
+        self.steps = max(1, math.ceil(len(rows) * plan.epochs / self.batch))
+        self.device = model.network.device
+        self.dtype = dtype_of(plan, self.device.type)
+        self.start = [weight.detach().clone() for weight in model.network.parameters()] if self._blends else []
+        self.adapted = self._attach()
+        trainable = {name: each for name, each in model.network.named_parameters() if each.requires_grad}
+        self.rate = plan.learning_rate or default_rate(sum(each.numel() for each in self._weights()), plan.method)
+        self.state = State(
+            trainable,
+            _optimizer(trainable.values(), plan, self.rate),
+            torch.amp.GradScaler(self.device.type, enabled=self.dtype is torch.float16),
+        )
 
-    Raises:
-        ContractError: the documents hold no text.
+    @property
+    def _blends(self) -> bool:
+        return self.plan.method == "full" and self.plan.blend < 1
+
+    def _weights(self) -> list[torch.nn.Parameter]:
+        return [each for name, each in self.model.network.named_parameters() if "lora_" not in name]
+
+    def _attach(self) -> Any:
+        if self.plan.method == "full":
+            return None
+        return adapters.attach(self.model, rank=self.plan.rank, alpha=self.plan.alpha, seed=self.plan.seed)
+
+    def run(self, folder: Path, progress: Callable[[Progress], None]) -> Result:
+        """Train to the end, or to where something says stop."""
+        state, plan = self.state, self.plan
+        torch.manual_seed(plan.seed)
+        if not state.resume(folder):
+            self._look()
+        began = saved = told = time.monotonic()
+        earlier = state.elapsed
+        self._enter_training()
+        while state.step < self.steps and state.elapsed < plan.max_seconds and not self._why_stop():
+            loss, rate, tokens = self._learn()
+            state.elapsed = earlier + time.monotonic() - began
+            state.curve.add(loss=loss, rate=rate, tokens=tokens, seconds=state.elapsed)
+            self._look_when_due()
+            now = time.monotonic()
+            if now - told >= PROGRESS_SECONDS:
+                progress(self._progress())
+                told = now
+            if now - saved >= plan.checkpoint_seconds:
+                state.save(folder)
+                saved = time.monotonic()
+        state.elapsed = earlier + time.monotonic() - began
+        state.save(folder)
+        return self._end()
+
+    def _enter_training(self) -> None:
+        network = self.model.network
+        if self.plan.gradient_checkpointing:
+            network.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        network.train()
+
+    def _learn(self) -> tuple[float, float, int]:
+        """Take one optimizer step; give its loss, its learning rate and how many tokens it learned from."""
+        state, plan = self.state, self.plan
+        chosen = _rows_of(state.step, self.batch, len(self.rows), plan.seed)
+        rate = self.rate * factor_at(state.step, self.steps, plan.warm_up_share)
+        for group in state.optimizer.param_groups:
+            group["lr"] = rate
+        parts = [self.rows.take(chosen[at : at + self.passes]) for at in range(0, len(chosen), self.passes)]
+        tokens = sum(int((part.targets >= 0).sum()) for part in parts)
+        state.optimizer.zero_grad(set_to_none=True)
+        total = 0.0
+        for part in parts:
+            loss = self._loss(part) / tokens
+            state.scaler.scale(loss).backward()
+            total += float(loss.detach())
+        if not math.isfinite(total):
+            raise ContractError(f"loss is {total} at step {state.step + 1}: the learning rate {self.rate} is too high")
+        state.scaler.unscale_(state.optimizer)
+        torch.nn.utils.clip_grad_norm_(state.trainable.values(), plan.clip)
+        state.scaler.step(state.optimizer)
+        state.scaler.update()
+        return total, rate, tokens
+
+    def _loss(self, part: Rows) -> torch.Tensor:
+        """Give the sum of the nats of all tokens of some rows."""
+        apart = {"position_ids": part.positions.to(self.device)} if self.together else {}
+        with torch.autocast(self.device.type, dtype=self.dtype, enabled=self.dtype is not None):
+            logits = self.model.network(part.inputs.to(self.device), use_cache=False, **apart).logits
+        return torch.nn.functional.cross_entropy(
+            logits.float().flatten(0, 1), part.targets.to(self.device).flatten(), reduction="sum"
+        )
+
+    def _look_when_due(self) -> None:
+        every = math.ceil(self.steps / LOOKS)
+        if self.state.step % every == 0 or self.state.step == self.steps:
+            self._look()
+
+    def _look(self) -> None:
+        """Score the validation texts, and keep the weights if they were never better."""
+        if not self.validation:
+            return
+        state, network = self.state, self.model.network
+        was_training = network.training
+        network.eval()
+        losses = self.model.losses(self.validation)
+        network.train(was_training)
+        bits = sum(loss.bits for loss in losses) / sum(loss.bytes for loss in losses)
+        trained = [value for step, value in state.curve.validation.items() if step]
+        state.curve.validation[state.step] = bits
+        if state.step and bits < min(trained, default=math.inf):
+            state.keep_best()
+
+    def _why_stop(self) -> str:
+        trained = [value for step, value in self.state.curve.validation.items() if step]
+        if not trained:
+            return ""
+        stop = stop_early(trained, self.plan.patience)
+        return stop.reason if stop.now else ""
+
+    def _progress(self) -> Progress:
+        curve = self.state.curve
+        return Progress(
+            step=self.state.step,
+            steps=self.steps,
+            loss=curve.losses[-1] if curve.losses else math.nan,
+            elapsed_seconds=self.state.elapsed,
+            tokens_per_second=curve.tokens_per_second,
+            validation=list(curve.validation.values())[-1] if curve.validation else None,
+        )
+
+    def _end(self) -> Result:
+        """Take the best weights, blend or merge them, and tell how it went."""
+        network, state = self.model.network, self.state
+        trained = sum(weight.numel() for weight in state.trainable.values())
+        state.take_best()
+        if self.plan.gradient_checkpointing:
+            network.gradient_checkpointing_disable()
+        if self.adapted is not None:
+            adapters.merge(self.adapted, self.plan.blend)
+        _blend(network, self.start, self.plan.blend)
+        network.requires_grad_(True)
+        network.eval()
+        stopped = self._why_stop() if state.step < self.steps else ""
+        if state.step < self.steps and not stopped:
+            stopped = f"max_seconds is reached after {state.elapsed:.0f} s"
+        said = self._progress()
+        return Result(
+            **asdict(said),
+            curve=state.curve,
+            learning_rate=self.rate,
+            trained_parameters=trained,
+            filled_share=self.rows.filled_share,
+            stopped=stopped,
+        )
+
+
+def default_rate(parameters: int, method: str) -> float:
+    """Give a peak learning rate for a model of this size: smaller for larger ones, ten times as much for adapters.
+
+    Full: 1e-3 for a million parameters, 1e-4 for a hundred million, 1e-5 for ten thousand million.
     """
-    ends = [model.end] if model.end != model.start else []
-    stream = [token for text in documents for token in (model.start, *model.encode(text), *ends)]
-    if not any(text.strip() for text in documents):
-        raise ContractError(f"{len(documents)} training documents hold no text; nothing can be learned from them")
-    length = min(model.context, 1024)
-    missing = -len(stream) % length
-    stream += (stream * (missing // len(stream) + 1))[:missing]
-    return torch.tensor(stream).view(-1, length)
+    return (10 if method == "lora" else 1) / math.sqrt(max(parameters, 1))
+
+
+def dtype_of(plan: Plan, device: str) -> torch.dtype | None:
+    """Give the type that the passes are computed in; None for that of the weights."""
+    named = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
+    if plan.precision != "auto":
+        return named[plan.precision]
+    if device != "cuda":
+        return None  # float32: resumption is bit-identical
+    return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+
+
+def factor_at(step: int, steps: int, warm_up_share: float) -> float:
+    """Give the learning rate of a step as a share of the peak: a linear warm-up, then a half cosine to a tenth."""
+    warm_up = max(1, round(steps * warm_up_share))
+    if step < warm_up:
+        return (step + 1) / warm_up
+    return 0.1 + 0.45 * (1 + math.cos(math.pi * (step - warm_up) / max(1, steps - warm_up)))
+
+
+def _optimizer(weights: Iterable[torch.nn.Parameter], plan: Plan, rate: float) -> torch.optim.Optimizer:
+    every = list(weights)
+    groups = [
+        {"params": [each for each in every if each.ndim > 1], "weight_decay": plan.weight_decay},
+        {"params": [each for each in every if each.ndim <= 1], "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW([group for group in groups if group["params"]], lr=rate, betas=(0.9, 0.95), fused=True)
 
 
 def _rows_of(step: int, rows: int, total: int, seed: int) -> list[int]:
@@ -147,74 +353,16 @@ def _order(total: int, seed: int, epoch: int) -> list[int]:
     return order
 
 
-def _set_rate(optimizer: torch.optim.Optimizer, plan: Plan, step: int, steps: int) -> None:
-    warm_up = max(1, round(steps * plan.warm_up_share))
-    if step < warm_up:
-        factor = (step + 1) / warm_up
-    else:
-        factor = 0.1 + 0.45 * (1 + math.cos(math.pi * (step - warm_up) / max(1, steps - warm_up)))
-    for group in optimizer.param_groups:
-        group["lr"] = plan.learning_rate * factor
-
-
-def _learn(model: LanguageModel, optimizer: torch.optim.Optimizer, batch: torch.Tensor, clip: float) -> float:
-    logits = model.network(batch[:, :-1], use_cache=False).logits
-    loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), batch[:, 1:].flatten())
-    optimizer.zero_grad(set_to_none=True)
-    loss.backward()  # type: ignore[no-untyped-call]
-    torch.nn.utils.clip_grad_norm_(model.network.parameters(), clip)
-    optimizer.step()
-    return float(loss.detach())
-
-
 @torch.no_grad()
-def _blend(model: LanguageModel, start: list[torch.Tensor], share: float) -> None:
-    for weight, before in zip(model.network.parameters(), start, strict=False):  # no start: nothing to blend with
+def _blend(network: torch.nn.Module, start: list[torch.Tensor], share: float) -> None:
+    for weight, before in zip(network.parameters(), start, strict=False):  # no start: nothing to blend with
         weight.copy_(torch.lerp(before, weight, share))
 
 
-def _save(
-    model: LanguageModel, optimizer: torch.optim.Optimizer, folder: Path, step: int, elapsed: float, loss: float
-) -> None:
-    def write(to: Path) -> None:
-        tensors = {f"model.{name}": value.detach().contiguous() for name, value in _named(model).items()}
-        for index, state in optimizer.state_dict()["state"].items():
-            tensors |= {f"optimizer.{index}.{name}": value.contiguous() for name, value in state.items()}
-        # Dropout, where a model has it, draws from the global generator.
-        tensors |= {"rng": torch.get_rng_state()}
-        counters = {"step": str(step), "elapsed": repr(elapsed), "loss": repr(loss)}
-        save_file(tensors, to / "state.safetensors", metadata=counters)
-
-    checkpoints.save(folder, step, write)
-
-
-def _resume(model: LanguageModel, optimizer: torch.optim.Optimizer, folder: Path) -> tuple[int, float, float]:
-    path = checkpoints.newest_valid(folder)
-    if path is None:
-        torch.manual_seed(0)
-        return 0, 0.0, math.nan
-    from safetensors import safe_open
-
-    try:
-        tensors = load_file(path / "state.safetensors")
-        with safe_open(path / "state.safetensors", "pt") as file:
-            counters = file.metadata()
-    except (SafetensorError, OSError) as err:
-        raise ContractError(f"checkpoint {path} cannot be read ({err}); remove it") from err
-    with torch.no_grad():
-        for name, parameter in _named(model).items():
-            parameter.copy_(tensors[f"model.{name}"])
-    state: dict[int, dict[str, Any]] = {}
-    for name, value in tensors.items():
-        if name.startswith("optimizer."):
-            _, index, field = name.split(".")
-            state.setdefault(int(index), {})[field] = value
-    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
-    torch.set_rng_state(tensors["rng"])
-    step = int(counters["step"])
-    log.info("resumed at step %d from %s", step, path)
-    return step, float(counters["elapsed"]), float(counters["loss"])
-
-
-def _named(model: LanguageModel) -> dict[str, torch.Tensor]:
-    return dict(model.network.named_parameters())  # tied weights come once; buffers never change in training
+def _fingerprint(plan: Plan, rows: Rows, validation: Sequence[str]) -> str:
+    """Name what decides on the curve: the plan without its limits in time, the rows and the validation texts."""
+    decides = {name: value for name, value in asdict(plan).items() if name not in ("max_seconds", "checkpoint_seconds")}
+    found = hashlib.sha256(repr((sorted(decides.items()), validation)).encode("utf-8", "replace"))
+    for tensor in (rows.inputs, rows.targets):
+        found.update(tensor.numpy().tobytes())
+    return f"plan-{found.hexdigest()[:16]}"

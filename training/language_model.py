@@ -130,6 +130,14 @@ class LanguageModel:
             return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
         return list(backend.encode(text, add_special_tokens=False).ids)
 
+    def encode_all(self, texts: Sequence[str]) -> list[list[int]]:
+        """Give the tokens of many texts, as `encode` gives them one by one; faster."""
+        backend = getattr(self.tokenizer, "backend_tokenizer", None)
+        if backend is None:
+            return [self.encode(text) for text in texts]
+        clean = [text.encode("utf-8", "replace").decode() for text in texts]
+        return [list(encoded.ids) for encoded in backend.encode_batch_fast(clean, add_special_tokens=False)]
+
     def losses(self, texts: Sequence[str]) -> list[Loss]:
         """Give what each text costs, every byte counted; consecutive chunks where it is longer than the context."""
         step = min(self.context, SCORED_TOKENS) - 1

@@ -1,0 +1,41 @@
+"""Low-rank adapters: small matrices are trained beside frozen weights, then merged. The only file that imports peft."""
+
+from typing import Any
+
+import torch
+
+from datasets_defs.errors import ContractError
+from training.language_model import LanguageModel
+
+
+def attach(model: LanguageModel, *, rank: int, alpha: float, seed: int) -> Any:
+    """Put adapters beside every linear layer but the output's and freeze the rest; give the handle for `merge`.
+
+    They begin as no change at all. The same seed gives the same adapters.
+
+    Raises:
+        ContractError: the network has no layer that can take one.
+    """
+    from peft import LoraConfig, get_peft_model  # takes seconds
+
+    config = LoraConfig(r=rank, lora_alpha=alpha, lora_dropout=0.0, target_modules="all-linear", task_type="CAUSAL_LM")
+    config.fan_in_fan_out = any(type(module).__name__ == "Conv1D" for module in model.network.modules())
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        try:
+            return get_peft_model(model.network, config)
+        except ValueError as err:
+            raise ContractError(f"method lora: {err}; use `method: full` for this model") from err
+
+
+def merge(adapted: Any, share: float) -> None:
+    """Add `share` of what the adapters learned to the weights, and take the adapters away: an ordinary model is left.
+
+    The network that they were attached to is changed in place.
+    """
+    from peft.tuners.lora import LoraLayer
+
+    for module in adapted.modules():
+        if isinstance(module, LoraLayer):
+            module.scale_layer(share)
+    adapted.merge_and_unload()
