@@ -192,6 +192,14 @@ class BudgetSpec(_Spec):
     windows: int = Field(default=168, ge=1)
 
 
+class LoraSpec(_Spec):
+    """Adapters: which matrices get one is found by itself (every linear layer but the output's)."""
+
+    rank: int = Field(default=16, ge=1)
+    alpha: float = Field(default=32, gt=0)
+    """What they add is multiplied by alpha / rank."""
+
+
 class RetrainSpec(_Spec):
     """How a challenger is made, and how often at most."""
 
@@ -205,9 +213,23 @@ class RetrainSpec(_Spec):
     epochs: float = Field(default=3, gt=0)
     max_seconds: float = Field(default=3600, gt=0)
     """Training stops here at the latest."""
-    learning_rate: float = Field(default=5e-4, gt=0)
+    method: Literal["full", "lora"] = "full"
+    """`lora`: small adapters are trained beside frozen weights, and merged into them when the version is saved."""
+    lora: LoraSpec = LoraSpec()
+    learning_rate: float | None = Field(default=None, gt=0)
+    """Peak. Unless given 1 / sqrt(parameters), 1e-3 for a million, 1e-5 for ten thousand million; for lora ten times it."""
     batch_tokens: int = Field(default=4096, ge=64)
     """Tokens per optimizer step."""
+    row_tokens: int = Field(default=1024, ge=32)
+    """Longest row of packed documents, at most the model's context; longer documents are cut."""
+    forward_tokens: int = Field(default=4096, ge=64)
+    """Tokens in one forward pass at most, to bound memory; a step adds up as many passes as it needs."""
+    precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    """Of the passes; weights stay float32. `auto`: float32 on a CPU, bfloat16 or float16 where the GPU has it."""
+    gradient_checkpointing: bool = False
+    """Computes activations twice instead of keeping them: slower, and far less memory."""
+    patience: int = Field(default=3, ge=1)
+    """Of ten looks at the validation texts (`data.validation_share`), so many without a new best end the training."""
     blend: float = Field(default=0.8, gt=0, le=1)
     """How far the challenger goes from the champion's weights to the trained ones; less forgets less."""
     checkpoint_seconds: float = Field(default=60, gt=0)
@@ -221,6 +243,8 @@ class RetrainSpec(_Spec):
     """GPUs that have to be known to be free for a retrain to start; 0: nobody asks."""
     max_attempts: int = Field(default=3, ge=1)
     """Rejected challengers in one incident before a person is called."""
+    futile_after: int = Field(default=3, ge=1)
+    """So many challengers in a row, over all incidents, that surely gained too little: a person is called."""
 
 
 class SourceSpec(_Spec):
