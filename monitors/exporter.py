@@ -19,9 +19,10 @@ from datasets_defs.conditions import Condition, Verdict
 from datasets_defs.database import engine
 from datasets_defs.errors import TransientError
 from datasets_defs.incidents import TERMINAL, State
+from datasets_defs.ledger import DRILLS
 from monitors.exporter_reading import Reading, read
 
-_CHANGES = ("bootstrap", "promote", "roll_back", "revert")
+_CHANGES = ("bootstrap", "promote", "roll_back", "revert", *DRILLS)
 _OPEN_STATES = [state for state in State if state not in TERMINAL]
 
 

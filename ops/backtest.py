@@ -10,7 +10,7 @@ from datasets_defs import tables
 from datasets_defs.conditions import Verdict
 from datasets_defs.database import database_errors
 from datasets_defs.errors import ContractError
-from datasets_defs.ledger import Champion, Ledger
+from datasets_defs.ledger import DRILLS, Champion, Ledger
 from datasets_defs.models import DriftSpec, ModelSpec
 from datasets_defs.records import recent_verdicts
 from datasets_defs.settings import settings
@@ -96,11 +96,11 @@ class _Reader:
     @classmethod
     def of(cls, db: Engine, model: str) -> "_Reader":
         table = tables.promotion
-        query = select(table).where(table.c.model == model).order_by(table.c.token)
+        query = select(table).where(table.c.model == model, table.c.kind.not_in(DRILLS)).order_by(table.c.token)
         with database_errors("reading who served when"), db.connect() as on:
             reigns = [_Reign(row.to_version, row.at, row.kind == "promote") for row in on.execute(query)]
         champion = Ledger(db).champion(model)
-        if champion is not None and reigns:
+        if champion is not None and reigns and reigns[-1].version == champion.version:
             reigns[-1] = replace(reigns[-1], since=champion.since)
         return cls(db, model, reigns)
 

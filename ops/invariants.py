@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from alerts.topics import topic_of
 from datasets_defs.history import Event
 from datasets_defs.incidents import TERMINAL, Action, Incident, State, due, may_move
-from datasets_defs.ledger import Champion
+from datasets_defs.ledger import REPLACING, Champion
 
 LATE_PERIODS = 4
 """Reconciliations by which work that is due must have been begun or rung for again."""
@@ -208,7 +208,7 @@ def _champion(model: str, champion: Champion | None, changes: Sequence[Change]) 
             f"{model}: version {champion.version} (token {champion.token}) is champion, "
             f"but the last change made it version {last.to_version} (token {last.token})"
         )
-    previous = last.from_version if last.kind == "promote" else None
+    previous = last.from_version if last.kind in REPLACING else None
     if champion.previous_version != previous:
         yield f"{model}: a rollback would go to version {champion.previous_version}; it must be {previous}"
 

@@ -4,17 +4,14 @@ from sqlalchemy import Engine
 
 from datasets_defs.conditions import Outcome, RingKey
 from datasets_defs.errors import ContractError
+from datasets_defs.faults import reached
 from datasets_defs.incidents import Incident, State
 from datasets_defs.ledger import Champion, Ledger
 from datasets_defs.models import ModelSpec, spec_of
 from datasets_defs.settings import settings
-from training.confirmation import confirmed, mirrored, was_rolled_back
+from training.confirmation import ChampionChangedError, confirmed, mirrored, require_champion, why_never_again
 from training.evaluate import champion_judged
 from training.registry import Registry
-
-
-class ChampionChangedError(ContractError):
-    """Somebody changed the champion, e.g. rolled back by hand, while its promotion was under way."""
 
 
 def run(key: str, *, db: Engine, actor: str) -> Outcome:
@@ -39,6 +36,7 @@ def run(key: str, *, db: Engine, actor: str) -> Outcome:
     )
     if claim.incident is None:
         return Outcome(claim.reason)
+    reached("promote.claimed")
     return _promote(ledger, claim.incident, spec, actor=actor)
 
 
@@ -48,18 +46,18 @@ def _promote(ledger: Ledger, incident: Incident, spec: ModelSpec, *, actor: str)
     if judged is None or challenger is None:
         reason = f"no accepting evaluation of attempt {incident.attempt} stands; nothing is promoted without one"
         return _stop(ledger, incident, State.ESCALATED, reason, actor=actor)
-    if was_rolled_back(ledger.engine, spec.name, challenger):
-        reason = f"version {challenger} was rolled back before and is not promoted again"
+    if (reason := why_never_again(ledger.engine, registry, spec.name, challenger)) is not None:
         return _stop(ledger, incident, State.ESCALATED, reason, actor=actor)
     try:
         champion = _change(ledger, incident, judged, challenger, actor=actor)
     except ContractError as err:
         _require_claim(ledger.incident(incident.id), incident)
         return _stop(ledger, incident, State.OPEN, f"judged against version {judged}: {err}", actor=actor)
+    reached("promote.changed")
 
     def renew() -> None:
         ledger.renew(incident, settings().lease)
-        _require_champion(ledger, champion)
+        require_champion(ledger, champion)
 
     try:
         serves = confirmed(ledger, registry, spec, champion, renew=renew)
@@ -67,7 +65,9 @@ def _promote(ledger: Ledger, incident: Incident, spec: ModelSpec, *, actor: str)
         return _stop(ledger, incident, State.ESCALATED, str(err), actor=actor)
     if serves:
         reason = f"version {challenger} serves instead of version {judged}; probation begins"
+        reached("promote.confirmed")
         ledger.move(incident, State.PROBATION, actor=actor, reason=reason)
+        reached("promote.moved")
         return Outcome(reason, ledger.ring(incident.id))
     return _revert(ledger, registry, incident, champion, judged, actor=actor)
 
@@ -79,7 +79,7 @@ def _change(ledger: Ledger, incident: Incident, judged: int, challenger: int, *,
         champion = ledger.champion(incident.model, connection=on, lock=True)
         if champion is not None and champion.version == challenger:
             return champion
-        return ledger.change_champion(
+        changed = ledger.change_champion(
             incident.model,
             expected=judged,
             to=challenger,
@@ -89,6 +89,8 @@ def _change(ledger: Ledger, incident: Incident, judged: int, challenger: int, *,
             incident=incident,
             connection=on,
         )
+        reached("promote.changing")
+    return changed
 
 
 def _revert(
@@ -112,6 +114,8 @@ def _revert(
             connection=on,
         )
         ledger.move(incident, State.ESCALATED, actor=actor, reason=reason, approved=False, connection=on)
+        reached("revert.changing")
+    reached("revert.changed")
     mirrored(registry, before)
     return Outcome(reason)
 
@@ -119,13 +123,6 @@ def _revert(
 def _stop(ledger: Ledger, incident: Incident, to: State, reason: str, *, actor: str) -> Outcome:
     ledger.move(incident, to, actor=actor, reason=reason, approved=False, challenger_version=None)
     return Outcome(reason)
-
-
-def _require_champion(ledger: Ledger, known: Champion) -> None:
-    now = ledger.champion(known.model)
-    if now is None or now.token != known.token:
-        found = f"version {now.version}" if now else "none"
-        raise ChampionChangedError(f"version {known.version} was promoted, and {found} made champion before it served")
 
 
 def _require_claim(now: Incident, known: Incident) -> None:

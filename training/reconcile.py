@@ -112,9 +112,12 @@ def mend(*, db: Engine, actor: str, now: datetime) -> dict[str, Any]:
 
 def _mend_model(model: str, *, db: Engine, beats: Beats, memory: dict[str, str], now: datetime, actor: str) -> str:
     from training.approval import expire
+    from training.drill import end_abandoned
 
     ledger = Ledger(db)
     said = ["an unanswered approval ran out"] if expire(model, now=now, db=db, actor=actor) else []
+    if end_abandoned(model, db=db, actor=actor):
+        said.append("a drill that was cut short was ended")
     champion = ledger.champion(model)
     if champion is not None:
         said += look(model, champion, db=db, beats=beats, memory=memory, now=now, actor=actor)

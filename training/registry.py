@@ -26,6 +26,7 @@ from mlflow.exceptions import MlflowException  # noqa: E402
 from requests import HTTPError, RequestException  # noqa: E402
 
 from datasets_defs.errors import ContractError, TransientError  # noqa: E402
+from datasets_defs.faults import reached  # noqa: E402
 from training.manifest import MANIFEST, file_sha256, make_manifest, missing_from, verify_manifest  # noqa: E402
 
 KEY = "driftloop.key"
@@ -162,6 +163,7 @@ class Registry:
                     self._client.delete_registered_model_alias(model, name)
                 elif version is not None and present.get(name) != version:
                     self._client.set_registered_model_alias(model, name, str(version))
+                reached(f"aliases.{name}")
         found = {name: version for name, version in self.aliases(model).items() if name in ALIASES}
         if found != {name: version for name, version in wanted.items() if version is not None}:
             raise TransientError(f"{model}: aliases read back as {found}, set as {wanted}; another writer interfered")

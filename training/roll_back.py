@@ -6,11 +6,19 @@ from sqlalchemy import Engine
 
 from datasets_defs.conditions import Outcome, RingKey
 from datasets_defs.errors import ContractError, TransientError
+from datasets_defs.faults import reached
 from datasets_defs.incidents import Action, Incident, State, may_move
 from datasets_defs.ledger import Champion, Ledger
 from datasets_defs.models import spec_of
 from datasets_defs.settings import settings
-from training.confirmation import changed_by, confirmed
+from training.confirmation import (
+    ChampionChangedError,
+    changed_by,
+    confirmed,
+    last_change,
+    mirrored,
+    require_champion,
+)
 from training.registry import ROLLED_BACK, Registry
 
 log = logging.getLogger(__name__)
@@ -43,19 +51,23 @@ def run(key: str, *, db: Engine, actor: str) -> Outcome:
 def roll_back(model: str, *, db: Engine, actor: str, reason: str) -> Outcome:
     """Roll back at a person's word; the open incident, if the rollback can end it, ends with it.
 
+    Killed anywhere and run again, it goes on with the change it finds made.
+
     Raises:
         ContractError: there is no previous champion, or a run of the loop works on the incident right now.
         TransientError: PostgreSQL is away.
     """
     ledger = Ledger(db)
     champion, incident = ledger.champion(model), ledger.open_of(model)
-    if champion is None or champion.previous_version is None:
+    if champion is None or (champion.previous_version is None and not _is_unfinished(db, champion)):
         raise ContractError(f"{model} has no previous champion to go back to; see `driftloop history {model}`")
     if incident is None or not may_move(incident.state, State.ROLLED_BACK):
         return _roll_back(ledger, model, None, actor=actor, reason=reason)
+    if incident.state is State.PROBATION and incident.action is not Action.ROLL_BACK:
+        incident = ledger.move(incident, incident.state, actor=actor, reason=reason, action=Action.ROLL_BACK)
     claim = ledger.claim(
         ledger.ring(incident.id), frm={incident.state}, to=incident.state, actor=actor, lease=settings().lease,
-        reason=reason,
+        reason=reason, by_hand=True,
     )  # fmt: skip
     if claim.incident is None:
         raise ContractError(f"{model}: {claim.reason}; wait for it, then roll back")
@@ -63,22 +75,33 @@ def roll_back(model: str, *, db: Engine, actor: str, reason: str) -> Outcome:
 
 
 def _roll_back(ledger: Ledger, model: str, incident: Incident | None, *, actor: str, reason: str) -> Outcome:
-    before, champion = _change(ledger, model, incident, actor=actor, reason=reason)
+    reached("roll_back.claimed")
+    former, champion = _change(ledger, model, incident, actor=actor, reason=reason)
     if champion is None:
         said = f"{model} has no previous champion to go back to; a person decides"
         if incident is None:
             raise ContractError(said)
         ledger.move(incident, State.ESCALATED, actor=actor, reason=said)
         return Outcome(said)
+    reached("roll_back.changed")
     registry = Registry(settings().mlflow_url)
 
     def renew() -> None:
         if incident is not None:
             ledger.renew(incident, settings().lease)
+        require_champion(ledger, champion)
 
-    serves = confirmed(ledger, registry, spec_of(model), champion, renew=renew)
-    _tag(registry, model, before, reason)
+    try:
+        serves = confirmed(ledger, registry, spec_of(model), champion, renew=renew)
+    except ChampionChangedError as err:
+        if incident is None:
+            raise
+        ledger.move(incident, State.ESCALATED, actor=actor, reason=str(err))
+        return Outcome(str(err))
+    _tag(registry, model, former, reason)
+    reached("roll_back.tagged")
     if not serves:
+        mirrored(registry, champion)
         said = (
             f"version {champion.version} is champion again, but serving did not report it within "
             f"{settings().serving_confirm_seconds:.0f} s; look at serving's log and health page"
@@ -90,23 +113,26 @@ def _roll_back(ledger: Ledger, model: str, incident: Incident | None, *, actor: 
     if incident is None:
         return Outcome(said)
     ledger.move(incident, State.ROLLED_BACK, actor=actor, reason=said)
+    reached("roll_back.moved")
     return Outcome(said, ledger.ring(incident.id))
 
 
 def _change(
     ledger: Ledger, model: str, incident: Incident | None, *, actor: str, reason: str
 ) -> tuple[int | None, Champion | None]:
-    """Go back one version in one transaction; a change that this incident made already stands.
+    """Go back one version in one transaction; a change that was made for this, and not followed, stands.
 
-    Gives the version gone back from, where this call did it, and the champion; None: there is nowhere to go.
+    Gives the version gone back from and the champion; None: there is nowhere to go.
     """
     done = changed_by(ledger.engine, incident.id, "roll_back") if incident is not None else None
     with ledger.transaction() as on:
         if incident is not None and ledger.incident(incident.id, connection=on, lock=True).token != incident.token:
             raise ContractError(f"incident {incident.id} was taken over by another run; this one must stop")
         champion = ledger.champion(model, connection=on, lock=True)
-        if champion is not None and done == champion.token:
-            return None, champion
+        if champion is not None and champion.previous_version is None:
+            made = last_change(ledger.engine, champion)
+            if made is not None and made.kind == "roll_back" and (done == champion.token or not made.is_confirmed):
+                return made.from_version, champion
         if champion is None or champion.previous_version is None:
             return None, None
         changed = ledger.change_champion(
@@ -119,7 +145,14 @@ def _change(
             incident=incident,
             connection=on,
         )
+        reached("roll_back.changing")
     return champion.version, changed
+
+
+def _is_unfinished(db: Engine, champion: Champion) -> bool:
+    """Say whether a rollback made the champion and serving has yet to confirm it: its command may have been killed."""
+    made = last_change(db, champion)
+    return made is not None and made.kind == "roll_back" and not made.is_confirmed
 
 
 def _tag(registry: Registry, model: str, version: int | None, reason: str) -> None:
