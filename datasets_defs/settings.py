@@ -42,6 +42,8 @@ class Settings(BaseSettings):
     """How long a claim on an incident lasts unless its holder renews it."""
     serving_confirm_seconds: float = Field(default=180, ge=5)
     """How long a promotion waits for serving to report the new version before it is reverted."""
+    gpu_hours_per_week: float | None = Field(default=None, gt=0)
+    """GPU-hours that the trainings of all models may take in 168 windows; none: no limit."""
 
     retention_days: int = Field(default=90, ge=2)
     """How long the inference log is kept."""

@@ -19,7 +19,7 @@ from datasets_defs.settings import ROOT, settings
 from ops.cli import app
 from ops.invariants import in_progress
 from ops.verify import broken_artifacts, broken_invariants, read_record
-from training.retrain import _only_trainer
+from training.only_trainer import only_trainer
 
 LEASE = timedelta(seconds=60)
 SINCE = datetime(2026, 5, 1, tzinfo=UTC)
@@ -255,7 +255,7 @@ def test_locks_are_counted(ledger: Ledger):
     """The trainer's lock of a model is seen while it is held, and of no other model."""
     for model in ("m", "other"):
         first_champion(ledger, model)
-    with _only_trainer(ledger.engine, "m"):
+    with only_trainer(ledger.engine, "m"):
         assert read_record(ledger.engine).trainers == {"m": 1, "other": 0}
     assert read_record(ledger.engine).trainers == {"m": 0, "other": 0}
 
