@@ -75,6 +75,11 @@ def _families(reading: Reading, now: datetime) -> Iterator[Metric]:
     yield from _champions(reading)
     beats = {(component,): (now - at).total_seconds() for component, at in reading.heartbeats.items()}
     yield _gauge("heartbeat_age_seconds", "Since the component was last heard of.", beats, ("component",))
+    each = [((item.dag, item.model), item) for item in reading.finished]
+    done = {key: item.at.timestamp() for key, item in each}
+    yield _gauge("last_finished_timestamp_seconds", "When a scheduled DAG last did its work.", done, ("dag", "model"))
+    pace = {key: item.every_seconds for key, item in each}
+    yield _gauge("finish_interval_seconds", "Every how many seconds it should.", pace, ("dag", "model"))
     yield _gauge("alerts_waiting", "Messages to people that are not sent yet.", {(): float(reading.alerts_waiting)})
     oldest = reading.oldest_alert
     age = (now - oldest).total_seconds() if oldest is not None else 0.0

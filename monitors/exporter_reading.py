@@ -1,6 +1,6 @@
 """What the exporter reads from PostgreSQL at a scrape."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -14,10 +14,60 @@ from datasets_defs.inference_log import count_rows
 from datasets_defs.ledger import Champion, Ledger
 from datasets_defs.models import model_names
 from datasets_defs.records import heartbeats, newest_verdicts
+from datasets_defs.settings import settings
 from monitors.sensing import judged_window
 
 _NOW_AND_THEN = ("drift_report", "embedding")
 """Signals without a verdict on every window."""
+
+
+SENSORS = ("watch_drift", "watch_quality", "watch_gpu")
+"""DAGs that beat once for each model they judged."""
+
+
+def scheduled() -> dict[str, float]:
+    """Give each scheduled DAG that is not a sensor, and every how many seconds it should finish."""
+    known = settings()
+    return {
+        "compare_champions": known.sensor_interval_seconds,
+        "deliver_alerts": known.alert_interval_seconds,
+        "maintain": 86_400.0,
+        "reconcile": known.reconcile_interval_seconds,
+    }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finished:
+    """When a scheduled DAG last did its work, and how often it should."""
+
+    dag: str
+    model: str
+    """Empty for a DAG that works for all models at once."""
+    at: datetime
+    """Before its first time: since when it could be expected to, the first champion's beginning."""
+    every_seconds: float
+
+
+def finished(beats: Mapping[str, datetime], since: Mapping[str, datetime]) -> list[Finished]:
+    """Work out when each scheduled DAG last finished; `since` says when each model got its first champion. Pure.
+
+    Without any champion nothing is expected of anybody.
+    """
+    found = [
+        Finished(
+            dag=dag, model=model, at=max(first, beats.get(f"{dag}:{model}", first)),
+            every_seconds=settings().sensor_interval_seconds,
+        )
+        for model, first in since.items()
+        for dag in SENSORS
+    ]  # fmt: skip
+    if since:
+        oldest = min(since.values())
+        found += [
+            Finished(dag=dag, model="", at=max(oldest, beats.get(f"dag:{dag}", oldest)), every_seconds=seconds)
+            for dag, seconds in scheduled().items()
+        ]
+    return found
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +84,7 @@ class Reading:
     changes: dict[tuple[str, str], int]
     """Changes of champion, by model and kind."""
     heartbeats: dict[str, datetime]
+    finished: Sequence[Finished]
     alerts_waiting: int
     oldest_alert: datetime | None
     """When the oldest unsent message was written."""
@@ -60,6 +111,8 @@ def read(db: Engine, *, now: datetime) -> Reading:
             select(func.count(), func.min(outbox.created_at)).where(outbox.sent_at.is_(None))
         ).one()
     champions = [ledger.champion(model) for model in models]
+    beats = {component: at for component, (at, _) in heartbeats(db).items() if _concerns(component, models)}
+    since = {each.model: ledger.first_served(each.model) or each.since for each in champions if each is not None}
     return Reading(
         models=models,
         verdicts=[
@@ -69,7 +122,8 @@ def read(db: Engine, *, now: datetime) -> Reading:
         incidents_total={row.model: row.number for row in totals},
         champions=[each for each in champions if each is not None],
         changes={(model, kind): count for model, kind, count in changes},
-        heartbeats={component: at for component, (at, _) in heartbeats(db).items() if _concerns(component, models)},
+        heartbeats=beats,
+        finished=finished(beats, since),
         alerts_waiting=waiting,
         oldest_alert=oldest,
         history={model: head.seq for model in models if (head := ledger.head(model)) is not None},
