@@ -145,9 +145,11 @@ def _waits(incident: Incident, now: datetime) -> str:
 
 def _rung_again(incident: Incident, now: datetime, period: timedelta) -> datetime:
     """Give the first reconciliation at which nothing keeps the step back any more."""
-    rung = incident.rung_at + period if incident.rung_at is not None else None
-    times = [at for at in (incident.not_before, incident.lease_until, rung) if at is not None]
-    return _tick(max([now, *times]), period)
+    at = _tick(max(each for each in (now, incident.not_before, incident.lease_until) if each is not None), period)
+    rung = incident.rung_at
+    if rung is None or not rung - period < at < rung + period:  # one from the future tells of a clock set back
+        return at
+    return _tick(rung + period, period)
 
 
 def _tick(at: datetime, period: timedelta) -> datetime:

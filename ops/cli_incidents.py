@@ -14,9 +14,8 @@ from datasets_defs.incidents import Incident, State, Wake, may_move
 from datasets_defs.ledger import Ledger
 from datasets_defs.models import load_all, model_names, spec_of
 from datasets_defs.outlook import Outlook
-from datasets_defs.pauses import pause, resume
+from datasets_defs.pauses import pause, pause_of, resume
 from ops.cli_models import Model, database
-from ops.page.reading import pauses, snapshot
 from ops.status import next_action
 from ops.times import duration_of
 
@@ -65,9 +64,8 @@ def show(number: Number) -> None:
 
 def _foreseen(ledger: Ledger, found: Incident) -> Outlook:
     now = datetime.now(UTC)
-    with snapshot(ledger.engine) as on:
-        paused = pauses(on, now)
-    return next_action(found, load_all()[0].get(found.model), paused.get(found.model), now)
+    paused = pause_of(ledger.engine, found.model, now)
+    return next_action(found, load_all()[0].get(found.model), paused, now)
 
 
 def resolve(number: Number, reason: Reason) -> None:

@@ -16,12 +16,12 @@ from datasets_defs.incidents import Incident
 from datasets_defs.ledger import Ledger
 from datasets_defs.models import ModelSpec, load_all, model_names
 from datasets_defs.outlook import Outlook, outlook
+from datasets_defs.pauses import Pause, pauses
 from datasets_defs.records import newest_verdicts
 from datasets_defs.settings import settings
 from monitors.exporter_reading import is_current
 from ops import health, ports
 from ops.layout import Layout
-from ops.page.reading import Pause, pauses, snapshot
 
 STYLES = {"OK": "green", "WARN": "yellow", "BAD": "red", "NO_DATA": "dim", "STALE": "dim"}
 
@@ -60,8 +60,7 @@ def collect() -> dict[str, Any]:
 def _models(db: Engine) -> dict[str, Any]:
     ledger, now = Ledger(db), datetime.now(UTC)
     specs, problems = load_all()
-    with snapshot(db) as on:
-        paused = pauses(on, now)
+    paused = pauses(db, now)
     report = {}
     for name in model_names():
         champion, incident = ledger.champion(name), ledger.open_of(name)

@@ -98,10 +98,14 @@ class Browser:
         shot = self.tab("Page.captureScreenshot", format="png", captureBeyondViewport=whole)
         file.write_bytes(base64.b64decode(shot["data"]))
 
-    def in_other_frames(self, expression: str) -> list[Any]:
-        """Evaluate an expression in every frame of the tab that has no part in the page's origin."""
+    def in_frames(self, expression: str) -> list[Any]:
+        """Evaluate an expression in every frame of the page, whatever its origin, beside the frame's own scripts."""
         found = []
-        for target in self.send("Target.getTargets", filter=[{"type": "iframe"}])["targetInfos"]:
+        for child in self.tab("Page.getFrameTree")["frameTree"].get("childFrames", []):
+            world = self.tab("Page.createIsolatedWorld", frameId=child["frame"]["id"])["executionContextId"]
+            answer = self.tab("Runtime.evaluate", expression=expression, contextId=world, returnByValue=True)
+            found.append(answer["result"].get("value"))
+        for target in self.send("Target.getTargets", filter=[{"type": "iframe"}])["targetInfos"]:  # of other processes
             session = self._attach(target["targetId"])
             answer = self.send("Runtime.evaluate", session=session, expression=expression, returnByValue=True)
             found.append(answer["result"].get("value"))

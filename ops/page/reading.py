@@ -30,6 +30,7 @@ from datasets_defs.incidents import TERMINAL, Action, Cause, Incident, State
 from datasets_defs.ledger import Champion, Ledger
 from datasets_defs.models import load_all, model_names
 from datasets_defs.outlook import outlook
+from datasets_defs.pauses import Pause, pauses
 from datasets_defs.records import STALE_AFTER_WINDOWS
 from datasets_defs.settings import settings
 from datasets_defs.windows import Window
@@ -41,7 +42,6 @@ from ops.page.state import (
     Detail,
     Model,
     Overview,
-    Pause,
     Report,
     Unsent,
     expected_signals,
@@ -84,8 +84,9 @@ def read_overview(db: Engine, *, now: datetime | None = None) -> Overview:
         TransientError: PostgreSQL is away, or its tables are not this release's.
     """
     at = now or datetime.now(UTC)
+    paused = pauses(db.execution_options(postgresql_readonly=True), at)
     with snapshot(db) as on:
-        models = _models(on, at)
+        models = _models(on, at, paused)
         since = _shown_since(at)
         names = [model.name for model in models]
         count, oldest = on.execute(
@@ -114,8 +115,9 @@ def read_model(db: Engine, name: str, *, now: datetime | None = None) -> Detail 
         TransientError: PostgreSQL is away, or its tables are not this release's.
     """
     at = now or datetime.now(UTC)
+    paused = pauses(db.execution_options(postgresql_readonly=True), at)
     with snapshot(db) as on:
-        found = [model for model in _models(on, at, only=name) if model.name == name]
+        found = [model for model in _models(on, at, paused, only=name) if model.name == name]
         if not found:
             return None
         windows: dict[str, list[Verdict]] = {}
@@ -143,22 +145,14 @@ def read_report(db: Engine, name: str) -> Report | None:
         return _report(on, name)
 
 
-def pauses(on: Connection, now: datetime) -> dict[str, Pause]:
-    """Read the pauses that last, by model."""
-    table = tables.pause
-    rows = on.execute(select(table).where(table.c.since <= now, table.c.until > now))
-    return {row.model: Pause(reason=row.reason, actor=row.actor, since=row.since, until=row.until) for row in rows}
-
-
 # --- models ----------------------------------------------------------------------------------------------------------
 
 
-def _models(on: Connection, now: datetime, *, only: str | None = None) -> list[Model]:
+def _models(on: Connection, now: datetime, paused: Mapping[str, Pause], *, only: str | None = None) -> list[Model]:
     """Read the models that have a file, and those that only the ledger knows; of one name, if it is given."""
     specs, problems = load_all()
     champions = {row.model: Champion(**row._mapping) for row in on.execute(select(tables.champion))}
     incidents = dict(_incidents(on, _is_open()))
-    paused = pauses(on, now)
     names = {*model_names(), *champions, *incidents}
     if only is not None:
         names &= {only}
@@ -338,7 +332,15 @@ def _changes(on: Connection, which: ColumnElement[bool], *, limit: int | None = 
     )
     for row in on.execute(query):
         known = {name: value for name, value in row._mapping.items() if name not in ("id", "model")}
-        yield row.model, Change(**{**known, "scores": row.scores or {}})
+        yield row.model, Change(**{**known, "scores": _by_slice(row.scores or {})})
+
+
+def _by_slice(scores: dict[str, Any]) -> dict[str, Any]:
+    """Keep the slices' changes of an evaluation, the deciding ones first; its other metrics are told elsewhere."""
+    needed = {"champion", "challenger", "low", "high", "documents"}
+    kept = {name: each for name, each in scores.items() if isinstance(each, dict) and needed <= each.keys()}
+    first = [name for name in ("recent", "old") if name in kept]
+    return {name: kept[name] for name in (*first, *sorted(set(kept) - set(first)))}
 
 
 def _unsent(on: Connection, model: str) -> list[Unsent]:

@@ -9,20 +9,11 @@ from datasets_defs.incidents import Incident
 from datasets_defs.ledger import Champion
 from datasets_defs.models import ModelSpec
 from datasets_defs.outlook import Outlook
+from datasets_defs.pauses import Pause
 
 WORST_FIRST = (Condition.BAD, Condition.STALE, Condition.NO_DATA, Condition.WARN, Condition.OK)
 NOW_AND_THEN = frozenset({"drift_report", "embedding"})
 """Signals without a verdict on every window: an old one is no blindness, and they count for no condition."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Pause:
-    """A model for which the loop only watches and tells."""
-
-    reason: str
-    actor: str
-    since: datetime
-    until: datetime
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -39,7 +39,7 @@ def every_incident():
         (None, 7),
         (False, True),
         (None, "dead", "live"),
-        (None, NOW - timedelta(minutes=1), NOW - HOUR),
+        (None, NOW - timedelta(minutes=1), NOW - HOUR, NOW + HOUR),
         (None, NOW - HOUR, NOW + 2 * HOUR),
     ):
         if challenger is None and state in (State.EVALUATING, State.APPROVING, State.PROMOTING):
