@@ -1,14 +1,16 @@
 """Files that outlive a task: one URL root, read and written with fsspec."""
 
+import errno
 import hashlib
 import os
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import fsspec
 
-from datasets_defs.errors import ContractError
+from datasets_defs.errors import ContractError, TransientError
 from datasets_defs.settings import settings
 
 
@@ -18,13 +20,34 @@ def artifact_url(*parts: str) -> str:
 
 
 def write_bytes(url: str, content: bytes) -> str:
-    """Write a file whole or not at all; give its SHA-256. Writing the same again changes nothing."""
+    """Write a file whole or not at all; give its SHA-256. Writing the same again changes nothing.
+
+    Raises:
+        TransientError: the disk is full.
+    """
     filesystem, path = fsspec.core.url_to_fs(url)
     if "file" in (filesystem.protocol if isinstance(filesystem.protocol, tuple) else (filesystem.protocol,)):
-        _write_local(Path(path), content)
+        _write_local(Path(path), [content])
     else:  # object stores put whole objects
         filesystem.pipe_file(path, content)
     return hashlib.sha256(content).hexdigest()
+
+
+def write_file(url: str, file: Path) -> str:
+    """Write a copy of a local file, whole or not at all and without holding it in memory; give its SHA-256."""
+    filesystem, path = fsspec.core.url_to_fs(url)
+    if "file" in (filesystem.protocol if isinstance(filesystem.protocol, tuple) else (filesystem.protocol,)):
+        with file.open("rb") as content:
+            _write_local(Path(path), iter(lambda: content.read(2**20), b""))
+    else:  # object stores show an upload when it is complete
+        filesystem.put_file(str(file), path)
+    return file_sha256(file)
+
+
+def file_sha256(file: Path) -> str:
+    """Give the SHA-256 of a local file."""
+    with file.open("rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()
 
 
 def read_bytes(url: str, sha256: str | None = None) -> bytes:
@@ -68,12 +91,21 @@ def read_rows(url: str, sha256: str | None = None) -> list[dict[str, Any]]:
     return rows
 
 
-def _write_local(path: Path, content: bytes) -> None:
+def _write_local(path: Path, content: Iterable[bytes]) -> None:
+    try:
+        _write_whole(path, content)
+    except OSError as err:
+        if err.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise TransientError(f"{path} cannot be written: the disk is full; it is written once there is space") from err
+
+
+def _write_whole(path: Path, content: Iterable[bytes]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(handle, "wb") as file:
-            file.write(content)
+            file.writelines(content)
             file.flush()
             os.fsync(file.fileno())
         Path(temporary).replace(path)

@@ -7,7 +7,7 @@ import pytest
 
 from datasets_defs.artifacts import read_rows
 from datasets_defs.conditions import Condition, RingKey, Verdict
-from datasets_defs.errors import ContractError
+from datasets_defs.errors import ContractError, TransientError
 from datasets_defs.incidents import State
 from datasets_defs.models import spec_of
 from datasets_defs.records import heartbeats, newest_verdicts, reference_of
@@ -16,6 +16,7 @@ from datasets_defs.windows import Window
 from monitors import drift
 from monitors.drift import assess, watch
 from monitors.learning import renew
+from tests.disks import fill, small_disk
 from tests.monitors.loop import MODEL, Loop
 from tests.monitors.texts import documentation, licences
 
@@ -355,6 +356,37 @@ def test_own_reference(loop: Loop) -> None:
     loop.traffic(3, OLD[600:700], version=None, loss=None)
     _, verdicts = run(loop, 3)
     assert conditions(verdicts) == {"data": "OK", "drift": "OK", "loss": "NO_DATA"}
+
+
+def test_a_sensor_goes_on_after_a_full_disk(loop: Loop) -> None:
+    """While the artifacts' disk is full the sensor's task fails and is tried again; with space it does all its work."""
+    loop.champion(7)
+    loop.traffic(2, OLD[:600], version=None, loss=None)
+    with small_disk(loop.home / "artifacts") as disk:
+        others = fill(disk)
+        for _ in range(2):
+            with pytest.raises(TransientError, match="the disk is full"):
+                run(loop, 2)
+        assert loop.kinds() == []
+        others.unlink()
+        run(loop, 2)
+        assert reference_of(loop.db, MODEL, 7) is not None
+        loop.traffic(3, OLD[600:700], version=None, loss=None)
+        _, verdicts = run(loop, 3)
+        assert conditions(verdicts) == {"data": "OK", "drift": "OK", "loss": "NO_DATA"}
+
+
+@pytest.mark.parametrize("jump", [-1, 1], ids=["an hour back", "an hour on"])
+def test_a_clock_that_jumps_an_hour_changes_no_verdict(loop: Loop, jump: int) -> None:
+    """A sensor whose clock jumped judges that window, and once the clock is right all others as ever."""
+    loop.champion()
+    loop.reference(OLD[:400])
+    for number in range(4):
+        loop.traffic(number, OLD[400 + 100 * number : 500 + 100 * number])
+    for number in (1, 2, 2 + jump, 3):
+        run(loop, number)
+    assert conditions(run(loop, 3)[1]) == {"data": "OK", "drift": "OK", "loss": "OK"}
+    assert loop.kinds() == []
 
 
 def test_a_model_from_elsewhere_is_judged_by_its_own_traffic(loop: Loop) -> None:
