@@ -14,10 +14,10 @@ from datasets_defs.ledger import Ledger
 from datasets_defs.models import FromScratch, ModelSpec
 from datasets_defs.records import ReferenceProfile, save_reference
 from datasets_defs.settings import settings
+from training.attempt import use_threads
 from training.fine_tune import Plan, Progress, fine_tune
 from training.language_model import LanguageModel
 from training.registry import Registry
-from training.retrain import use_threads
 from training.texts import Passage, cut_passages, heldout_documents, training_documents
 
 ACTOR = "bootstrap"

@@ -11,9 +11,9 @@ from datasets_defs.ledger import Ledger
 from datasets_defs.models import spec_of
 from datasets_defs.records import reference_of
 from datasets_defs.settings import settings
+from training.attempt import use_threads
 from training.language_model import LanguageModel
 from training.registry import Registry
-from training.retrain import use_threads
 
 PROMPTS = 50
 MAX_TOKENS = 64

@@ -3,11 +3,13 @@
 The only file that imports mlflow.
 """
 
+import math
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +23,15 @@ for _name, _value in {
 }.items():
     os.environ.setdefault(_name, _value)
 
-from mlflow import MlflowClient  # noqa: E402  # reads the environment above
+import mlflow  # noqa: E402  # reads the environment above
+from mlflow import MlflowClient  # noqa: E402
+from mlflow.entities import Metric  # noqa: E402
 from mlflow.exceptions import MlflowException  # noqa: E402
 from requests import HTTPError, RequestException  # noqa: E402
 
 from datasets_defs.errors import ContractError, TransientError  # noqa: E402
 from datasets_defs.faults import reached  # noqa: E402
+from datasets_defs.models import RuleSpec  # noqa: E402
 from training.manifest import MANIFEST, file_sha256, make_manifest, missing_from, verify_manifest  # noqa: E402
 
 KEY = "driftloop.key"
@@ -35,7 +40,20 @@ MANIFEST_SHA256 = "driftloop.manifest_sha256"
 ROLLED_BACK = "driftloop.rolled_back"
 """Tag of a version that was taken out of service; its value says why. It is never promoted again."""
 FOLDER = "model"
+MOST_POINTS = 1000
+"""Points of curves in one request; MLflow takes no more."""
 ALIASES = ("champion", "previous_champion", "challenger")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Facts:
+    """What the registry knows of a version."""
+
+    created_ms: int
+    """When it was registered, in milliseconds since 1970."""
+    tags: dict[str, str]
+    params: dict[str, str]
+    metrics: dict[str, float]
 
 
 class Registry:
@@ -59,8 +77,12 @@ class Registry:
         tags: Mapping[str, str],
         params: Mapping[str, Any],
         metrics: Mapping[str, float],
+        curves: Mapping[str, Sequence[tuple[int, float, float]]] | None = None,
+        files: Mapping[str, str] | None = None,
     ) -> int:
         """Upload a model folder and make it a version; the same `key` always gives the same version.
+
+        `curves` are metrics over time: steps, values, and seconds since the training began. `files` are texts by name.
 
         The version is made last, after every file and then the manifest has arrived, so that no version is
         incomplete. Killed anywhere and called again, it goes on in the run it began.
@@ -74,6 +96,9 @@ class Registry:
                 self._client.log_param(run, name, value)
             for name, metric in metrics.items():
                 self._client.log_metric(run, name, metric)
+            self._log_curves(run, curves or {})
+            for name, content in (files or {}).items():
+                self._client.log_text(run, content, name)
             for name in manifest["files"]:
                 parent = Path(FOLDER, name).parent.as_posix()
                 self._client.log_artifact(run, str(folder / name), parent)
@@ -142,6 +167,47 @@ class Registry:
             for name, value in tags.items():
                 self._client.set_model_version_tag(model, str(version), name, str(value))
 
+    def log_evaluation(
+        self, model: str, version: int, *, metrics: Mapping[str, float], files: Mapping[str, str], step: int = 0
+    ) -> None:
+        """Keep an evaluation with the version's run: finite metrics, and files by name; again, it is written over."""
+        with self._errors(f"logging the evaluation of {model} version {version}"):
+            run = self._client.get_model_version(model, str(version)).run_id
+            for name, value in metrics.items():
+                if math.isfinite(value):
+                    self._client.log_metric(run, name, value, timestamp=step, step=step)
+            for name, content in files.items():
+                self._client.log_text(run, content, name)
+
+    def facts(self, model: str, version: int) -> "Facts":
+        """Read what is known of a version: its tags, and its run's parameters and newest metrics."""
+        with self._errors(f"reading {model} version {version}"):
+            found = self._client.get_model_version(model, str(version))
+            run = self._client.get_run(found.run_id)
+            return Facts(
+                created_ms=int(found.creation_timestamp),
+                tags=dict(found.tags),
+                params=dict(run.data.params),
+                metrics=dict(run.data.metrics),
+            )
+
+    def losses(self, model: str, version: int, name: str) -> list[tuple[int, float]]:
+        """Read the history of a metric of a version's run: steps and values."""
+        with self._errors(f"reading {name} of {model} version {version}"):
+            run = self._client.get_model_version(model, str(version)).run_id
+            return [(int(each.step), float(each.value)) for each in self._client.get_metric_history(run, name)]
+
+    def describe(self, model: str, version: int, text: str) -> None:
+        """Set a version's description, in Markdown."""
+        with self._errors(f"describing {model} version {version}"):
+            self._client.update_model_version(model, str(version), text)
+
+    def versions(self, model: str) -> list[int]:
+        """List a model's versions, newest first."""
+        with self._errors(f"listing the versions of {model}"):
+            found = self._client.search_model_versions(f"name='{model}'")
+        return sorted((int(version.version) for version in found), reverse=True)
+
     def aliases(self, model: str) -> dict[str, int]:
         """Read the model's aliases."""
         with self._errors(f"reading the aliases of {model}"):
@@ -168,6 +234,17 @@ class Registry:
         if found != {name: version for name, version in wanted.items() if version is not None}:
             raise TransientError(f"{model}: aliases read back as {found}, set as {wanted}; another writer interfered")
         return found
+
+    def _log_curves(self, run: str, curves: Mapping[str, Sequence[tuple[int, float, float]]]) -> None:
+        """Log points with the same times whenever it is done, so that those that stand already stay alone."""
+        began = int(self._client.get_run(run).info.start_time)
+        points = [
+            Metric(name, value, began + round(second * 1000), step)
+            for name, curve in curves.items()
+            for step, value, second in curve
+        ]
+        for at in range(0, len(points), MOST_POINTS):
+            self._client.log_batch(run, metrics=points[at : at + MOST_POINTS])
 
     def _run(self, model: str, key: str) -> str:
         name = f"driftloop/{model}"
@@ -203,9 +280,40 @@ class Registry:
             raise _translated(status, f"{doing}: MLflow at {self.url}: {_first_line(err)}") from err
 
 
+def broken_rules(
+    rules: Mapping[str, RuleSpec], candidate: Mapping[str, float], baseline: Mapping[str, float]
+) -> list[str]:
+    """Say which rules a candidate breaks, as `mlflow.validate_evaluation_results` judges them.
+
+    Each rule is asked alone, so that each says its own sentence. No number keeps no rule: MLflow would let NaN pass.
+    """
+    from mlflow.models.evaluation import EvaluationResult, MetricThreshold
+    from mlflow.models.evaluation.validation import ModelValidationFailedException
+
+    said = []
+    for name, rule in rules.items():
+        new, old = candidate[name], baseline[name]
+        if not (math.isfinite(new) and math.isfinite(old)):
+            said.append(f"rule {name}: champion {old}, challenger {new}: no number")
+            continue
+        try:
+            mlflow.validate_evaluation_results(
+                validation_thresholds={name: MetricThreshold(**rule.model_dump())},
+                candidate_result=EvaluationResult(metrics={name: new}, artifacts={}),
+                baseline_result=EvaluationResult(metrics={name: old}, artifacts={}),
+            )
+        except ModelValidationFailedException as err:
+            said.append(f"rule {name}: champion {old:.4g}, challenger {new:.4g}: {_last_line(err)}")
+    return said
+
+
 def _translated(status: int, message: str) -> ContractError | TransientError:
     lasting = 400 <= status < 500 and status not in (408, 429)
     return ContractError(message) if lasting else TransientError(message)
+
+
+def _last_line(err: BaseException) -> str:
+    return (str(err).strip() or type(err).__name__).splitlines()[-1][:300]
 
 
 def _first_line(err: BaseException) -> str:

@@ -13,9 +13,9 @@ from datasets_defs.models import ModelSpec, spec_of
 from datasets_defs.settings import settings
 from datasets_defs.shadow_log import ShadowScore, save_shadow_scores, scored_requests
 from datasets_defs.windows import Window
+from training.attempt import use_threads
 from training.language_model import SCORED_TOKENS, LanguageModel
 from training.registry import Registry
-from training.retrain import use_threads
 from training.sampling import Loss
 
 LOOKED_AT = 3

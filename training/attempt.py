@@ -1,0 +1,218 @@
+"""One training, from frozen rows to a registered version: the same for the loop and by hand."""
+
+import logging
+import os
+import shutil
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from datasets_defs.artifacts import artifact_url, read_rows
+from datasets_defs.ledger import Ledger
+from datasets_defs.models import ModelSpec
+from datasets_defs.records import beat, reference_of
+from datasets_defs.settings import settings
+from datasets_defs.windows import Window
+from training.environment import code_version, packages
+from training.fine_tune import Plan, Progress, Result, fine_tune
+from training.language_model import LanguageModel
+from training.prepare_report import sentence
+from training.registry import Registry
+from training.snapshot import Snapshot, freeze, report_uri, stored, text_of
+from training.snapshot_inputs import fresh_documents, golden_texts
+
+log = logging.getLogger(__name__)
+LOG_SECONDS = 10.0
+"""Time between two lines of the log on a training's progress."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attempt:
+    """What a training works on and with."""
+
+    spec: ModelSpec
+    parent: int
+    """Version that the challenger starts from."""
+    name: str
+    """Of the attempt in artifacts and folders."""
+    key: str
+    """Of the challenger's version in the registry."""
+    since: datetime
+    """Documents of the log from here on are fresh."""
+    ledger: Ledger
+    registry: Registry
+    actor: str
+    hold: Callable[[], None]
+    """Raises once this trainer must stop; called every few seconds and before each write."""
+    settle: Callable[[float], None] = lambda _: None
+    """Called with the seconds that were trained, before the version is registered."""
+    tags: Mapping[str, str] = field(default_factory=dict)
+    """Of the version, beside those that every version has."""
+    tell: Callable[[Progress], None] = lambda _: None
+    """Called every few seconds, for a person who looks on."""
+
+    @property
+    def snapshot_uri(self) -> str:
+        """Where the attempt's frozen rows are."""
+        return artifact_url("snapshots", self.spec.name, f"{self.name}.parquet")
+
+    @property
+    def folder(self) -> Path:
+        """Where checkpoints and the finished model stand until the version is registered."""
+        return settings().home / "training" / self.spec.name / f"{self.name}-from-v{self.parent}"
+
+
+def train(attempt: Attempt) -> int:
+    """Freeze the rows, fine-tune the parent on them, register the result; give its version.
+
+    Killed anywhere and run again, it goes on from its last checkpoint with the rows it froze, to the same version.
+
+    Raises:
+        ContractError: the data or the spec is wrong, or another trainer took over.
+        TransientError: PostgreSQL or the registry is away.
+    """
+    spec, registry = attempt.spec, attempt.registry
+    if (known := registry.find(spec.name, attempt.key)) is not None:
+        return known
+    snapshot = stored(attempt.snapshot_uri) or _freeze(attempt)
+    model = LanguageModel.load(registry.download(spec.name, attempt.parent, settings().home / "cache"))
+    texts, epochs = snapshot.mixture(spec.retrain)
+    use_threads()
+    plan = plan_of(spec, epochs)
+    done = fine_tune(
+        model, texts, plan, attempt.folder / "checkpoints", _watched(attempt), validation=snapshot.validation
+    )
+    attempt.hold()
+    attempt.settle(done.elapsed_seconds)
+    made = attempt.folder / "model"
+    shutil.rmtree(made, ignore_errors=True)  # of a run that died while saving
+    model.save(made)
+    version = registry.register(
+        spec.name,
+        made,
+        key=attempt.key,
+        tags={
+            "snapshot_uri": snapshot.uri,
+            "snapshot_sha256": snapshot.sha256,
+            "data_report_uri": report_uri(snapshot.uri),
+            "data": sentence(snapshot.report)[:500],
+            "parent_version": str(attempt.parent),
+            "code_version": code_version(),
+            "actor": attempt.actor,
+            **attempt.tags,
+        },
+        params=_params(attempt, snapshot, plan, done),
+        metrics={"steps": done.step, "steps_planned": done.steps, "seconds": done.elapsed_seconds},
+        curves=done.curve.series(),
+        files={"environment.txt": packages()},
+    )
+    _beat(attempt, done, at_work=False)
+    return version
+
+
+def plan_of(spec: ModelSpec, epochs: float) -> Plan:
+    """Give the training plan that a spec's retrain section asks for, over this many epochs."""
+    retrain = spec.retrain
+    return Plan(
+        epochs=epochs,
+        learning_rate=retrain.learning_rate,
+        batch_tokens=retrain.batch_tokens,
+        max_seconds=retrain.max_seconds,
+        checkpoint_seconds=retrain.checkpoint_seconds,
+        seed=retrain.seed,
+        blend=retrain.blend,
+        method=retrain.method,
+        rank=retrain.lora.rank,
+        alpha=retrain.lora.alpha,
+        row_tokens=retrain.row_tokens,
+        forward_tokens=retrain.forward_tokens,
+        precision=retrain.precision,
+        gradient_checkpointing=retrain.gradient_checkpointing,
+        patience=retrain.patience,
+    )
+
+
+def use_threads() -> None:
+    """Leave one core to serving and the sensors; on two cores, two threads in contention are slower than one."""
+    import torch
+
+    torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) - 1))
+
+
+def _freeze(attempt: Attempt) -> Snapshot:
+    spec, db = attempt.spec, attempt.ledger.engine
+    documents = fresh_documents(db, spec, Window(attempt.since, datetime.now(UTC)))
+    parent = attempt.registry.tags(spec.name, attempt.parent)
+    replay = read_rows(parent["snapshot_uri"], parent.get("snapshot_sha256")) if "snapshot_uri" in parent else []
+    if not replay:
+        log.warning("%s version %d names no training snapshot: nothing is replayed", spec.name, attempt.parent)
+    profile = reference_of(db, spec.name, attempt.parent)
+    reference = read_rows(profile.uri, profile.sha256) if profile is not None else []
+    judging = {text_of(row) for row in reference if row["reference"] is not None} | golden_texts(spec)
+    snapshot = freeze(documents, replay, uri=attempt.snapshot_uri, spec=spec, keep_out=judging)
+    log.info("%s: snapshot %s: %s", attempt.name, snapshot.sha256[:12], sentence(snapshot.report))
+    return snapshot
+
+
+def _watched(attempt: Attempt) -> Callable[[Progress], None]:
+    """Give the callback that stops a training whose claim was lost, and says how far it is: log, database, person."""
+    said = 0.0
+
+    def watch(progress: Progress) -> None:
+        nonlocal said
+        attempt.hold()
+        _beat(attempt, progress)
+        attempt.tell(progress)
+        now = time.monotonic()
+        if now - said >= LOG_SECONDS or progress.step == progress.steps:
+            log.info("%s: %s", attempt.name, progress)
+            said = now
+
+    return watch
+
+
+def _beat(attempt: Attempt, progress: Progress, *, at_work: bool = True) -> None:
+    """Say how far the training is, for the exporter; with `at_work` false, that it has ended."""
+    beat(
+        attempt.ledger.engine,
+        f"training:{attempt.spec.name}",
+        {
+            "attempt": attempt.name,
+            "at_work": at_work,
+            "step": progress.step,
+            "steps": progress.steps,
+            "loss": progress.loss,
+            "tokens_per_second": progress.tokens_per_second,
+            "validation_bits_per_byte": progress.validation,
+            "elapsed_seconds": progress.elapsed_seconds,
+        },
+    )
+
+
+def _params(attempt: Attempt, snapshot: Snapshot, plan: Plan, done: Result) -> dict[str, Any]:
+    import torch
+
+    rows = {f"rows_{part}": count for part, count in sorted(snapshot.counts.items())}
+    return {
+        **_flat(attempt.spec.retrain.model_dump()),
+        **rows,
+        "snapshot_sha256": snapshot.sha256,
+        "parent_version": attempt.parent,
+        "learning_rate": done.learning_rate,
+        "epochs_of_mixture": plan.epochs,
+        "trained_parameters": done.trained_parameters,
+        "filled_share": done.filled_share,
+        "stopped": done.stopped or "at the last step",
+        "device": "cuda" if torch.cuda.is_available() else "cpu",
+        "threads": torch.get_num_threads(),
+    }
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, value in values.items():
+        found |= _flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {f"{prefix}{name}": value}
+    return found
