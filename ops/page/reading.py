@@ -84,8 +84,8 @@ def read_overview(db: Engine, *, now: datetime | None = None) -> Overview:
         TransientError: PostgreSQL is away, or its tables are not this release's.
     """
     at = now or datetime.now(UTC)
-    paused = pauses(db.execution_options(postgresql_readonly=True), at)
     with snapshot(db) as on:
+        paused = pauses(db.execution_options(postgresql_readonly=True), at)
         models = _models(on, at, paused)
         since = _shown_since(at)
         names = [model.name for model in models]
@@ -115,8 +115,8 @@ def read_model(db: Engine, name: str, *, now: datetime | None = None) -> Detail 
         TransientError: PostgreSQL is away, or its tables are not this release's.
     """
     at = now or datetime.now(UTC)
-    paused = pauses(db.execution_options(postgresql_readonly=True), at)
     with snapshot(db) as on:
+        paused = pauses(db.execution_options(postgresql_readonly=True), at)
         found = [model for model in _models(on, at, paused, only=name) if model.name == name]
         if not found:
             return None
