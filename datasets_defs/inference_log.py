@@ -43,6 +43,7 @@ class Document:
     at: datetime
     prompt: str
     reference: str
+    user_id: str | None = None
 
     @property
     def text(self) -> str:
@@ -188,11 +189,33 @@ def read_requests(engine: Engine, model: str, window: Window, request_ids: Seque
         return [dict(row._mapping) for row in on.execute(query)]
 
 
-def read_documents(engine: Engine, model: str, window: Window, *, limit: int) -> list[Document]:
-    """Read prompts with their references, newest first, at most `limit`; rows without a reference are left out."""
+def read_origins(
+    engine: Engine, model: str, request_ids: Sequence[str]
+) -> dict[str, tuple[str | None, dict[str, Any] | None]]:
+    """Read user and attributes of requests by request id; those that the log does not hold any more are left out."""
+    table = tables.inference.c
+    asked = func.unnest(bindparam("ids", list(request_ids), ARRAY(Text))).select()
+    query = select(table.request_id, table.user_id, table.attributes).where(
+        table.model == model, table.request_id.in_(asked)
+    )
+    with database_errors("reading the inference log"), engine.connect() as on:
+        return {row.request_id: (row.user_id, row.attributes) for row in on.execute(query)}
+
+
+def read_documents(
+    engine: Engine, model: str, window: Window, *, limit: int, longest: int | None = None
+) -> list[Document]:
+    """Read prompts with their references, newest first, at most `limit`; rows without a reference are left out.
+
+    Of each text at most `longest` characters are read: whoever drops longer ones need not hold them.
+    """
     log, late = tables.inference.c, tables.feedback.c
+    texts = [
+        (func.left(column, longest) if longest is not None else column).label(column.name)
+        for column in (log.prompt, late.reference)
+    ]
     query = (
-        select(log.request_id, log.at, log.prompt, late.reference)
+        select(log.request_id, log.at, log.user_id, *texts)
         .join_from(tables.inference, tables.feedback, (log.model == late.model) & (log.request_id == late.request_id))
         .where(log.model == model, log.at >= window.start, log.at < window.end, late.reference.is_not(None))
         .order_by(log.at.desc(), log.request_id)

@@ -1,22 +1,37 @@
-"""The frozen rows of one training attempt: fresh documents split in two, and older ones against forgetting."""
+"""The frozen rows of one training attempt: fresh documents split in two, corpora, and older rows against forgetting."""
 
 import hashlib
+import json
 import math
+import tempfile
 from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from itertools import islice
+from pathlib import Path
+from typing import Any, Self
 
-from datasets_defs.artifacts import exists, read_bytes, read_rows, write_rows
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from datasets_defs.artifacts import exists, file_sha256, read_bytes, read_rows, write_bytes, write_file
 from datasets_defs.errors import ContractError
 from datasets_defs.inference_log import Document
 from datasets_defs.models import ModelSpec, RetrainSpec
+from training.prepare import Preparation
+from training.prepare_checks import LOG, Record
+from training.prepare_overlap import Judging
+from training.prepare_report import HELD_OUT_USER, OVERLAP, Report
+from training.prepare_words import Words
 
-MAX_BYTES = 256 * 1024
-"""A longer document is taken for a mistake."""
-MAX_REJECTED_SHARE = 0.2
-"""Share of invalid documents above which the data counts as broken."""
 MAX_REPLAY_SHARE = 0.9
+MOST_SHARE, FEWEST_SHARE = 1.5, 0.8
+"""How many times the wanted documents whole users may bring to the held-out side."""
+_TOGETHER = 1_000
+_COLUMNS = ("request_id", "prompt", "reference", "user_id", "source")
+_SCHEMA = pa.schema([(name, pa.string()) for name in ("part", *_COLUMNS)])
+_NEVER_REPLAYED = {"holdout", "corpus"}
+"""Held-out rows judge; corpora are read anew each time."""
 
 
 class DataBreakError(ContractError):
@@ -28,7 +43,8 @@ class Snapshot:
     """Frozen rows, as stored."""
 
     uri: str
-    """Parquet with columns `part` (train, replay, holdout), `request_id`, `prompt`, `reference`."""
+    """Parquet with columns `part` (train, validation, corpus, replay, holdout), `request_id`, `prompt`, `reference`,
+    `user_id`, `source`; those that were frozen earlier lack the last two."""
     sha256: str
     rows: list[dict[str, Any]]
 
@@ -43,7 +59,7 @@ class Snapshot:
         Replayed texts stand beside several copies of the fresh ones, so that the share holds while few of them come
         twice: the more different old texts are seen, the less is forgotten.
         """
-        fresh = [text_of(row) for row in self.rows if row["part"] == "train"]
+        fresh = [text_of(row) for row in self.rows if row["part"] in ("train", "corpus")]
         replay = [text_of(row) for row in self.rows if row["part"] == "replay"]
         share = min(spec.replay_share, MAX_REPLAY_SHARE)
         if not replay or not share:
@@ -56,6 +72,26 @@ class Snapshot:
     def holdout(self) -> list[dict[str, Any]]:
         """The fresh rows kept for the evaluation."""
         return [row for row in self.rows if row["part"] == "holdout"]
+
+    @property
+    def validation(self) -> list[str]:
+        """The fresh texts that say when to stop training; none unless the spec asks for a share of them."""
+        return [text_of(row) for row in self.rows if row["part"] == "validation"]
+
+    @property
+    def report(self) -> dict[str, Any] | None:
+        """What was kept and why; None for a snapshot that was frozen without a report."""
+        return json.loads(read_bytes(url)) if exists(url := report_uri(self.uri)) else None
+
+
+def report_uri(uri: str) -> str:
+    """Give the address of the report that belongs to a snapshot."""
+    return f"{uri.removesuffix('.parquet')}.report.json"
+
+
+def rejected_uri(uri: str) -> str:
+    """Give the address of what was left out of a snapshot: source, place, request id, reason, beginning."""
+    return f"{uri.removesuffix('.parquet')}.rejected.parquet"
 
 
 def text_of(row: dict[str, Any]) -> str:
@@ -81,90 +117,262 @@ def freeze(
 ) -> Snapshot:
     """Assemble the rows of an attempt and store them; the same input gives the same hash.
 
-    A snapshot that stands there already is given as it is: a training that resumes goes on with its own rows.
+    A snapshot that stands there already is given as it is: a training that resumes goes on with its own rows. It is
+    put there last and whole, after its report and the list of what was left out.
 
     Raises:
-        DataBreakError: too many of the documents are invalid.
-        ContractError: nothing is left to train on.
+        DataBreakError: too many of the documents are invalid; the report and the list stand there all the same.
+        ContractError: nothing is left to train on, or a row overlaps with a text that models are judged by.
     """
     if (present := stored(uri)) is not None:
         return present
-    rows = assemble(documents, replay, spec=spec, keep_out=keep_out)
-    return Snapshot(uri=uri, sha256=write_rows(uri, rows), rows=rows)
+    with tempfile.TemporaryDirectory(prefix="driftloop-snapshot-") as name:
+        older = list(replay)
+        with Preparation(Path(name), spec.data, older=[text_of(row) for row in older]) as at_work:
+            try:
+                made = write(at_work, documents, older, Path(name), spec=spec, keep_out=keep_out)
+            finally:
+                at_work.close_rejects()
+                write_file(rejected_uri(uri), at_work.rejects)
+                write_bytes(report_uri(uri), json.dumps(at_work.report.plain(), indent=1).encode())
+        write_file(uri, made)
+    frozen = stored(uri)
+    if frozen is None:
+        raise ContractError(f"snapshot {uri} was written and is not there")
+    return frozen
+
+
+def write(
+    at_work: Preparation,
+    documents: Sequence[Document],
+    replay: Sequence[dict[str, Any]],
+    folder: Path,
+    *,
+    spec: ModelSpec,
+    keep_out: Collection[str] = (),
+) -> Path:
+    """Give the Parquet file of an attempt's rows, made in the folder; its hash is in the report.
+
+    Raises:
+        DataBreakError: too many of the documents are invalid.
+        ContractError: nothing is left to train on, or a row overlaps with a text that models are judged by.
+    """
+    at_work.take(LOG, _in_order(documents))
+    for source in spec.data.sources:
+        at_work.take_corpus(source)
+    at_work.look_for_phrases()
+    fresh = [record for batch in at_work.kept(of_log=True) for record in batch]
+    if (why := at_work.report.of(LOG).why_broken(spec.data.max_rejected_share)) is not None:
+        raise DataBreakError(f"{why}: the feed of references is broken".replace(" documents", " fresh documents", 1))
+    judging = Judging.of(sorted(keep_out))
+    fresh = list(_apart(at_work, fresh, judging))
+    sides = split(fresh, spec, of=len(documents))
+    at_work.report.split = sides.how
+    judging = Judging.of([*sorted(keep_out), *(record.text for record in sides.holdout)])
+    train = list(_apart(at_work, sides.train, judging))
+    if not train:
+        raise ContractError(f"all of the {len(sides.train)} documents to train on overlap with held-out ones")
+    with _Rows(folder / "snapshot.parquet") as rows:
+        rows.add(_row("holdout", record) for record in sides.holdout)
+        spared = _validation(train, spec)
+        rows.add(_row("validation" if record.request_id in spared else "train", record) for record in train)
+        for batch in _corpora(at_work, judging, {record.user_id for record in sides.holdout} - {None}):
+            rows.add(_row("corpus", record) for record in batch)
+        size = rows.bytes - sum(len(record.text.encode()) for record in sides.holdout)
+        share = min(spec.retrain.replay_share, MAX_REPLAY_SHARE)
+        wanted = max(1.0, spec.retrain.epochs) * size * share / (1 - share)
+        known = {record.text for record in fresh} | set(keep_out)
+        rows.add(_draw(replay, wanted, known, judging, spec.retrain.seed))
+    at_work.report.parts = rows.parts
+    at_work.report.overlap = _overlaps(rows.file, judging)
+    if at_work.report.overlap:
+        raise ContractError(f"{at_work.report.overlap} rows to train on overlap with texts that models are judged by")
+    at_work.report.snapshot_sha256 = file_sha256(rows.file)
+    return rows.file
 
 
 def assemble(
     documents: Sequence[Document], replay: Iterable[dict[str, Any]], *, spec: ModelSpec, keep_out: Collection[str] = ()
 ) -> list[dict[str, Any]]:
-    """Give the rows of an attempt. Pure: arrival order does not matter, and no text stands on two sides.
+    """Give the rows of an attempt, and store nothing. Arrival order does not matter.
 
-    Every text is taken once, as of when it first came, and those in `keep_out` (the rows that judge the champion) not
-    at all. The newest are held out: they look most like what a challenger would serve, and not like the hour in which
-    the shift began. Held out is the spec's share of them, or what the gate needs if that is more, at most half.
-    Replayed rows are drawn for the spec's share of all the bytes that its epochs go through, as far as there are
-    enough.
+    Raises:
+        DataBreakError, ContractError: as `freeze` does.
     """
-    fresh = _valid(documents)
-    forbidden = set(keep_out)
-    unique = {each.text: each for each in sorted(fresh, key=lambda each: (each.at, each.request_id), reverse=True)}
-    texts = sorted(unique.keys() - forbidden, key=lambda text: (-unique[text].at.timestamp(), _hash(text)))
-    wanted = max(spec.retrain.holdout_share * len(texts), min(spec.gate.min_documents, len(texts) / 2))
-    held = math.ceil(wanted)
-    if held >= len(texts):
+    return rehearse(documents, replay, spec=spec, keep_out=keep_out)[0]
+
+
+def rehearse(
+    documents: Sequence[Document], replay: Iterable[dict[str, Any]], *, spec: ModelSpec, keep_out: Collection[str] = ()
+) -> tuple[list[dict[str, Any]], Report]:
+    """Give the rows of an attempt and the report on them, and store nothing.
+
+    Raises:
+        DataBreakError, ContractError: as `freeze` does.
+    """
+    older = list(replay)
+    with tempfile.TemporaryDirectory(prefix="driftloop-snapshot-") as name:
+        with Preparation(Path(name), spec.data, older=[text_of(row) for row in older]) as at_work:
+            file = write(at_work, documents, older, Path(name), spec=spec, keep_out=keep_out)
+        return pq.read_table(file).to_pylist(), at_work.report
+
+
+@dataclass(frozen=True, slots=True)
+class Sides:
+    """Fresh documents, held out and to train on."""
+
+    holdout: list[Record]
+    train: list[Record]
+    how: str
+
+
+def split(records: Sequence[Record], spec: ModelSpec, *, of: int) -> Sides:
+    """Hold out the newest of some distinct documents, by whole users where the log knows them. Pure.
+
+    Held out is the spec's share, or what the gate needs if that is more, at most half. Of users, those who came last
+    are held out first, so that what is held out is new and nobody stands on both sides; documents without a user stand
+    for themselves. Where users are too few for that the newest documents are held out, whoever's they are.
+
+    Raises:
+        ContractError: nothing would be left to train on.
+    """
+    newest = sorted(records, key=lambda record: (-_at(record), _hash(record.text)))
+    held = math.ceil(max(spec.retrain.holdout_share * len(newest), min(spec.gate.min_documents, len(newest) / 2)))
+    if held >= len(newest):
         raise ContractError(
-            f"{len(documents)} fresh documents leave {len(texts)} new distinct texts, of which {held} are held out; "
+            f"{of} fresh documents leave {len(newest)} new distinct texts, of which {held} are held out; "
             "nothing is left to train on"
         )
-    parts = ["holdout"] * held + ["train"] * (len(texts) - held)
-    rows = [_row(part, unique[text]) for part, text in zip(parts, texts, strict=True)]
-    size = sum(len(text.encode()) for text in texts[held:])
-    share = min(spec.retrain.replay_share, MAX_REPLAY_SHARE)
-    passes = max(1.0, spec.retrain.epochs)
-    return rows + _draw(replay, passes * size * share / (1 - share), forbidden | set(texts), spec.retrain.seed)
+    by_time = Sides(newest[:held], newest[held:], "the newest documents are held out")
+    users = {record.user_id for record in newest if record.user_id is not None}
+    if spec.data.split == "time" or not users:
+        return by_time
+    chosen = _last_users(newest, held)
+    holdout = [record for record in newest if _group(record) in chosen]
+    if len(holdout) < FEWEST_SHARE * held:
+        how = f"{by_time.how}: with {len(users)} users nobody can be kept on one side"
+        return Sides(by_time.holdout, by_time.train, how)
+    train = [record for record in newest if _group(record) not in chosen]
+    return Sides(holdout, train, f"users who came last are held out with all they wrote; {len(users)} users are known")
 
 
-def _valid(documents: Sequence[Document]) -> list[Document]:
-    problems: Counter[str] = Counter()
-    good = []
-    for document in documents:
-        if not document.prompt.strip():
-            problems["empty prompt"] += 1
-        elif not document.reference.strip():
-            problems["empty reference"] += 1
-        elif len(document.text.encode()) > MAX_BYTES:
-            problems[f"longer than {MAX_BYTES} bytes"] += 1
-        else:
-            good.append(document)
-    rejected = problems.total()
-    if documents and rejected / len(documents) > MAX_REJECTED_SHARE:
-        found = ", ".join(f"{count} with {problem}" for problem, count in problems.most_common())
-        raise DataBreakError(
-            f"{rejected} of {len(documents)} fresh documents are invalid ({found}); "
-            f"at most {MAX_REJECTED_SHARE:.0%} may be: the feed of references is broken"
-        )
-    return good
-
-
-def _draw(replay: Iterable[dict[str, Any]], size: float, known: set[str], seed: int) -> list[dict[str, Any]]:
-    candidates = {text_of(row): row for row in replay if row["part"] != "holdout"}
-    drawn: list[dict[str, Any]] = []
-    for text in sorted(candidates.keys() - known, key=lambda text: _hash(f"{seed}/{text}")):
-        if size <= 0:
+def _last_users(newest: Sequence[Record], held: int) -> set[str]:
+    groups: dict[str, list[Record]] = {}
+    for record in newest:
+        groups.setdefault(_group(record), []).append(record)
+    most = max(held, min(MOST_SHARE * held, len(newest) / 2))
+    chosen: set[str] = set()
+    count = 0
+    for name, group in sorted(groups.items(), key=lambda item: (-min(map(_at, item[1])), _hash(item[1][-1].text))):
+        if count >= held:
             break
-        drawn.append(
-            {**{name: candidates[text][name] for name in ("request_id", "prompt", "reference")}, "part": "replay"}
+        if count + len(group) <= most:
+            chosen.add(name)
+            count += len(group)
+    return chosen
+
+
+def _group(record: Record) -> str:
+    return f"request {record.request_id}" if record.user_id is None else f"user {record.user_id}"
+
+
+def _at(record: Record) -> float:
+    return record.at.timestamp() if record.at is not None else 0.0
+
+
+def _in_order(documents: Sequence[Document]) -> Iterator[Record]:
+    for place, each in enumerate(sorted(documents, key=lambda each: (each.at, each.request_id)), start=1):
+        yield Record(
+            source=LOG,
+            place=place,
+            request_id=each.request_id,
+            prompt=each.prompt,
+            reference=each.reference,
+            user_id=each.user_id,
+            at=each.at,
         )
-        size -= len(text.encode())
-    return [{"part": row.pop("part"), **row} for row in drawn]
 
 
-def _row(part: str, document: Document) -> dict[str, Any]:
-    return {
-        "part": part,
-        "request_id": document.request_id,
-        "prompt": document.prompt,
-        "reference": document.reference,
-    }
+def _apart(at_work: Preparation, records: Sequence[Record], judging: Judging) -> Iterator[Record]:
+    """Give the records that do not overlap with a judging text."""
+    for begin in range(0, len(records), _TOGETHER):
+        batch = records[begin : begin + _TOGETHER]
+        copied = judging.contaminated(Words.of([record.text for record in batch]))
+        for number, record in enumerate(batch):
+            if number in copied:
+                at_work.drop(record, OVERLAP)
+            else:
+                yield record
+
+
+def _corpora(at_work: Preparation, judging: Judging, users: set[str | None]) -> Iterator[list[Record]]:
+    for batch in at_work.kept(of_log=False):
+        strangers = []
+        for record in batch:
+            if record.user_id in users:
+                at_work.drop(record, HELD_OUT_USER)
+            else:
+                strangers.append(record)
+        yield list(_apart(at_work, strangers, judging))
+
+
+def _validation(train: Sequence[Record], spec: ModelSpec) -> set[str]:
+    """Choose the documents that say when to stop, by the hash of their user or text; never the last one to train on."""
+    count = min(round(spec.data.validation_share * len(train)), len(train) - 1)
+    ranked = sorted(train, key=lambda record: (_hash(record.user_id or record.text), record.request_id))
+    return {record.request_id for record in ranked[:count]}
+
+
+def _draw(
+    replay: Sequence[dict[str, Any]], size: float, known: set[str], judging: Judging, seed: int
+) -> Iterator[dict[str, Any]]:
+    """Draw older rows for so many bytes, by hash, as far as there are enough."""
+    candidates = {text_of(row): row for row in replay if row["part"] not in _NEVER_REPLAYED}
+    texts = sorted(candidates.keys() - known, key=lambda text: _hash(f"{seed}/{text}"))
+    for begin in range(0, len(texts), _TOGETHER):
+        batch = texts[begin : begin + _TOGETHER]
+        copied = judging.contaminated(Words.of(batch))
+        for text in (text for number, text in enumerate(batch) if number not in copied):
+            if size <= 0:
+                return
+            yield {**{name: candidates[text].get(name) for name in _COLUMNS}, "part": "replay"}
+            size -= len(text.encode())
+
+
+class _Rows:
+    """A Parquet file that is written as its rows come."""
+
+    def __init__(self, file: Path) -> None:
+        self.file, self.bytes = file, 0
+        self.parts: Counter[str] = Counter()
+        self._writer: Any = pq.ParquetWriter(file, _SCHEMA, compression="zstd")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._writer.close()
+
+    def add(self, rows: Iterable[dict[str, Any]]) -> None:
+        rows = iter(rows)
+        while some := list(islice(rows, _TOGETHER)):
+            self._writer.write_table(pa.Table.from_pylist(some, schema=_SCHEMA))
+            self.bytes += sum(len(text_of(row).encode()) for row in some)
+            self.parts.update(str(row["part"]) for row in some)
+
+
+def _overlaps(file: Path, judging: Judging) -> int:
+    """Count the rows of a finished file that are trained on and overlap with a judging text."""
+    found = 0
+    with pq.ParquetFile(file) as content:
+        for batch in content.iter_batches(batch_size=_TOGETHER):
+            texts = [text_of(row) for row in batch.to_pylist() if row["part"] != "holdout"]
+            found += len(judging.contaminated(Words.of(texts)))
+    return found
+
+
+def _row(part: str, record: Record) -> dict[str, Any]:
+    return {"part": part, **{name: getattr(record, name) for name in _COLUMNS}}
 
 
 def _hash(text: str) -> str:

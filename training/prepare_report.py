@@ -1,0 +1,107 @@
+"""What became of the documents of each source, and why."""
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+DUPLICATE, NEAR_DUPLICATE = "duplicate", "near duplicate"
+OVER_QUOTA = "over the source's quota"
+OVERLAP = "overlaps with a text that models are judged by"
+HELD_OUT_USER = "its user is held out"
+BENIGN = {DUPLICATE, NEAR_DUPLICATE, OVER_QUOTA, OVERLAP, HELD_OUT_USER}
+"""Reasons that say nothing against a source."""
+
+
+@dataclass(slots=True)
+class SourceReport:
+    """One source."""
+
+    rows: int = 0
+    """Rows read."""
+    kept: int = 0
+    bytes: int = 0
+    """UTF-8 bytes of the kept texts."""
+    dropped: Counter[str] = field(default_factory=Counter)
+    """Documents left out, by reason."""
+    redacted: Counter[str] = field(default_factory=Counter)
+    """Documents that something was taken out of, by what."""
+    languages: Counter[str] = field(default_factory=Counter)
+    """Of the kept documents."""
+    broken: str | None = None
+    """Why nothing, or not everything, of the source is used."""
+
+    @property
+    def invalid(self) -> int:
+        """Documents that should not have come at all."""
+        return sum(count for reason, count in self.dropped.items() if reason not in BENIGN)
+
+    def why_broken(self, most: float) -> str | None:
+        """Say that more than this share is invalid, and what is wrong with it."""
+        if not self.rows or self.invalid <= most * self.rows:
+            return None
+        found = ", ".join(
+            f"{count} with {reason}" for reason, count in self.dropped.most_common() if reason not in BENIGN
+        )
+        return f"{self.invalid} of {self.rows} documents are invalid ({found}); at most {most:.0%} may be"
+
+
+@dataclass(slots=True)
+class Report:
+    """One preparation."""
+
+    sources: dict[str, SourceReport] = field(default_factory=dict)
+    parts: Counter[str] = field(default_factory=Counter)
+    """Rows of the snapshot."""
+    split: str = ""
+    """How the held-out documents were chosen."""
+    floods: str = ""
+    """Texts that came again and again; one copy of each is kept."""
+    phrases: list[dict[str, Any]] = field(default_factory=list)
+    """Phrases that are strangely frequent: those of the kind `injected` were dropped with their documents."""
+    overlap: int | None = None
+    """Training texts that overlap with judging ones, as counted in the finished snapshot; None before."""
+    snapshot_sha256: str | None = None
+
+    def of(self, source: str) -> SourceReport:
+        """Give a source's part."""
+        return self.sources.setdefault(source, SourceReport())
+
+    def plain(self) -> dict[str, Any]:
+        """Give the report as JSON has it."""
+        sources = {
+            name: {
+                "rows": each.rows,
+                "kept": each.kept,
+                "bytes": each.bytes,
+                "dropped": dict(each.dropped.most_common()),
+                "redacted": dict(each.redacted.most_common()),
+                "languages": dict(each.languages.most_common()),
+                "broken": each.broken,
+            }
+            for name, each in self.sources.items()
+        }
+        return {
+            "sources": sources,
+            "parts": dict(sorted(self.parts.items())),
+            "split": self.split,
+            "floods": self.floods,
+            "phrases": self.phrases,
+            "overlap": self.overlap,
+            "snapshot_sha256": self.snapshot_sha256,
+        }
+
+
+def sentence(report: Mapping[str, Any] | None) -> str:
+    """Say in one line what was kept and why not more, from a report's JSON."""
+    if report is None:
+        return "frozen without a report"
+    sources: Mapping[str, Any] = report["sources"]
+    rows, kept = (sum(each[name] for each in sources.values()) for name in ("rows", "kept"))
+    reasons: Counter[str] = Counter()
+    for each in sources.values():
+        reasons.update(each["dropped"])
+    said = [f"{kept} of {rows} documents kept"]
+    said += [f"{count} {reason}" for reason, count in reasons.most_common(6)]
+    said += [f"{name}: {each['broken']}" for name, each in sources.items() if each["broken"]]
+    return "; ".join(said)

@@ -1,0 +1,99 @@
+"""Documents that came before, exactly or nearly so; kept on disk, so that memory does not grow with them."""
+
+import hashlib
+import sqlite3
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from training.prepare_words import Words
+
+Signatures = NDArray[np.uint32]
+SHINGLE_WORDS = 5
+FEWEST_SHINGLES = 24
+"""A shorter text is compared exactly only: a few words in common say little of it."""
+PERMUTATIONS, BANDS = 112, 14
+"""Of each MinHash signature (rensa's); two texts are compared when a band of eight is the same."""
+FLOOD_COPIES = 20
+"""So many copies of one text are called a flood."""
+_MOST_COMPARED = 8
+_SEED = 11
+
+
+class Seen:
+    """The texts of one preparation; whoever comes first stays."""
+
+    def __init__(self, folder: Path) -> None:
+        self._db = sqlite3.connect(folder / "seen.sqlite", isolation_level=None)
+        for pragma in ("journal_mode = OFF", "synchronous = OFF", "cache_size = -24000", "temp_store = MEMORY"):
+            self._db.execute(f"PRAGMA {pragma}")
+        self._db.execute("CREATE TABLE text (key INTEGER PRIMARY KEY, copies INTEGER NOT NULL)")
+        self._db.execute("CREATE TABLE band (key INTEGER PRIMARY KEY, document INTEGER NOT NULL)")
+        self._db.execute("CREATE TABLE document (number INTEGER PRIMARY KEY, signature BLOB NOT NULL)")
+        self._db.execute("BEGIN")
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._db.close()
+
+    def copies(self, texts: Sequence[str]) -> list[int]:
+        """Count each text; 1 means that it is new."""
+        said = "INSERT INTO text VALUES (?, 1) ON CONFLICT (key) DO UPDATE SET copies = copies + 1 RETURNING copies"
+        return [int(self._db.execute(said, (_key(text),)).fetchone()[0]) for text in texts]
+
+    def floods(self) -> tuple[int, int]:
+        """Say how many texts came so often that they are a flood, and how often the worst."""
+        found = self._db.execute(
+            "SELECT count(*), coalesce(max(copies), 0) FROM text WHERE copies >= ?", (FLOOD_COPIES,)
+        ).fetchone()
+        return int(found[0]), int(found[1])
+
+    def near(self, words: Words, similarity: float) -> list[bool]:
+        """Say of each text whether one that came before shares at least `similarity` (0..1) of its word 5-grams.
+
+        Estimated by MinHash, give or take 0.04; of two that share 0.8 one in ten is missed.
+        """
+        from rensa import RMinHash
+
+        grams = words.grams(SHINGLE_WORDS)
+        offsets = grams.offsets
+        matrix = RMinHash.digest_matrix_from_flat_token_hashes(
+            grams.distinct[0], offsets.astype(np.uint64), num_perm=PERMUTATIONS, seed=_SEED
+        )
+        signatures = np.array(matrix.to_rows(), dtype=np.uint32).reshape(words.count, PERMUTATIONS)
+        keys = _band_keys(signatures)
+        long = np.diff(offsets) >= FEWEST_SHINGLES
+        return [
+            bool(long[number]) and self._is_near(keys[number].tolist(), signatures[number], similarity)
+            for number in range(words.count)
+        ]
+
+    def _is_near(self, keys: list[int], signature: Signatures, least: float) -> bool:
+        marks = ",".join("?" * BANDS)
+        found = self._db.execute(
+            f"SELECT signature FROM document WHERE number IN "  # noqa: S608 the marks are ours
+            f"(SELECT document FROM band WHERE key IN ({marks})) ORDER BY number LIMIT {_MOST_COMPARED}",
+            keys,
+        ).fetchall()
+        if any(np.mean(np.frombuffer(other, dtype=np.uint32) == signature) >= least for (other,) in found):
+            return True
+        number = self._db.execute("INSERT INTO document (signature) VALUES (?)", (signature.tobytes(),)).lastrowid
+        self._db.executemany("INSERT OR IGNORE INTO band VALUES (?, ?)", [(key, number) for key in keys])
+        return False
+
+
+def _key(text: str) -> int:
+    digest = hashlib.blake2b(text.encode("utf-8", "replace"), digest_size=8).digest()
+    return int.from_bytes(digest, "big", signed=True)
+
+
+def _band_keys(signatures: Signatures) -> NDArray[np.int64]:
+    """Give one 64-bit key per band of each signature; a band's number is part of its key."""
+    rows = signatures.reshape(len(signatures), BANDS, PERMUTATIONS // BANDS).astype(np.uint64)
+    keys = np.broadcast_to(np.arange(1, BANDS + 1, dtype=np.uint64), rows.shape[:2]).copy()
+    for column in range(rows.shape[2]):
+        keys = (keys ^ rows[:, :, column]) * np.uint64(0x9E3779B97F4A7C15)
+        keys ^= keys >> np.uint64(31)
+    return keys.view(np.int64)
