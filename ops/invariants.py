@@ -127,9 +127,10 @@ def _stuck(record: Record, period: timedelta) -> Iterator[str]:
     for incident in record.incidents:
         if not incident.is_open or record.paused_until.get(incident.model, record.now) > record.now:
             continue
-        if incident.updated_at > then or incident.holder(record.now) is not None:
+        touched = (incident.updated_at, incident.rung_at, incident.lease_until, incident.not_before)
+        if max(at for at in touched if at is not None) > then:
             continue
-        if (work := due(incident, then, period)) is not None:
+        if (work := due(incident, record.now, timedelta(0))) is not None:
             yield f"{incident.model}: {work.reason}; nobody took it up within {LATE_PERIODS} reconciliations"
 
 

@@ -76,7 +76,7 @@ def direct(counts: tuple[int, ...], rows: int = ROWS) -> Iterator[Figure]:
 
 def one_judged_model(loop: Loop, rows: int) -> list[str]:
     """Make a model with a profile of its own window before, and log the window that is to be judged."""
-    spec = loop.spec(serving={"kind": "external"}, gpu="dcgm", quality=[], drift={"burn_in_windows": 0})
+    spec = loop.spec(serving={"kind": "external"}, gpu="dcgm", quality=[])
     loop.champion()
     fill(loop, 0, 5 * rows)
     fill(loop, 1, rows)

@@ -21,19 +21,19 @@ from tests.chaos.users import Failure, Outages, Users
 from tests.stack import Stack
 
 PROFILE = {
-    "DRIFTLOOP_SENSOR_INTERVAL_SECONDS": "30",
+    "DRIFTLOOP_SENSOR_INTERVAL_SECONDS": "60",
     "DRIFTLOOP_SENSOR_GRACE_SECONDS": "3",
     "DRIFTLOOP_RECONCILE_INTERVAL_SECONDS": "30",
     "DRIFTLOOP_ALERT_INTERVAL_SECONDS": "30",
     "DRIFTLOOP_LEASE_SECONDS": "45",
     "DRIFTLOOP_SERVING_CONFIRM_SECONDS": "120",
 }
-REST_SECONDS = 600
+REST_SECONDS = 900
 """How long the loop may take, left alone, until every incident has ended or waits for a person and all are told."""
-REQUESTS_PER_SECOND = 3.0
+REQUESTS_PER_SECOND = 2.0
 SPEC = """
 name: {name}
-base_model: {{layers: 2, width: 64, heads: 2, vocabulary: 1024, context: 256, train_seconds: 20}}
+base_model: {{layers: 2, width: 64, heads: 2, vocabulary: 2048, context: 512, train_seconds: 20}}
 training_text: builtin:python-docs
 serving: {{kind: driftloop}}
 drift: {{min_rows: 40, burn_in_windows: 0, reports: on_warn, confirm: {{bad: 2, of: 3}}}}
@@ -43,7 +43,7 @@ retrain: {{min_documents: 160, max_documents: 240, holdout_share: 0.4, replay_sh
   learning_rate: 3.0e-3, batch_tokens: 1024, max_seconds: 60, checkpoint_seconds: 5, cool_down_windows: 1,
   back_off_windows: 1, budget: {{attempts: 50}}}}
 probation_windows: 2
-blind_after_windows: 6
+blind_after_windows: 5
 """
 
 
