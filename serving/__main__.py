@@ -34,6 +34,7 @@ def main() -> None:
         port=options.port,
         log_level="warning",
         access_log=False,
+        timeout_keep_alive=75,  # longer than clients keep idle connections: one that is closed as it is used fails
         timeout_graceful_shutdown=10,
     )
 
