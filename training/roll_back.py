@@ -59,7 +59,7 @@ def roll_back(model: str, *, db: Engine, actor: str, reason: str) -> Outcome:
     """
     ledger = Ledger(db)
     champion, incident = ledger.champion(model), ledger.open_of(model)
-    if champion is None or (champion.previous_version is None and not _is_unfinished(db, champion)):
+    if champion is None or (champion.previous_version is None and not _is_unfinished(db, champion, incident)):
         raise ContractError(f"{model} has no previous champion to go back to; see `driftloop history {model}`")
     if incident is None or not may_move(incident.state, State.ROLLED_BACK):
         return _roll_back(ledger, model, None, actor=actor, reason=reason)
@@ -149,10 +149,17 @@ def _change(
     return champion.version, changed
 
 
-def _is_unfinished(db: Engine, champion: Champion) -> bool:
-    """Say whether a rollback made the champion and serving has yet to confirm it: its command may have been killed."""
+def _is_unfinished(db: Engine, champion: Champion, incident: Incident | None) -> bool:
+    """Say whether a rollback made the champion whose command may have been killed.
+
+    That is one which serving has yet to confirm, or which was made for an incident that is still open.
+    """
     made = last_change(db, champion)
-    return made is not None and made.kind == "roll_back" and not made.is_confirmed
+    if made is None or made.kind != "roll_back":
+        return False
+    return not made.is_confirmed or (
+        incident is not None and changed_by(db, incident.id, "roll_back") == champion.token
+    )
 
 
 def _tag(registry: Registry, model: str, version: int | None, reason: str) -> None:
