@@ -30,6 +30,7 @@ PROFILE = {
 }
 REST_SECONDS = 900
 """How long the loop may take, left alone, until every incident has ended or waits for a person and all are told."""
+STARTS = 3
 REQUESTS_PER_SECOND = 2.0
 SPEC = """
 name: {name}
@@ -85,12 +86,10 @@ class Run:
             connection = {"conn_type": "slack", "password": TOKEN, "extra": {"base_url": self.slack.url}}
             self.stack.environment["AIRFLOW_CONN_SLACK_DEFAULT"] = json.dumps(connection)
             self.say("starting the stack, and making three first champions")
-            started = self.stack.command("up", timeout=1200)
-            if started.returncode:
-                raise RuntimeError(started.stdout + started.stderr)
+            self._start()
             url = self.stack.setting("DRIFTLOOP_SERVING_URL")
             assert url is not None
-            self._until(lambda: self._serves(url), 120)
+            self._until(lambda: self._serves(url), 300)
             for number, name in enumerate(MODELS):
                 users = Users(serving_url=url, model=name, per_second=REQUESTS_PER_SECOND, seed=number)
                 users.switch_to(passages(DOMAINS[0]))
@@ -98,6 +97,15 @@ class Run:
                 ending.callback(users.stop)
                 self.users[name] = users
             yield
+
+    def _start(self) -> None:
+        """Bring the stack up; on a machine that is busy with other things it may need more than one try."""
+        for _ in range(STARTS):
+            started = self.stack.command("up", timeout=1200)
+            if started.returncode == 0:
+                return
+            self.say(f"`driftloop up`: {(started.stdout + started.stderr).strip()[-500:]}")
+        raise RuntimeError(f"the stack did not start in {STARTS} tries")
 
     def _attacks(self, actions: list[Action], attacker: Attacker, seconds: float) -> None:
         texts = {domain: passages(domain) for domain in DOMAINS}
