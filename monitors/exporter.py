@@ -73,6 +73,7 @@ def _families(reading: Reading, now: datetime) -> Iterator[Metric]:
     yield from _verdicts(reading, now)
     yield from _incidents(reading, now)
     yield from _champions(reading)
+    yield from _trainings(reading)
     beats = {(component,): (now - at).total_seconds() for component, at in reading.heartbeats.items()}
     yield _gauge("heartbeat_age_seconds", "Since the component was last heard of.", beats, ("component",))
     each = [((item.dag, item.model), item) for item in reading.finished]
@@ -164,6 +165,20 @@ def _champions(reading: Reading) -> Iterator[Metric]:
         (model, kind): float(reading.changes.get((model, kind), 0)) for model in reading.models for kind in _CHANGES
     }
     yield _counter("champion_changes", "Changes of champion, by kind.", changes, ("model", "kind"))
+
+
+def _trainings(reading: Reading) -> Iterator[Metric]:
+    figures = {
+        "step": "Optimizer steps that the running training has done.",
+        "steps": "Optimizer steps that the running training has planned.",
+        "loss": "Loss of the running training's newest batch, nats per token.",
+        "validation_bits_per_byte": "Loss of the validation texts at the running training's newest look.",
+        "tokens_per_second": "Tokens that the running training learns from per second.",
+        "elapsed_seconds": "How long the running training has trained, over all its resumptions.",
+    }
+    for name, text in figures.items():
+        values = {(model,): _number(said.get(name)) for model, said in reading.trainings.items()}
+        yield _gauge(f"training_{name}", text, values, ("model",))
 
 
 def _number(value: float | None) -> float:

@@ -2,7 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
+from typing import Any
 
 from sqlalchemy import Engine, func, select
 
@@ -19,6 +20,8 @@ from monitors.sensing import judged_window
 
 _NOW_AND_THEN = ("drift_report", "embedding")
 """Signals without a verdict on every window."""
+_TRAINING_PATIENCE = timedelta(minutes=5)
+"""Silence after which a training is not shown any more; a step of a large model takes long."""
 
 
 SENSORS = ("watch_drift", "watch_quality", "watch_gpu")
@@ -84,6 +87,8 @@ class Reading:
     changes: dict[tuple[str, str], int]
     """Changes of champion, by model and kind."""
     heartbeats: dict[str, datetime]
+    trainings: dict[str, dict[str, Any]]
+    """What the trainings that are at work said last, by model."""
     finished: Sequence[Finished]
     alerts_waiting: int
     oldest_alert: datetime | None
@@ -111,7 +116,8 @@ def read(db: Engine, *, now: datetime) -> Reading:
             select(func.count(), func.min(outbox.created_at)).where(outbox.sent_at.is_(None))
         ).one()
     champions = [ledger.champion(model) for model in models]
-    beats = {component: at for component, (at, _) in heartbeats(db).items() if _concerns(component, models)}
+    heard = heartbeats(db)
+    beats = {component: at for component, (at, _) in heard.items() if _concerns(component, models)}
     since = {each.model: ledger.first_served(each.model) or each.since for each in champions if each is not None}
     return Reading(
         models=models,
@@ -123,6 +129,7 @@ def read(db: Engine, *, now: datetime) -> Reading:
         champions=[each for each in champions if each is not None],
         changes={(model, kind): count for model, kind, count in changes},
         heartbeats=beats,
+        trainings=_trainings(heard, models, now),
         finished=finished(beats, since),
         alerts_waiting=waiting,
         oldest_alert=oldest,
@@ -136,7 +143,21 @@ def is_current(verdict: Verdict) -> bool:
     return not (verdict.signal in _NOW_AND_THEN and verdict.condition is Condition.STALE)
 
 
+def _trainings(
+    beats: dict[str, tuple[datetime, dict[str, Any]]], models: Sequence[str], now: datetime
+) -> dict[str, dict[str, Any]]:
+    """Choose the trainings that are at work; one that says nothing any more was stopped, or its machine was."""
+    found = {model: beats.get(f"training:{model}") for model in models}
+    return {
+        model: said
+        for model, beat in found.items()
+        if beat is not None and (said := beat[1]).get("at_work") and now - beat[0] <= _TRAINING_PATIENCE
+    }
+
+
 def _concerns(component: str, models: Sequence[str]) -> bool:
     """Say whether a heartbeat still matters: one of a model without a spec never comes again."""
     kind, _, model = component.partition(":")
+    if kind == "training":  # it comes and goes, and has metrics of its own
+        return False
     return model in models or not (kind == "serving" or kind.startswith("watch_"))

@@ -15,7 +15,17 @@ from rich.table import Table
 from sqlalchemy import make_url
 
 from datasets_defs.errors import DriftloopError
-from ops import cli_check, cli_drift, cli_drill, cli_incidents, cli_labels, cli_models, cli_verify
+from ops import (
+    cli_check,
+    cli_drift,
+    cli_drill,
+    cli_evaluate,
+    cli_incidents,
+    cli_labels,
+    cli_models,
+    cli_train,
+    cli_verify,
+)
 from ops.components import PRIVACY
 
 HUSHED = {"MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true", "MLFLOW_LOGGING_LEVEL": "WARNING"}
@@ -32,8 +42,10 @@ cli_models.register(app)
 cli_incidents.register(app)
 cli_check.register(app)
 cli_drift.register(app)
+cli_evaluate.register(app)
 cli_labels.register(app)
 cli_drill.register(app)
+cli_train.register(app)
 cli_verify.register(app)
 
 

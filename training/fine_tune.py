@@ -203,7 +203,7 @@ class _Loop:
     def _enter_training(self) -> None:
         network = self.model.network
         if self.plan.gradient_checkpointing:
-            network.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+            network.activation_checkpointing_enable(activation_checkpointing_kwargs={"use_reentrant": False})
         network.train()
 
     def _learn(self) -> tuple[float, float, int]:
@@ -282,7 +282,7 @@ class _Loop:
         trained = sum(weight.numel() for weight in state.trainable.values())
         state.take_best()
         if self.plan.gradient_checkpointing:
-            network.gradient_checkpointing_disable()
+            network.activation_checkpointing_disable()
         if self.adapted is not None:
             adapters.merge(self.adapted, self.plan.blend)
         _blend(network, self.start, self.plan.blend)

@@ -73,6 +73,28 @@ def test_what_is_told(loop: Loop) -> None:
     assert value("inference_rows", model=MODEL) == 0
 
 
+def test_a_training_at_work(loop: Loop) -> None:
+    """A running training is told of; one that has ended or says nothing any more is not; none has a heartbeat's age."""
+    registry = registry_of(loop)
+    said = {"at_work": True, "step": 3, "steps": 9, "loss": 2.5, "tokens_per_second": 800.0}
+    beat(loop.db, f"training:{MODEL}", said | {"validation_bits_per_byte": None, "elapsed_seconds": 7.0})
+    beat(loop.db, "training:a-model-that-is-gone", said)
+
+    def value(name: str) -> float | None:
+        return registry.get_sample_value(f"driftloop_training_{name}", {"model": MODEL})
+
+    assert [value(name) for name in ("step", "steps", "loss", "tokens_per_second")] == [3, 9, 2.5, 800]
+    assert math.isnan(value("validation_bits_per_byte") or 0)
+    component = {"component": f"training:{MODEL}"}
+    assert registry.get_sample_value("driftloop_heartbeat_age_seconds", component) is None
+    assert registry.get_sample_value("driftloop_training_step", {"model": "a-model-that-is-gone"}) is None
+    with loop.db.begin() as on:
+        on.execute(text("UPDATE heartbeat SET at = at - interval '6 minutes'"))
+    assert value("step") is None
+    beat(loop.db, f"training:{MODEL}", said | {"at_work": False})
+    assert value("step") is None
+
+
 def newest_window(loop: Loop) -> int:
     """The number of the newest window that has ended."""
     return (datetime.now(UTC) - loop.window(0).start) // loop.length - 1

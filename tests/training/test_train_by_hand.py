@@ -1,0 +1,117 @@
+"""`driftloop train` against real PostgreSQL and MLflow: registered, described, resumed, and nothing else touched."""
+
+import json
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from sqlalchemy import Engine
+from typer.testing import CliRunner
+
+from datasets_defs.errors import ContractError
+from datasets_defs.incidents import State
+from datasets_defs.ledger import Ledger
+from datasets_defs.models import spec_of
+from datasets_defs.records import heartbeats
+from datasets_defs.settings import settings
+from ops.cli import app
+from tests.training import test_steps as steps
+from training import fine_tune, train_by_hand
+from training.fine_tune import Progress
+from training.language_model import LanguageModel
+from training.registry import Registry
+
+db = steps.db
+
+
+@pytest.fixture(autouse=True)
+def _same_database(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DRIFTLOOP_DATABASE_URL", database_url)
+    settings.cache_clear()
+
+
+def ask_for(home: Path, more: str) -> None:
+    """Put more into the retrain section of the model's YAML."""
+    path = home / "models" / f"{steps.MODEL}.yaml"
+    path.write_text(path.read_text().replace("retrain: {", f"retrain: {{{more}, "))
+
+
+def test_a_version_and_nothing_else(db: Engine, home: Path):
+    """The command registers a merged low-rank version with its whole record; incident and aliases stand as before."""
+    ask_for(home, "method: lora, lora: {rank: 4, alpha: 8}")
+    incident = steps.open_incident(db)
+    events = len(Ledger(db).events(steps.MODEL))
+
+    done = CliRunner().invoke(app, ["train", steps.MODEL, "--json"])
+
+    assert done.exit_code == 0, done.output
+    found = json.loads(done.stdout)
+    assert (found["version"], found["parent"]) == (2, 1)
+    now = Ledger(db).incident(incident.id)
+    assert (now.state, now.attempt, now.challenger_version) == (State.OPEN, 0, None)
+    assert len(Ledger(db).events(steps.MODEL)) == events
+    registry = Registry(settings().mlflow_url)
+    assert registry.aliases(steps.MODEL) == {"champion": 1}
+
+    tags = registry.tags(steps.MODEL, 2)
+    assert tags["by_hand"] == "true"
+    assert tags["snapshot_uri"] == found["snapshot_uri"]
+    assert tags["code_version"].startswith("0.1.0")
+    run = registry._client.get_model_version(steps.MODEL, "2").run_id
+    record = registry._client.get_run(run).data
+    wanted = {"method": "lora", "lora.rank": "4", "learning_rate": "0.003", "snapshot_sha256": tags["snapshot_sha256"]}
+    assert wanted.items() <= record.params.items()
+    assert int(record.params["trained_parameters"]) > 0
+    for name in ("loss", "learning_rate", "tokens_per_second"):
+        points = registry._client.get_metric_history(run, name)
+        assert [point.step for point in points] == list(range(1, int(record.metrics["steps"]) + 1))
+    assert "\ntorch==" in Path(registry._client.download_artifacts(run, "environment.txt")).read_text()
+
+    folder = registry.download(steps.MODEL, 2, home / "cache")
+    assert not list(folder.glob("adapter*"))
+    LanguageModel.load(folder)
+    _, said = heartbeats(db)[f"training:{steps.MODEL}"]
+    assert (said["at_work"], said["step"]) == (False, said["steps"])
+
+
+def test_interrupted(db: Engine, home: Path, monkeypatch: pytest.MonkeyPatch):
+    """Interrupted and asked for again, it goes on with the rows it froze; asked for once more, it is another one."""
+    monkeypatch.setattr(fine_tune, "PROGRESS_SECONDS", 0.0)
+    ask_for(home, "checkpoint_seconds: 0.01")
+    spec, registry = spec_of(steps.MODEL), Registry(settings().mlflow_url)
+    now = datetime.now(UTC)
+    told: list[int] = []
+
+    def stop(progress: Progress) -> None:
+        told.append(progress.step)
+        if progress.step == 3:
+            raise KeyboardInterrupt
+
+    def train(at: datetime, tell=lambda _: None) -> train_by_hand.Trained:
+        since = now - timedelta(hours=1)
+        return train_by_hand.by_hand(spec, db=db, registry=registry, since=since, now=at, actor="t", tell=tell)
+
+    with pytest.raises(KeyboardInterrupt):
+        train(now, stop)
+    told.clear()
+    found = train(now + timedelta(minutes=5), lambda progress: told.append(progress.step))
+    another = train(now + timedelta(minutes=6))
+
+    assert told[0] == 3  # the step that was not saved yet is taken again
+    assert (found.version, another.version) == (2, 3)
+    assert f"{now:%H%M%S}" in found.snapshot_uri
+    assert another.snapshot_uri != found.snapshot_uri
+
+
+def test_nothing_to_start_from(engine: Engine, home: Path):
+    """A model without a champion is told what to do first."""
+    (home / "models" / "empty.yaml").write_text("{name: empty, base_model: {layers: 1}, training_text: x.txt}")
+    with pytest.raises(ContractError, match="driftloop bootstrap empty"):
+        train_by_hand.by_hand(
+            spec_of("empty"),
+            db=engine,
+            registry=Registry("http://127.0.0.1:9"),
+            since=None,
+            now=datetime.now(UTC),
+            actor="t",
+        )
