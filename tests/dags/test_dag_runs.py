@@ -3,15 +3,16 @@
 import os
 import subprocess
 import sys
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 from sqlalchemy import Engine, text
 
 from datasets_defs.fleet import MOST_GROUPS
+from datasets_defs.incidents import State
 from datasets_defs.ledger import Ledger
-from datasets_defs.records import newest_verdicts
+from datasets_defs.records import heartbeats, newest_verdicts
 from datasets_defs.settings import ROOT
 from ops.ports import free_port
 
@@ -140,3 +141,28 @@ def test_reconcile_rings_for_what_nobody_does(run, engine: Engine):
 def test_reconcile_is_silent_when_nothing_is_due(run, engine: Engine):
     """Without an open incident nobody is woken."""
     assert run("reconcile") == {"mend_and_ring[-1]": "skipped"}
+
+
+def test_a_dag_is_heard_of_when_it_had_nothing_to_do(run, engine: Engine):
+    """A skipped run is work done: it leaves the DAG's heartbeat, with the run that it came from."""
+    run("reconcile")
+    at, said = heartbeats(engine)["dag:reconcile"]
+    assert (datetime.now(UTC) - at).total_seconds() < 300
+    assert said["task"] == "mend_and_ring"
+
+
+def test_reconcile_asks_airflow_for_the_dead(run, engine: Engine):
+    """A run that Airflow knows to have ended holds its incident no longer; one that it does not know does."""
+    ledger, lease = Ledger(engine), timedelta(hours=1)
+    run("maintain")  # a run that has ended
+    with engine.connect() as on:
+        run_id = on.scalar(text("SELECT details ->> 'run' FROM heartbeat WHERE component = 'dag:maintain'"))
+    for model, holder in (("first", f"maintain:{run_id}"), ("second", "maintain:unheard_of")):
+        incident, _ = ledger.open_incident(
+            model, signal="drift", degraded_since=datetime.now(UTC), reason="r", evidence={}, actor="t"
+        )
+        take = {"frm": {State.OPEN}, "to": State.RETRAINING, "lease": lease, "reason": "due"}
+        assert ledger.claim(ledger.ring(incident.id), actor=holder, **take).incident is not None
+    run("reconcile")
+    holders = {incident.model: incident.claimed_by for incident in ledger.open_incidents()}
+    assert holders == {"first": None, "second": "maintain:unheard_of"}

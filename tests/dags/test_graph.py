@@ -17,13 +17,15 @@ EMITS = {
     "watch_gpu": {"gpu_pressure"},
     "triage": {"retrain_requested", "rollback_requested", "scale_requested"},
     "retrain": {"challenger_registered"},
-    "evaluate": {"challenger_accepted"},
+    "evaluate": {"challenger_accepted", "approval_requested"},
+    "approve": {"challenger_accepted"},
     "promote": {"champion_changed"},
     "roll_back": {"champion_changed"},
     "reconcile": {
         "triage_due",
         "retrain_requested",
         "challenger_registered",
+        "approval_requested",
         "challenger_accepted",
         "rollback_requested",
         "scale_requested",
@@ -35,6 +37,7 @@ CONSUMES = {
     "roll_back": {"rollback_requested"},
     "scale_gpu": {"scale_requested"},
     "evaluate": {"challenger_registered"},
+    "approve": {"approval_requested"},
     "promote": {"challenger_accepted"},
     "generate": {"champion_changed"},
 }
@@ -120,3 +123,28 @@ def test_a_dag_file_is_thin(path: Path):
 def test_a_dag_explains_itself(path: Path, dags: dict):
     """The module's docstring is the DAG's page in the UI."""
     assert (dags[path.stem].doc_md or "").lstrip().startswith("# ")
+
+
+def test_every_scheduled_dag_is_watched(dags: dict):
+    """The dead man's switch knows each DAG that runs by the clock; what runs by Assets has no hour to be late."""
+    from airflow.sdk import CronTriggerTimetable
+
+    from monitors.exporter_reading import SENSORS, scheduled
+
+    clocked = {dag_id for dag_id, dag in dags.items() if isinstance(dag.timetable, CronTriggerTimetable)}
+    assert clocked == {*SENSORS, *scheduled()}
+
+
+def test_every_dag_beats(dags: dict):
+    """Each task's good end, with or without anything to do, is a heartbeat of its DAG."""
+    from datasets_defs.assets import heard_of
+
+    for dag in dags.values():
+        for task in dag.tasks:
+            given = task.partial_kwargs if task.is_mapped else vars(task)
+            for moment in ("on_success_callback", "on_skipped_callback"):
+                called = given[moment]
+                assert heard_of in (called if isinstance(called, list | tuple) else [called]), (
+                    dag.dag_id,
+                    task.task_id,
+                )
