@@ -117,7 +117,7 @@ class Change:
 def last_change(db: Engine, champion: Champion) -> Change | None:
     """Read the change that made this champion; None if it is not recorded."""
     table = tables.promotion.c
-    query = select(table).where(table.model == champion.model, table.token == champion.token)
+    query = select(tables.promotion).where(table.model == champion.model, table.token == champion.token)
     with database_errors("reading the promotions"), db.connect() as on:
         row = on.execute(query).one_or_none()
     if row is None:

@@ -46,8 +46,8 @@ def _promote(ledger: Ledger, incident: Incident, spec: ModelSpec, *, actor: str)
     if judged is None or challenger is None:
         reason = f"no accepting evaluation of attempt {incident.attempt} stands; nothing is promoted without one"
         return _stop(ledger, incident, State.ESCALATED, reason, actor=actor)
-    if (reason := why_never_again(ledger.engine, registry, spec.name, challenger)) is not None:
-        return _stop(ledger, incident, State.ESCALATED, reason, actor=actor)
+    if (never := why_never_again(ledger.engine, registry, spec.name, challenger)) is not None:
+        return _stop(ledger, incident, State.ESCALATED, never, actor=actor)
     try:
         champion = _change(ledger, incident, judged, challenger, actor=actor)
     except ContractError as err:
