@@ -39,6 +39,7 @@ RETRAIN_REQUESTED = _asset("retrain_requested")
 ROLLBACK_REQUESTED = _asset("rollback_requested")
 SCALE_REQUESTED = _asset("scale_requested")
 CHALLENGER_REGISTERED = _asset("challenger_registered")
+APPROVAL_REQUESTED = _asset("approval_requested")
 CHALLENGER_ACCEPTED = _asset("challenger_accepted")
 CHAMPION_CHANGED = _asset("champion_changed")
 
@@ -46,6 +47,7 @@ ASSET_OF: dict[Wake, Asset] = {
     Wake.TRIAGE: TRIAGE_DUE,
     Wake.RETRAIN: RETRAIN_REQUESTED,
     Wake.EVALUATE: CHALLENGER_REGISTERED,
+    Wake.APPROVE: APPROVAL_REQUESTED,
     Wake.PROMOTE: CHALLENGER_ACCEPTED,
     Wake.ROLL_BACK: ROLLBACK_REQUESTED,
     Wake.SCALE: SCALE_REQUESTED,
@@ -105,9 +107,10 @@ def has_ended(name: str) -> bool:
 
     dag_id, _, run_id = name.partition(":")
     try:
-        return RuntimeTaskInstance.get_dr_count(dag_id, run_ids=[run_id], states=["success", "failed"]) > 0
+        count: int = RuntimeTaskInstance.get_dr_count(dag_id, run_ids=[run_id], states=["success", "failed"])
     except AirflowRuntimeError:  # the api-server cannot tell: the lease decides
         return False
+    return count > 0
 
 
 def loop_database() -> Engine:
@@ -119,10 +122,13 @@ def loop_database() -> Engine:
 
 
 def publish(outcome: Outcome, asset: Asset, outlet_events: Any) -> str:
-    """Ring an asset under the outcome's key; with nobody to wake, skip, so that no event is emitted."""
+    """Ring an asset under the outcome's key; with nobody to wake, skip, so that no event is emitted.
+
+    `asset` is who is woken unless the outcome names another.
+    """
     if outcome.ring is None:
         raise AirflowSkipException(outcome.reason)
-    outlet_events[asset].add_partitions(str(outcome.ring))
+    outlet_events[asset if outcome.wake is None else ASSET_OF[outcome.wake]].add_partitions(str(outcome.ring))
     return outcome.reason
 
 

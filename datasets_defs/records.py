@@ -129,6 +129,8 @@ def reference_of(engine: Engine, model: str, version: int) -> ReferenceProfile |
     return ReferenceProfile(**values)
 
 
+SENSORS = ("watch_drift", "watch_quality", "watch_gpu")
+"""DAGs that beat once for each model they judged, as `SENSOR:MODEL`; every DAG beats as `dag:DAG` too."""
 GPU_CAPACITY = "gpu_capacity"
 """Heartbeat of `watch_gpu` whose details hold `free`, the number of free GPUs, or null when it is not known."""
 

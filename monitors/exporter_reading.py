@@ -14,7 +14,7 @@ from datasets_defs.incidents import Incident
 from datasets_defs.inference_log import count_rows
 from datasets_defs.ledger import Champion, Ledger
 from datasets_defs.models import model_names
-from datasets_defs.records import heartbeats, newest_verdicts
+from datasets_defs.records import SENSORS, heartbeats, newest_verdicts
 from datasets_defs.settings import settings
 from monitors.sensing import judged_window
 
@@ -22,10 +22,6 @@ _NOW_AND_THEN = ("drift_report", "embedding")
 """Signals without a verdict on every window."""
 _TRAINING_PATIENCE = timedelta(minutes=5)
 """Silence after which a training is not shown any more; a step of a large model takes long."""
-
-
-SENSORS = ("watch_drift", "watch_quality", "watch_gpu")
-"""DAGs that beat once for each model they judged."""
 
 
 def scheduled() -> dict[str, float]:

@@ -11,10 +11,9 @@ from datasets_defs import tables
 from datasets_defs.database import database_errors
 from datasets_defs.ledger import Champion, Ledger
 from datasets_defs.models import spec_of
-from datasets_defs.records import reference_of
+from datasets_defs.records import SENSORS, reference_of
 from datasets_defs.settings import settings
 
-SENSORS = ("watch_drift", "watch_quality", "watch_gpu")
 LATE_WINDOWS = 2.5
 """A sensor that was not heard of for so many windows is late: it has missed two."""
 REFERENCE_WINDOWS = 3

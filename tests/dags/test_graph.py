@@ -129,7 +129,8 @@ def test_every_scheduled_dag_is_watched(dags: dict):
     """The dead man's switch knows each DAG that runs by the clock; what runs by Assets has no hour to be late."""
     from airflow.sdk import CronTriggerTimetable
 
-    from monitors.exporter_reading import SENSORS, scheduled
+    from datasets_defs.records import SENSORS
+    from monitors.exporter_reading import scheduled
 
     clocked = {dag_id for dag_id, dag in dags.items() if isinstance(dag.timetable, CronTriggerTimetable)}
     assert clocked == {*SENSORS, *scheduled()}

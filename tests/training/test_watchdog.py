@@ -8,12 +8,12 @@ from sqlalchemy import Engine, text
 
 from datasets_defs.incidents import State, Wake
 from datasets_defs.ledger import Champion
-from datasets_defs.records import beat, heartbeats
+from datasets_defs.records import SENSORS, beat, heartbeats
 from datasets_defs.settings import settings
 from tests.monitors.loop import MODEL, Loop
 from training.reconcile import free_the_held, mend, mend_and_find, rings_due
 from training.registry import Registry
-from training.watchdog import SENSORS, awake_since, sensor_trouble, serving_trouble
+from training.watchdog import awake_since, sensor_trouble, serving_trouble
 
 AT = datetime(2026, 5, 1, 12, tzinfo=UTC)
 LIMIT = timedelta(minutes=3)
