@@ -1,8 +1,6 @@
 """Causal language models: load, save, make, score and complete. The only file that imports transformers."""
 
-import json
 import math
-import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,13 +9,14 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from torch.nn import functional
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GPT2Config, GPT2LMHeadModel
+from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2Config, GPT2LMHeadModel
 from transformers import PreTrainedTokenizerFast as Wrapped
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES as KNOWN_TYPES
 from transformers.utils import logging as chatter
 
-from datasets_defs.errors import ContractError, TransientError
+from datasets_defs.errors import ContractError
 from datasets_defs.models import FromScratch
+from training.base_model import folder_of
 from training.sampling import Completion, Loss, choose, first_stop
 
 chatter.set_verbosity_error()  # it warns of attention masks that padding on the right does not need
@@ -28,8 +27,6 @@ SCORED_TOKENS = 1024
 """Longest stretch that is scored at once, in tokens: bounds the memory of the logits of models with long contexts."""
 SCORED_LOGITS = 2**24
 """Logits held at once while scoring (64 MiB of float32)."""
-UNSAFE = ("*.bin", "*.pt", "*.pth", "*.pkl", "*.pickle", "*.ckpt")
-"""Weights that can run code when they are read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,22 +44,14 @@ class LanguageModel:
             ContractError: the folder is incomplete, holds pickled weights or code, or is no causal language model.
             TransientError: the hub is not reachable.
         """
-        name = str(source)
-        if Path(source).is_dir():
-            _inspect(Path(source))
-        elif isinstance(source, Path) or name.startswith(("/", ".", "~")):
-            raise ContractError(f"model folder {name} does not exist; give a folder with config.json or a hub name")
+        name, folder = str(source), folder_of(source, KNOWN_TYPES)
         try:
-            config = AutoConfig.from_pretrained(name, trust_remote_code=False)
-            _refuse_foreign_code(name, config)
-            tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=False)
+            tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
             network = AutoModelForCausalLM.from_pretrained(
-                name, config=config, use_safetensors=True, trust_remote_code=False, dtype=torch.float32
+                folder, use_safetensors=True, trust_remote_code=False, local_files_only=True, dtype=torch.float32
             )
         except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as err:
             first = (str(err).strip() or type(err).__name__).splitlines()[0]
-            if "connect" in first and os.environ.get("HF_HUB_OFFLINE", "0") in ("", "0"):
-                raise TransientError(f"model {name}: the hub is not reachable ({first})") from err
             raise ContractError(f"model {name} cannot be loaded: {first}") from err
         return cls(network.to("cuda" if torch.cuda.is_available() else "cpu").eval(), _still(tokenizer, name))
 
@@ -268,31 +257,3 @@ def _still(tokenizer: Any, name: str) -> Any:
         backend.no_padding()
         backend.encode_special_tokens = True
     return tokenizer
-
-
-def _inspect(folder: Path) -> None:
-    if pickled := sorted(path.name for pattern in UNSAFE for path in folder.glob(pattern)):
-        raise ContractError(
-            f"model folder {folder} holds {', '.join(pickled)}: pickled weights can run code; "
-            "convert them to safetensors and remove them"
-        )
-    if not (folder / "config.json").is_file():
-        raise ContractError(f"model folder {folder}: config.json is missing")
-    for name in ("config.json", "tokenizer_config.json"):
-        try:
-            content = json.loads((folder / name).read_text()) if (folder / name).is_file() else {}
-        except ValueError as err:
-            raise ContractError(f"model folder {folder}: {name} is not JSON ({err})") from err
-        if "auto_map" in content:
-            raise ContractError(f"model folder {folder}: {name} has `auto_map`, code of its own, which is never run")
-    if not any(folder.glob("*.safetensors")):
-        raise ContractError(f"model folder {folder}: no *.safetensors; save the weights with safe serialization")
-    if not any(folder.glob("tokenizer*")) and not (folder / "vocab.json").is_file():
-        raise ContractError(f"model folder {folder}: no tokenizer files; save the tokenizer into the same folder")
-
-
-def _refuse_foreign_code(name: str, config: Any) -> None:
-    if getattr(config, "auto_map", None):
-        raise ContractError(f"model {name}: its configuration has `auto_map`, code of its own, which is never run")
-    if config.model_type not in KNOWN_TYPES:
-        raise ContractError(f"model {name}: type {config.model_type!r} is no causal language model")

@@ -1,6 +1,10 @@
 """Models are loaded safely, scored by the byte and continued within their context."""
 
 import json
+import os
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -102,10 +106,49 @@ def test_too_long_for_the_context(model: LanguageModel):
         model.complete("word " * 10, max_tokens=60)
 
 
+def into(path: Path, content: str = "{}") -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(content)
+
+
+def put(path: Path, **fields: object) -> None:
+    path.write_text(json.dumps({**json.loads(path.read_text()), **fields}))
+
+
 @pytest.mark.parametrize(
     ("spoil", "said"),
     [
         pytest.param(lambda f: (f / "pytorch_model.bin").write_bytes(b""), "pickled weights", id="pickle"),
+        pytest.param(lambda f: into(f / "onnx" / "old" / "weights.pkl"), "onnx/old/weights.pkl", id="nested-pickle"),
+        pytest.param(lambda f: into(f / "adapter_config.json"), "is an adapter", id="adapter"),
+        pytest.param(lambda f: put(f / "config.json", model_type="evil"), "'evil' in config.json", id="unknown-type"),
+        pytest.param(lambda f: put(f / "config.json", model_type=None), "`model_type` None", id="no-type"),
+        pytest.param(lambda f: put(f / "config.json", model_type="clip"), "'clip' in config.json", id="no-language"),
+        pytest.param(
+            lambda f: put(f / "config.json", text_config={"deep": [{"auto_map": {"AutoConfig": "x.Y"}}]}),
+            "config.json has `auto_map`",
+            id="nested-code",
+        ),
+        pytest.param(
+            lambda f: put(f / "tokenizer_config.json", auto_map={"AutoTokenizer": ["x.Y", None]}),
+            "tokenizer_config.json has `auto_map`",
+            id="tokenizers-code",
+        ),
+        pytest.param(
+            lambda f: into(f / "sub" / "processor_config.json", '{"auto_map": {}}'),
+            "processor_config.json has `auto_map`",
+            id="code-in-a-subfolder",
+        ),
+        pytest.param(
+            lambda f: into(f / "model.safetensors.index.json", '{"weight_map": {"a": "../other/model.safetensors"}}'),
+            "names '../other/model.safetensors'",
+            id="index-leads-out",
+        ),
+        pytest.param(
+            lambda f: into(f / "model.safetensors.index.json", '{"weight_map": {"a": "model-2.safetensors"}}'),
+            "model-2.safetensors, which",
+            id="part-missing",
+        ),
         pytest.param(lambda f: (f / "config.json").unlink(), "config.json is missing", id="no-config"),
         pytest.param(lambda f: (f / "model.safetensors").unlink(), "no \\*.safetensors", id="no-weights"),
         pytest.param(lambda f: (f / "model.safetensors").write_bytes(b"xx"), "cannot be loaded", id="damaged"),
@@ -131,3 +174,45 @@ def test_folder_that_is_not_there(tmp_path: Path):
     """A path that does not exist is not looked for on the hub."""
     with pytest.raises(ContractError, match="does not exist"):
         LanguageModel.load(str(tmp_path / "nothing"))
+
+
+HUB = """
+import sys
+from datasets_defs.errors import ContractError
+from training.language_model import LanguageModel
+try:
+    LanguageModel.load("someone/model")
+    print("loaded")
+except ContractError as err:
+    print(err)
+"""
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        pytest.param(Path.exists, "loaded", id="good"),
+        pytest.param(
+            lambda f: put(f / "config.json", auto_map={"AutoModelForCausalLM": "evil--x.Y"}),
+            "model someone/model: config.json has `auto_map`",
+            id="code",
+        ),
+        pytest.param(lambda f: into(f / "pytorch_model.bin"), "someone/model holds pytorch_model.bin", id="pickle"),
+        pytest.param(lambda f: put(f / "config.json", model_type="evil"), "'evil' in config.json", id="unknown-type"),
+        pytest.param(shutil.rmtree, "not in the local cache", id="absent"),
+    ],
+)
+def test_models_of_the_hub(model: LanguageModel, tmp_path: Path, spoil, said: str):
+    """A model that is given by its name on the hub is checked as a folder is, before anything reads it."""
+    kept = tmp_path / "hub" / "models--someone--model"
+    into(kept / "refs" / "main", "a" * 40)
+    folder = kept / "snapshots" / ("a" * 40)
+    model.save(folder)
+    spoil(folder)
+    environment = {**os.environ, "HF_HUB_CACHE": str(tmp_path / "hub"), "HF_HUB_OFFLINE": "1"}
+
+    done = subprocess.run(
+        [sys.executable, "-c", HUB], env=environment, capture_output=True, text=True, timeout=200, check=True
+    )
+
+    assert said in done.stdout
