@@ -16,6 +16,7 @@ from datasets_defs.records import beat, recent_verdicts
 from datasets_defs.sketch_log import StoredSketch, last_sketch, save_sketch, sketch_of
 from datasets_defs.windows import Window
 from monitors.drift_policy import REBASELINE_WINDOWS, Step, Subject, judge_window, should_rebaseline
+from monitors.feed import flood, most_repeated
 from monitors.harm import WINDOWS as HARM_WINDOWS
 from monitors.harm import Moments
 from monitors.learning import first_profile, proposed_profile, rebaseline
@@ -106,6 +107,7 @@ def assess(
         losses=_losses(db, champion, window),
         in_burn_in=window.start < champion.since + spec.window_count(spec.drift.burn_in_windows),
         brought=sketch.rows - _carried(db, champion, window),
+        flooded=flood(most_repeated(db, champion, window), min_rows=spec.drift.min_rows),
     )
     counted = StoredSketch(
         model=spec.name,

@@ -91,14 +91,18 @@ def judge_window(
     losses: Sequence[Moments],
     in_burn_in: bool,
     brought: int,
+    flooded: str | None = None,
 ) -> Step:
     """Judge one window.
 
     `log_m` is the detector's state after the last judged window on this profile (None: it begins here), `losses` what
     the prompts of earlier judged windows cost this champion, oldest first. In the burn-in drift is at most a warning.
     `brought` is how many of the rows the newest window brought: too few rows are waited for as long as some come.
+    `flooded` says that the log was filled by something else than users.
     """
     found = gate(sketch, profile, min_rows=spec.min_rows)
+    if flooded is not None and found.too_few is None:
+        found = replace(found, broken=f"{flooded}; {found.broken}" if found.broken else flooded)
     if found.too_few is not None:
         waits = brought > 0 and _covers(subject, sketch) < spec.carry_over_windows
         return subject.unknown(found.too_few, **_about(subject, sketch), brought=brought, waits=waits)

@@ -29,6 +29,8 @@ class TriageEvidence:
     """Whether the newest window's loss could be measured."""
     attempts_left: int
     """Retraining attempts that the spec still allows in this incident."""
+    previous_champion_better: bool | None = None
+    """Whether the champion before this one surely costs less, or surely not, on the same prompts; None: not known."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,19 +74,33 @@ def triage(evidence: TriageEvidence) -> TriageDecision:
 
 
 def _harmful(evidence: TriageEvidence, harm: list[str]) -> TriageDecision:
-    names, since = ", ".join(harm), evidence.windows_since_promotion
-    if since is not None and -1 <= since <= evidence.probation_windows and evidence.has_previous:
-        return _decided(
-            Cause.REGRESSION_AFTER_PROMOTION,
-            Action.ROLL_BACK,
-            f"{names} confirmed {since:.1f} windows after a promotion (within {evidence.probation_windows})",
-        )
+    names = ", ".join(harm)
+    if regression := _regression(evidence):
+        return _decided(Cause.REGRESSION_AFTER_PROMOTION, Action.ROLL_BACK, f"{names} confirmed {regression}")
     shifted = "drift" in evidence.signals
+    if not shifted and evidence.loss_known and all(signal.startswith("label:") for signal in harm):
+        why = f"{names} fell while neither the input nor its loss changed: the labels may be wrong, a person looks"
+        return _decided(Cause.QUALITY_LOSS, Action.ALERT, why)
     cause = Cause.INPUT_SHIFT if shifted else Cause.QUALITY_LOSS
     why = f"the input has shifted and it costs: {names}" if shifted else f"the model got worse: {names}"
     if evidence.attempts_left <= 0:
         return _decided(cause, Action.ALERT, f"{why}; no retraining attempt is left: a person decides")
     return _decided(cause, Action.RETRAIN, why)
+
+
+def _regression(evidence: TriageEvidence) -> str | None:
+    """Say why the harm came with a promotion, or None.
+
+    Prompts that both champions were scored on settle it, either way; without them the time since the promotion does.
+    """
+    since, better = evidence.windows_since_promotion, evidence.previous_champion_better
+    if since is None or since < -1 or not evidence.has_previous or better is False:
+        return None
+    if better:
+        return f"{since:.1f} windows after a promotion, and the champion before surely costs less on the same prompts"
+    if since > evidence.probation_windows:
+        return None
+    return f"{since:.1f} windows after a promotion (within {evidence.probation_windows})"
 
 
 def _machines(evidence: TriageEvidence, machines: list[str]) -> TriageDecision:

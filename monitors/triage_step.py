@@ -13,6 +13,7 @@ from datasets_defs.records import recent_verdicts
 from datasets_defs.settings import settings
 from monitors.quiet import standing_signals
 from monitors.sensing import judged_window
+from monitors.shadow import previous_is_better
 from monitors.triage import TriageDecision, TriageEvidence, triage
 
 NONE = "none"
@@ -91,6 +92,9 @@ def _evidence(
         has_previous=promoted,
         loss_known=bool(loss) and loss[0].condition.is_known,
         attempts_left=spec.retrain.max_attempts - incident.attempt,
+        previous_champion_better=previous_is_better(ledger.engine, champion, spec, since=incident.degraded_since)
+        if champion is not None and promoted
+        else None,
     )
 
 

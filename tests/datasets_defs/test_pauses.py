@@ -62,8 +62,8 @@ def test_resumed_it_is_rung_at_once(loop: Loop) -> None:
     assert resume(loop.ledger, MODEL, actor="cli:ann", reason="moved")
     assert not resume(loop.ledger, MODEL, actor="cli:ann", reason="moved")
     assert rung(loop, after=HOUR) == {Wake.TRIAGE: 1}
-    kinds = [(event.kind, event.actor) for event in loop.ledger.events(MODEL)][-2:]
-    assert kinds == [("paused", "cli:ann"), ("resumed", "cli:ann")]
+    said = [(event.kind, event.actor) for event in loop.ledger.events(MODEL) if event.kind in ("paused", "resumed")]
+    assert said == [("paused", "cli:ann"), ("resumed", "cli:ann")]
     assert loop.ledger.verify(MODEL) == []
 
 
