@@ -11,8 +11,8 @@ from datasets_defs.models import model_names
 
 log = logging.getLogger(__name__)
 MOST_GROUPS = 16
-"""Tasks that one step of a sensor has at most. Airflow's own share of a task is about a second of CPU, so that a task
-for each of 100 models would cost more than the models' judgement."""
+"""Tasks that one step of a sensor has at most: each is a process that starts, parses its DAG file and imports, which
+for one model takes longer than its judgement."""
 
 
 @dataclass(frozen=True, slots=True)
