@@ -17,6 +17,7 @@ from sqlalchemy import make_url
 from datasets_defs.errors import DriftloopError
 from ops import (
     cli_check,
+    cli_data,
     cli_drift,
     cli_drill,
     cli_evaluate,
@@ -41,6 +42,7 @@ console = Console()
 cli_models.register(app)
 cli_incidents.register(app)
 cli_check.register(app)
+cli_data.register(app)
 cli_drift.register(app)
 cli_evaluate.register(app)
 cli_labels.register(app)

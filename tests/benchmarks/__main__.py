@@ -10,7 +10,18 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import chain
 
-from tests.benchmarks import fleet, latency, log_windows, policy, sketches, storage, topic, windows
+from tests.benchmarks import (
+    fleet,
+    latency,
+    log_windows,
+    policy,
+    scoring,
+    sketches,
+    storage,
+    topic,
+    training_tokens,
+    windows,
+)
 from tests.benchmarks.figures import Figure
 
 
@@ -23,6 +34,8 @@ class Group:
 
 
 GROUPS = {
+    "training.tokens": Group(lambda: training_tokens.tokens(600, 5), lambda: training_tokens.tokens(16, 1)),
+    "evaluation.documents": Group(lambda: scoring.documents(400, 5), lambda: scoring.documents(40, 1)),
     "control.sensing": Group(lambda: fleet.direct((1, 10, 100, 1_000)), lambda: fleet.direct((1, 3), 100)),
     "control.fleet": Group(lambda: fleet.through_airflow(100), lambda: fleet.through_airflow(3, 100)),
     "control.latency": Group(lambda: latency.added(15), lambda: latency.added(1)),
