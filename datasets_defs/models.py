@@ -198,6 +198,8 @@ class LoraSpec(_Spec):
     rank: int = Field(default=16, ge=1)
     alpha: float = Field(default=32, gt=0)
     """What they add is multiplied by alpha / rank."""
+    embeddings: bool = True
+    """Trains embeddings and norms, too, at a tenth of the rate: new words need it; it costs memory."""
 
 
 class RetrainSpec(_Spec):

@@ -8,10 +8,11 @@ from datasets_defs.errors import ContractError
 from training.language_model import LanguageModel
 
 
-def attach(model: LanguageModel, *, rank: int, alpha: float, seed: int) -> Any:
+def attach(model: LanguageModel, *, rank: int, alpha: float, embeddings: bool, seed: int) -> Any:
     """Put adapters beside every linear layer but the output's and freeze the rest; give the handle for `merge`.
 
-    They begin as no change at all. The same seed gives the same adapters.
+    They begin as no change at all. The same seed gives the same adapters. With `embeddings` those of the tokens are
+    trained as they are, and the norms too: new words need it, most of all in a small model.
 
     Raises:
         ContractError: the network has no layer that can take one.
@@ -23,9 +24,19 @@ def attach(model: LanguageModel, *, rank: int, alpha: float, seed: int) -> Any:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         try:
-            return get_peft_model(model.network, config)
+            adapted = get_peft_model(model.network, config)
         except ValueError as err:
             raise ContractError(f"method lora: {err}; use `method: full` for this model") from err
+    if embeddings:
+        norms = [module for module in model.network.modules() if "norm" in type(module).__name__.lower()]
+        for module in (model.network.get_input_embeddings(), model.network.get_output_embeddings(), *norms):
+            module.requires_grad_(True)
+    return adapted
+
+
+def is_adapter(name: str) -> bool:
+    """Say by its name whether a weight belongs to an adapter."""
+    return ".lora_" in name
 
 
 def merge(adapted: Any, share: float) -> None:

@@ -10,10 +10,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from datasets_defs.artifacts import artifact_url, read_rows
+from datasets_defs.artifacts import artifact_url
 from datasets_defs.ledger import Ledger
 from datasets_defs.models import ModelSpec
-from datasets_defs.records import beat, reference_of
+from datasets_defs.records import beat
 from datasets_defs.settings import settings
 from datasets_defs.windows import Window
 from training.environment import code_version, packages
@@ -21,8 +21,8 @@ from training.fine_tune import Plan, Progress, Result, fine_tune
 from training.language_model import LanguageModel
 from training.prepare_report import sentence
 from training.registry import Registry
-from training.snapshot import Snapshot, freeze, report_uri, stored, text_of
-from training.snapshot_inputs import fresh_documents, golden_texts
+from training.snapshot import Snapshot, freeze, report_uri, stored
+from training.snapshot_inputs import inputs_of
 
 log = logging.getLogger(__name__)
 LOG_SECONDS = 10.0
@@ -127,6 +127,7 @@ def plan_of(spec: ModelSpec, epochs: float) -> Plan:
         method=retrain.method,
         rank=retrain.lora.rank,
         alpha=retrain.lora.alpha,
+        embeddings=retrain.lora.embeddings,
         row_tokens=retrain.row_tokens,
         forward_tokens=retrain.forward_tokens,
         precision=retrain.precision,
@@ -144,15 +145,8 @@ def use_threads() -> None:
 
 def _freeze(attempt: Attempt) -> Snapshot:
     spec, db = attempt.spec, attempt.ledger.engine
-    documents = fresh_documents(db, spec, Window(attempt.since, datetime.now(UTC)))
-    parent = attempt.registry.tags(spec.name, attempt.parent)
-    replay = read_rows(parent["snapshot_uri"], parent.get("snapshot_sha256")) if "snapshot_uri" in parent else []
-    if not replay:
-        log.warning("%s version %d names no training snapshot: nothing is replayed", spec.name, attempt.parent)
-    profile = reference_of(db, spec.name, attempt.parent)
-    reference = read_rows(profile.uri, profile.sha256) if profile is not None else []
-    judging = {text_of(row) for row in reference if row["reference"] is not None} | golden_texts(spec)
-    snapshot = freeze(documents, replay, uri=attempt.snapshot_uri, spec=spec, keep_out=judging)
+    found = inputs_of(db, attempt.registry, spec, attempt.parent, Window(attempt.since, datetime.now(UTC)))
+    snapshot = freeze(found.documents, found.replay, uri=attempt.snapshot_uri, spec=spec, keep_out=found.judging)
     log.info("%s: snapshot %s: %s", attempt.name, snapshot.sha256[:12], sentence(snapshot.report))
     return snapshot
 

@@ -53,6 +53,8 @@ class Plan:
     """Of the adapters."""
     alpha: float = 32
     """What the adapters add is multiplied by alpha / rank."""
+    embeddings: bool = True
+    """Whether embeddings and norms are trained beside the adapters, at a tenth of the rate."""
     row_tokens: int = 1024
     """Longest row, in tokens; longer documents are cut."""
     forward_tokens: int = 4096
@@ -153,27 +155,25 @@ class _Loop:
         self.steps = max(1, math.ceil(len(rows) * plan.epochs / self.batch))
         self.device = model.network.device
         self.dtype = dtype_of(plan, self.device.type)
-        self.start = [weight.detach().clone() for weight in model.network.parameters()] if self._blends else []
         self.adapted = self._attach()
         trainable = {name: each for name, each in model.network.named_parameters() if each.requires_grad}
+        own = [each for name, each in trainable.items() if not adapters.is_adapter(name)] if plan.blend < 1 else []
+        self.start = [(weight, weight.detach().clone()) for weight in own]
         self.rate = plan.learning_rate or default_rate(sum(each.numel() for each in self._weights()), plan.method)
         self.state = State(
             trainable,
-            _optimizer(trainable.values(), plan, self.rate),
+            _optimizer(trainable, plan),
             torch.amp.GradScaler(self.device.type, enabled=self.dtype is torch.float16),
         )
 
-    @property
-    def _blends(self) -> bool:
-        return self.plan.method == "full" and self.plan.blend < 1
-
     def _weights(self) -> list[torch.nn.Parameter]:
-        return [each for name, each in self.model.network.named_parameters() if "lora_" not in name]
+        return [each for name, each in self.model.network.named_parameters() if not adapters.is_adapter(name)]
 
     def _attach(self) -> Any:
         if self.plan.method == "full":
             return None
-        return adapters.attach(self.model, rank=self.plan.rank, alpha=self.plan.alpha, seed=self.plan.seed)
+        plan = self.plan
+        return adapters.attach(self.model, rank=plan.rank, alpha=plan.alpha, embeddings=plan.embeddings, seed=plan.seed)
 
     def run(self, folder: Path, progress: Callable[[Progress], None]) -> Result:
         """Train to the end, or to where something says stop."""
@@ -212,14 +212,14 @@ class _Loop:
         chosen = _rows_of(state.step, self.batch, len(self.rows), plan.seed)
         rate = self.rate * factor_at(state.step, self.steps, plan.warm_up_share)
         for group in state.optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group["share"]
         parts = [self.rows.take(chosen[at : at + self.passes]) for at in range(0, len(chosen), self.passes)]
         tokens = sum(int((part.targets >= 0).sum()) for part in parts)
         state.optimizer.zero_grad(set_to_none=True)
         total = 0.0
         for part in parts:
             loss = self._loss(part) / tokens
-            state.scaler.scale(loss).backward()
+            state.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
             total += float(loss.detach())
         if not math.isfinite(total):
             raise ContractError(f"loss is {total} at step {state.step + 1}: the learning rate {self.rate} is too high")
@@ -285,7 +285,7 @@ class _Loop:
             network.activation_checkpointing_disable()
         if self.adapted is not None:
             adapters.merge(self.adapted, self.plan.blend)
-        _blend(network, self.start, self.plan.blend)
+        _blend(self.start, self.plan.blend)
         network.requires_grad_(True)
         network.eval()
         stopped = self._why_stop() if state.step < self.steps else ""
@@ -328,13 +328,14 @@ def factor_at(step: int, steps: int, warm_up_share: float) -> float:
     return 0.1 + 0.45 * (1 + math.cos(math.pi * (step - warm_up) / max(1, steps - warm_up)))
 
 
-def _optimizer(weights: Iterable[torch.nn.Parameter], plan: Plan, rate: float) -> torch.optim.Optimizer:
-    every = list(weights)
-    groups = [
-        {"params": [each for each in every if each.ndim > 1], "weight_decay": plan.weight_decay},
-        {"params": [each for each in every if each.ndim <= 1], "weight_decay": 0.0},
-    ]
-    return torch.optim.AdamW([group for group in groups if group["params"]], lr=rate, betas=(0.9, 0.95), fused=True)
+def _optimizer(trainable: dict[str, torch.nn.Parameter], plan: Plan) -> torch.optim.Optimizer:
+    groups: dict[tuple[float, float], list[torch.nn.Parameter]] = {}
+    for name, weight in trainable.items():
+        decay = plan.weight_decay if weight.ndim > 1 else 0.0
+        share = 0.1 if plan.method == "lora" and not adapters.is_adapter(name) else 1.0
+        groups.setdefault((decay, share), []).append(weight)
+    listed = [{"params": each, "weight_decay": decay, "share": share} for (decay, share), each in groups.items()]
+    return torch.optim.AdamW(listed, betas=(0.9, 0.95), fused=True)
 
 
 def _rows_of(step: int, rows: int, total: int, seed: int) -> list[int]:
@@ -354,8 +355,8 @@ def _order(total: int, seed: int, epoch: int) -> list[int]:
 
 
 @torch.no_grad()
-def _blend(network: torch.nn.Module, start: list[torch.Tensor], share: float) -> None:
-    for weight, before in zip(network.parameters(), start, strict=False):  # no start: nothing to blend with
+def _blend(start: Iterable[tuple[torch.Tensor, torch.Tensor]], share: float) -> None:
+    for weight, before in start:
         weight.copy_(torch.lerp(before, weight, share))
 
 
