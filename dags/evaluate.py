@@ -1,18 +1,27 @@
 """# Evaluate
 
 Scores champion and challenger on the same frozen rows, recent and old, and lets the gate decide. An accepted
-challenger wakes the promotion, after a person's yes where the model's spec asks for one; a rejected one ends the
-attempt with its reason.
+challenger wakes the promotion, or the question to a person where the model's spec asks for one; a rejected one ends
+the attempt with its reason.
 """
 
 from airflow.sdk import dag, task
 
-from datasets_defs.assets import CHALLENGER_ACCEPTED, CHALLENGER_REGISTERED, COMMON, actor, loop_database, on, publish
+from datasets_defs.assets import (
+    APPROVAL_REQUESTED,
+    CHALLENGER_ACCEPTED,
+    CHALLENGER_REGISTERED,
+    COMMON,
+    actor,
+    loop_database,
+    on,
+    publish,
+)
 
 
 @dag(schedule=on(CHALLENGER_REGISTERED), **COMMON, doc_md=__doc__, tags=["loop"])
 def evaluate():
-    @task(outlets=[CHALLENGER_ACCEPTED], max_active_tis_per_dag=1)
+    @task(outlets=[CHALLENGER_ACCEPTED, APPROVAL_REQUESTED], max_active_tis_per_dag=1)
     def judge(*, dag_run=None, outlet_events=None):
         from training.evaluate import run
 

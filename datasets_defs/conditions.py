@@ -6,6 +6,7 @@ from enum import StrEnum
 from typing import Any
 
 from datasets_defs.errors import ContractError
+from datasets_defs.incidents import Wake
 from datasets_defs.windows import Window
 
 
@@ -106,3 +107,5 @@ class Outcome:
 
     reason: str
     ring: RingKey | None = None
+    wake: Wake | None = None
+    """For whom the ring is, where a step has more than one to wake."""

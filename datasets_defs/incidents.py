@@ -124,6 +124,7 @@ class Wake(StrEnum):
     TRIAGE = "triage_due"
     RETRAIN = "retrain_requested"
     EVALUATE = "challenger_registered"
+    APPROVE = "approval_requested"
     PROMOTE = "challenger_accepted"
     ROLL_BACK = "rollback_requested"
     SCALE = "scale_requested"
@@ -162,9 +163,9 @@ def due(incident: Incident, now: datetime, patience: timedelta, *, paused: bool 
             wake = Wake.RETRAIN
         case State.RETRAINING | State.EVALUATING:
             wake = Wake.EVALUATE
-        case State.APPROVING if incident.approved:
-            wake = Wake.PROMOTE
-        case State.PROMOTING:
+        case State.APPROVING if not incident.approved:
+            wake = Wake.APPROVE
+        case State.APPROVING | State.PROMOTING:
             wake = Wake.PROMOTE
         case State.PROBATION if incident.action is Action.ROLL_BACK:
             wake = Wake.ROLL_BACK

@@ -12,6 +12,7 @@ _STEPS = {
     Wake.TRIAGE: "look again (triage)",
     Wake.RETRAIN: "train a challenger",
     Wake.EVALUATE: "evaluate challenger v{version}",
+    Wake.APPROVE: "ask a person about v{version}",
     Wake.PROMOTE: "promote v{version}",
     Wake.ROLL_BACK: "roll back",
 }
@@ -56,7 +57,8 @@ def outlook(
 
     A step that waits to be begun is given the time of the reconciliation that would begin it if its wake-up was lost.
     """
-    if incident is not None and (holder := incident.holder(now)) is not None:
+    asks = incident is not None and incident.state is State.APPROVING and not incident.approved
+    if incident is not None and not asks and (holder := incident.holder(now)) is not None:
         return _under_way(incident, holder, now, reconcile_period)
     plan = _plan(incident, now, reconcile_period, spec)
     paused = paused_until is not None and now < paused_until

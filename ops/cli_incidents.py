@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 from rich.markup import escape
+from sqlalchemy import Engine
 
 from datasets_defs.errors import ContractError
 from datasets_defs.incidents import Incident, State, Wake, may_move
@@ -94,13 +95,14 @@ def resolve_by_hand(ledger: Ledger, number: int, *, actor: str, reason: str) -> 
 
 def approve(model: Model, reason: Reason = "approved on the command line") -> None:
     """Let an accepted challenger become champion."""
-    from ops.wake import ring
+    from ops.wake import answer_form, ring
     from training.approval import answer
 
     known(model)
     db = database()
+    ledger, holder = Ledger(db), _holder(db, model)
     console.print(escape(answer(model, True, who=_who(), reason=reason, db=db).reason), highlight=False)
-    ledger = Ledger(db)
+    answer_form(holder, approve=True)
     incident = ledger.open_of(model)
     if incident is None or incident.state is not State.APPROVING:
         return  # a run was faster
@@ -110,10 +112,20 @@ def approve(model: Model, reason: Reason = "approved on the command line") -> No
 
 def reject(model: Model, reason: Reason) -> None:
     """Keep the champion, though the challenger was accepted by the gate."""
+    from ops.wake import answer_form
     from training.approval import answer
 
     known(model)
-    console.print(escape(answer(model, False, who=_who(), reason=reason, db=database()).reason), highlight=False)
+    db = database()
+    holder = _holder(db, model)
+    console.print(escape(answer(model, False, who=_who(), reason=reason, db=db).reason), highlight=False)
+    answer_form(holder, approve=False)
+
+
+def _holder(db: Engine, model: str) -> str | None:
+    """Name the run whose form asks about the model's challenger."""
+    incident = Ledger(db).open_of(model)
+    return incident.claimed_by if incident is not None else None
 
 
 def rollback(model: Model, reason: Reason) -> None:

@@ -1,6 +1,9 @@
-"""Rings an Airflow Asset from outside Airflow, after a person's decision."""
+"""Tells Airflow, from outside, of a person's decision: rings an Asset, or answers a form that waits."""
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from urllib.parse import quote
 
 import httpx
 
@@ -14,12 +17,8 @@ TIMEOUT_SECONDS = 10.0
 
 def ring(asset: str, key: RingKey) -> bool:
     """Wake the asset's consumer; False when Airflow could not be reached, and `reconcile` will ring instead."""
-    url = settings().airflow_url
-    password = Layout(settings().home.resolve()).load_credentials().airflow_password
     try:
-        with httpx.Client(base_url=url, timeout=TIMEOUT_SECONDS, trust_env=False) as client:
-            login = client.post("/auth/token", json={"username": AIRFLOW_USER, "password": password})
-            client.headers["Authorization"] = f"Bearer {login.raise_for_status().json()['access_token']}"
+        with _airflow() as client:
             found = client.get("/api/v2/assets", params={"name_pattern": asset}).raise_for_status().json()["assets"]
             asset_id = next(item["id"] for item in found if item["name"] == asset)
             event = {"asset_id": asset_id, "partition_key": str(key)}
@@ -27,3 +26,30 @@ def ring(asset: str, key: RingKey) -> bool:
     except (httpx.HTTPError, json.JSONDecodeError, KeyError, StopIteration):
         return False
     return True
+
+
+def answer_form(holder: str | None, *, approve: bool) -> bool:
+    """Answer the form of the run that holds a question, `approve:RUN`; False when there is none or Airflow is away.
+
+    The ledger was answered before, so nothing hangs on it but the form, which closes by itself at its deadline.
+    """
+    dag_id, _, run_id = (holder or "").partition(":")
+    if dag_id != "approve" or not run_id:
+        return False
+    path = f"/api/v2/dags/approve/dagRuns/{quote(run_id, safe='')}/taskInstances/answer/0/hitlDetails"
+    try:
+        with _airflow() as client:
+            client.patch(path, json={"chosen_options": ["Approve" if approve else "Reject"]}).raise_for_status()
+    except (httpx.HTTPError, json.JSONDecodeError, KeyError):
+        return False
+    return True
+
+
+@contextmanager
+def _airflow() -> Iterator[httpx.Client]:
+    """Give a client that is logged in as the stack's own user."""
+    password = Layout(settings().home.resolve()).load_credentials().airflow_password
+    with httpx.Client(base_url=settings().airflow_url, timeout=TIMEOUT_SECONDS, trust_env=False) as client:
+        login = client.post("/auth/token", json={"username": AIRFLOW_USER, "password": password})
+        client.headers["Authorization"] = f"Bearer {login.raise_for_status().json()['access_token']}"
+        yield client

@@ -1,15 +1,23 @@
-"""A person's yes or no to an accepted challenger, and the no of silence."""
+"""A person's yes or no to an accepted challenger, by form or by command, and the no of silence."""
 
-from datetime import UTC, datetime
+import json
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
 
-from sqlalchemy import Engine
+from sqlalchemy import Engine, select
 
-from datasets_defs.conditions import Outcome
+from datasets_defs import tables
+from datasets_defs.conditions import Outcome, RingKey
+from datasets_defs.database import database_errors
 from datasets_defs.errors import ContractError
 from datasets_defs.incidents import Incident, State
 from datasets_defs.ledger import Ledger
-from datasets_defs.models import spec_of
+from datasets_defs.models import ModelSpec, spec_of
 from training.governor import back_off_windows
+
+APPROVE = "Approve"
+"""The form's option that says yes; every other answer is a no."""
 
 
 def answer(model: str, approve: bool, *, who: str, reason: str, db: Engine) -> Outcome:  # noqa: FBT001 yes or no
@@ -27,21 +35,105 @@ def answer(model: str, approve: bool, *, who: str, reason: str, db: Engine) -> O
         found = f"its incident {incident.id} is {incident.state}" if incident else "it has no open incident"
         raise ContractError(f"{model}: no challenger waits for an answer; {found}")
     version = incident.challenger_version
-    if not approve:
-        said = f"challenger version {version} refused by {who}: {reason}"
-        ledger.move(
-            incident,
-            State.REJECTED,
-            actor=who,
-            reason=said,
-            approved=False,
-            not_before=_next(incident, datetime.now(UTC)),
+    if incident.approved:
+        if approve:
+            return Outcome(f"challenger version {version} was approved before; its promotion is on its way")
+        raise ContractError(
+            f"{model}: challenger version {version} was approved before and is about to be promoted; "
+            "`driftloop rollback` takes it back once it serves"
         )
+    return _answered(ledger, incident, approve=approve, who=who, reason=reason)
+
+
+def _answered(ledger: Ledger, incident: Incident, *, approve: bool, who: str, reason: str) -> Outcome:
+    version = incident.challenger_version
+    if approve:
+        said = f"challenger version {version} approved by {who}: {reason}"
+        ledger.move(incident, State.APPROVING, actor=who, reason=said, approved=True, not_before=None)
         return Outcome(said)
-    said = f"challenger version {version} approved by {who}: {reason}"
-    if not incident.approved:
-        ledger.move(incident, State.APPROVING, actor=who, reason=said, approved=True)
+    said = f"challenger version {version} refused by {who}: {reason}"
+    later = _next(incident, datetime.now(UTC))
+    ledger.move(incident, State.REJECTED, actor=who, reason=said, approved=False, not_before=later)
     return Outcome(said)
+
+
+def questions(key: str, *, db: Engine, actor: str, now: datetime | None = None) -> list[dict[str, Any]]:
+    """Give the form about the wake-up's challenger as arguments of Airflow's operator; empty if nobody is to be asked.
+
+    The run that asks holds the incident until the deadline, so that no second form is shown; if it dies, `reconcile`
+    asks again.
+
+    Raises:
+        ContractError: the key or the spec is wrong.
+        TransientError: PostgreSQL is away.
+    """
+    ring, ledger, at = RingKey.parse(key), Ledger(db), now or datetime.now(UTC)
+    spec, incident = spec_of(ring.model), ledger.incident(ring.incident_id)
+    left = incident.updated_at + spec.window_count(spec.approval_windows) - at
+    if incident.state is not State.APPROVING or incident.approved or left <= timedelta():
+        return []
+    claim = ledger.claim(
+        ring, frm={State.APPROVING}, to=State.APPROVING, actor=actor, lease=left, reason="a person is asked in Airflow"
+    )
+    if claim.incident is None:
+        return []
+    subject = f"{spec.name}: may version {incident.challenger_version} replace the champion?"
+    return [{"subject": subject, "body": _body(db, claim.incident, spec, at + left), "response_timeout": left}]
+
+
+def record(key: str, given: Sequence[Mapping[str, Any]], *, db: Engine, actor: str) -> Outcome:
+    """Write the form's answer to the ledger, with who gave it; the ring is for the promotion after a yes.
+
+    It counts only while the run that asked still holds the question: an answer given elsewhere before stands.
+
+    Raises:
+        ContractError: the key is wrong, or the incident moved on at this very moment.
+        TransientError: PostgreSQL is away.
+    """
+    ledger = Ledger(db)
+    incident = ledger.incident(RingKey.parse(key).incident_id)
+    user = given[0]["responded_by_user"]
+    approve = list(given[0]["chosen_options"]) == [APPROVE]
+    who = f"airflow:{user['name'] or user['id']}" if user else actor
+    if incident.state is State.APPROVING and incident.claimed_by == actor:
+        reason = "answered in Airflow" if user else "nobody answered in time, which is a no"
+        said = _answered(ledger, incident, approve=approve, who=who, reason=reason).reason
+        return Outcome(said, ledger.ring(incident.id) if approve else None)
+    if incident.state is State.APPROVING and incident.approved and approve:  # a retry of this very task, say
+        return Outcome(f"version {incident.challenger_version} stands approved", ledger.ring(incident.id))
+    return Outcome(f"{who} answered too late: {_last_word(ledger, incident)}")
+
+
+def _last_word(ledger: Ledger, incident: Incident) -> str:
+    events = ledger.events(incident.model, incident_id=incident.id)
+    return next(
+        (event.reason for event in reversed(events) if event.from_state == State.APPROVING and event.kind != "claimed"),
+        f"incident {incident.id} is {incident.state}",
+    )
+
+
+def _body(db: Engine, incident: Incident, spec: ModelSpec, deadline: datetime) -> str:
+    """Write what a person decides on, as Markdown; texts of users do not stand in it."""
+    table = tables.evaluation
+    query = select(table).where(table.c.incident_id == incident.id, table.c.attempt == incident.attempt)
+    with database_errors("reading an evaluation"), db.connect() as on:
+        judged = on.execute(query).one_or_none()
+    champion = Ledger(db).champion(spec.name)
+    serves = f"version {champion.version}" if champion is not None else "none"
+    since, attempt = f"{incident.degraded_since:%Y-%m-%d %H:%M}Z", incident.attempt
+    lines = [
+        f"**Model** {spec.name}; **champion** {serves}; **challenger** version {incident.challenger_version}",
+        f"**Incident** {incident.id} (`driftloop incident show {incident.id}`), attempt {attempt}",
+        f"Opened by {incident.signal}; degraded since {since}",
+    ]
+    if judged is not None:
+        lines.append(f"**Gate** {judged.decision}: {judged.reason}")
+        lines.append("```json\n" + json.dumps(judged.scores, indent=1, default=str).replace("`", "'") + "\n```")
+    lines.append(
+        f"No answer until {deadline:%Y-%m-%d %H:%M}Z is a no. The same: `driftloop approve {spec.name}` or "
+        f"`driftloop reject {spec.name}`; the first answer counts."
+    )
+    return "\n\n".join(lines)
 
 
 def expire(model: str, *, now: datetime, db: Engine, actor: str) -> bool:

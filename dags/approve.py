@@ -1,0 +1,36 @@
+"""# Approve
+
+Asks a person about an accepted challenger (`promotion: approve`): a form with the evidence under "Required Actions",
+open until the spec's deadline; silence is a no. `driftloop approve` and `reject` answer the same question, and whoever
+answers first wins. A yes wakes the promotion.
+"""
+
+from airflow.providers.standard.operators.hitl import HITLOperator
+from airflow.sdk import dag, task
+
+from datasets_defs.assets import APPROVAL_REQUESTED, CHALLENGER_ACCEPTED, COMMON, actor, loop_database, on, publish
+
+
+@dag(schedule=on(APPROVAL_REQUESTED), **COMMON, doc_md=__doc__, tags=["loop"])
+def approve():
+    @task
+    def ask(*, dag_run=None) -> list:
+        from training.approval import questions
+
+        return questions(dag_run.partition_key, db=loop_database(), actor=actor(dag_run))
+
+    answers = HITLOperator.partial(
+        task_id="answer", options=["Approve", "Reject"], defaults="Reject", retries=0
+    ).expand_kwargs(ask())
+
+    @task(outlets=[CHALLENGER_ACCEPTED])
+    def record(given, *, dag_run=None, outlet_events=None):
+        from training.approval import record
+
+        outcome = record(dag_run.partition_key, list(given), db=loop_database(), actor=actor(dag_run))
+        return publish(outcome, CHALLENGER_ACCEPTED, outlet_events)
+
+    record(answers.output)
+
+
+approve()
