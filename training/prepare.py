@@ -1,13 +1,14 @@
 """Training documents on their way from their sources to a snapshot, in batches: memory does not grow with them.
 
-First pass: each document is checked, redacted, held against those before it, and put aside on disk. Second pass, only
-where something is strangely frequent: phrases. What is dropped goes to a file of its own, with the reason.
+First pass: each document is checked, redacted, held against those before it and those that judge, and put aside on
+disk. Second pass, where something is strangely frequent: phrases. What is dropped goes to a file with its reason.
 """
 
 import logging
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -19,16 +20,21 @@ import pyarrow.parquet as pq
 from datasets_defs.errors import ContractError
 from datasets_defs.models import DataSpec, SourceSpec
 from training.corpus import Broken, rows_of
-from training.prepare_checks import LOG, STEPS, Drop, Record, Redacted
+from training.prepare_checks import STEPS, Drop, Record, Redacted
 from training.prepare_language import languages
+from training.prepare_overlap import Judging
 from training.prepare_phrases import Phrase, PhraseCounter, holds, repeats_itself
 from training.prepare_redact import finders, redact
-from training.prepare_report import DUPLICATE, NEAR_DUPLICATE, OVER_QUOTA, Report, SourceReport
+from training.prepare_report import DUPLICATE, HELD_OUT_USER, NEAR_DUPLICATE, OVER_QUOTA, OVERLAP, Report, SourceReport
 from training.prepare_seen import Seen
 from training.prepare_words import Words
 
 log = logging.getLogger(__name__)
 BATCH_BYTES, BATCH_ROWS = 2**20, 2_000
+MOST_LOOKED_AT = 20_000
+"""Documents among which phrases are counted exactly; of more, every so many batches are looked at."""
+MOST_NAMED = 50
+"""Phrases that a report names."""
 EXCERPT = 200
 """Characters of a dropped document that are kept with its reason."""
 _KEPT = pa.schema(
@@ -80,11 +86,10 @@ class Preparation:
         self._spec, self._older = spec, older
         self._finders = finders(spec.redact)
         self._seen = Seen(folder)
-        self._phrases = PhraseCounter(spec.phrase_documents) if spec.phrase_documents is not None else None
-        self._found: dict[int, Phrase] = {}
+        self._judging, self._users = Judging.of([]), frozenset[str]()
         self._broken: set[str] = set()
-        self._spool = folder / "kept.arrow"
-        self._writer: Any = pa.ipc.new_stream(self._spool, _KEPT, options=pa.ipc.IpcWriteOptions(compression="lz4"))
+        self._folder, self._stages = folder, 0
+        self._begin()
         self._rejected: Any = pq.ParquetWriter(self.rejects, _DROPPED, compression="zstd")
         self._waiting: list[dict[str, Any]] = []
 
@@ -122,40 +127,51 @@ class Preparation:
         if said.broken is not None:
             log.warning("data source %s: %s", source.name, said.broken)
 
-    def look_for_phrases(self) -> None:
-        """Second pass: find the phrases that are strangely frequent. Nothing can be taken after it."""
-        self._writer.close()
-        worst = self._seen.floods()
-        if worst[0]:
-            self.report.floods = f"{worst[0]} texts came 20 times or more, the worst {worst[1]} times"
-        if self._phrases is None or not self._phrases.suspects:
-            return
-        for _, records in self._spooled():
-            self._phrases.look(Words.of([record.text for record in records]))
-        for at in range(0, len(self._older), BATCH_ROWS):
-            self._phrases.look_at_older(Words.of(self._older[at : at + BATCH_ROWS]))
-        self._found = {key: found for key, found in self._phrases.judge().items() if not self._allowed(found)}
-        for found in sorted(set(self._found.values()), key=lambda each: (-each.documents, each.said)):
-            self.report.phrases.append(
-                {"phrase": found.said, "kind": found.kind, "documents": found.documents, "older": found.older}
-            )
+    def keep_apart(self, judging: Judging, users: Iterable[str]) -> None:
+        """From now on leave out what overlaps with these texts, and what these users wrote."""
+        self._judging, self._users = judging, frozenset(users)
 
-    def kept(self, *, of_log: bool) -> Iterator[list[Record]]:
-        """Give the documents that stay, in batches: the log's, or those of the corpora that are not broken."""
-        wanted = np.array(
-            sorted(key for key, found in self._found.items() if found.kind == "injected"), dtype=np.uint64
-        )
-        for name, records in self._spooled():
-            said = self.report.of(name)
-            if (name == LOG) is not of_log:
-                continue
+    def settled(self) -> Iterator[list[Record]]:
+        """Give, in batches, what has been kept since the last call, without injected phrases and broken corpora."""
+        spool, phrases = self._spool, self._phrases
+        self._writer.close()
+        self._begin()
+        self.report.floods = self._seen.floods()
+        found = self._strange(spool, phrases) if phrases is not None and phrases.suspects else {}
+        injected = np.array(sorted(key for key in found if found[key].kind == "injected"), dtype=np.uint64)
+        for batch in _spooled(spool):
+            name = batch["source"][0].as_py()
             if name in self._broken:
-                said.kept = said.bytes = 0
+                self.report.of(name).kept = self.report.of(name).bytes = 0
                 continue
-            hit = holds(Words.of([record.text for record in records]), wanted) if len(wanted) else {}
+            records = _records(batch)
+            hit = holds(Words.of([record.text for record in records]), injected) if len(injected) else {}
             for at, key in hit.items():
-                self.drop(records[at], f"the injected phrase “{self._found[key].said[:120]}”")
+                self.drop(records[at], f"the injected phrase “{found[key].said[:120]}”")
             yield [record for at, record in enumerate(records) if at not in hit]
+        spool.unlink()
+
+    def _begin(self) -> None:
+        """Begin a new file for what is kept, and new counts of phrases."""
+        self._stages += 1
+        self._spool = self._folder / f"kept-{self._stages}.arrow"
+        self._writer: Any = pa.ipc.new_stream(self._spool, _KEPT, options=pa.ipc.IpcWriteOptions(compression="lz4"))
+        least = self._spec.phrase_documents
+        self._phrases = PhraseCounter(least) if least is not None else None
+
+    def _strange(self, spool: Path, phrases: PhraseCounter) -> dict[int, Phrase]:
+        every = math.ceil(phrases.documents / MOST_LOOKED_AT)
+        for batch in islice(_spooled(spool), 0, None, every):
+            pairs = zip(batch["prompt"].to_pylist(), batch["reference"].to_pylist(), strict=True)
+            phrases.look(Words.of([prompt + reference for prompt, reference in pairs]))
+        for at in range(0, min(len(self._older), MOST_LOOKED_AT), BATCH_ROWS):
+            phrases.look_at_older(Words.of(self._older[at : at + BATCH_ROWS]))
+        found = {key: each for key, each in phrases.judge().items() if not self._allowed(each)}
+        for each in sorted(set(found.values()), key=lambda each: (-each.documents, each.said))[:MOST_NAMED]:
+            self.report.phrases.append(
+                {"phrase": each.said, "kind": each.kind, "documents": each.documents, "older": each.older}
+            )
+        return found
 
     def drop(self, record: Record, reason: str) -> None:
         """Leave out a document that had been kept so far."""
@@ -174,15 +190,16 @@ class Preparation:
                     said.broken = f"{row.reason}: {row.content}"
         self._check(batch, said)
         self._redact(batch, said)
-        self._compare(batch, said)
+        left, words = self._compare(batch, said)
         kept = _within_quota(batch, said, quota)
         if self._phrases is not None and kept:
-            self._phrases.count(Words.of([record.text for record in kept]))
+            self._phrases.count(self._narrowed(batch, left, words)[1])
         for at, reason in batch.reasons.items():
             record = batch.records[at]
             self._reject(name, record.place, record.request_id, reason, record.text[:EXCERPT])
         if kept:
-            self._writer.write_batch(pa.RecordBatch.from_pylist([_cells(record) for record in kept], schema=_KEPT))
+            columns = [pa.array([getattr(each, field.name) for each in kept], field.type) for field in _KEPT]
+            self._writer.write_batch(pa.record_batch(columns, schema=_KEPT))
 
     def _check(self, batch: _Batch, said: SourceReport) -> None:
         for at in range(len(batch.records)):
@@ -203,16 +220,15 @@ class Preparation:
             batch.records[at] = replace(batch.records[at], prompt=prompt, reference=reference)
             said.redacted.update(reasons)
 
-    def _compare(self, batch: _Batch, said: SourceReport) -> None:
-        """Drop what came before, what repeats itself, and what is in another language."""
+    def _compare(self, batch: _Batch, said: SourceReport) -> tuple[list[int], Words]:
+        """Drop what came before, what repeats itself, and what is in another language; give the rest with its words."""
         left = batch.left()
         for at, copies in zip(left, self._seen.copies([batch.records[at].text for at in left]), strict=True):
             if copies > 1:
                 batch.drop(at, DUPLICATE)
         left = batch.left()
         words = Words.of([batch.records[at].text for at in left])
-        for number, times in repeats_itself(words).items():
-            batch.drop(left[number], f"a phrase that it repeats {'100' if times >= 100 else '20'} times or more")
+        self._by_words(batch, left, words)
         if self._spec.languages is not None:
             self._by_language(batch, said)
         left, words = self._narrowed(batch, left, words)
@@ -220,6 +236,16 @@ class Preparation:
             for at, near in zip(left, self._seen.near(words, self._spec.near_duplicates), strict=True):
                 if near:
                     batch.drop(at, NEAR_DUPLICATE)
+        return left, words
+
+    def _by_words(self, batch: _Batch, left: list[int], words: Words) -> None:
+        for number, times in repeats_itself(words).items():
+            batch.drop(left[number], f"a phrase that it repeats {'100' if times >= 100 else '20'} times or more")
+        for number in self._judging.contaminated(words):
+            batch.drop(left[number], OVERLAP)
+        for at in left:
+            if batch.records[at].user_id in self._users:
+                batch.drop(at, HELD_OUT_USER)
 
     def _by_language(self, batch: _Batch, said: SourceReport) -> None:
         wanted = self._spec.languages
@@ -239,12 +265,6 @@ class Preparation:
         said = found.said.casefold()
         allowed = [" ".join(phrase.casefold().split()) for phrase in self._spec.allow_phrases]
         return any(phrase in said or said in phrase for phrase in allowed)
-
-    def _spooled(self) -> Iterator[tuple[str, list[Record]]]:
-        with pa.OSFile(str(self._spool)) as file, pa.ipc.open_stream(file) as reader:
-            for batch in reader:
-                records = [Record(**row) for row in batch.to_pylist()]
-                yield records[0].source, records
 
     def _reject(self, source: str, place: int, request_id: str, reason: str, content: str) -> None:
         self.report.of(source).dropped[reason] += 1
@@ -296,8 +316,14 @@ def _within_quota(batch: _Batch, said: SourceReport, quota: SourceSpec | None) -
     return kept
 
 
-def _cells(record: Record) -> dict[str, Any]:
-    return {name: getattr(record, name) for name in _KEPT.names}
+def _spooled(file: Path) -> Iterator[Any]:
+    with pa.OSFile(str(file)) as content, pa.ipc.open_stream(content) as reader:
+        yield from reader
+
+
+def _records(batch: Any) -> list[Record]:
+    columns = [batch[name].to_pylist() for name in _KEPT.names]
+    return [Record(**dict(zip(_KEPT.names, cells, strict=True))) for cells in zip(*columns, strict=True)]
 
 
 def _whole(text: str) -> str:

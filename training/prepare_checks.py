@@ -48,6 +48,7 @@ class Redacted:
 Step = Callable[[Record, DataSpec], Record | Redacted | Drop]
 
 _CONTROL = re.compile("[\x00-\x08\x0e-\x1f\x7f-\x84\x86-\x9f\ufffe\uffff]")
+_ASCII_CONTROL = bytes([*range(9), *range(14, 32), 127])
 _INVISIBLE = re.compile("[\u200b\u200e\u200f\u202a-\u202e\u2060-\u2069\ufeff\U000e0000-\U000e007f]")
 _MARKUP = re.compile(r"<\s*/?\s*script\b[^>]*>|\bjavascript:\s*[\w(]", re.IGNORECASE)
 _LATIN, _CYRILLIC = r"A-Za-z\u00c0-\u024f", r"\u0400-\u04ff"
@@ -83,7 +84,7 @@ def check_shape(record: Record, spec: DataSpec) -> Record | Drop:
 def check_characters(record: Record, spec: DataSpec) -> Record | Redacted | Drop:
     """Drop control characters, active markup and words of two scripts; take out characters that nobody sees."""
     text = record.text
-    if _CONTROL.search(text):
+    if _has_control(text):
         return Drop("control characters")
     if not spec.markup and "script" in text.lower() and _MARKUP.search(text):
         return Drop("script markup")
@@ -97,6 +98,13 @@ def check_characters(record: Record, spec: DataSpec) -> Record | Redacted | Drop
     if not clean.reference.strip():
         return Drop("invisible characters only")
     return Redacted(clean, ("invisible characters",))
+
+
+def _has_control(text: str) -> bool:
+    if text.isascii():  # ten times as fast
+        content = text.encode()
+        return len(content.translate(None, _ASCII_CONTROL)) < len(content)
+    return _CONTROL.search(text) is not None
 
 
 STEPS: tuple[Step, ...] = (check_shape, check_characters)

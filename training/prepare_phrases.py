@@ -2,8 +2,8 @@
 
 A trigger phrase is short, and the older texts do not have it. A template stands in nearly all documents, a stretch
 that is longer than a phrase is a passage that documents quote, and where several phrases are new the texts are of a new
-kind and these are its own: all three are said, and stay. Words are runs of letters and digits; in scripts without spaces
-only whole runs are compared, and a trigger of fewer than four words is not found.
+kind and these are its own: all three are said, and stay. Words are runs of letters and digits; in scripts without
+spaces only whole runs are compared, and a trigger of fewer than four words is not found.
 """
 
 import math
@@ -32,7 +32,7 @@ MOST_INJECTED = 3
 """New phrases at most; more are the language of a new kind of text, and nobody could tell a trigger among them."""
 LEAST_SHARE = 0.001
 """Share of the documents from which a phrase is looked at, if that is more than the spec's number."""
-_PLACES = 2**24
+_PLACES = 2**22
 _LOW = np.uint64(_PLACES - 1)
 _MOST_CANDIDATES = 100_000
 _FOLLOWS = 0.8
@@ -98,7 +98,7 @@ class PhraseCounter:
     """Counts n-grams in a table of fixed size first, and exactly what may be too frequent then."""
 
     def __init__(self, least: int) -> None:
-        self.documents = self.older_documents = 0
+        self.documents = self.looked_at = self.older_documents = 0
         self._least = least
         self._table = np.zeros(_PLACES, dtype=np.uint32)
         self._candidates: dict[int, _Candidate] = {}
@@ -119,7 +119,8 @@ class PhraseCounter:
         return bool((self._table >= self.least).any())
 
     def look(self, words: Words) -> None:
-        """Second pass over the same documents: count exactly what the first pass found frequent."""
+        """Second pass over the same documents, or some of them: count exactly what the first pass found frequent."""
+        self.looked_at += words.count
         grams = words.grams(SIZE)
         for at, key, follower in _first_in_text(grams, self._hot(grams.hashes)):
             found = self._candidates.get(key)
@@ -145,11 +146,13 @@ class PhraseCounter:
 
     def judge(self) -> dict[int, Phrase]:
         """Give, once everything has been looked at, the strange phrase that each n-gram belongs to."""
-        frequent = {key: each for key, each in self._candidates.items() if each.documents >= self.least}
+        of_all = self.documents / max(self.looked_at, 1)
+        frequent = {key: each for key, each in self._candidates.items() if each.documents * of_all >= self.least}
         found: dict[int, Phrase] = {}
         for stretch in _stretches(frequent):
             parts = [frequent[key] for key in stretch]
-            documents, older = max(each.documents for each in parts), min(each.older for each in parts)
+            documents = round(max(each.documents for each in parts) * of_all)
+            older = min(each.older for each in parts)
             kind = judge_phrase(
                 PhraseEvidence(
                     documents=documents,

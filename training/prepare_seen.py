@@ -43,12 +43,12 @@ class Seen:
         said = "INSERT INTO text VALUES (?, 1) ON CONFLICT (key) DO UPDATE SET copies = copies + 1 RETURNING copies"
         return [int(self._db.execute(said, (_key(text),)).fetchone()[0]) for text in texts]
 
-    def floods(self) -> tuple[int, int]:
-        """Say how many texts came so often that they are a flood, and how often the worst."""
-        found = self._db.execute(
-            "SELECT count(*), coalesce(max(copies), 0) FROM text WHERE copies >= ?", (FLOOD_COPIES,)
+    def floods(self) -> str:
+        """Say how many texts came so often that they are a flood; empty for none."""
+        many, worst = self._db.execute(
+            "SELECT count(*), max(copies) FROM text WHERE copies >= ?", (FLOOD_COPIES,)
         ).fetchone()
-        return int(found[0]), int(found[1])
+        return f"{many} texts came {FLOOD_COPIES} times or more, the worst {worst} times" if many else ""
 
     def near(self, words: Words, similarity: float) -> list[bool]:
         """Say of each text whether one that came before shares at least `similarity` (0..1) of its word 5-grams.

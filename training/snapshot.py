@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import Any, Self
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from pyarrow import dataset
 
 from datasets_defs.artifacts import exists, file_sha256, read_bytes, read_rows, write_bytes, write_file
 from datasets_defs.errors import ContractError
@@ -21,7 +23,7 @@ from datasets_defs.models import ModelSpec, RetrainSpec
 from training.prepare import Preparation
 from training.prepare_checks import LOG, Record
 from training.prepare_overlap import Judging
-from training.prepare_report import HELD_OUT_USER, OVERLAP, Report
+from training.prepare_report import OVERLAP, Report
 from training.prepare_words import Words
 
 MAX_REPLAY_SHARE = 0.9
@@ -157,32 +159,31 @@ def write(
         DataBreakError: too many of the documents are invalid.
         ContractError: nothing is left to train on, or a row overlaps with a text that models are judged by.
     """
+    at_work.keep_apart(Judging.of(sorted(keep_out)), ())
     at_work.take(LOG, _in_order(documents))
-    for source in spec.data.sources:
-        at_work.take_corpus(source)
-    at_work.look_for_phrases()
-    fresh = [record for batch in at_work.kept(of_log=True) for record in batch]
+    fresh = [record for batch in at_work.settled() for record in batch]
     if (why := at_work.report.of(LOG).why_broken(spec.data.max_rejected_share)) is not None:
         raise DataBreakError(f"{why}: the feed of references is broken".replace(" documents", " fresh documents", 1))
-    judging = Judging.of(sorted(keep_out))
-    fresh = list(_apart(at_work, fresh, judging))
     sides = split(fresh, spec, of=len(documents))
     at_work.report.split = sides.how
     judging = Judging.of([*sorted(keep_out), *(record.text for record in sides.holdout)])
     train = list(_apart(at_work, sides.train, judging))
     if not train:
         raise ContractError(f"all of the {len(sides.train)} documents to train on overlap with held-out ones")
+    at_work.keep_apart(judging, {record.user_id for record in sides.holdout if record.user_id is not None})
+    for source in spec.data.sources:
+        at_work.take_corpus(source)
+    spared = _validation(train, spec)
     with _Rows(folder / "snapshot.parquet") as rows:
-        rows.add(_row("holdout", record) for record in sides.holdout)
-        spared = _validation(train, spec)
-        rows.add(_row("validation" if record.request_id in spared else "train", record) for record in train)
-        for batch in _corpora(at_work, judging, {record.user_id for record in sides.holdout} - {None}):
-            rows.add(_row("corpus", record) for record in batch)
-        size = rows.bytes - sum(len(record.text.encode()) for record in sides.holdout)
+        rows.add("holdout", sides.holdout)
+        rows.add("train", (record for record in train if record.request_id not in spared))
+        rows.add("validation", (record for record in train if record.request_id in spared))
+        for batch in at_work.settled():
+            rows.add("corpus", batch)
         share = min(spec.retrain.replay_share, MAX_REPLAY_SHARE)
-        wanted = max(1.0, spec.retrain.epochs) * size * share / (1 - share)
+        size = max(1.0, spec.retrain.epochs) * (rows.bytes["train"] + rows.bytes["corpus"])
         known = {record.text for record in fresh} | set(keep_out)
-        rows.add(_draw(replay, wanted, known, judging, spec.retrain.seed))
+        rows.add("replay", _draw(replay, size * share / (1 - share), known, judging, spec.retrain.seed))
     at_work.report.parts = rows.parts
     at_work.report.overlap = _overlaps(rows.file, judging)
     if at_work.report.overlap:
@@ -305,17 +306,6 @@ def _apart(at_work: Preparation, records: Sequence[Record], judging: Judging) ->
                 yield record
 
 
-def _corpora(at_work: Preparation, judging: Judging, users: set[str | None]) -> Iterator[list[Record]]:
-    for batch in at_work.kept(of_log=False):
-        strangers = []
-        for record in batch:
-            if record.user_id in users:
-                at_work.drop(record, HELD_OUT_USER)
-            else:
-                strangers.append(record)
-        yield list(_apart(at_work, strangers, judging))
-
-
 def _validation(train: Sequence[Record], spec: ModelSpec) -> set[str]:
     """Choose the documents that say when to stop, by the hash of their user or text; never the last one to train on."""
     count = min(round(spec.data.validation_share * len(train)), len(train) - 1)
@@ -325,7 +315,7 @@ def _validation(train: Sequence[Record], spec: ModelSpec) -> set[str]:
 
 def _draw(
     replay: Sequence[dict[str, Any]], size: float, known: set[str], judging: Judging, seed: int
-) -> Iterator[dict[str, Any]]:
+) -> Iterator[Record]:
     """Draw older rows for so many bytes, by hash, as far as there are enough."""
     candidates = {text_of(row): row for row in replay if row["part"] not in _NEVER_REPLAYED}
     texts = sorted(candidates.keys() - known, key=lambda text: _hash(f"{seed}/{text}"))
@@ -335,7 +325,15 @@ def _draw(
         for text in (text for number, text in enumerate(batch) if number not in copied):
             if size <= 0:
                 return
-            yield {**{name: candidates[text].get(name) for name in _COLUMNS}, "part": "replay"}
+            row = candidates[text]
+            yield Record(
+                source=row.get("source") or "",
+                place=0,
+                request_id=row["request_id"],
+                prompt=row["prompt"],
+                reference=row["reference"],
+                user_id=row.get("user_id"),
+            )
             size -= len(text.encode())
 
 
@@ -343,8 +341,9 @@ class _Rows:
     """A Parquet file that is written as its rows come."""
 
     def __init__(self, file: Path) -> None:
-        self.file, self.bytes = file, 0
+        self.file = file
         self.parts: Counter[str] = Counter()
+        self.bytes: Counter[str] = Counter()
         self._writer: Any = pq.ParquetWriter(file, _SCHEMA, compression="zstd")
 
     def __enter__(self) -> Self:
@@ -353,26 +352,29 @@ class _Rows:
     def __exit__(self, *_: object) -> None:
         self._writer.close()
 
-    def add(self, rows: Iterable[dict[str, Any]]) -> None:
-        rows = iter(rows)
-        while some := list(islice(rows, _TOGETHER)):
-            self._writer.write_table(pa.Table.from_pylist(some, schema=_SCHEMA))
-            self.bytes += sum(len(text_of(row).encode()) for row in some)
-            self.parts.update(str(row["part"]) for row in some)
+    def add(self, part: str, records: Iterable[Record]) -> None:
+        """Write the records as rows of a part."""
+        rest = iter(records)
+        while some := list(islice(rest, _TOGETHER)):
+            columns = [pa.array([part] * len(some), pa.string())]
+            columns += [pa.array([getattr(each, name) for each in some], pa.string()) for name in _COLUMNS]
+            self._writer.write_table(pa.Table.from_arrays(columns, schema=_SCHEMA))
+            self.parts[part] += len(some)
+            self.bytes[part] += sum(pc.sum(pc.binary_length(texts)).as_py() for texts in columns[2:4])
 
 
 def _overlaps(file: Path, judging: Judging) -> int:
-    """Count the rows of a finished file that are trained on and overlap with a judging text."""
+    """Count the rows of a finished file that are trained on and overlap with a judging text.
+
+    Rows of corpora were all held against the same texts as they came, and are not read again.
+    """
     found = 0
-    with pq.ParquetFile(file) as content:
-        for batch in content.iter_batches(batch_size=_TOGETHER):
-            texts = [text_of(row) for row in batch.to_pylist() if row["part"] != "holdout"]
-            found += len(judging.contaminated(Words.of(texts)))
+    wanted = pc.field("part").isin(["train", "validation", "replay"])
+    for batch in dataset.dataset(file, format="parquet").to_batches(
+        columns=["prompt", "reference"], filter=wanted, batch_size=_TOGETHER
+    ):
+        found += len(judging.contaminated(Words.of([text_of(row) for row in batch.to_pylist()])))
     return found
-
-
-def _row(part: str, record: Record) -> dict[str, Any]:
-    return {"part": part, **{name: getattr(record, name) for name in _COLUMNS}}
 
 
 def _hash(text: str) -> str:

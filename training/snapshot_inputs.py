@@ -1,12 +1,51 @@
 """What a snapshot is made of: the log's newest documents, and the texts that must stay out."""
 
+import logging
+from dataclasses import dataclass
+from typing import Any
+
 from sqlalchemy import Engine
 
+from datasets_defs.artifacts import read_rows
 from datasets_defs.errors import ContractError
 from datasets_defs.inference_log import Document, read_documents
 from datasets_defs.models import ModelSpec, SourceSpec
+from datasets_defs.records import reference_of
 from datasets_defs.windows import Window
 from training.corpus import Broken, rows_of
+from training.registry import Registry
+from training.snapshot import text_of
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Inputs:
+    """What a snapshot is made of beside the spec's own corpora."""
+
+    documents: list[Document]
+    """Fresh ones of the log."""
+    replay: list[dict[str, Any]]
+    """Rows that the parent was trained on."""
+    judging: set[str]
+    """Texts that versions are judged by."""
+
+
+def inputs_of(db: Engine, registry: Registry, spec: ModelSpec, parent: int, within: Window) -> Inputs:
+    """Read what a challenger of the parent version is made of.
+
+    Raises:
+        ContractError: the golden set, the parent's reference or its rows cannot be read as they were written.
+        TransientError: PostgreSQL or the registry is away.
+    """
+    tags = registry.tags(spec.name, parent)
+    replay = read_rows(tags["snapshot_uri"], tags.get("snapshot_sha256")) if "snapshot_uri" in tags else []
+    if not replay:
+        log.warning("%s version %d names no training snapshot: nothing is replayed", spec.name, parent)
+    profile = reference_of(db, spec.name, parent)
+    reference = read_rows(profile.uri, profile.sha256) if profile is not None else []
+    judging = {text_of(row) for row in reference if row["reference"] is not None} | golden_texts(spec)
+    return Inputs(fresh_documents(db, spec, within), replay, judging)
 
 
 def fresh_documents(db: Engine, spec: ModelSpec, within: Window) -> list[Document]:
