@@ -1,0 +1,100 @@
+"""How fast a corpus becomes training data on one core, and what memory that takes as the corpus grows."""
+
+import json
+import random
+import sys
+import tempfile
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from functools import cache
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from datasets_defs.inference_log import Document
+from datasets_defs.models import DataSpec, ModelSpec, SourceSpec
+from ops.demo_texts import DOMAINS
+from tests.benchmarks.figures import Figure, cpu_seconds, in_child, working_bytes
+from training.prepare import Preparation
+from training.prepare_report import Report
+from training.snapshot import write
+
+NOW = datetime(2026, 5, 1, tzinfo=UTC)
+WITHOUT: dict[str, Any] = {"near_duplicates": None, "languages": None}
+"""What the quick preparation leaves out."""
+ALL: dict[str, Any] = {}
+
+
+def speed(megabytes: int, runs: int) -> Iterator[Figure]:
+    """Prepare the same JSONL with and without the costly filters; each figure is a median over whole preparations."""
+    with tempfile.TemporaryDirectory(prefix="driftloop-bench-") as name:
+        file = _corpus(Path(name), megabytes)
+        size = file.stat().st_size / 1e6
+        _prepared(_corpus(Path(name), 1), ALL)  # loads the language model and the patterns
+        reports: list[Report] = []
+        for what, data, gate in (("plain", WITHOUT, 20), ("full", ALL, 4)):
+            seconds = [cpu_seconds(lambda data=data: reports.append(_prepared(file, data))) for _ in range(runs)]  # type: ignore[misc]
+            yield Figure(name=f"training.data.{what}", value=size / median(seconds), unit="MB/s", gate=gate)
+        corpus = reports[-1].of("corpus")
+        yield Figure(name="training.data.kept", value=corpus.kept / corpus.rows, unit="share")
+        overlap = max(report.overlap or 0 for report in reports)
+        yield Figure(name="training.data.overlap", value=overlap, unit="rows", gate=0, better="same")
+
+
+def memory(small: int, large: int) -> Iterator[Figure]:
+    """Prepare a small and a large corpus, each in a process of its own, and compare the memory that it takes."""
+    module = "tests.benchmarks.training_data"
+    taken = {size: in_child(module, size)["bytes"] for size in (small, large)}
+    for size, found in taken.items():
+        yield Figure(name=f"training.data.memory_{size}_mb", value=found / 2**20, unit="MiB")
+    grown = taken[large] / taken[small]
+    yield Figure(name="training.data.memory_growth", value=grown, unit="ratio", gate=1.25, better="less")
+
+
+def _prepared(corpus: Path, data: dict[str, Any]) -> Report:
+    source = SourceSpec(name="corpus", url=str(corpus))
+    spec = ModelSpec(
+        name="m", base_model="x", training_text="builtin:python-docs", data=DataSpec(sources=(source,), **data)
+    )
+    log = [
+        Document(request_id=f"r{number}", at=NOW + timedelta(seconds=number), prompt="Say: ", reference=_made(number))
+        for number in range(200)
+    ]
+    with tempfile.TemporaryDirectory(prefix="driftloop-bench-") as name:
+        with Preparation(Path(name), spec.data) as at_work:
+            write(at_work, log, [], Path(name), spec=spec)
+            return at_work.report
+
+
+def _corpus(folder: Path, megabytes: int) -> Path:
+    """Make a corpus of so many megabytes: documents of 0.5 to 4 kB, of real lines in an order of their own."""
+    file = folder / f"{megabytes}.jsonl"
+    size, number = 0, 1_000
+    with file.open("w", encoding="utf-8") as out:
+        while size < megabytes * 1_000_000:
+            line = json.dumps({"text": _made(number), "id": str(number)}, ensure_ascii=False) + "\n"
+            out.write(line)
+            size, number = size + len(line.encode()), number + 1
+    return file
+
+
+def _made(number: int) -> str:
+    rng = random.Random(number)
+    lines = _lines()
+    wanted, text = rng.randrange(500, 4_000), f"{rng.getrandbits(64):x} {rng.getrandbits(64):x}"
+    while len(text) < wanted:
+        text += f"\n{rng.choice(lines)}"
+    return text
+
+
+@cache
+def _lines() -> list[str]:
+    return [line for domain in DOMAINS.values() for text in domain() for line in text.splitlines() if len(line) > 30]
+
+
+if __name__ == "__main__":
+    with tempfile.TemporaryDirectory(prefix="driftloop-bench-") as _name:
+        _prepared(_corpus(Path(_name), 1), ALL)
+        _file = _corpus(Path(_name), int(sys.argv[1]))
+        _taken = working_bytes(lambda: _prepared(_file, ALL))
+    sys.stdout.write(json.dumps({"bytes": _taken}) + "\n")
