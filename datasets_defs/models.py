@@ -199,7 +199,7 @@ class LoraSpec(_Spec):
     alpha: float = Field(default=32, gt=0)
     """What they add is multiplied by alpha / rank."""
     embeddings: bool = True
-    """Trains embeddings and norms, too, at a tenth of the rate: new words need it; it costs memory."""
+    """Trains embeddings and norms, too: new words need it, most of all in a small model; it costs memory."""
 
 
 class RetrainSpec(_Spec):

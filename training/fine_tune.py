@@ -54,7 +54,7 @@ class Plan:
     alpha: float = 32
     """What the adapters add is multiplied by alpha / rank."""
     embeddings: bool = True
-    """Whether embeddings and norms are trained beside the adapters, at a tenth of the rate."""
+    """Whether embeddings and norms are trained beside the adapters."""
     row_tokens: int = 1024
     """Longest row, in tokens; longer documents are cut."""
     forward_tokens: int = 4096
@@ -162,7 +162,7 @@ class _Loop:
         self.rate = plan.learning_rate or default_rate(sum(each.numel() for each in self._weights()), plan.method)
         self.state = State(
             trainable,
-            _optimizer(trainable, plan),
+            _optimizer(trainable.values(), plan),
             torch.amp.GradScaler(self.device.type, enabled=self.dtype is torch.float16),
         )
 
@@ -212,7 +212,7 @@ class _Loop:
         chosen = _rows_of(state.step, self.batch, len(self.rows), plan.seed)
         rate = self.rate * factor_at(state.step, self.steps, plan.warm_up_share)
         for group in state.optimizer.param_groups:
-            group["lr"] = rate * group["share"]
+            group["lr"] = rate
         parts = [self.rows.take(chosen[at : at + self.passes]) for at in range(0, len(chosen), self.passes)]
         tokens = sum(int((part.targets >= 0).sum()) for part in parts)
         state.optimizer.zero_grad(set_to_none=True)
@@ -328,14 +328,13 @@ def factor_at(step: int, steps: int, warm_up_share: float) -> float:
     return 0.1 + 0.45 * (1 + math.cos(math.pi * (step - warm_up) / max(1, steps - warm_up)))
 
 
-def _optimizer(trainable: dict[str, torch.nn.Parameter], plan: Plan) -> torch.optim.Optimizer:
-    groups: dict[tuple[float, float], list[torch.nn.Parameter]] = {}
-    for name, weight in trainable.items():
-        decay = plan.weight_decay if weight.ndim > 1 else 0.0
-        share = 0.1 if plan.method == "lora" and not adapters.is_adapter(name) else 1.0
-        groups.setdefault((decay, share), []).append(weight)
-    listed = [{"params": each, "weight_decay": decay, "share": share} for (decay, share), each in groups.items()]
-    return torch.optim.AdamW(listed, betas=(0.9, 0.95), fused=True)
+def _optimizer(weights: Iterable[torch.nn.Parameter], plan: Plan) -> torch.optim.Optimizer:
+    every = list(weights)
+    groups = [
+        {"params": [each for each in every if each.ndim > 1], "weight_decay": plan.weight_decay},
+        {"params": [each for each in every if each.ndim <= 1], "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW([group for group in groups if group["params"]], betas=(0.9, 0.95), fused=True)
 
 
 def _rows_of(step: int, rows: int, total: int, seed: int) -> list[int]:
