@@ -272,7 +272,7 @@ promotion = Table(
     Column("id", BigInteger, Identity(), primary_key=True),
     Column("model", Text, nullable=False),
     Column("incident_id", BigInteger, ForeignKey("incident.id")),
-    Column("kind", Text, nullable=False, comment="bootstrap | promote | roll_back | revert"),
+    Column("kind", Text, nullable=False, comment="bootstrap | promote | roll_back | revert | drill | drill_end"),
     Column("from_version", Integer),
     Column("to_version", Integer, nullable=False),
     Column("token", BigInteger, nullable=False, comment="champion token that this change set"),

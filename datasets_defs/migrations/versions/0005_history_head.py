@@ -16,6 +16,9 @@ def upgrade() -> None:
     sa.PrimaryKeyConstraint('model', name=op.f('pk_history_head')),
     comment="each history's newest event, written by a trigger that runs as the owner"
     )
+    op.alter_column('promotion', 'kind', existing_type=sa.Text(), existing_nullable=False,
+    comment='bootstrap | promote | roll_back | revert | drill | drill_end',
+    existing_comment='bootstrap | promote | roll_back | revert')
     op.execute(
         "INSERT INTO history_head (model, seq, hash) "
         "SELECT DISTINCT ON (model) model, seq, hash FROM incident_event ORDER BY model, seq DESC"
@@ -51,6 +54,9 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
+    op.alter_column('promotion', 'kind', existing_type=sa.Text(), existing_nullable=False,
+    comment='bootstrap | promote | roll_back | revert',
+    existing_comment='bootstrap | promote | roll_back | revert | drill | drill_end')
     op.execute("DROP TRIGGER no_truncate ON incident_event")
     op.execute("DROP TRIGGER follows_head ON incident_event")
     op.execute("DROP FUNCTION incident_event_follows_head")
