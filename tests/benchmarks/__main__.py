@@ -19,6 +19,7 @@ from tests.benchmarks import (
     sketches,
     storage,
     topic,
+    training_data,
     training_tokens,
     windows,
 )
@@ -34,6 +35,10 @@ class Group:
 
 
 GROUPS = {
+    "training.data": Group(
+        lambda: chain(training_data.speed(50, 3), training_data.memory(10, 300)),
+        lambda: chain(training_data.speed(2, 1), training_data.memory(1, 2)),
+    ),
     "training.tokens": Group(lambda: training_tokens.tokens(600, 5), lambda: training_tokens.tokens(16, 1)),
     "evaluation.documents": Group(lambda: scoring.documents(400, 5), lambda: scoring.documents(40, 1)),
     "control.sensing": Group(lambda: fleet.direct((1, 10, 100, 1_000)), lambda: fleet.direct((1, 3), 100)),
