@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 MOST_EVENTS = 40
 MOST_DESCRIPTION = 4_900
 """Characters of a description; MLflow's column holds 5,000."""
-CURVES = ("loss", "validation_loss")
+CURVES = ("loss", "validation_bits_per_byte")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -252,11 +252,11 @@ def _changes_plot(found: Mapping[str, Mapping[str, Any]]) -> str:
 
     figure = Figure(figsize=(8, 1.2 + 0.4 * len(found)), layout="constrained")
     axes = figure.subplots()
-    for place, each in enumerate(reversed(list(found.values()))):
+    for place, each in enumerate(list(found.values())[::-1]):
         low, high = 100 * (each["change"] - each["low"]), 100 * (each["high"] - each["change"])
         axes.errorbar(100 * each["change"], place, xerr=[[low], [high]], fmt="o", capsize=4, color="#1f6feb")
     axes.axvline(0, color="#888", linewidth=1)
-    axes.set_yticks(range(len(found)), list(reversed(found)), parse_math=False)
+    axes.set_yticks(range(len(found)), list(found)[::-1], parse_math=False)
     axes.set_xlabel("change of bits per byte, per cent (less is better)")
     return _png(figure)
 

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from statistics import fmean
+from typing import Any
 
 import numpy as np
 
@@ -89,14 +90,19 @@ def _overlap(champion: Sequence[Answer], challenger: Sequence[Answer]) -> dict[s
     """BLEU and chrF of the whole corpus, through sacrebleu, with its paired bootstrap."""
     import os
 
-    from sacrebleu.metrics import BLEU, CHRF
+    from sacrebleu.metrics.bleu import BLEU
+    from sacrebleu.metrics.chrf import CHRF
     from sacrebleu.significance import PairedTest
 
     os.environ.setdefault("SACREBLEU_SEED", "12345")  # the same rows give the same interval
-    systems = [("champion", [each.completion for each in champion]), ("challenger", [a.completion for a in challenger])]
+    systems: list[tuple[str, Sequence[str]]] = [
+        ("champion", [each.completion for each in champion]),
+        ("challenger", [a.completion for a in challenger]),
+    ]
     references = [[each.reference for each in champion]]
     scorers = {"bleu": BLEU(effective_order=False), "chrf": CHRF()}
-    _, found = PairedTest(systems, scorers, references, test_type="bs", n_samples=RESAMPLES)()
+    tested: Any = PairedTest(systems, scorers, references, test_type="bs", n_samples=RESAMPLES)()
+    found = tested[1]
     scores = {}
     for name, (old, new) in ((key, values) for key, values in zip(scorers, list(found.values())[1:], strict=True)):
         scores[name] = Scores(
