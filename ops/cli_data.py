@@ -68,8 +68,8 @@ def show(report: Mapping[str, Any]) -> None:
         table.add_row(escape(name), *figures, escape("; ".join(said)))
     console.print(table)
     for phrase in report["phrases"]:
-        said = f"{phrase['kind']} phrase in {phrase['documents']} documents: {phrase['phrase']}"
-        console.print(escape(said), highlight=False, soft_wrap=True)
+        line = f"{phrase['kind']} phrase in {phrase['documents']} documents: {phrase['phrase']}"
+        console.print(escape(line), highlight=False, soft_wrap=True)
     if report["floods"]:
         console.print(escape(report["floods"]), highlight=False)
     parts = ", ".join(f"{count} {part}" for part, count in report["parts"].items())
