@@ -24,8 +24,9 @@ BATCH_ROWS = 4
 def tokens(documents: int, runs: int) -> Iterator[Figure]:
     """Train once over documents of mixed length (half under 64 tokens, a tenth over 200), in turns."""
     torch.set_num_threads(1)
-    texts = _mixed(documents)
-    base = LanguageModel.scratch(SHAPE, texts)
+    source = all_documents(PYTHON_DOCS)
+    base = LanguageModel.scratch(SHAPE, source)
+    texts = _mixed(base, source, documents)
     ids = [base.encode(text) for text in texts]
     learned = {
         "ours": sum(len(each) + 1 for each in ids),
@@ -50,15 +51,13 @@ def tokens(documents: int, runs: int) -> Iterator[Figure]:
     )
 
 
-def _mixed(count: int) -> list[str]:
-    words = " ".join(all_documents(PYTHON_DOCS)).split()
+def _mixed(base: LanguageModel, source: list[str], count: int) -> list[str]:
+    """Cut documents whose numbers of tokens follow a log-normal law: median 64, a tenth over 200."""
+    stream = [token for text in source for token in base.encode(text)]
     rng = random.Random(0)
-    texts = []
-    for _ in range(count):
-        length = max(3, round(rng.lognormvariate(3.3, 0.95)))  # words; about two tokens each
-        at = rng.randrange(len(words) - length)
-        texts.append(" ".join(words[at : at + length]))
-    return texts
+    lengths = [min(max(4, round(rng.lognormvariate(4.16, 0.9))), len(stream) // 2) for _ in range(count)]
+    starts = [rng.randrange(len(stream) - length) for length in lengths]
+    return [base.tokenizer.decode(stream[at : at + length]) for at, length in zip(starts, lengths, strict=True)]
 
 
 def _copy(base: LanguageModel) -> LanguageModel:
