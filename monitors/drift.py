@@ -15,7 +15,7 @@ from datasets_defs.models import ModelSpec, spec_of
 from datasets_defs.records import beat, recent_verdicts
 from datasets_defs.sketch_log import StoredSketch, last_sketch, save_sketch, sketch_of
 from datasets_defs.windows import Window
-from monitors.drift_policy import REBASELINE_WINDOWS, Step, Subject, judge_window, should_rebaseline
+from monitors.drift_policy import FLOODED, REBASELINE_WINDOWS, Step, Subject, judge_window, should_rebaseline
 from monitors.feed import flood, most_repeated
 from monitors.harm import WINDOWS as HARM_WINDOWS
 from monitors.harm import Moments
@@ -97,9 +97,11 @@ def assess(
     before = known = last_sketch(db, spec.name, champion.version, before=window.end)
     if before is not None and before.state is None:  # it was broken: the detector goes on from before it
         known = last_sketch(db, spec.name, champion.version, before=window.end, with_state=True)
-    sketch = _counted(db, champion, window, profile, before, spec)
+    stored = _stored(db, champion, window, profile)
+    sketch = stored if stored is not None else _counted(db, champion, window, profile, before, spec)
+    flooded = _flooded(db, champion, window, spec, is_counted=stored is not None)
     step = judge_window(
-        subject,
+        replace(subject, flooded=flooded),
         sketch,
         profile,
         spec.drift,
@@ -107,7 +109,6 @@ def assess(
         losses=_losses(db, champion, window),
         in_burn_in=window.start < champion.since + spec.window_count(spec.drift.burn_in_windows),
         brought=sketch.rows - _carried(db, champion, window),
-        flooded=flood(most_repeated(db, champion, window), min_rows=spec.drift.min_rows),
     )
     counted = StoredSketch(
         model=spec.name,
@@ -132,12 +133,26 @@ def stretch(window: Window, *, after: Window | None, champion: Champion, profile
     return Window(max(start, champion.since), window.end)
 
 
+def _stored(db: Engine, champion: Champion, window: Window, profile: Profile) -> WindowSketch | None:
+    """Read the counts of a window that was counted before."""
+    stored = sketch_of(db, champion.model, champion.version, window.end)
+    if stored is None or stored.windows > 1 or stored.encoding != profile.encoding.digest:
+        return None
+    return WindowSketch.from_bytes(stored.content)
+
+
+def _flooded(db: Engine, champion: Champion, window: Window, spec: ModelSpec, *, is_counted: bool) -> str | None:
+    """Say whether one prompt floods the window; of one that was counted before, what was said then."""
+    said = recent_verdicts(db, champion.model, "data", until=window.end, count=1) if is_counted else []
+    if said and said[0].window == window:
+        found: str | None = said[0].evidence.get(FLOODED)
+        return found
+    return flood(most_repeated(db, champion, window), min_rows=spec.drift.min_rows)
+
+
 def _counted(
     db: Engine, champion: Champion, window: Window, profile: Profile, before: StoredSketch | None, spec: ModelSpec
 ) -> WindowSketch:
-    stored = sketch_of(db, champion.model, champion.version, window.end)
-    if stored is not None and stored.windows == 1 and stored.encoding == profile.encoding.digest:
-        return WindowSketch.from_bytes(stored.content)
     whole = stretch(
         window,
         after=before.window if before is not None else None,

@@ -28,6 +28,8 @@ DRIFT_METHOD = "e-detector, log10 of its evidence"
 LOSS_METHOD = "restarted confidence sequence on bits per byte over the reference's"
 BAD_LOG10 = math.log10(BAD_RUN_LENGTH)
 WARN_LOG10 = math.log10(WARN_RUN_LENGTH)
+FLOODED = "flooded"
+"""Key of a data verdict's evidence: only the log's rows can say it, and a replay has none."""
 REBASELINE_WINDOWS = 72
 """Windows of drift without harm after which the shifted input becomes the reference."""
 
@@ -39,6 +41,8 @@ class Subject:
     model: str
     window: Window
     champion_version: int | None
+    flooded: str | None = None
+    """That the log was filled by something else than users, in words."""
 
     def verdict(self, signal: str, condition: Condition, reason: str, method: str, **more: Any) -> Verdict:
         """Make a verdict about it."""
@@ -91,18 +95,16 @@ def judge_window(
     losses: Sequence[Moments],
     in_burn_in: bool,
     brought: int,
-    flooded: str | None = None,
 ) -> Step:
     """Judge one window.
 
     `log_m` is the detector's state after the last judged window on this profile (None: it begins here), `losses` what
     the prompts of earlier judged windows cost this champion, oldest first. In the burn-in drift is at most a warning.
     `brought` is how many of the rows the newest window brought: too few rows are waited for as long as some come.
-    `flooded` says that the log was filled by something else than users.
     """
     found = gate(sketch, profile, min_rows=spec.min_rows)
-    if flooded is not None and found.too_few is None:
-        found = replace(found, broken=f"{flooded}; {found.broken}" if found.broken else flooded)
+    if subject.flooded is not None and found.too_few is None:
+        found = replace(found, broken=f"{subject.flooded}; {found.broken}" if found.broken else subject.flooded)
     if found.too_few is not None:
         waits = brought > 0 and _covers(subject, sketch) < spec.carry_over_windows
         return subject.unknown(found.too_few, **_about(subject, sketch), brought=brought, waits=waits)
@@ -143,6 +145,8 @@ def _data(subject: Subject, sketch: WindowSketch, found: Gate) -> Verdict:
         evidence["left_out"] = dict(found.left_out)
     if found.broken is not None:
         evidence["data_break"] = found.broken
+    if subject.flooded is not None:
+        evidence[FLOODED] = subject.flooded
     return subject.verdict(
         "data",
         Condition.OK if found.broken is None else Condition.BAD,

@@ -360,7 +360,7 @@ def test_a_row_without_end_is_passed_over(tmp_path: Path):
 
 
 def test_same_input_same_hash(tmp_path: Path):
-    """Whatever the order of arrival, the same documents and corpora give the same file; a second freeze changes nothing."""
+    """Whatever the order of arrival, the same input gives the same file; a second freeze changes nothing."""
     model = spec(sources=corpora(tmp_path)[:3])
     older = [
         {"part": "train", "request_id": f"o{i}", "prompt": "", "reference": prose(i)} for i in range(40_000, 40_080)
