@@ -2,7 +2,7 @@
 
 Scores champion and challenger on the same frozen rows, recent and old, and lets the gate decide. An accepted
 challenger wakes the promotion, or the question to a person where the model's spec asks for one; a rejected one ends
-the attempt with its reason.
+the attempt with its reason. The versions' model cards are written afterwards: nobody waits for them.
 """
 
 from airflow.sdk import dag, task
@@ -21,14 +21,26 @@ from datasets_defs.assets import (
 
 @dag(schedule=on(CHALLENGER_REGISTERED), **COMMON, doc_md=__doc__, tags=["loop"])
 def evaluate():
-    @task(outlets=[CHALLENGER_ACCEPTED, APPROVAL_REQUESTED], max_active_tis_per_dag=1)
+    @task(outlets=[CHALLENGER_ACCEPTED], max_active_tis_per_dag=1)
     def judge(*, dag_run=None, outlet_events=None):
         from training.evaluate import run
 
         outcome = run(dag_run.partition_key, db=loop_database(), actor=actor(dag_run))
         return publish(outcome, CHALLENGER_ACCEPTED, outlet_events)
 
-    judge()
+    @task(outlets=[APPROVAL_REQUESTED], trigger_rule="none_failed")
+    def request_approval(*, dag_run=None, outlet_events=None):
+        from training.approval import wanted
+
+        return publish(wanted(dag_run.partition_key, db=loop_database()), APPROVAL_REQUESTED, outlet_events)
+
+    @task(trigger_rule="all_done")
+    def write_cards(*, dag_run=None):
+        from training.card import write
+
+        return write(dag_run.partition_key, db=loop_database())
+
+    judge() >> request_approval() >> write_cards()
 
 
 evaluate()

@@ -1,7 +1,8 @@
 """# Promote
 
 Makes an accepted challenger the champion: one compare-and-set in the ledger, the registry's aliases after it, then
-waits until serving reports the new version. If serving does not, the change is taken back. Probation begins.
+waits until serving reports the new version. If serving does not, the change is taken back. Probation begins. The
+versions' model cards are written again afterwards.
 """
 
 from airflow.sdk import dag, task
@@ -18,7 +19,13 @@ def promote():
         outcome = run(dag_run.partition_key, db=loop_database(), actor=actor(dag_run))
         return publish(outcome, CHAMPION_CHANGED, outlet_events)
 
-    change_champion()
+    @task(trigger_rule="all_done")
+    def write_cards(*, dag_run=None):
+        from training.card import write
+
+        return write(dag_run.partition_key, db=loop_database())
+
+    change_champion() >> write_cards()
 
 
 promote()

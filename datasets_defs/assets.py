@@ -124,11 +124,11 @@ def loop_database() -> Engine:
 def publish(outcome: Outcome, asset: Asset, outlet_events: Any) -> str:
     """Ring an asset under the outcome's key; with nobody to wake, skip, so that no event is emitted.
 
-    `asset` is who is woken unless the outcome names another.
+    It must be the task's only outlet: in a run with a key, one that is not rung gets an event under the run's own.
     """
     if outcome.ring is None:
         raise AirflowSkipException(outcome.reason)
-    outlet_events[asset if outcome.wake is None else ASSET_OF[outcome.wake]].add_partitions(str(outcome.ring))
+    outlet_events[asset].add_partitions(str(outcome.ring))
     return outcome.reason
 
 

@@ -6,7 +6,6 @@ from enum import StrEnum
 from typing import Any
 
 from datasets_defs.errors import ContractError
-from datasets_defs.incidents import Wake
 from datasets_defs.windows import Window
 
 
@@ -107,5 +106,3 @@ class Outcome:
 
     reason: str
     ring: RingKey | None = None
-    wake: Wake | None = None
-    """For whom the ring is, where a step has more than one to wake."""

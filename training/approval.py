@@ -57,6 +57,20 @@ def _answered(ledger: Ledger, incident: Incident, *, approve: bool, who: str, re
     return Outcome(said)
 
 
+def wanted(key: str, *, db: Engine) -> Outcome:
+    """Say whether a person is to be asked about the wake-up's challenger; the ring is for whoever asks.
+
+    Raises:
+        ContractError: the key is wrong.
+        TransientError: PostgreSQL is away.
+    """
+    ledger = Ledger(db)
+    incident = ledger.incident(RingKey.parse(key).incident_id)
+    if incident.state is not State.APPROVING or incident.approved:
+        return Outcome(f"incident {incident.id} is {incident.state}: nobody is to be asked")
+    return Outcome(f"version {incident.challenger_version} waits for a person", ledger.ring(incident.id))
+
+
 def questions(key: str, *, db: Engine, actor: str, now: datetime | None = None) -> list[dict[str, Any]]:
     """Give the form about the wake-up's challenger as arguments of Airflow's operator; empty if nobody is to be asked.
 

@@ -11,10 +11,12 @@ from typing import Any
 from sqlalchemy import Engine, select
 
 from datasets_defs import tables
+from datasets_defs.conditions import RingKey
 from datasets_defs.database import database_errors
 from datasets_defs.errors import DriftloopError
 from datasets_defs.history import Event
 from datasets_defs.ledger import Ledger
+from datasets_defs.settings import settings
 from training.registry import KEY, Registry
 
 log = logging.getLogger(__name__)
@@ -69,6 +71,23 @@ class CardFacts:
     events: Sequence[Event]
     """Of the incident that it was made in."""
     curves: Mapping[str, Sequence[tuple[int, float]]]
+
+
+def write(key: str, *, db: Engine) -> str:
+    """Write the cards of the versions that a wake-up's incident is about: its challenger, and who serves or served.
+
+    Raises:
+        ContractError: the key is wrong.
+        TransientError: PostgreSQL is away.
+    """
+    ring, ledger = RingKey.parse(key), Ledger(db)
+    incident, champion = ledger.incident(ring.incident_id), ledger.champion(ring.model)
+    serving = (champion.version, champion.previous_version) if champion is not None else ()
+    versions = sorted({version for version in (incident.challenger_version, *serving) if version is not None})
+    registry = Registry(settings().mlflow_url)
+    for version in versions:
+        refresh(db, registry, ring.model, version)
+    return f"cards of {ring.model}: {', '.join(f'version {version}' for version in versions) or 'none'}"
 
 
 def refresh(db: Engine, registry: Registry, model: str, version: int) -> None:

@@ -13,12 +13,11 @@ from datasets_defs.conditions import Outcome, RingKey
 from datasets_defs.database import database_errors
 from datasets_defs.errors import ContractError
 from datasets_defs.history import clean_text, plain
-from datasets_defs.incidents import Incident, State, Wake
+from datasets_defs.incidents import Incident, State
 from datasets_defs.ledger import Ledger
 from datasets_defs.models import ModelSpec, spec_of
 from datasets_defs.records import ReferenceProfile, reference_of, save_reference
 from datasets_defs.settings import settings
-from training import card
 from training.attempt import use_threads
 from training.frozen_rows import MOST_RECENT, Rows, frozen, gather, stored
 from training.gate import GateDecision
@@ -58,9 +57,7 @@ def run(key: str, *, db: Engine, actor: str, now: datetime | None = None) -> Out
     except ContractError as err:
         ledger.move(claim.incident, State.ESCALATED, actor=actor, reason=f"{reason}: {err}")
         return Outcome(str(err))
-    outcome = _conclude(ledger, claim.incident, spec, decision, actor=actor, now=now or datetime.now(UTC))
-    card.refresh(db, Registry(settings().mlflow_url), spec.name, incident.challenger_version)
-    return outcome
+    return _conclude(ledger, claim.incident, spec, decision, actor=actor, now=now or datetime.now(UTC))
 
 
 def _evaluate(ledger: Ledger, incident: Incident, spec: ModelSpec, actor: str) -> GateDecision:
@@ -218,7 +215,7 @@ def _conclude(
         approved = spec.promotion == "auto"
         said = reason if approved else f"{reason}; waits for a person: `driftloop approve {spec.name}`"
         ledger.move(incident, State.APPROVING, actor=actor, reason=said, evidence=decision.scores, approved=approved)
-        return Outcome(said, ledger.ring(incident.id), Wake.PROMOTE if approved else Wake.APPROVE)
+        return Outcome(said, ledger.ring(incident.id) if approved else None)
     if decision.escalate:
         ledger.move(incident, State.ESCALATED, actor=actor, reason=reason, evidence=decision.scores)
         return Outcome(reason)

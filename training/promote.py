@@ -9,7 +9,6 @@ from datasets_defs.incidents import Incident, State
 from datasets_defs.ledger import Champion, Ledger
 from datasets_defs.models import ModelSpec, spec_of
 from datasets_defs.settings import settings
-from training import card
 from training.confirmation import ChampionChangedError, confirmed, mirrored, require_champion, why_never_again
 from training.evaluate import champion_judged
 from training.registry import Registry
@@ -69,8 +68,6 @@ def _promote(ledger: Ledger, incident: Incident, spec: ModelSpec, *, actor: str)
         reached("promote.confirmed")
         ledger.move(incident, State.PROBATION, actor=actor, reason=reason)
         reached("promote.moved")
-        for version in (challenger, judged):
-            card.refresh(ledger.engine, registry, spec.name, version)
         return Outcome(reason, ledger.ring(incident.id))
     return _revert(ledger, registry, incident, champion, judged, actor=actor)
 

@@ -12,7 +12,6 @@ from datasets_defs.incidents import Incident, State
 from datasets_defs.ledger import Ledger
 from datasets_defs.models import ModelSpec, spec_of
 from datasets_defs.settings import settings
-from training import card
 from training.attempt import Attempt, train
 from training.begin import begin
 from training.budget import settle
@@ -81,5 +80,4 @@ def _attempt(
     ledger.move(incident, State.RETRAINING, actor=actor, reason=reason, challenger_version=version)
     shutil.rmtree(attempt.folder, ignore_errors=True)
     mirrored(registry, champion, challenger=version)
-    card.refresh(ledger.engine, registry, spec.name, version)
     return Outcome(reason, ledger.ring(incident.id))
