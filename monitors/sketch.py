@@ -394,7 +394,7 @@ def middles(codes: Codes) -> Floats:
 
 
 def _few(values: Floats, scale: Scale) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    z = ((values - scale.mean) * (1 / scale.sd)).astype(np.float32)
+    z = ((values - scale.mean) * (1 / scale.sd)).astype(np.float32) + np.float32(0)  # -0.0 is no other number than 0.0
     raw = z.view(np.uint16)[_TOP::2].astype(np.int64)
     codes = np.sort(np.where(raw >= 0x8000, 0xFFFF - raw, raw + 0x8000))
     starts = np.flatnonzero(np.diff(codes, prepend=-1))
@@ -414,6 +414,7 @@ def _many(values: Floats, scale: Scale) -> tuple[NDArray[np.int64], NDArray[np.i
             size = len(some)
             np.subtract(some, scale.mean, out=wide[:size])
             np.multiply(wide[:size], 1 / scale.sd, out=narrow[:size], casting="unsafe")
+            np.add(narrow[:size], np.float32(0), out=narrow[:size])  # -0.0 is no other number than 0.0
             raw[low : low + size] = top[:size]
         table += np.bincount(raw[: len(part)], minlength=_BUCKETS)
     ordered = np.concatenate((table[:0x7FFF:-1], table[:0x8000]))

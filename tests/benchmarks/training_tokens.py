@@ -78,7 +78,7 @@ def _ours(base: LanguageModel, texts: list[str], folder: Path) -> None:
 
 def _trainer(base: LanguageModel, texts: list[str], folder: str) -> None:
     """Fine-tune as tutorials do: every document padded to the context's length."""
-    from transformers import DataCollatorForLanguageModeling, Trainer, TrainingArguments
+    from transformers import DataCollatorForLanguageModeling, PrinterCallback, Trainer, TrainingArguments
 
     model = _copy(base)
     rows = [model.tokenizer(text, padding="max_length", truncation=True, max_length=model.context) for text in texts]
@@ -94,7 +94,9 @@ def _trainer(base: LanguageModel, texts: list[str], folder: str) -> None:
     )
     collate = DataCollatorForLanguageModeling(model.tokenizer, mlm=False)
     data: Any = [{name: row[name] for name in ("input_ids", "attention_mask")} for row in rows]
-    Trainer(model=model.network, args=arguments, train_dataset=data, data_collator=collate).train()
+    trainer = Trainer(model=model.network, args=arguments, train_dataset=data, data_collator=collate)
+    trainer.remove_callback(PrinterCallback)  # the figures are ours to print
+    trainer.train()
 
 
 def _bare(base: LanguageModel, texts: list[str]) -> None:

@@ -58,6 +58,8 @@ def test_an_open_incident_s_next_step_is_named(run, engine):
         on.execute(insert(tables.pause).values(model="m", reason="r", actor="a", until=until))
     found = json.loads(run("status", "--json"))["models"]["m"]
     assert found["paused_until"] == found["next"]["at"] == until.isoformat()
-    assert f"paused until {until:%Y-%m-%dT%H:%M}" in run("status")
+    screen = run("status")
+    assert "paused" in screen
+    assert f"{until:%Y-%m-%dT%H:%M}" in screen
     assert "nothing while it is paused" in run("incident", "show", str(number))
     assert "then: look again (triage)" in run("incident", "show", str(number))

@@ -141,7 +141,9 @@ def _storm(url: str, start: datetime, number: int, done) -> None:
             return
         model = f"m{turn % MODELS}"
         try:
-            trigger(ledger, model, f"run-{number}-{turn}", start + turn / TRIGGERS * DAY)
+            begun = trigger(ledger, model, f"run-{number}-{turn}", start + turn / TRIGGERS * DAY)
+            if isinstance(begun, Incident):  # it came to nothing, and lets go of its claim
+                ledger.move(begun, State.ESCALATED, actor="t", reason="r")
             finished(ledger, model)
         except DriftloopError:
             continue  # another process was faster, as another run would be
