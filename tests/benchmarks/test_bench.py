@@ -14,7 +14,10 @@ def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, list[
     return code, [json.loads(line) for line in capsys.readouterr().out.splitlines()]
 
 
-SLOW = ("control.fleet", "control.latency", "drift.policy", "drift.topic", "drift.wide")
+SLOW = (
+    "control.fleet", "control.latency", "control.sensing", "drift.log", "drift.policy", "drift.topic", "drift.wide",
+    "training.data",
+)  # fmt: skip
 
 
 @pytest.mark.parametrize(

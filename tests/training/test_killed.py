@@ -194,6 +194,7 @@ def test_a_promotion_killed_anywhere_ends_as_one(world: World, point: str) -> No
     world.is_whole()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("point", REVERT)
 def test_a_revert_killed_anywhere_ends_as_one(world: World, point: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A version that serving never loads is taken back once, and a person is called."""
@@ -208,6 +209,7 @@ def test_a_revert_killed_anywhere_ends_as_one(world: World, point: str, monkeypa
     assert world.ledger.verify(world.model) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("point", ROLL_BACK)
 @pytest.mark.parametrize("name", ["roll_back", "by hand"])
 def test_a_rollback_killed_anywhere_ends_as_one(world: World, name: str, point: str) -> None:
@@ -235,6 +237,7 @@ def test_a_rollback_by_hand_without_an_incident_goes_on(world: World, point: str
     world.is_whole()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("point", DRILL)
 def test_a_drill_killed_anywhere_goes_forward(world: World, point: str) -> None:
     """However it was cut short, run again it ends on the champion that was there, as it was."""
