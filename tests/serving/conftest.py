@@ -133,8 +133,8 @@ def shelf() -> Shelf:
 
 
 @pytest.fixture
-def run_server(shelf: Shelf) -> Iterator[Callable[[Engine], Running]]:
-    """Start servers on free ports; they are stopped at the end."""
+def run_server(shelf: Shelf, engine: Engine) -> Iterator[Callable[[Engine], Running]]:
+    """Start servers on free ports; they are stopped at the end, before their database goes (hence `engine`)."""
     started: list[tuple[uvicorn.Server, threading.Thread]] = []
 
     def run(engine: Engine) -> Running:
