@@ -149,6 +149,7 @@ def _storm(url: str, start: datetime, number: int, done) -> None:
             continue  # another process was faster, as another run would be
 
 
+@pytest.mark.slow
 def test_a_thousand_triggers_stay_within_the_budgets(
     engine: Engine, database_url: str, home: Path, monkeypatch: pytest.MonkeyPatch
 ):
