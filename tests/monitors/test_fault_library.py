@@ -35,12 +35,14 @@ def past() -> Iterator[PrometheusClient]:
                 ensure() / "prometheus", f"--config.file={folder / 'prometheus.yml'}",
                 f"--storage.tsdb.path={folder / 'data'}", "--storage.tsdb.retention.time=100y",
                 f"--web.listen-address=127.0.0.1:{port}", "--log.level=error",
+                # no compaction of the many small blocks of the past, which would take a core for minutes
+                "--storage.tsdb.min-block-duration=2h", "--storage.tsdb.max-block-duration=2h",
             ],
             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         )  # fmt: skip
         server = PrometheusServer(f"http://127.0.0.1:{port}")
         try:
-            server.until(lambda: _ready(server.url), "Prometheus is ready", 60)
+            server.until(lambda: _ready(server.url), "Prometheus is ready", 200)
             yield server.client
         finally:
             process.kill()
