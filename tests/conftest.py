@@ -18,15 +18,8 @@ os.environ.update(
     AIRFLOW__CORE__LOAD_EXAMPLES="False",
     AIRFLOW__CORE__UNIT_TEST_MODE="False",
 )
-# the defaults of datasets_defs/settings.py, whatever a stack in this checkout (`make demo`) wrote into its own file
-os.environ.update(
-    DRIFTLOOP_SENSOR_INTERVAL_SECONDS="3600",
-    DRIFTLOOP_SENSOR_GRACE_SECONDS="60",
-    DRIFTLOOP_RECONCILE_INTERVAL_SECONDS="600",
-    DRIFTLOOP_ALERT_INTERVAL_SECONDS="60",
-    DRIFTLOOP_LEASE_SECONDS="300",
-    DRIFTLOOP_SERVING_CONFIRM_SECONDS="180",
-)
+# an empty one: what a stack in this checkout (`make demo`) wrote into its own file is not for the tests
+os.environ["DRIFTLOOP_HOME"] = str(Path(os.environ["AIRFLOW_HOME"]) / "driftloop")
 
 import psycopg
 import pytest
