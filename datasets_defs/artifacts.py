@@ -26,7 +26,7 @@ def write_bytes(url: str, content: bytes) -> str:
         TransientError: the disk is full.
     """
     filesystem, path = fsspec.core.url_to_fs(url)
-    if "file" in (filesystem.protocol if isinstance(filesystem.protocol, tuple) else (filesystem.protocol,)):
+    if _is_local(filesystem):
         _write_local(Path(path), [content])
     else:  # object stores put whole objects
         filesystem.pipe_file(path, content)
@@ -36,7 +36,7 @@ def write_bytes(url: str, content: bytes) -> str:
 def write_file(url: str, file: Path) -> str:
     """Write a copy of a local file, whole or not at all and without holding it in memory; give its SHA-256."""
     filesystem, path = fsspec.core.url_to_fs(url)
-    if "file" in (filesystem.protocol if isinstance(filesystem.protocol, tuple) else (filesystem.protocol,)):
+    if _is_local(filesystem):
         with file.open("rb") as content:
             _write_local(Path(path), iter(lambda: content.read(2**20), b""))
     else:  # object stores show an upload when it is complete
@@ -89,6 +89,11 @@ def read_rows(url: str, sha256: str | None = None) -> list[dict[str, Any]]:
 
     rows: list[dict[str, Any]] = pq.read_table(pa.BufferReader(read_bytes(url, sha256))).to_pylist()
     return rows
+
+
+def _is_local(filesystem: Any) -> bool:
+    names = filesystem.protocol if isinstance(filesystem.protocol, tuple) else (filesystem.protocol,)
+    return "file" in names
 
 
 def _write_local(path: Path, content: Iterable[bytes]) -> None:

@@ -96,7 +96,7 @@ class Ledger:
                 if present is None:
                     raise TransientError(f"{model}: an incident was opened and ended while this one was being opened")
                 return self._join(on, present, signal, degraded_since, reason, evidence, actor), False
-            incident = _incident(row)
+            incident = incident_of(row)
             self.note(model, "opened", reason, evidence, actor=actor, incident=incident, connection=on)
             return incident, True
 
@@ -120,7 +120,7 @@ class Ledger:
             )
             .returning(tables.incident)
         ).one()
-        incident = _incident(row)
+        incident = incident_of(row)
         if signal not in present.evidence:
             self.note(present.model, "evidence", reason, evidence, actor=actor, incident=incident, connection=on)
         return incident
@@ -136,7 +136,7 @@ class Ledger:
             row = on.execute(query.with_for_update() if lock else query).one_or_none()
         if row is None:
             raise ContractError(f"incident {incident_id} is not in the ledger; list them with `driftloop history`")
-        return _incident(row)
+        return incident_of(row)
 
     def open_of(self, model: str, *, connection: Connection | None = None, lock: bool = False) -> Incident | None:
         """Read the model's open incident, if there is one."""
@@ -145,13 +145,13 @@ class Ledger:
         )
         with self.transaction(connection) as on:
             row = on.execute(query.with_for_update() if lock else query).one_or_none()
-        return _incident(row) if row is not None else None
+        return incident_of(row) if row is not None else None
 
     def open_incidents(self) -> list[Incident]:
         """Read every open incident, oldest first."""
         query = select(tables.incident).where(tables.incident.c.state.not_in(_terminal)).order_by(tables.incident.c.id)
         with self.transaction() as on:
-            return [_incident(row) for row in on.execute(query)]
+            return [incident_of(row) for row in on.execute(query)]
 
     def last_closed(self, model: str) -> Incident | None:
         """Read the model's incident that ended last, if any did."""
@@ -163,7 +163,7 @@ class Ledger:
         )
         with self.transaction() as on:
             row = on.execute(query).one_or_none()
-        return _incident(row) if row is not None else None
+        return incident_of(row) if row is not None else None
 
     def ring(self, incident_id: int, *, connection: Connection | None = None) -> RingKey:
         """Make the key of the next wake-up about an incident; no key is ever given twice."""
@@ -224,7 +224,7 @@ class Ledger:
                 )
                 .returning(tables.incident)
             ).one()
-            claimed = _incident(row)
+            claimed = incident_of(row)
             kind = "moved" if incident.state is not to else "claimed"
             self.note(
                 incident.model, kind, reason, {}, actor=actor, incident=claimed, frm=incident.state, connection=on
@@ -271,7 +271,7 @@ class Ledger:
             ).one_or_none()  # fmt: skip
             if row is None:
                 return None
-            freed = _incident(row)
+            freed = incident_of(row)
             self.note(incident.model, "released", reason, {}, actor=actor, incident=freed, connection=on)
         return freed
 
@@ -322,7 +322,7 @@ class Ledger:
                     f"incident {incident.id} is {now.state} (token {now.token}); "
                     f"this step knew it as {incident.state} (token {incident.token}) and must stop"
                 )
-            moved = _incident(row)
+            moved = incident_of(row)
             kind = "moved" if to is not incident.state else "progress"
             self.note(
                 incident.model,
@@ -553,7 +553,8 @@ def _before_drills(model: str) -> Select[Any]:
     return query.order_by(table.token.desc()).limit(1)
 
 
-def _incident(row: Any) -> Incident:
+def incident_of(row: Any) -> Incident:
+    """Read an incident from a row of its table."""
     values = dict(row._mapping)
     return Incident(
         **{

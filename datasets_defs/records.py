@@ -82,7 +82,7 @@ def recent_verdicts(
         .limit(count)
     )
     with database_errors("reading verdicts"), engine.connect() as on:
-        return [_verdict(row) for row in on.execute(query)]
+        return [verdict_of(row, row.evidence) for row in on.execute(query)]
 
 
 STALE_AFTER_WINDOWS = 3
@@ -100,7 +100,7 @@ def newest_verdicts(engine: Engine, model: str, *, now: datetime) -> list[Verdic
         .order_by(table.signal, table.window_end.desc())
     )
     with database_errors("reading verdicts"), engine.connect() as on:
-        return [_verdict(row).as_of(now, patience=patience) for row in on.execute(query)]
+        return [verdict_of(row, row.evidence).as_of(now, patience=patience) for row in on.execute(query)]
 
 
 def save_reference(engine: Engine, profile: ReferenceProfile, *, completes: ReferenceProfile | None = None) -> None:
@@ -150,7 +150,8 @@ def heartbeats(engine: Engine) -> dict[str, tuple[datetime, dict[str, Any]]]:
         return {row.component: (row.at, row.details) for row in on.execute(select(tables.heartbeat))}
 
 
-def _verdict(row: Any) -> Verdict:
+def verdict_of(row: Any, evidence: dict[str, Any]) -> Verdict:
+    """Read a verdict from a row of its table, with as much of its evidence as was asked for."""
     return Verdict(
         model=row.model,
         signal=row.signal,
@@ -161,5 +162,5 @@ def _verdict(row: Any) -> Verdict:
         score=row.score,
         limit=row.limit,
         champion_version=row.champion_version,
-        evidence=row.evidence,
+        evidence=evidence,
     )

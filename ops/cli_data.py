@@ -15,7 +15,7 @@ from datasets_defs.ledger import Ledger
 from datasets_defs.models import spec_of
 from datasets_defs.settings import settings
 from datasets_defs.windows import Window
-from ops.cli_models import Model, database
+from ops.cli_models import Model, Since, database
 from ops.times import past_time
 
 console = Console()
@@ -28,25 +28,20 @@ def register(app: typer.Typer) -> None:
 
 def data(
     model: Model,
-    since: Annotated[
-        str | None, typer.Option(help="Documents from this time on are fresh; else since the incident or champion.")
-    ] = None,
+    since: Since = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Show what a training would learn from now, by source, and what is left out and why; writes nothing."""
     from training.registry import Registry
     from training.snapshot import rehearse
-    from training.snapshot_inputs import inputs_of
+    from training.snapshot_inputs import fresh_since, inputs_of
 
     spec, now, db = spec_of(model), datetime.now(UTC), database()
     ledger = Ledger(db)
-    champion, incident = ledger.champion(spec.name), ledger.open_of(spec.name)
+    champion = ledger.champion(spec.name)
     if champion is None:
         raise ContractError(f"{spec.name} has no champion yet; run `driftloop bootstrap {spec.name}` first")
-    if since is not None:
-        start = past_time(since, "--since", now=now)
-    else:
-        start = incident.degraded_since if incident is not None else champion.since
+    start = past_time(since, "--since", now=now) if since is not None else fresh_since(ledger, champion)
     found = inputs_of(db, Registry(settings().mlflow_url), spec, champion.version, Window(start, now))
     _, report = rehearse(found.documents, found.replay, spec=spec, keep_out=found.judging)
     if as_json:

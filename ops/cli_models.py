@@ -22,6 +22,9 @@ from datasets_defs.settings import settings
 
 console = Console()
 Model = Annotated[str, typer.Argument(help="Name of a model, as in models/NAME.yaml.")]
+Since = Annotated[
+    str | None, typer.Option(help="Documents from this time on are fresh; else since the incident or champion.")
+]
 
 
 def register(app: typer.Typer) -> None:

@@ -12,7 +12,7 @@ from rich.markup import escape
 
 from datasets_defs.models import spec_of
 from datasets_defs.settings import settings
-from ops.cli_models import Model, database, progress_bar
+from ops.cli_models import Model, Since, database, progress_bar
 from ops.times import past_time
 
 console = Console()
@@ -25,9 +25,7 @@ def register(app: typer.Typer) -> None:
 
 def train(
     model: Model,
-    since: Annotated[
-        str | None, typer.Option(help="Documents from this time on are fresh; else since the incident or champion.")
-    ] = None,
+    since: Since = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Train a challenger as the loop would and register it; no incident is touched, and nothing else is served."""

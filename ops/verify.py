@@ -11,8 +11,7 @@ from sqlalchemy import Connection, Engine, func, select, text
 from datasets_defs import tables
 from datasets_defs.database import database_errors
 from datasets_defs.errors import ContractError, TransientError
-from datasets_defs.incidents import Action, Cause, Incident, State
-from datasets_defs.ledger import Champion, Ledger
+from datasets_defs.ledger import Champion, Ledger, incident_of
 from datasets_defs.settings import settings
 from ops.invariants import Change, Judged, Message, Record, broken
 
@@ -39,7 +38,7 @@ def read_record(db: Engine) -> Record:
         ).all()
         return Record(
             now=now,
-            incidents=[_incident(row) for row in _rows(on, tables.incident, Incident)],
+            incidents=[incident_of(row) for row in on.execute(select(tables.incident).order_by(tables.incident.c.id))],
             events={model: ledger.events(model, connection=on) for model in models},
             chains={model: Ledger(db).verify(model) for model in models},
             champions=[
@@ -89,12 +88,6 @@ def broken_artifacts(record: Record) -> tuple[list[str], list[str]]:
 def _rows(on: Connection, table: Any, into: type) -> list[dict[str, Any]]:
     columns = [table.c[item.name] for item in fields(into)]
     return [dict(row._mapping) for row in on.execute(select(*columns).order_by(*table.primary_key.columns))]
-
-
-def _incident(row: dict[str, Any]) -> Incident:
-    cause, action = row["cause"], row["action"]
-    typed = {"cause": Cause(cause) if cause else None, "action": Action(action) if action else None}
-    return Incident(**{**row, **typed, "state": State(row["state"])})
 
 
 def _messages(on: Connection) -> list[Message]:

@@ -11,6 +11,7 @@ from datasets_defs.conditions import RingKey
 from datasets_defs.settings import settings
 from ops.components import AIRFLOW_USER
 from ops.layout import Layout
+from training.approval import APPROVE, REJECT
 
 TIMEOUT_SECONDS = 10.0
 
@@ -39,7 +40,7 @@ def answer_form(holder: str | None, *, approve: bool) -> bool:
     path = f"/api/v2/dags/approve/dagRuns/{quote(run_id, safe='')}/taskInstances/answer/0/hitlDetails"
     try:
         with _airflow() as client:
-            client.patch(path, json={"chosen_options": ["Approve" if approve else "Reject"]}).raise_for_status()
+            client.patch(path, json={"chosen_options": [APPROVE if approve else REJECT]}).raise_for_status()
     except (httpx.HTTPError, json.JSONDecodeError, KeyError):
         return False
     return True

@@ -53,6 +53,19 @@ class Stack:
         except psycopg.Error:
             return []
 
+    def trainer(self) -> int | None:
+        """Find a trainer: the local process whose connection holds a trainer's advisory lock."""
+        rows = self.ask(
+            "SELECT a.client_port FROM pg_locks l JOIN pg_stat_activity a USING (pid) "
+            "WHERE l.locktype = 'advisory' AND l.granted AND a.datname = current_database() "
+            "AND l.classid::bigint = hashtext('driftloop trainer')::bigint & 4294967295"
+        )
+        ports = {row[0] for row in rows}
+        for connection in psutil.net_connections("tcp"):
+            if connection.laddr and connection.laddr.port in ports and connection.pid:
+                return connection.pid
+        return None
+
     def processes(self) -> list[psutil.Process]:
         """Give the processes that belong to this home."""
         found = []

@@ -18,6 +18,7 @@ from training.governor import back_off_windows
 
 APPROVE = "Approve"
 """The form's option that says yes; every other answer is a no."""
+REJECT = "Reject"
 
 
 def answer(model: str, approve: bool, *, who: str, reason: str, db: Engine) -> Outcome:  # noqa: FBT001 yes or no

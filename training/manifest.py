@@ -1,19 +1,14 @@
 """A folder's manifest: every file with its size and SHA-256, so that a damaged or partial copy is known as such."""
 
-import hashlib
 import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from datasets_defs.artifacts import file_sha256
+
 MANIFEST = "manifest.json"
-
-
-def file_sha256(path: Path) -> str:
-    """Give a file's SHA-256."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def make_manifest(folder: Path) -> dict[str, Any]:

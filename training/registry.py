@@ -29,10 +29,11 @@ from mlflow.entities import Metric  # noqa: E402
 from mlflow.exceptions import MlflowException  # noqa: E402
 from requests import HTTPError, RequestException  # noqa: E402
 
+from datasets_defs.artifacts import file_sha256  # noqa: E402
 from datasets_defs.errors import ContractError, TransientError  # noqa: E402
 from datasets_defs.faults import reached  # noqa: E402
 from datasets_defs.models import RuleSpec  # noqa: E402
-from training.manifest import MANIFEST, file_sha256, make_manifest, missing_from, verify_manifest  # noqa: E402
+from training.manifest import MANIFEST, make_manifest, missing_from, verify_manifest  # noqa: E402
 
 KEY = "driftloop.key"
 """Tag that says which attempt a version came from; one version has it."""

@@ -2,6 +2,7 @@
 
 import logging
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Engine
@@ -9,6 +10,7 @@ from sqlalchemy import Engine
 from datasets_defs.artifacts import read_rows
 from datasets_defs.errors import ContractError
 from datasets_defs.inference_log import Document, read_documents
+from datasets_defs.ledger import Champion, Ledger
 from datasets_defs.models import ModelSpec, SourceSpec
 from datasets_defs.records import reference_of
 from datasets_defs.windows import Window
@@ -46,6 +48,12 @@ def inputs_of(db: Engine, registry: Registry, spec: ModelSpec, parent: int, with
     reference = read_rows(profile.uri, profile.sha256) if profile is not None else []
     judging = {text_of(row) for row in reference if row["reference"] is not None} | golden_texts(spec)
     return Inputs(fresh_documents(db, spec, within), replay, judging)
+
+
+def fresh_since(ledger: Ledger, champion: Champion) -> datetime:
+    """Give since when documents are fresh unless a person says: the open incident, or the champion's beginning."""
+    incident = ledger.open_of(champion.model)
+    return incident.degraded_since if incident is not None else champion.since
 
 
 def fresh_documents(db: Engine, spec: ModelSpec, within: Window) -> list[Document]:

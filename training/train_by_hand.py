@@ -16,6 +16,7 @@ from training.attempt import Attempt, train
 from training.fine_tune import Progress
 from training.only_trainer import only_trainer
 from training.registry import Registry
+from training.snapshot_inputs import fresh_since
 
 STAMP = "%Y%m%dT%H%M%S"
 
@@ -51,9 +52,7 @@ def by_hand(
     champion = ledger.champion(spec.name)
     if champion is None:
         raise ContractError(f"{spec.name} has no champion to train from; run `driftloop bootstrap {spec.name}` first")
-    if since is None:
-        incident = ledger.open_of(spec.name)
-        since = incident.degraded_since if incident is not None else champion.since
+    since = since or fresh_since(ledger, champion)
     with only_trainer(db, spec.name) as still_only:
         attempt = Attempt(
             spec=spec,

@@ -26,14 +26,13 @@ from datasets_defs import tables
 from datasets_defs.conditions import Condition, Verdict
 from datasets_defs.database import database_errors
 from datasets_defs.errors import TransientError
-from datasets_defs.incidents import TERMINAL, Action, Cause, Incident, State
-from datasets_defs.ledger import Champion, Ledger
+from datasets_defs.incidents import TERMINAL, Incident
+from datasets_defs.ledger import Champion, Ledger, incident_of
 from datasets_defs.models import load_all, model_names
 from datasets_defs.outlook import outlook
 from datasets_defs.pauses import Pause, pauses
-from datasets_defs.records import STALE_AFTER_WINDOWS
+from datasets_defs.records import STALE_AFTER_WINDOWS, verdict_of
 from datasets_defs.settings import settings
-from datasets_defs.windows import Window
 from monitors.sensing import judged_window
 from ops.page.state import (
     NOW_AND_THEN,
@@ -220,7 +219,7 @@ def _newest(on: Connection, expected: Mapping[str, Sequence[str]], now: datetime
     patience = STALE_AFTER_WINDOWS * settings().window_length
     found: dict[str, dict[str, Verdict]] = {}
     for row in on.execute(select(newest).select_from(asked.join(newest, true()))):
-        verdict = _read_verdict(row).as_of(now, patience=patience)
+        verdict = verdict_of(row, {"waits": row.waits}).as_of(now, patience=patience)
         if not (verdict.signal in NOW_AND_THEN and verdict.condition is Condition.STALE):
             found.setdefault(verdict.model, {})[verdict.signal] = verdict
     return {model: dict(sorted(signals.items(), key=lambda item: _order(item[0]))) for model, signals in found.items()}
@@ -234,7 +233,7 @@ def _order(signal: str) -> tuple[int, str]:
 
 def _verdicts_since(on: Connection, model: str, since: datetime) -> Iterator[Verdict]:
     query = select(*_light).where(_verdict.model == model, _verdict.window_end > since).order_by(_verdict.window_end)
-    return (_read_verdict(row) for row in on.execute(query))
+    return (verdict_of(row, {"waits": row.waits}) for row in on.execute(query))
 
 
 def _cells(on: Connection, models: Sequence[str], since: datetime) -> dict[str, dict[datetime, Condition | None]]:
@@ -251,21 +250,6 @@ def _cells(on: Connection, models: Sequence[str], since: datetime) -> dict[str, 
     for row in on.execute(query):
         found.setdefault(row.model, {})[row.window_end] = None if row.rank is None else WORST_FIRST[row.rank]
     return found
-
-
-def _read_verdict(row: Any) -> Verdict:
-    return Verdict(
-        model=row.model,
-        signal=row.signal,
-        window=Window(row.window_start, row.window_end),
-        condition=Condition(row.condition),
-        reason=row.reason,
-        method=row.method,
-        score=row.score,
-        limit=row.limit,
-        champion_version=row.champion_version,
-        evidence={"waits": row.waits},
-    )
 
 
 def _report(on: Connection, model: str) -> Report | None:
@@ -293,11 +277,7 @@ def _incidents(
     table = tables.incident
     wanted = [each for each in table.c if each.name != "evidence"]
     for row in on.execute(select(*wanted).where(which).order_by(table.c.id.desc()).limit(limit)):
-        found = dict(row._mapping)
-        found["state"] = State(row.state)
-        found["cause"] = Cause(row.cause) if row.cause else None
-        found["action"] = Action(row.action) if row.action else None
-        yield row.model, Incident(**found)
+        yield row.model, incident_of(row)
 
 
 def _changes(on: Connection, which: ColumnElement[bool], *, limit: int | None = None) -> Iterator[tuple[str, Change]]:

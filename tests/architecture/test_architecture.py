@@ -38,11 +38,18 @@ def test_one_library_one_file(library: str, home: set[str]):
     assert found <= home
 
 
+CATCHING_ALL = {
+    "datasets_defs/fleet.py": [""],  # one model's bug is told of, and stops no other model
+    "training/metrics.py": [""],  # a user's own metric; it becomes an error with the metric's name
+}
+"""Handlers of every exception, each with its reason: a second one in a file shows, too."""
+
+
 def test_nothing_unfinished_is_left_in():
-    """No marker of unfinished work, and no handler that swallows what it does not even name."""
-    pattern = re.compile(r"\b(TODO|FIXME|XXX|NotImplementedError)\b|except Exception:|except:")
-    found = [str(path.relative_to(ROOT)) for path in SOURCES if pattern.search(path.read_text())]
-    assert found == []
+    """No marker of unfinished work, and no handler of everything but where others' code may raise anything."""
+    pattern = re.compile(r"\b(TODO|FIXME|XXX|NotImplementedError)\b|except Exception|except:")
+    found = {str(path.relative_to(ROOT)): pattern.findall(path.read_text()) for path in SOURCES}
+    assert {name: places for name, places in found.items() if places} == CATCHING_ALL
 
 
 def test_the_readme_draws_the_real_transitions():

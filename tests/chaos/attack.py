@@ -14,20 +14,6 @@ from tests.chaos.plan import TRAINER, Action, Kind
 from tests.stack import Stack
 
 
-def trainer_of(stack: Stack) -> int | None:
-    """Find a trainer: the local process whose connection holds a trainer's advisory lock."""
-    rows = stack.ask(
-        "SELECT a.client_port FROM pg_locks l JOIN pg_stat_activity a USING (pid) "
-        "WHERE l.locktype = 'advisory' AND l.granted AND a.datname = current_database() "
-        "AND l.classid::bigint = hashtext('driftloop trainer')::bigint & 4294967295"
-    )
-    ports = {row[0] for row in rows}
-    for connection in psutil.net_connections("tcp"):
-        if connection.laddr and connection.laddr.port in ports and connection.pid:
-            return connection.pid
-    return None
-
-
 class Attacker:
     """Carries out attacks on one stack, and counts its crashes."""
 
@@ -53,7 +39,7 @@ class Attacker:
     def look(self) -> list[str]:
         """Hit the trainer that was waited for, and let go of who was stopped long enough; give what was done."""
         said = []
-        if self._waiting and (pid := trainer_of(self.stack)) is not None:
+        if self._waiting and (pid := self.stack.trainer()) is not None:
             self.trainers_hit += 1
             said.append(self._hit(self._waiting.pop(0), pid))
         now = time.monotonic()

@@ -26,20 +26,6 @@ def stack() -> Iterator[Stack]:
         yield stack
 
 
-def holder_of_the_training_lock(stack: Stack) -> int | None:
-    """Find the trainer: the local process whose connection holds the trainer's advisory lock."""
-    rows = stack.ask(
-        "SELECT a.client_port FROM pg_locks l JOIN pg_stat_activity a USING (pid) "
-        "WHERE l.locktype = 'advisory' AND l.granted AND a.datname = current_database() "
-        "AND l.classid::bigint = hashtext('driftloop trainer')::bigint & 4294967295"
-    )
-    ports = {row[0] for row in rows}
-    for connection in psutil.net_connections("tcp"):
-        if connection.laddr and connection.laddr.port in ports and connection.pid:
-            return connection.pid
-    return None
-
-
 def kill_once(stack: Stack, find, killed: list[int], ended: threading.Event) -> None:
     """Wait until the victim is there and has worked for a while, then kill it as an out-of-memory killer would."""
     while not ended.is_set():
@@ -68,7 +54,7 @@ def run_demo(stack: Stack, find) -> tuple[subprocess.CompletedProcess[str], list
 @pytest.fixture(scope="module")
 def demo(stack: Stack) -> tuple[subprocess.CompletedProcess[str], list[int]]:
     """The demo's end, and which trainer was killed."""
-    return run_demo(stack, holder_of_the_training_lock)
+    return run_demo(stack, Stack.trainer)
 
 
 @pytest.mark.timeout(DEMO_SECONDS + 60)
