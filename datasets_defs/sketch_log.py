@@ -33,6 +33,8 @@ class StoredSketch:
     """False: too few rows, which the next window counts again."""
     windows: int = 1
     """How many windows it adds up."""
+    flooded: str | None = None
+    """That one prompt filled the rows, in words; found out as they were counted, since counts do not show it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

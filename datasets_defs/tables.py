@@ -137,6 +137,7 @@ window_sketch = Table(
     Column("state", LargeBinary, comment="the detector's after this window; null if drift was not judged"),
     Column("judged", Boolean, nullable=False, comment="false: too few rows, which the next window counts again"),
     Column("windows", Integer, nullable=False, server_default=text("1"), comment="more than 1: a day's, added up"),
+    Column("flooded", Text, comment="that one prompt filled the rows, in words; null: none did"),
     PrimaryKeyConstraint("model", "version", "window_end"),
     comment="what is kept of each window's rows: counts that add up",
 )

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from datasets_defs.conditions import Condition, Verdict
 from datasets_defs.models import DriftSpec
 from datasets_defs.windows import Window
-from monitors.drift_policy import FLOODED, Step, Subject, judge_window
+from monitors.drift_policy import Step, Subject, judge_window
 from monitors.harm import WINDOWS as HARM_WINDOWS
 from monitors.harm import Moments
 from monitors.outcome import Judged
@@ -31,6 +31,8 @@ class Stored:
     """Whether it began by a promotion, so that there was a version to go back to."""
     sketch: WindowSketch | None = None
     """Counts of what was judged. None where nothing was counted, or the counts are gone: its verdicts then stand."""
+    flooded: str | None = None
+    """That one prompt filled its rows, in words."""
     profile: Profile | None = None
     """What it was compared with."""
     was_judged: bool = False
@@ -83,8 +85,7 @@ class _State:
 
 
 def _judge(model: str, stored: Stored, state: _State) -> Judged:
-    said = stored.recorded["data"].evidence if "data" in stored.recorded else {}
-    subject = Subject(model=model, window=stored.window, champion_version=stored.version, flooded=said.get(FLOODED))
+    subject = Subject(model=model, window=stored.window, champion_version=stored.version, flooded=stored.flooded)
     if stored.sketch is None or stored.profile is None:
         unknown = {each.signal: each for each in subject.unknown("nothing is kept of the window").verdicts}
         verdicts: Mapping[str, Verdict] = {**unknown, **stored.recorded}

@@ -15,7 +15,7 @@ from datasets_defs.models import ModelSpec, spec_of
 from datasets_defs.records import beat, recent_verdicts
 from datasets_defs.sketch_log import StoredSketch, last_sketch, save_sketch, sketch_of
 from datasets_defs.windows import Window
-from monitors.drift_policy import FLOODED, REBASELINE_WINDOWS, Step, Subject, judge_window, should_rebaseline
+from monitors.drift_policy import REBASELINE_WINDOWS, Step, Subject, judge_window, should_rebaseline
 from monitors.feed import flood, most_repeated
 from monitors.harm import WINDOWS as HARM_WINDOWS
 from monitors.harm import Moments
@@ -97,9 +97,7 @@ def assess(
     before = known = last_sketch(db, spec.name, champion.version, before=window.end)
     if before is not None and before.state is None:  # it was broken: the detector goes on from before it
         known = last_sketch(db, spec.name, champion.version, before=window.end, with_state=True)
-    stored = _stored(db, champion, window, profile)
-    sketch = stored if stored is not None else _counted(db, champion, window, profile, before, spec)
-    flooded = _flooded(db, champion, window, spec, is_counted=stored is not None)
+    sketch, flooded = _stored(db, champion, window, profile) or _counted(db, champion, window, profile, before, spec)
     step = judge_window(
         replace(subject, flooded=flooded),
         sketch,
@@ -119,6 +117,7 @@ def assess(
         content=sketch.to_bytes(),
         state=None if step.log_m is None else _packed(profile, step.log_m),
         judged=step.is_done,
+        flooded=flooded,
     )
     return Assessment(step=step, counted=counted)
 
@@ -133,26 +132,18 @@ def stretch(window: Window, *, after: Window | None, champion: Champion, profile
     return Window(max(start, champion.since), window.end)
 
 
-def _stored(db: Engine, champion: Champion, window: Window, profile: Profile) -> WindowSketch | None:
-    """Read the counts of a window that was counted before."""
+def _stored(db: Engine, champion: Champion, window: Window, profile: Profile) -> tuple[WindowSketch, str | None] | None:
+    """Read the counts of a window that was counted before, and whether one prompt flooded it."""
     stored = sketch_of(db, champion.model, champion.version, window.end)
     if stored is None or stored.windows > 1 or stored.encoding != profile.encoding.digest:
         return None
-    return WindowSketch.from_bytes(stored.content)
-
-
-def _flooded(db: Engine, champion: Champion, window: Window, spec: ModelSpec, *, is_counted: bool) -> str | None:
-    """Say whether one prompt floods the window; of one that was counted before, what was said then."""
-    said = recent_verdicts(db, champion.model, "data", until=window.end, count=1) if is_counted else []
-    if said and said[0].window == window:
-        found: str | None = said[0].evidence.get(FLOODED)
-        return found
-    return flood(most_repeated(db, champion, window), min_rows=spec.drift.min_rows)
+    return WindowSketch.from_bytes(stored.content), stored.flooded
 
 
 def _counted(
     db: Engine, champion: Champion, window: Window, profile: Profile, before: StoredSketch | None, spec: ModelSpec
-) -> WindowSketch:
+) -> tuple[WindowSketch, str | None]:
+    """Count a window's rows, and look whether one prompt floods it: the only time that the log is read for it."""
     whole = stretch(
         window,
         after=before.window if before is not None else None,
@@ -160,7 +151,8 @@ def _counted(
         profile=profile,
         carry_over=spec.drift.carry_over_windows,
     )
-    return roll_up(db, champion.model, champion.version, whole, profile.encoding, text_rows=spec.drift.max_rows)
+    sketch = roll_up(db, champion.model, champion.version, whole, profile.encoding, text_rows=spec.drift.max_rows)
+    return sketch, flood(most_repeated(db, champion, window), min_rows=spec.drift.min_rows)
 
 
 def _carried(db: Engine, champion: Champion, window: Window) -> int:

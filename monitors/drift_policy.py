@@ -28,8 +28,6 @@ DRIFT_METHOD = "e-detector, log10 of its evidence"
 LOSS_METHOD = "restarted confidence sequence on bits per byte over the reference's"
 BAD_LOG10 = math.log10(BAD_RUN_LENGTH)
 WARN_LOG10 = math.log10(WARN_RUN_LENGTH)
-FLOODED = "flooded"
-"""Key of a data verdict's evidence: only the log's rows can say it, and a replay has none."""
 REBASELINE_WINDOWS = 72
 """Windows of drift without harm after which the shifted input becomes the reference."""
 
@@ -145,8 +143,6 @@ def _data(subject: Subject, sketch: WindowSketch, found: Gate) -> Verdict:
         evidence["left_out"] = dict(found.left_out)
     if found.broken is not None:
         evidence["data_break"] = found.broken
-    if subject.flooded is not None:
-        evidence[FLOODED] = subject.flooded
     return subject.verdict(
         "data",
         Condition.OK if found.broken is None else Condition.BAD,

@@ -160,6 +160,7 @@ class _Reader:
             served_since=reign.since,
             promoted=reign.promoted,
             sketch=WindowSketch.from_bytes(row.content),
+            flooded=row.flooded,
             profile=profile,
             was_judged=row.judged,
             continues=continues,

@@ -4,6 +4,7 @@ import random
 from collections import Counter
 
 import pytest
+from sqlalchemy import text
 
 from datasets_defs.artifacts import read_rows
 from datasets_defs.conditions import Condition, RingKey, Verdict
@@ -68,6 +69,26 @@ def test_a_window_is_judged_once_and_for_all(loop: Loop) -> None:
     champion = loop.ledger.champion(MODEL)
     state = sketch_of(loop.db, MODEL, 1, loop.window(3).end)
     assert assess(spoken, champion, loop.window(3), db=loop.db).counted == state
+
+
+def test_a_flood_is_found_once_as_the_rows_are_counted(loop: Loop) -> None:
+    """One prompt that fills a window is a data break, kept with its counts: rows that come late do not take it back."""
+    loop.champion()
+    loop.reference(OLD[:400])
+    loop.traffic(1, OLD[400:500])
+    run(loop, 1)
+    loop.traffic(2, OLD[:1] * 90 + OLD[500:520])
+    found = run(loop, 2)[1]["data"]
+    assert found.condition is Condition.BAD
+    assert "one and the same prompt makes up 82% of 110 rows" in found.reason
+    kept = sketch_of(loop.db, MODEL, 1, loop.window(2).end)
+    assert kept is not None
+    assert kept.flooded is not None
+    loop.traffic(2, OLD[520:720], version=None)
+    assert run(loop, 2)[1]["data"] == found
+    with loop.db.begin() as on:  # and no verdict is needed to know it, as after a death between counts and verdict
+        on.execute(text("DELETE FROM verdict WHERE window_end = :at"), {"at": loop.window(2).end})
+    assert run(loop, 2)[1]["data"].reason == found.reason
 
 
 def test_few_rows_are_carried_over(loop: Loop) -> None:
