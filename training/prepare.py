@@ -20,7 +20,8 @@ import pyarrow.parquet as pq
 from datasets_defs.errors import ContractError
 from datasets_defs.models import DataSpec, SourceSpec
 from training.corpus import Broken, rows_of
-from training.prepare_checks import STEPS, Drop, Record, Redacted
+from training.prepare_checks import STEPS, Drop, Record, Redacted, utf8_size
+from training.prepare_hints import hinted
 from training.prepare_language import languages
 from training.prepare_overlap import Judging
 from training.prepare_phrases import Phrase, PhraseCounter, holds, repeats_itself
@@ -177,7 +178,7 @@ class Preparation:
         """Leave out a document that had been kept so far."""
         said = self.report.of(record.source)
         said.kept -= 1
-        said.bytes -= len(record.text.encode())
+        said.bytes -= utf8_size(record.text)
         self._reject(record.source, record.place, record.request_id, reason, record.text[:EXCERPT])
 
     def _step(self, name: str, rows: list[Record | Broken], said: SourceReport, quota: SourceSpec | None) -> None:
@@ -202,13 +203,15 @@ class Preparation:
             self._writer.write_batch(pa.record_batch(columns, schema=_KEPT))
 
     def _check(self, batch: _Batch, said: SourceReport) -> None:
-        for at in range(len(batch.records)):
-            for step in STEPS:
+        for step, hint in STEPS:
+            left = batch.left()
+            if hint is not None:
+                left = [left[number] for number in hinted([batch.records[at].text for at in left], hint)]
+            for at in left:
                 outcome = step(batch.records[at], self._spec)
                 if isinstance(outcome, Drop):
                     batch.drop(at, outcome.reason)
-                    break
-                if isinstance(outcome, Redacted):
+                elif isinstance(outcome, Redacted):
                     batch.records[at] = outcome.record
                     said.redacted.update(outcome.reasons)
 
@@ -304,7 +307,7 @@ def _within_quota(batch: _Batch, said: SourceReport, quota: SourceSpec | None) -
     kept = []
     for at in batch.left():
         record = batch.records[at]
-        size = len(record.text.encode())
+        size = utf8_size(record.text)
         if quota is not None and (
             said.kept >= (quota.max_documents or math.inf) or said.bytes + size > (quota.max_bytes or math.inf)
         ):

@@ -7,16 +7,14 @@ would need a language model, and are not found.
 """
 
 import re
-from bisect import bisect_right
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
-from itertools import accumulate
 
 from datasets_defs.errors import ContractError
+from training.prepare_hints import hinted
 
-Redact = Callable[[str], str]
 _DOMAIN = re.compile(r"@(?:[A-Za-z0-9-]{1,63}\.)+[A-Za-z]{2,24}\b")
 _NAME = re.compile(r"[\w.+%-]{1,64}\Z")
 _KEY_BLOCK = re.compile(
@@ -42,16 +40,27 @@ _PLUGINS = (
     "twilio.TwilioKeyDetector",
 )
 """Of detect-secrets, those that know a secret by a shape that nothing else has."""
-_MARKERS = {
-    "AWS Access Key": ("aws", "AWS", "Aws"),
-    "Mailchimp Access Key": ("-us",),
-    "Slack Token": ("xox", "XOX", "hooks.slack.com"),
-    "Stripe Access Key": ("k_live_",),
-    "Telegram Bot Token": (":AA",),
+_HINTS = {
+    "AWS Access Key": r"A(?:3T[A-Z0-9]|BIA|CCA|KIA|SIA)[0-9A-Z]{16}|(?i:aws)[^\n]{0,20}(?i:key|pwd|pw|pass|token)",
+    "Azure Storage Account access key": r"AccountKey=",
+    "Basic Auth Credentials": r"://[^:/?#\[\]@!$&'()*+,;=\s]+:[^:/?#\[\]@!$&'()*+,;=\s]+@",
+    "Discord Bot Token": r"\.[A-Za-z\d_-]{6}\.[A-Za-z\d_-]{27}",
+    "GitHub Token": r"gh[pousr]_[A-Za-z0-9_]{36}",
+    "GitLab Token": r"gl(?:pat|dt|ft|soat|rt|cbt|imt|ptt|agent|oas)-|GR1348941",
+    "JSON Web Token": r"eyJ[A-Za-z0-9_=-]+\.",
+    "Mailchimp Access Key": r"[0-9a-z]-us[0-9]",
+    "NPM tokens": r":_authToken=",
+    "OpenAI Token": r"T3BlbkFJ",
+    "PyPI Token": r"pypi-AgE",
+    "SendGrid API Key": r"SG\.[a-zA-Z0-9_-]{22}\.",
+    "Slack Token": r"(?i:xox[aboprs]-|hooks\.slack\.com)",
+    "Square OAuth Secret": r"sq0csp-",
+    "Stripe Access Key": r"[rs]k_live_",
+    "Telegram Bot Token": r"\d:[0-9A-Za-z_-]{35}",
+    "Twilio API Key": r"(?:AC|SK)[a-z0-9]{32}",
 }
-"""One of these stands in every secret of the type; looked for first, where the pattern itself is slow."""
-_SLOW = {"Mailchimp Access Key", "Stripe Access Key", "Telegram Bot Token"}
-"""Types whose patterns are slow though they mind case."""
+"""What stands in every secret of a type, as RE2 reads it."""
+_EVERYTHING = ""
 _RECOGNIZERS = {
     "CreditCardRecognizer": "CREDIT_CARD",
     "IbanRecognizer": "IBAN_CODE",
@@ -66,16 +75,12 @@ _SURE = 0.4
 
 @dataclass(frozen=True, slots=True)
 class Finder:
-    """One kind of thing that is taken out."""
+    """What takes something out of texts."""
 
-    reason: str
-    """What is counted."""
-    mark: str
-    """What stands in its place."""
-    places: Callable[[str], Iterator[int]]
-    """Gives quickly, of many texts in a row, places where there may be one."""
-    cut: Callable[[str, str], str]
-    """Gives the text with the mark in the place of each find."""
+    hint: str
+    """Matches in every text that holds something; see `prepare_hints`."""
+    cut: Callable[[str], tuple[str, list[str]]]
+    """Gives the text with marks in the places of what was found, and what that was."""
 
 
 def finders(kinds: Iterable[str]) -> tuple[Finder, ...]:
@@ -87,84 +92,60 @@ def finders(kinds: Iterable[str]) -> tuple[Finder, ...]:
     wanted = set(kinds)
     found: tuple[Finder, ...] = ()
     if "secrets" in wanted:
-        found += _secrets()
+        found += (_secrets(),)
     if "pii" in wanted:
         found += (_presidio(),)
     if "emails" in wanted:
-        found += (Finder("e-mail address", "<email>", _of_any(("@",)), _cut_emails),)
+        found += (Finder("@", _cut_emails),)
     return found
 
 
 def redact(texts: Sequence[tuple[str, ...]], finders: Sequence[Finder]) -> dict[int, tuple[tuple[str, ...], list[str]]]:
     """Give the redacted fields of those texts that held something, by number, and what it was."""
     changed: dict[int, tuple[tuple[str, ...], list[str]]] = {}
-    rows = ["\n".join(fields) for fields in texts]
-    ends = list(accumulate(len(row) + 1 for row in rows))
-    joined = "\n".join(rows)
+    rows = ["\n".join(filter(None, fields)) for fields in texts]
     for finder in finders:
-        for number in dict.fromkeys(bisect_right(ends, place) for place in finder.places(joined)):
+        for number in hinted(rows, finder.hint):
             fields, reasons = changed.get(number, (texts[number], []))
-            clean = tuple(finder.cut(field, finder.mark) for field in fields)
-            if clean != fields:
-                changed[number] = (clean, [*reasons, finder.reason])
+            cut = [finder.cut(field) for field in fields]
+            if found := [reason for _, each in cut for reason in each]:
+                changed[number] = (tuple(text for text, _ in cut), list(dict.fromkeys([*reasons, *found])))
     return changed
 
 
-def _by_regex(regex: re.Pattern[str]) -> Callable[[str, str], str]:
-    return lambda text, mark: regex.sub(mark, text)
-
-
-def _cut_emails(text: str, mark: str) -> str:
+def _cut_emails(text: str) -> tuple[str, list[str]]:
     """Look for the domain first, and from there for the name before it: few texts have an @."""
     pieces: list[str] = []
     at = 0
     for domain in _DOMAIN.finditer(text):
         name = _NAME.search(text, max(at, domain.start() - 64), domain.start())
         if name is not None:
-            pieces += [text[at : name.start()], mark]
+            pieces += [text[at : name.start()], "<email>"]
             at = domain.end()
-    return "".join([*pieces, text[at:]])
+    return "".join([*pieces, text[at:]]), ["e-mail address"] if pieces else []
 
 
 @cache
-def _secrets() -> tuple[Finder, ...]:
+def _secrets() -> Finder:
     from importlib import import_module
 
-    found = [Finder("secret (Private Key)", "<secret>", _of_any(("PRIVATE KEY",)), _by_regex(_KEY_BLOCK))]
+    found = [("Private Key", _KEY_BLOCK)]
+    hints = ["PRIVATE KEY"]
     for name in _PLUGINS:
         module, plugin = name.split(".")
         detector = getattr(import_module(f"detect_secrets.plugins.{module}"), plugin)
-        found += [
-            Finder(
-                f"secret ({detector.secret_type})",
-                "<secret>",
-                _places(regex, detector.secret_type),
-                _by_regex(regex),
-            )
-            for regex in detector.denylist
-        ]
-    return tuple(found)
+        found += [(detector.secret_type, regex) for regex in detector.denylist]
+        hints.append(_HINTS.get(detector.secret_type, _EVERYTHING))
 
+    def cut(text: str) -> tuple[str, list[str]]:
+        reasons = []
+        for kind, regex in found:
+            text, count = regex.subn("<secret>", text)
+            if count:
+                reasons.append(f"secret ({kind})")
+        return text, reasons
 
-def _places(regex: re.Pattern[str], kind: str) -> Callable[[str], Iterator[int]]:
-    if kind in _SLOW or (kind in _MARKERS and regex.flags & re.IGNORECASE):
-        return _of_any(_MARKERS[kind])
-    return _of_regex(regex)
-
-
-def _of_regex(regex: re.Pattern[str]) -> Callable[[str], Iterator[int]]:
-    return lambda text: (found.start() for found in regex.finditer(text))
-
-
-def _of_any(markers: tuple[str, ...]) -> Callable[[str], Iterator[int]]:
-    def places(text: str) -> Iterator[int]:
-        for marker in markers:
-            at = text.find(marker)
-            while at >= 0:
-                yield at
-                at = text.find(marker, at + len(marker))
-
-    return places
+    return Finder("|".join(hints), cut)
 
 
 @cache
@@ -175,7 +156,7 @@ def _presidio() -> Finder:
 
     recognizers = [(getattr(predefined_recognizers, name)(), entity) for name, entity in _RECOGNIZERS.items()]
 
-    def cut(text: str, mark: str) -> str:
+    def cut(text: str) -> tuple[str, list[str]]:
         spans = [
             (found.start, found.end)
             for recognizer, entity in recognizers
@@ -183,10 +164,10 @@ def _presidio() -> Finder:
             if found.score >= _SURE
         ]
         for start, end in _merged(spans):
-            text = text[:start] + mark + text[end:]
-        return text
+            text = text[:start] + "<personal>" + text[end:]
+        return text, ["personal data"] if spans else []
 
-    return Finder("personal data", "<personal>", _of_regex(re.compile(r"\d+")), cut)
+    return Finder(r"\pN", cut)
 
 
 def _merged(spans: list[tuple[int, int]]) -> list[tuple[int, int]]:

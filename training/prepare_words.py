@@ -1,20 +1,23 @@
 """Hashes of word n-grams, of many texts at once; duplicates, repeated phrases and overlaps are all found by them."""
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 Hashes = NDArray[np.uint64]
 _BASE = np.uint64(0x9E3779B97F4A7C15)
-_INVERSE = np.uint64(pow(0x9E3779B97F4A7C15, -1, 2**64))
 _MIX = np.uint64(0xFF51AFD7ED558CCD)
 _LOWER = bytes(byte + 32 if 65 <= byte <= 90 else byte for byte in range(256))
-_IS_WORD = np.array([chr(byte).isalnum() or byte >= 128 for byte in range(256)])
-_BATCH_BYTES = 2**20
+_IS_WORD = bytes(chr(byte).isalnum() or byte >= 128 for byte in range(256))
+_EIGHT = 8
+_KEEP = np.array([256**size - 1 for size in range(_EIGHT)] + [2**64 - 1], dtype=np.uint64)
+"""Masks of a word's first bytes, of eight that are read at once."""
+_LONG_WORD = 64
+"""Bytes from which a word is hashed on its own."""
 _LOW_48 = np.uint64(2**48 - 1)
 MOST_TEXTS = 2**16
 """Texts that can be cut into words at once."""
@@ -32,36 +35,49 @@ class Words:
     """Where each word stands in `content`."""
     texts: NDArray[np.intp]
     """Number of the text that each word stands in."""
-    count: int
-    """How many texts there are."""
+    sizes: NDArray[np.intp]
+    """How many words each text has."""
 
     @classmethod
     def of(cls, texts: Sequence[str]) -> "Words":
         """Cut texts into words."""
-        pieces = [text.encode("utf-8", "replace") for text in texts]
-        content = b" ".join(pieces)
-        lengths = np.fromiter((len(piece) + 1 for piece in pieces), dtype=np.intp, count=len(pieces))
-        begins = np.cumsum(lengths) - lengths
-        codes = np.frombuffer(content.translate(_LOWER), dtype=np.uint8)
-        inside = _IS_WORD[codes]
-        edges = np.flatnonzero(np.diff(inside, prepend=False, append=False))
+        return cls.of_encoded([text.encode("utf-8", "replace") for text in texts])
+
+    @classmethod
+    def of_encoded(cls, texts: Sequence[bytes]) -> "Words":
+        """Cut texts that are UTF-8 already into words."""
+        content = b" ".join(texts)
+        lengths = np.fromiter(map(len, texts), dtype=np.intp, count=len(texts)) + 1
+        inside = np.frombuffer(b"\0" + content.translate(_IS_WORD) + b"\0", dtype=np.uint8)
+        edges = np.flatnonzero(inside[1:] != inside[:-1])
         starts, ends = edges[::2], edges[1::2]
+        sizes = np.diff(np.searchsorted(starts, np.cumsum(lengths)), prepend=0)
         return cls(
             content=content,
-            hashes=_hashed(codes, starts, ends),
+            hashes=_hashed(content.translate(_LOWER), starts, ends),
             starts=starts,
             ends=ends,
-            texts=np.searchsorted(begins, starts, side="right") - 1,
-            count=len(pieces),
+            texts=np.repeat(np.arange(len(texts)), sizes),
+            sizes=sizes,
         )
 
+    @property
+    def count(self) -> int:
+        """How many texts there are."""
+        return len(self.sizes)
+
     @cached_property
-    def sizes(self) -> NDArray[np.intp]:
-        """How many words each text has."""
-        return np.bincount(self.texts, minlength=self.count)
+    def _known(self) -> dict[int, "Grams"]:
+        return {}
 
     def grams(self, size: int) -> "Grams":
         """Give the hashes of every `size` words that follow each other within a text."""
+        known = self._known.get(size)
+        if known is None:
+            known = self._known[size] = self._grams(size)
+        return known
+
+    def _grams(self, size: int) -> "Grams":
         total = len(self.hashes) - size + 1
         if total <= 0:
             return Grams(np.zeros(0, np.uint64), np.zeros(0, np.intp), np.zeros(0, np.intp), self.count)
@@ -94,7 +110,7 @@ class Grams:
     def _sorted(self) -> tuple[Hashes, NDArray[np.intp]]:
         """Text and hash in one number, sorted, and where each distinct one begins."""
         keys = np.sort((self.texts.astype(np.uint64) << np.uint64(48)) | self.hashes)
-        return keys, np.flatnonzero(np.diff(keys, prepend=~keys[:1]))
+        return keys, np.flatnonzero(np.concatenate([keys[:1] == keys[:1], keys[1:] != keys[:-1]]))
 
     @cached_property
     def distinct(self) -> tuple[Hashes, NDArray[np.intp]]:
@@ -115,34 +131,26 @@ class Grams:
         return most
 
 
-def _hashed(codes: NDArray[np.uint8], starts: NDArray[np.intp], ends: NDArray[np.intp]) -> Hashes:
-    """Hash each word by the difference of two running sums, wrapped at 64 bits."""
-    hashes = np.empty(len(starts), dtype=np.uint64)
-    at = 0
-    while at < len(starts):  # in pieces, since the sums take eight times the text's memory
-        until = max(at + 1, int(np.searchsorted(ends, starts[at] + _BATCH_BYTES, side="right")))
-        begin, end = int(starts[at]), int(ends[until - 1])
-        powers = _powers(_BASE, end - begin + 1)
-        sums = np.zeros(end - begin + 1, dtype=np.uint64)
-        np.cumsum((codes[begin:end].astype(np.uint64) + np.uint64(1)) * powers[:-1], out=sums[1:])
-        inside, past = starts[at:until] - begin, ends[at:until] - begin
-        hashes[at:until] = (sums[past] - sums[inside]) * _powers(_INVERSE, end - begin + 1)[inside]
-        at = until
-    return _mixed(hashes)
+def _hashed(content: bytes, starts: NDArray[np.intp], ends: NDArray[np.intp]) -> Hashes:
+    """Hash each word: eight bytes of all of them at a time, and the few that are very long one by one."""
+    eights: Hashes = np.ndarray((len(content) + 1,), "<u8", content + bytes(_EIGHT), strides=(1,))
+    sizes = ends - starts
+    hashes = _next(np.uint64(0), eights[starts], sizes)
+    at = _EIGHT
+    more = np.flatnonzero((sizes > at) & (sizes <= _LONG_WORD))
+    while len(more):
+        hashes[more] = _next(hashes[more], eights[starts[more] + at], sizes[more] - at)
+        at += _EIGHT
+        more = more[sizes[more] > at]
+    for word in np.flatnonzero(sizes > _LONG_WORD).tolist():
+        digest = hashlib.blake2b(content[starts[word] : ends[word]], digest_size=_EIGHT).digest()
+        hashes[word] = int.from_bytes(digest, "little")
+    return hashes
 
 
-_known_powers: dict[Any, Hashes] = {}
-
-
-def _powers(base: np.uint64, count: int) -> Hashes:
-    known = _known_powers.get(base)
-    if known is None or len(known) < count:
-        steps = np.full(max(count, _BATCH_BYTES + 2), base, dtype=np.uint64)
-        steps[0] = 1
-        known = _known_powers[base] = np.multiply.accumulate(steps)
-        if count > _BATCH_BYTES + 2:  # a word of its own length: used once
-            del _known_powers[base]
-    return known[:count]
+def _next(hashes: Hashes | np.uint64, eights: Hashes, left: NDArray[np.intp]) -> Hashes:
+    """Go on with eight bytes more, or with as many as are left."""
+    return _mixed((hashes ^ (eights & _KEEP[np.minimum(left, _EIGHT)])) * _BASE)
 
 
 def _mixed(hashes: Hashes) -> Hashes:
