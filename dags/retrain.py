@@ -6,12 +6,21 @@ lets it, and registers it with its lineage. Killed, it goes on from its last che
 
 from airflow.sdk import dag, task
 
-from datasets_defs.assets import CHALLENGER_REGISTERED, COMMON, RETRAIN_REQUESTED, actor, loop_database, on, publish
+from datasets_defs.assets import (
+    CHALLENGER_REGISTERED,
+    COMMON,
+    RETRAIN_REQUESTED,
+    TRAINING,
+    actor,
+    loop_database,
+    on,
+    publish,
+)
 
 
 @dag(schedule=on(RETRAIN_REQUESTED), **COMMON, doc_md=__doc__, tags=["loop"])
 def retrain():
-    @task(outlets=[CHALLENGER_REGISTERED], max_active_tis_per_dag=1)
+    @task(outlets=[CHALLENGER_REGISTERED], **TRAINING)
     def train(*, dag_run=None, outlet_events=None):
         from training.retrain import run
 

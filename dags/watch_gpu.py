@@ -1,12 +1,21 @@
 """# Watch GPU
 
 Reads each model's GPU signals (the names of NVIDIA's dcgm-exporter) from Prometheus and judges them. Confirmed
-pressure opens an incident and wakes triage, which never answers it with a retrain.
+pressure opens an incident and wakes triage, which never answers it with a retrain. Afterwards the pool `gpu`, of which
+each training takes a slot, is brought to the number of GPUs that work.
 """
 
 from airflow.sdk import dag, task
 
-from datasets_defs.assets import COMMON, GPU_PRESSURE, SENSOR_SCHEDULE, actor, loop_database, publish_each
+from datasets_defs.assets import (
+    COMMON,
+    GPU_PRESSURE,
+    SENSOR_SCHEDULE,
+    actor,
+    airflow_api,
+    loop_database,
+    publish_each,
+)
 from datasets_defs.fleet import for_each, model_groups
 
 
@@ -20,7 +29,13 @@ def watch_gpu():
         run = {"until": dag_run.run_after, "actor": actor(dag_run), "prometheus": PrometheusHook().client()}
         return publish_each(for_each(models, watch, db=loop_database(), **run), GPU_PRESSURE, outlet_events)
 
-    judge.expand(models=model_groups())
+    @task(trigger_rule="all_done", retries=0)
+    def size_pool(*, dag_run=None):
+        from monitors.gpu_pool import resize
+
+        return resize(db=loop_database(), airflow=airflow_api(), now=dag_run.run_after)
+
+    judge.expand(models=model_groups()) >> size_pool()
 
 
 watch_gpu()

@@ -18,11 +18,13 @@ from airflow.sdk import (
 from airflow.sdk.exceptions import AirflowSkipException
 from sqlalchemy import Engine
 
+from datasets_defs.airflow_api import AirflowApi
 from datasets_defs.conditions import Outcome, RingKey
 from datasets_defs.database import engine_for
 from datasets_defs.errors import ContractError
 from datasets_defs.fleet import Done
 from datasets_defs.incidents import Wake
+from datasets_defs.records import GPU_POOL
 from datasets_defs.schedule import cron_every
 from datasets_defs.settings import settings
 
@@ -85,6 +87,12 @@ COMMON: dict[str, Any] = {
 """What all the loop's DAGs share: no catching up, a heartbeat, and retries only of what may pass by itself."""
 
 
+TRAINING: dict[str, Any] = {"pool": GPU_POOL} | (
+    {"queue": settings().training_queue} if settings().training_queue else {}
+)
+"""Where a task that trains runs."""
+
+
 def every(seconds: float) -> CronTriggerTimetable:
     """Give the timetable "every so many seconds, aligned to the clock"."""
     return CronTriggerTimetable(cron_every(seconds), timezone="UTC")
@@ -119,6 +127,23 @@ def loop_database() -> Engine:
 
     url = PostgresHook(postgres_conn_id="driftloop_db").sqlalchemy_url
     return engine_for(url.render_as_string(hide_password=False))
+
+
+def airflow_api() -> AirflowApi:
+    """Give Airflow's REST API as the Connection `airflow_api` names it: host, port, schema, login and password.
+
+    Without that Connection the task skips. Without a login the password is a token.
+    """
+    from airflow.sdk import BaseHook
+    from airflow.sdk.exceptions import AirflowNotFoundException
+
+    try:
+        found = BaseHook.get_connection("airflow_api")
+    except AirflowNotFoundException as err:
+        raise AirflowSkipException("there is no Connection airflow_api: pools stay as they were set by hand") from err
+    port = f":{found.port}" if found.port else ""
+    url = f"{found.schema or 'http'}://{found.host}{port}"
+    return AirflowApi(url=url, login=found.login or None, password=found.password or "")
 
 
 def publish(outcome: Outcome, asset: Asset, outlet_events: Any) -> str:

@@ -306,7 +306,7 @@ class KubernetesTrainer(_Processes):
     """Airflow Connection that leads to the cluster; without one: the cluster in which Airflow itself runs."""
     namespace: Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$")] = "driftloop"
     """Of one driftloop alone: pods are named after models and incidents."""
-    secret: ObjectName = "driftloop"
+    secret: ObjectName = "driftloop"  # noqa: S105  # a name, not a password
     """Secret with the addresses and passwords that the pod needs, as `DRIFTLOOP_*` and other variables."""
     gpus: int = Field(default=1, ge=0)
     """One process each, unless `processes` says otherwise."""

@@ -132,7 +132,9 @@ def reference_of(engine: Engine, model: str, version: int) -> ReferenceProfile |
 SENSORS = ("watch_drift", "watch_quality", "watch_gpu")
 """DAGs that beat once for each model they judged, as `SENSOR:MODEL`; every DAG beats as `dag:DAG` too."""
 GPU_CAPACITY = "gpu_capacity"
-"""Heartbeat of `watch_gpu` whose details hold `free`, the number of free GPUs, or null when it is not known."""
+"""Heartbeat of `watch_gpu` whose details hold `free` and `total`, numbers of GPUs, or null when not known."""
+GPU_POOL = "gpu"
+"""Airflow's pool of which each training takes a slot."""
 
 
 def beat(engine: Engine, component: str, details: dict[str, Any] | None = None) -> None:

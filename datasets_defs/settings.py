@@ -42,6 +42,8 @@ class Settings(BaseSettings):
     """How long a claim on an incident lasts unless its holder renews it."""
     serving_confirm_seconds: float = Field(default=180, ge=5)
     """How long a promotion waits for serving to report the new version before it is reverted."""
+    training_queue: str | None = None
+    """Queue of Airflow's executor in which trainings run, such as Celery's for workers with GPUs; none: the default."""
     gpu_hours_per_week: float | None = Field(default=None, gt=0)
     """GPU-hours that the trainings of all models may take in 168 windows; none: no limit."""
 

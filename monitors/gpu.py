@@ -9,7 +9,7 @@ from datasets_defs.ledger import Ledger
 from datasets_defs.models import spec_of
 from datasets_defs.records import GPU_CAPACITY, beat
 from monitors import signals
-from monitors.gpu_capacity import free_gpus
+from monitors.gpu_capacity import free_gpus, total_gpus
 from monitors.prometheus import PrometheusClient
 from monitors.sensing import conclude, judged_window
 
@@ -17,13 +17,13 @@ from monitors.sensing import conclude, judged_window
 def watch(model: str, *, until: datetime, db: Engine, prometheus: PrometheusClient, actor: str) -> Outcome:
     """Judge the model's GPU signals over the newest window; a confirmed bad one rings triage.
 
-    How many GPUs are free is noted for the governor of retraining, too.
+    How many GPUs there are is noted, too: how many are free for the governor of retraining, how many work for the pool.
 
     Raises:
         ContractError: the model's spec is wrong.
         TransientError: PostgreSQL is away.
     """
-    beat(db, GPU_CAPACITY, {"free": free_gpus(prometheus, at=until)})
+    beat(db, GPU_CAPACITY, {"free": free_gpus(prometheus, at=until), "total": total_gpus(prometheus, at=until)})
     spec, window, champion = spec_of(model), judged_window(until), Ledger(db).champion(model)
     verdicts = signals.assess("gpu", spec, champion, window, db=db, prometheus=prometheus)
     confirm = {f"gpu:{signal.name}": signal.confirm for signal in spec.gpu}

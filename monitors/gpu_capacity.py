@@ -1,4 +1,4 @@
-"""How many GPUs are free, for whoever wants to start a training."""
+"""How many GPUs there are and how many of them are free, for whoever wants to start a training."""
 
 from datetime import datetime, timedelta
 
@@ -27,6 +27,10 @@ FREE_GPUS = (
     f"and (max by (instance, gpu, UUID) ({_MEMORY}) < {MAX_MEMORY_SHARE})) or 0 * count({_KNOWN})"
 )
 """PromQL: 0 when all GPUs that are known are in use, nothing when none is known."""
+_BROKEN = " or ".join(f"DCGM_FI_DEV_XID_ERRORS{_REAL} == {code}" for code in (48, 64, 74, 79, 95, 119, 120, 140))
+"""Last errors after which a GPU computes nothing until it is reset, for which its exporter has to stop, too."""
+TOTAL_GPUS = f"count({_KNOWN} unless max by (instance, gpu, UUID) ({_BROKEN})) or 0 * count({_KNOWN})"
+"""PromQL: the GPUs that are known and not broken, busy or not."""
 
 
 def free_gpus(prometheus: PrometheusClient, *, at: datetime) -> float | None:
@@ -35,9 +39,18 @@ def free_gpus(prometheus: PrometheusClient, *, at: datetime) -> float | None:
     It cannot without an exporter, with one that is stale or simulated, and while Prometheus is away. A GPU of which
     either figure is missing counts as in use. Under MIG a GPU is free when all its slices are.
     """
+    return _counted(prometheus, FREE_GPUS, at)
+
+
+def total_gpus(prometheus: PrometheusClient, *, at: datetime) -> float | None:
+    """Count the GPUs that work, in use or not; None if that cannot be known, as for the free ones."""
+    return _counted(prometheus, TOTAL_GPUS, at)
+
+
+def _counted(prometheus: PrometheusClient, query: str, at: datetime) -> float | None:
     try:
-        samples = prometheus.query(FREE_GPUS, at=at)
-        freshness = prometheus.freshness(FREE_GPUS, at=at)
+        samples = prometheus.query(query, at=at)
+        freshness = prometheus.freshness(query, at=at)
     except TransientError:
         return None
     if not samples or not freshness.live or freshness.age is None or freshness.age > MAX_AGE:

@@ -195,5 +195,15 @@ def _airflow(stack: Stack) -> dict[str, str]:
         "AIRFLOW_CONN_PROMETHEUS_DEFAULT": json.dumps(
             {"conn_type": "prometheus", "schema": "http", "host": "127.0.0.1", "port": stack.ports["prometheus"]}
         ),
+        "AIRFLOW_CONN_AIRFLOW_API": json.dumps(
+            {
+                "conn_type": "http",
+                "schema": "http",
+                "host": "127.0.0.1",
+                "port": stack.ports["api-server"],
+                "login": AIRFLOW_USER,
+                "password": secret.airflow_password,
+            }
+        ),
         "SPT_NOENV": "1",  # task titles must not overwrite the environment by which leftovers are found
     }

@@ -78,7 +78,7 @@ def _connections(layout: Layout) -> dict[str, str]:
 
     An empty value forgets one.
     """
-    own = ("AIRFLOW_CONN_DRIFTLOOP_DB", "AIRFLOW_CONN_PROMETHEUS_DEFAULT")
+    own = ("AIRFLOW_CONN_DRIFTLOOP_DB", "AIRFLOW_CONN_PROMETHEUS_DEFAULT", "AIRFLOW_CONN_AIRFLOW_API")
     before = defined(layout).get("scheduler", {}).get("environment", {})
     both = {**before, **os.environ}
     return {

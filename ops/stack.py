@@ -15,12 +15,14 @@ from datasets_defs.database import engine_for, migrate
 from datasets_defs.errors import ContractError, TransientError
 from datasets_defs.grants import require_privileges
 from datasets_defs.settings import settings
+from monitors import gpu_pool
 from ops import component, health, plan, ports
 from ops.components import AIRFLOW_COMPONENTS, AIRFLOW_USER, DATABASES, Component, Stack
 from ops.layout import Layout
 from ops.plan import Progress
 from ops.postgres import LOOP_ROLE
 from ops.supervision import Supervisor
+from ops.wake import own_airflow
 
 READY_SECONDS = 240
 """How long a stack may take until every component is healthy; a small busy machine needs about 60 s."""
@@ -72,6 +74,7 @@ def up(progress: Progress = quiet, overrides: Mapping[str, str] | None = None) -
         for item in wanted:
             supervisor.start_component(item.name)
         _wait(layout, progress)
+        _ensure_pool()
     return info(layout)
 
 
@@ -138,6 +141,18 @@ def _prepare(stack: Stack, wanted: list[Component], supervisor: Supervisor, prog
     if result.returncode:
         tail = (result.stdout + result.stderr).strip()[-800:]
         raise TransientError(f"`airflow db migrate` failed; run `driftloop up` again. It said: {tail}")
+
+
+def _ensure_pool() -> None:
+    """Make Airflow's pool for trainings; an api-server that has only just come up may be slow."""
+    deadline = time.monotonic() + READY_SECONDS
+    while True:
+        try:
+            return gpu_pool.ensure(own_airflow())
+        except TransientError:
+            if time.monotonic() > deadline:
+                raise
+        time.sleep(1)
 
 
 def _wait(layout: Layout, progress: Progress) -> None:

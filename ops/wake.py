@@ -1,25 +1,22 @@
 """Tells Airflow, from outside, of a person's decision: rings an Asset, or answers a form that waits."""
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from urllib.parse import quote
 
 import httpx
 
+from datasets_defs.airflow_api import AirflowApi
 from datasets_defs.conditions import RingKey
 from datasets_defs.settings import settings
 from ops.components import AIRFLOW_USER
 from ops.layout import Layout
 from training.approval import APPROVE, REJECT
 
-TIMEOUT_SECONDS = 10.0
-
 
 def ring(asset: str, key: RingKey) -> bool:
     """Wake the asset's consumer; False when Airflow could not be reached, and `reconcile` will ring instead."""
     try:
-        with _airflow() as client:
+        with own_airflow().session() as client:
             found = client.get("/api/v2/assets", params={"name_pattern": asset}).raise_for_status().json()["assets"]
             asset_id = next(item["id"] for item in found if item["name"] == asset)
             event = {"asset_id": asset_id, "partition_key": str(key)}
@@ -39,18 +36,14 @@ def answer_form(holder: str | None, *, approve: bool) -> bool:
         return False
     path = f"/api/v2/dags/approve/dagRuns/{quote(run_id, safe='')}/taskInstances/answer/0/hitlDetails"
     try:
-        with _airflow() as client:
+        with own_airflow().session() as client:
             client.patch(path, json={"chosen_options": [APPROVE if approve else REJECT]}).raise_for_status()
     except (httpx.HTTPError, json.JSONDecodeError, KeyError):
         return False
     return True
 
 
-@contextmanager
-def _airflow() -> Iterator[httpx.Client]:
-    """Give a client that is logged in as the stack's own user."""
+def own_airflow() -> AirflowApi:
+    """Give the stack's Airflow, as the stack's own user."""
     password = Layout(settings().home.resolve()).load_credentials().airflow_password
-    with httpx.Client(base_url=settings().airflow_url, timeout=TIMEOUT_SECONDS, trust_env=False) as client:
-        login = client.post("/auth/token", json={"username": AIRFLOW_USER, "password": password})
-        client.headers["Authorization"] = f"Bearer {login.raise_for_status().json()['access_token']}"
-        yield client
+    return AirflowApi(url=settings().airflow_url, login=AIRFLOW_USER, password=password)

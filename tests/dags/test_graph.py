@@ -1,6 +1,7 @@
 """The DAG files: they load, stay thin, and together are the loop."""
 
 import ast
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -149,3 +150,28 @@ def test_every_dag_beats(dags: dict):
                     dag.dag_id,
                     task.task_id,
                 )
+
+
+def test_trainings_take_a_slot_each(dags: dict):
+    """What trains waits for the pool that is sized by the GPUs; nothing else takes its slots."""
+    pools = {(dag.dag_id, task.task_id): task.pool for dag in dags.values() for task in dag.tasks}
+    assert [where for where, pool in pools.items() if pool == "gpu"] == [("retrain", "train")]
+
+
+def test_trainings_may_have_a_queue_of_their_own():
+    """DRIFTLOOP_TRAINING_QUEUE names it; without it they are in the executor's default queue."""
+    program = (
+        "from airflow.dag_processing.dagbag import DagBag\n"
+        f"bag = DagBag({str(ROOT / 'dags' / 'retrain.py')!r})\n"
+        "print('queue:', bag.dags['retrain'].get_task('train').queue)\n"
+    )
+
+    def queue(**variables: str) -> str:
+        result = subprocess.run(
+            [sys.executable, "-W", "ignore", "-c", program],
+            env={**os.environ, **variables}, capture_output=True, text=True, check=True,
+        )  # fmt: skip
+        return result.stdout.rpartition("queue: ")[2].strip()
+
+    assert queue() == "default"
+    assert queue(DRIFTLOOP_TRAINING_QUEUE="gpus") == "gpus"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from monitors.gpu_capacity import free_gpus
+from monitors.gpu_capacity import free_gpus, total_gpus
 from monitors.prometheus import PrometheusClient
 from ops.ports import free_port
 from tests.prometheus_server import PrometheusServer, prometheus_server
@@ -57,6 +57,26 @@ def test_counts_what_is_idle_and_empty(own: PrometheusServer) -> None:
     assert free_gpus(own.client, at=datetime.now(UTC)) is None
 
 
+def test_counts_what_works(own: PrometheusServer) -> None:
+    """In the total are busy GPUs, too; not those that need a reset, nor those of which something is not known."""
+
+    def total(*lines: str) -> float | None:
+        own.say("\n".join(lines))
+        return total_gpus(own.client, at=datetime.now(UTC))
+
+    def last_error(number: int, code: int) -> str:
+        return f'DCGM_FI_DEV_XID_ERRORS{{gpu="{number}",UUID="GPU-{number}",modelName="A100"}} {code}'
+
+    assert total() is None
+    assert total(gpu(0, 0, 300, model="SIMULATED")) is None
+    assert total(gpu(1, 0, 300), gpu(2, 90, 9000), gpu(3, None, 500)) == 2
+    application, off_the_bus = last_error(4, 31), last_error(5, 79)
+    assert total(gpu(4, 0, 300), application, gpu(5, 0, 300), off_the_bus) == 1
+    assert total(gpu(5, 0, 300), off_the_bus) == 0
+
+
 def test_nobody_to_ask() -> None:
     """Without Prometheus it is not known."""
-    assert free_gpus(PrometheusClient(f"http://127.0.0.1:{free_port()}"), at=datetime.now(UTC)) is None
+    nobody = PrometheusClient(f"http://127.0.0.1:{free_port()}")
+    assert free_gpus(nobody, at=datetime.now(UTC)) is None
+    assert total_gpus(nobody, at=datetime.now(UTC)) is None
