@@ -1,7 +1,7 @@
 """Causal language models: load, save, make, score and complete. The only file that imports transformers."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,8 @@ SCORED_TOKENS = 1024
 """Longest stretch that is scored at once, in tokens: bounds the memory of the logits of models with long contexts."""
 SCORED_LOGITS = 2**24
 """Logits held at once while scoring (64 MiB of float32)."""
+CPU_TOKENS = 1024
+"""Tokens scored at once on a CPU: more do not stay in its cache, which takes half as long again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,19 +133,30 @@ class LanguageModel:
         """Give what each text costs, every byte counted; consecutive chunks where it is longer than the context."""
         step = min(self.context, SCORED_TOKENS) - 1
         chunks: list[tuple[int, list[int]]] = []
-        for index, text in enumerate(texts):
-            ids = self.encode(text)
+        for index, ids in enumerate(self.encode_all(texts)):
             chunks += [(index, ids[at : at + step]) for at in range(0, len(ids), step)]
         chunks.sort(key=lambda chunk: len(chunk[1]))  # batches of like length waste little on padding
         bits = [0.0] * len(texts)
-        rows = max(1, min(64, SCORED_LOGITS // (self.network.config.vocab_size * (step + 1))))
-        for at in range(0, len(chunks), rows):
-            batch = chunks[at : at + rows]
+        for batch in self._batches(chunks):
             for (index, _), cost in zip(batch, self._bits([ids for _, ids in batch]), strict=True):
                 bits[index] += cost
         return [
             Loss(bits=cost, bytes=len(text.encode("utf-8", "replace"))) for cost, text in zip(bits, texts, strict=True)
         ]
+
+    def _batches(self, chunks: list[tuple[int, list[int]]]) -> Iterator[list[tuple[int, list[int]]]]:
+        """Cut chunks, the shortest first, into batches of as many tokens as are scored at once, padding included."""
+        most = SCORED_LOGITS // self.network.config.vocab_size
+        if self.network.device.type == "cpu":
+            most = min(most, CPU_TOKENS)
+        batch: list[tuple[int, list[int]]] = []
+        for chunk in chunks:
+            if batch and (len(batch) + 1) * (len(chunk[1]) + 1) > most:
+                yield batch
+                batch = []
+            batch.append(chunk)
+        if batch:
+            yield batch
 
     @torch.inference_mode()
     def _bits(self, rows: list[list[int]]) -> list[float]:

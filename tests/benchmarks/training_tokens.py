@@ -80,7 +80,8 @@ def _trainer(base: LanguageModel, texts: list[str], folder: str) -> None:
     """Fine-tune as tutorials do: every document padded to the context's length."""
     from transformers import DataCollatorForLanguageModeling, PrinterCallback, Trainer, TrainingArguments
 
-    model = _copy(base)
+    model = LanguageModel(copy.deepcopy(base.network), copy.deepcopy(base.tokenizer))
+    # the tokenizer is its own: asked to pad, one pads from then on, and the others would train on padding, too
     rows = [model.tokenizer(text, padding="max_length", truncation=True, max_length=model.context) for text in texts]
     arguments = TrainingArguments(
         output_dir=folder,
