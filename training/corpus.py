@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+from codecs import BOM_UTF8
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -136,7 +137,7 @@ def _jsonl(file: BinaryIO, first: int) -> Iterator[tuple[int, Mapping[str, Any] 
 
 def _object(place: int, line: bytes) -> Mapping[str, Any] | Broken:
     try:
-        content = json.loads(line.decode("utf-8-sig"))
+        content = json.loads(line.removeprefix(BOM_UTF8).decode())
     except UnicodeDecodeError as err:
         return Broken(place, "not UTF-8", f"byte {err.start + 1}: {line[:200].decode('utf-8', 'replace')}")
     except (ValueError, RecursionError):

@@ -132,8 +132,8 @@ class Preparation:
         """From now on leave out what overlaps with these texts, and what these users wrote."""
         self._judging, self._users = judging, frozenset(users)
 
-    def settled(self) -> Iterator[list[Record]]:
-        """Give, in batches, what has been kept since the last call, without injected phrases and broken corpora."""
+    def settled(self) -> Iterator[Any]:
+        """Give, as record batches, what was kept since the last call, without injected phrases and broken corpora."""
         spool, phrases = self._spool, self._phrases
         self._writer.close()
         self._begin()
@@ -145,11 +145,10 @@ class Preparation:
             if name in self._broken:
                 self.report.of(name).kept = self.report.of(name).bytes = 0
                 continue
-            records = _records(batch)
-            hit = holds(Words.of([record.text for record in records]), injected) if len(injected) else {}
+            hit = holds(Words.of(_texts(batch)), injected) if len(injected) else {}
             for at, key in hit.items():
-                self.drop(records[at], f"the injected phrase “{found[key].said[:120]}”")
-            yield [record for at, record in enumerate(records) if at not in hit]
+                self.drop(records_of(batch.slice(at, 1))[0], f"the injected phrase “{found[key].said[:120]}”")
+            yield batch.take([at for at in range(batch.num_rows) if at not in hit]) if hit else batch
         spool.unlink()
 
     def _begin(self) -> None:
@@ -163,8 +162,7 @@ class Preparation:
     def _strange(self, spool: Path, phrases: PhraseCounter) -> dict[int, Phrase]:
         every = math.ceil(phrases.documents / MOST_LOOKED_AT)
         for batch in islice(_spooled(spool), 0, None, every):
-            pairs = zip(batch["prompt"].to_pylist(), batch["reference"].to_pylist(), strict=True)
-            phrases.look(Words.of([prompt + reference for prompt, reference in pairs]))
+            phrases.look(Words.of(_texts(batch)))
         for at in range(0, min(len(self._older), MOST_LOOKED_AT), BATCH_ROWS):
             phrases.look_at_older(Words.of(self._older[at : at + BATCH_ROWS]))
         found = {key: each for key, each in phrases.judge().items() if not self._allowed(each)}
@@ -324,7 +322,13 @@ def _spooled(file: Path) -> Iterator[Any]:
         yield from reader
 
 
-def _records(batch: Any) -> list[Record]:
+def _texts(batch: Any) -> list[str]:
+    pairs = zip(batch["prompt"].to_pylist(), batch["reference"].to_pylist(), strict=True)
+    return [prompt + reference for prompt, reference in pairs]
+
+
+def records_of(batch: Any) -> list[Record]:
+    """Give the documents of a record batch."""
     columns = [batch[name].to_pylist() for name in _KEPT.names]
     return [Record(**dict(zip(_KEPT.names, cells, strict=True))) for cells in zip(*columns, strict=True)]
 

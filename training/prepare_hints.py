@@ -1,7 +1,7 @@
-"""Which of many texts may hold what a costly step looks for: one pass over all of them, by Arrow's RE2.
+r"""Which of many texts may hold what a costly step looks for: one pass over all of them, by Arrow's RE2.
 
 A hint matches wherever its step would find something, and seldom elsewhere; the step then says exactly. It is written
-in the syntax of RE2: no look-around, and `\\s`, `\\d` and `\\w` mean ASCII only.
+in the syntax of RE2: no look-around, and `\s`, `\d` and `\w` mean ASCII only.
 """
 
 from collections.abc import Sequence

@@ -33,6 +33,8 @@ class Judging:
     """Distinct n-grams of each text."""
     exact: frozenset[bytes]
     """Every text as its words in lower case, short ones too."""
+    openings: NDArray[np.uint64]
+    """Of each text's words, one number that is quickly made."""
     filter: NDArray[np.bool_]
 
     @classmethod
@@ -40,24 +42,29 @@ class Judging:
         """Index some texts."""
         hashes: list[NDArray[np.uint64]] = [np.zeros(0, np.uint64)]
         owners: list[NDArray[np.intp]] = [np.zeros(0, np.intp)]
+        openings: list[NDArray[np.uint64]] = [np.zeros(0, np.uint64)]
         exact: set[bytes] = set()
         for begin in range(0, len(texts), _TOGETHER):
             words = Words.of(texts[begin : begin + _TOGETHER])
             found, numbers = words.grams(SIZE).distinct
             hashes.append(found)
             owners.append(numbers + begin)
-            exact |= {name for name in _names(words) if name}
+            exact |= {_name(words, number) for number in np.flatnonzero(words.sizes).tolist()}
+            openings.append(_openings(words))
         every, owner = np.concatenate(hashes), np.concatenate(owners)
         order = np.argsort(every, kind="stable")
         table = np.zeros(_FILTER_PLACES, dtype=bool)
         table[_place(every)] = True
         sizes = np.bincount(owner, minlength=len(texts))
-        return cls(every[order], owner[order], sizes, frozenset(exact), table)
+        return cls(every[order], owner[order], sizes, frozenset(exact), np.unique(np.concatenate(openings)), table)
 
     def contaminated(self, words: Words) -> set[int]:
         """Give the numbers of the texts that are, half or whole, a copy of a judging text or of half of it."""
-        found = {number for number, name in enumerate(_names(words)) if name in self.exact}
+        alike = np.flatnonzero(np.isin(_openings(words), self.openings) & (words.sizes > 0))
+        found = {number for number in alike.tolist() if _name(words, number) in self.exact}
         grams = words.grams(SIZE)
+        if not self.filter[_place(grams.hashes)].any():
+            return found
         hashes, texts = grams.distinct
         maybe = np.flatnonzero(self.filter[_place(hashes)])
         left = np.searchsorted(self.hashes, hashes[maybe], side="left")
@@ -74,11 +81,19 @@ class Judging:
         return found | {int(number) for number in copied // (len(self.sizes) + 1)}
 
 
-def _names(words: Words) -> list[bytes]:
-    """Give the hashes of each text's words as bytes; of none for a text without words."""
-    ends = np.cumsum(words.sizes)
-    return [words.hashes[end - size : end].tobytes() for end, size in zip(ends, words.sizes, strict=True)]
+def _name(words: Words, number: int) -> bytes:
+    """Give the hashes of a text's words as bytes."""
+    end = int(words.ends_of[number])
+    return words.hashes[end - int(words.sizes[number]) : end].tobytes()
+
+
+def _openings(words: Words) -> NDArray[np.uint64]:
+    """Give the hash of each text's first word together with how many words it has; 0 for a text without words."""
+    made = np.zeros(words.count, dtype=np.uint64)
+    some = np.flatnonzero(words.sizes)
+    made[some] = words.hashes[words.ends_of[some] - words.sizes[some]] + words.sizes[some].astype(np.uint64)
+    return made
 
 
 def _place(hashes: NDArray[np.uint64]) -> NDArray[np.intp]:
-    return (hashes & np.uint64(_FILTER_PLACES - 1)).astype(np.intp)
+    return (hashes & np.uint64(_FILTER_PLACES - 1)).view(np.intp)

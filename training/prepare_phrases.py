@@ -193,7 +193,7 @@ def _candidate(words: Words, place: int) -> _Candidate:
 
 
 def _places(hashes: NDArray[np.uint64]) -> NDArray[np.intp]:
-    return (hashes & _LOW).astype(np.intp)
+    return (hashes & _LOW).view(np.intp)
 
 
 def _first_in_text(grams: Grams, chosen: NDArray[np.intp]) -> Iterator[tuple[int, int, int]]:

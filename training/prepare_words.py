@@ -67,6 +67,11 @@ class Words:
         return len(self.sizes)
 
     @cached_property
+    def ends_of(self) -> NDArray[np.intp]:
+        """Number of the word after each text's last."""
+        return np.cumsum(self.sizes)
+
+    @cached_property
     def _known(self) -> dict[int, "Grams"]:
         return {}
 

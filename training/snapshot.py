@@ -20,7 +20,7 @@ from datasets_defs.artifacts import exists, file_sha256, read_bytes, read_rows, 
 from datasets_defs.errors import ContractError
 from datasets_defs.inference_log import Document
 from datasets_defs.models import ModelSpec, RetrainSpec
-from training.prepare import Preparation
+from training.prepare import Preparation, records_of
 from training.prepare_checks import LOG, Record
 from training.prepare_overlap import Judging
 from training.prepare_report import OVERLAP, Report
@@ -161,7 +161,7 @@ def write(
     """
     at_work.keep_apart(Judging.of(sorted(keep_out)), ())
     at_work.take(LOG, _in_order(documents))
-    fresh = [record for batch in at_work.settled() for record in batch]
+    fresh = [record for batch in at_work.settled() for record in records_of(batch)]
     if (why := at_work.report.of(LOG).why_broken(spec.data.max_rejected_share)) is not None:
         raise DataBreakError(f"{why}: the feed of references is broken".replace(" documents", " fresh documents", 1))
     sides = split(fresh, spec, of=len(documents))
@@ -179,7 +179,7 @@ def write(
         rows.add("train", (record for record in train if record.request_id not in spared))
         rows.add("validation", (record for record in train if record.request_id in spared))
         for batch in at_work.settled():
-            rows.add("corpus", batch)
+            rows.add_batch("corpus", batch)
         share = min(spec.retrain.replay_share, MAX_REPLAY_SHARE)
         size = max(1.0, spec.retrain.epochs) * (rows.bytes["train"] + rows.bytes["corpus"])
         known = {record.text for record in fresh} | set(keep_out)
@@ -344,7 +344,9 @@ class _Rows:
         self.file = file
         self.parts: Counter[str] = Counter()
         self.bytes: Counter[str] = Counter()
-        self._writer: Any = pq.ParquetWriter(file, _SCHEMA, compression="zstd")
+        self._writer: Any = pq.ParquetWriter(
+            file, _SCHEMA, compression="zstd", use_dictionary=["part", "source"], write_statistics=["part"]
+        )
 
     def __enter__(self) -> Self:
         return self
@@ -356,11 +358,18 @@ class _Rows:
         """Write the records as rows of a part."""
         rest = iter(records)
         while some := list(islice(rest, _TOGETHER)):
-            columns = [pa.array([part] * len(some), pa.string())]
-            columns += [pa.array([getattr(each, name) for each in some], pa.string()) for name in _COLUMNS]
-            self._writer.write_table(pa.Table.from_arrays(columns, schema=_SCHEMA))
-            self.parts[part] += len(some)
-            self.bytes[part] += sum(pc.sum(pc.binary_length(texts)).as_py() for texts in columns[2:4])
+            columns = [pa.array([getattr(each, name) for each in some], pa.string()) for name in _COLUMNS]
+            self.add_batch(part, pa.record_batch(columns, names=_COLUMNS))
+
+    def add_batch(self, part: str, batch: Any) -> None:
+        """Write a record batch that has the columns."""
+        if not batch.num_rows:
+            return
+        columns = [batch[name] for name in _COLUMNS]
+        parts = pa.repeat(pa.scalar(part), batch.num_rows)
+        self._writer.write_table(pa.Table.from_arrays([parts, *columns], schema=_SCHEMA))
+        self.parts[part] += batch.num_rows
+        self.bytes[part] += sum(pc.sum(pc.binary_length(batch[name])).as_py() for name in ("prompt", "reference"))
 
 
 def _overlaps(file: Path, judging: Judging) -> int:
