@@ -1,0 +1,114 @@
+"""`python -m training.job MODEL INCIDENT ATTEMPT`: the process that trains an incident's challenger, and nothing else.
+
+It is no part of Airflow's task: it holds the model's trainer locks, goes on while its incident waits for this very
+attempt, whoever watches, and leaves its result as a file. What may go well when tried again leaves none.
+"""
+
+import logging
+import shutil
+import sys
+from collections.abc import Callable
+
+from sqlalchemy import Engine
+
+from datasets_defs.database import engine
+from datasets_defs.errors import ContractError, DriftloopError
+from datasets_defs.incidents import Incident
+from datasets_defs.ledger import Ledger
+from datasets_defs.models import spec_of
+from datasets_defs.settings import settings
+from training.attempt import Attempt, train
+from training.budget import settle
+from training.only_trainer import only_trainer
+from training.registry import Registry
+from training.snapshot import DataBreakError
+from training.trainer import Ending, Job, JobResult
+from training.watching import is_wanted
+
+log = logging.getLogger(__name__)
+
+
+class UnwantedError(ContractError):
+    """The incident does not wait for this attempt any more; nothing is written, and nobody has to be told."""
+
+
+def run(job: Job, *, db: Engine) -> JobResult:
+    """Train as the model's only trainer, register the challenger, and write down how it ended.
+
+    Killed anywhere and run again, it goes on from its last checkpoint with the rows it froze, to the same version.
+
+    Raises:
+        UnwantedError: somebody ended the incident, or another attempt has begun.
+        TransientError: PostgreSQL or the registry is away, or another trainer of the model is at work.
+    """
+    ledger = Ledger(db)
+    with only_trainer(db, job.model) as still_only:
+
+        def hold() -> None:
+            still_only()
+            _require_wanted(ledger.incident(job.incident_id), job)
+
+        hold()
+        attempt = attempt_of(job, ledger, hold)
+        try:
+            result = JobResult(ending=Ending.REGISTERED, version=train(attempt))
+        except UnwantedError:
+            raise
+        except DataBreakError as err:
+            result = JobResult(ending=Ending.DATA_BREAK, message=str(err))
+        except ContractError as err:
+            result = JobResult(ending=Ending.CONTRACT, message=str(err))
+        result.save(job)
+    if result.ending is Ending.REGISTERED:
+        shutil.rmtree(attempt.folder, ignore_errors=True)
+    return result
+
+
+def attempt_of(job: Job, ledger: Ledger, hold: Callable[[], None]) -> Attempt:
+    """Describe the training of a job from what the ledger says of its incident.
+
+    Raises:
+        ContractError: there is no champion to start from, or the spec is wrong.
+    """
+    spec, incident = spec_of(job.model), ledger.incident(job.incident_id)
+    champion = ledger.champion(job.model)
+    if champion is None:
+        raise ContractError(f"{job.model} has no champion to train from; run `driftloop bootstrap {job.model}`")
+    return Attempt(
+        spec=spec,
+        parent=champion.version,
+        name=job.name,
+        key=job.key,
+        since=incident.degraded_since,
+        ledger=ledger,
+        registry=Registry(settings().mlflow_url),
+        actor=incident.claimed_by or "trainer",
+        hold=hold,
+        settle=lambda seconds: settle(ledger.engine, incident, spec, seconds),
+        tags={"incident": str(incident.id), "attempt": str(incident.attempt)},
+    )
+
+
+def _require_wanted(incident: Incident, job: Job) -> None:
+    if not is_wanted(incident, job):
+        raise UnwantedError(
+            f"incident {incident.id} is {incident.state} at attempt {incident.attempt}; {job.name} stops"
+        )
+
+
+def main(arguments: list[str]) -> int:
+    """Run a job to its end; 0 when it left a result."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    model, incident, attempt = arguments
+    job = Job(model=model, incident_id=int(incident), attempt=int(attempt))
+    try:
+        result = run(job, db=engine())
+    except DriftloopError as err:
+        log.error("%s: %s", type(err).__name__, err)  # noqa: TRY400 the message says it all
+        return 1
+    log.info("%s: %s", job.name, result.message or f"version {result.version} is registered")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
