@@ -125,7 +125,7 @@ def _mlflow(stack: Stack) -> Component:
 
 
 def _airflow_component(name: str, environment: dict[str, str]) -> Component:
-    command = [sys.executable, "-m", "airflow", name]
+    command = [sys.executable, "-m", *(("ops.warm_scheduler",) if name == "scheduler" else ("airflow", name))]
     if name in ("scheduler", "triggerer"):
         command.append("--skip-serve-logs")  # that server binds every interface; the api-server reads the files itself
     return Component(name=name, command=tuple(command), environment=environment)

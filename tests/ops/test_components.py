@@ -11,6 +11,7 @@ from ops.components import AIRFLOW_COMPONENTS, Stack, components
 from ops.layout import Layout
 from ops.ports import PREFERRED
 from ops.prometheus_config import prometheus_config, scrape_seconds
+from ops.warm_scheduler import warm
 
 
 def stack(tmp_path: Path, **more: object) -> Stack:
@@ -122,3 +123,10 @@ def test_the_simulated_gpu_says_so_in_every_series():
     assert len(lines) == 11
     assert all('modelName="SIMULATED"' in line and 'Hostname="simulated"' in line for line in lines)
     assert any(line.startswith("DCGM_FI_DEV_TOTAL_ENERGY_CONSUMPTION{") for line in lines)
+
+
+def test_the_scheduler_is_warm(tmp_path):
+    """What most tasks import is there before the workers are forked; what cannot be imported stops nothing."""
+    listed = {item.name: item for item in components(stack(tmp_path), "")}
+    assert "ops.warm_scheduler" in listed["scheduler"].command
+    assert warm(("json", "no_such_library_at_all")) == ["json"]
