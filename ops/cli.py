@@ -25,6 +25,7 @@ from ops import (
     cli_labels,
     cli_models,
     cli_train,
+    cli_trainer,
     cli_verify,
 )
 from ops.components import PRIVACY
@@ -48,6 +49,7 @@ cli_evaluate.register(app)
 cli_labels.register(app)
 cli_drill.register(app)
 cli_train.register(app)
+cli_trainer.register(app)
 cli_verify.register(app)
 
 

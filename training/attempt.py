@@ -4,8 +4,8 @@ import logging
 import os
 import shutil
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from training.prepare_report import sentence
 from training.registry import Registry
 from training.snapshot import Snapshot, freeze, report_uri, stored
 from training.snapshot_inputs import inputs_of
+from training.together import Work, launch, processes_of
 
 log = logging.getLogger(__name__)
 LOG_SECONDS = 10.0
@@ -64,6 +65,11 @@ class Attempt:
         """Where checkpoints and the finished model stand until the version is registered."""
         return settings().home / "training" / self.spec.name / f"{self.name}-from-v{self.parent}"
 
+    @property
+    def made(self) -> Path:
+        """Where the finished model stands."""
+        return self.folder / "model"
+
 
 def train(attempt: Attempt) -> int:
     """Freeze the rows, fine-tune the parent on them, register the result; give its version.
@@ -78,21 +84,16 @@ def train(attempt: Attempt) -> int:
     if (known := registry.find(spec.name, attempt.key)) is not None:
         return known
     snapshot = stored(attempt.snapshot_uri) or _freeze(attempt)
-    model = LanguageModel.load(registry.download(spec.name, attempt.parent, settings().home / "cache"))
+    source = registry.download(spec.name, attempt.parent, settings().home / "cache")
     texts, epochs = snapshot.mixture(spec.retrain)
-    use_threads()
     plan = plan_of(spec, epochs)
-    done = fine_tune(
-        model, texts, plan, attempt.folder / "checkpoints", _watched(attempt), validation=snapshot.validation
-    )
+    alone = processes_of(spec.trainer) == (1, 1)
+    done = _alone(attempt, source, texts, plan, snapshot) if alone else _together(attempt, plan, snapshot)
     attempt.hold()
     attempt.settle(done.elapsed_seconds)
-    made = attempt.folder / "model"
-    shutil.rmtree(made, ignore_errors=True)  # of a run that died while saving
-    model.save(made)
     version = registry.register(
         spec.name,
-        made,
+        attempt.made,
         key=attempt.key,
         tags={
             "snapshot_uri": snapshot.uri,
@@ -140,7 +141,38 @@ def use_threads() -> None:
     """Leave one core to serving and the sensors; on two cores, two threads in contention are slower than one."""
     import torch
 
-    torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) - 1))
+    torch.set_num_threads(threads_for(1))
+
+
+def threads_for(processes: int) -> int:
+    """Give how many threads each of some processes may use."""
+    return max(1, (len(os.sched_getaffinity(0)) - 1) // processes)
+
+
+def _alone(attempt: Attempt, source: Path, texts: Iterable[str], plan: Plan, snapshot: Snapshot) -> Result:
+    """Train in this process."""
+    model = LanguageModel.load(source)
+    use_threads()
+    folder = attempt.folder / "checkpoints"
+    done = fine_tune(model, texts, plan, folder, _watched(attempt), validation=snapshot.validation)
+    shutil.rmtree(attempt.made, ignore_errors=True)  # of a run that died while saving
+    model.save(attempt.made)
+    return done
+
+
+def _together(attempt: Attempt, plan: Plan, snapshot: Snapshot) -> Result:
+    """Train in several processes, and watch them here."""
+    spec = attempt.spec
+    work = Work(
+        spec=spec.model_dump(mode="json"),
+        parent=attempt.parent,
+        snapshot_uri=snapshot.uri,
+        plan=asdict(plan),
+        folder=str(attempt.folder.resolve()),
+        made=str(attempt.made.resolve()),
+    )
+    threads = threads_for(processes_of(spec.trainer)[1])
+    return launch(work, spec, threads=threads, hold=attempt.hold, tell=_watched(attempt))
 
 
 def _freeze(attempt: Attempt) -> Snapshot:
@@ -192,6 +224,7 @@ def _params(attempt: Attempt, snapshot: Snapshot, plan: Plan, done: Result) -> d
     rows = {f"rows_{part}": count for part, count in sorted(snapshot.counts.items())}
     return {
         **_flat(attempt.spec.retrain.model_dump()),
+        **_flat({"trainer": attempt.spec.trainer.model_dump(include={"kind", "processes", "nodes", "sharding"})}),
         **rows,
         "snapshot_sha256": snapshot.sha256,
         "parent_version": attempt.parent,
@@ -201,7 +234,7 @@ def _params(attempt: Attempt, snapshot: Snapshot, plan: Plan, done: Result) -> d
         "filled_share": done.filled_share,
         "stopped": done.stopped or "at the last step",
         "device": "cuda" if torch.cuda.is_available() else "cpu",
-        "threads": torch.get_num_threads(),
+        "threads": threads_for(processes_of(attempt.spec.trainer)[1]),
     }
 
 

@@ -6,7 +6,7 @@ import math
 import random
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
@@ -16,6 +16,7 @@ import torch
 from datasets_defs.errors import ContractError
 from training import adapters
 from training.curve import Curve
+from training.distributed import Group
 from training.language_model import LanguageModel
 from training.packing import Rows, pack, parts_documents
 from training.stopping import stop_early
@@ -114,6 +115,7 @@ def fine_tune(
     progress: Callable[[Progress], None] = lambda _: None,
     *,
     validation: Sequence[str] = (),
+    group: Group | None = None,
 ) -> Result:
     """Train the model in place on the documents; goes on from the newest valid checkpoint in `folder`.
 
@@ -125,7 +127,7 @@ def fine_tune(
     With validation texts the training stops once it stops getting better on them, and the best weights are taken. The
     result is blended with the weights it started from, which keeps most of what was learned and forgets much less
     (Wortsman et al., "Robust fine-tuning of zero-shot models", CVPR 2022). Adapters are merged: what is left is an
-    ordinary model.
+    ordinary model. Each process of a `group` calls this with the same arguments; the first one's model is the result.
 
     Raises:
         ContractError: there is nothing to train on, or the loss is no number any more.
@@ -135,7 +137,7 @@ def fine_tune(
         log.warning("the model does not keep documents of one row apart: each gets a row of its own")
     rows = pack(model, documents, length=min(model.context, plan.row_tokens), seed=plan.seed, together=together)
     looked_at = tuple(text for text in validation[:MOST_VALIDATION_TEXTS] if text.strip())
-    loop = _Loop(model, rows, plan, looked_at, together=together)
+    loop = _Loop(model, rows, plan, looked_at, together=together, group=group or Group())
     ended = loop.run(folder / _fingerprint(plan, rows, looked_at), progress)
     progress(ended)
     if ended.stopped:
@@ -147,23 +149,34 @@ class _Loop:
     """One training, on its way."""
 
     def __init__(
-        self, model: LanguageModel, rows: Rows, plan: Plan, validation: tuple[str, ...], *, together: bool
+        self,
+        model: LanguageModel,
+        rows: Rows,
+        plan: Plan,
+        validation: tuple[str, ...],
+        *,
+        together: bool,
+        group: Group,
     ) -> None:
         self.model, self.rows, self.plan, self.validation, self.together = model, rows, plan, validation, together
+        self.group = group
         self.batch = max(1, plan.batch_tokens // rows.length)
         self.passes = max(1, plan.forward_tokens // rows.length)
         self.steps = max(1, math.ceil(len(rows) * plan.epochs / self.batch))
-        self.device = model.network.device
-        self.dtype = dtype_of(plan, self.device.type)
         self.adapted = self._attach()
-        trainable = {name: each for name, each in model.network.named_parameters() if each.requires_grad}
-        own = [each for name, each in trainable.items() if not adapters.is_adapter(name)] if plan.blend < 1 else []
-        self.start = [(weight, weight.detach().clone()) for weight in own]
+        own = [each for name, each in _trainable(model.network).items() if not adapters.is_adapter(name)]
+        self.start = [(weight, weight.detach().clone()) for weight in own] if plan.blend < 1 else []
         self.rate = plan.learning_rate or default_rate(sum(each.numel() for each in self._weights()), plan.method)
+        self.trained, self.forward = group.prepare(model.network)
+        self.device = self.trained.device
+        self.dtype = dtype_of(plan, self.device.type)
+        group.check(self.dtype)
+        trainable = _trainable(self.trained)
         self.state = State(
             trainable,
             _optimizer(trainable.values(), plan),
             torch.amp.GradScaler(self.device.type, enabled=self.dtype is torch.float16),
+            group=group,
         )
 
     def _weights(self) -> list[torch.nn.Parameter]:
@@ -177,14 +190,15 @@ class _Loop:
 
     def run(self, folder: Path, progress: Callable[[Progress], None]) -> Result:
         """Train to the end, or to where something says stop."""
-        state, plan = self.state, self.plan
-        torch.manual_seed(plan.seed)
+        state, plan, group = self.state, self.plan, self.group
+        torch.manual_seed(plan.seed + group.rank)
         if not state.resume(folder):
             self._look()
         began = saved = told = time.monotonic()
         earlier = state.elapsed
         self._enter_training()
-        while state.step < self.steps and state.elapsed < plan.max_seconds and not self._why_stop():
+        over = state.elapsed >= plan.max_seconds
+        while state.step < self.steps and not over and not self._why_stop():
             loss, rate, tokens = self._learn()
             state.elapsed = earlier + time.monotonic() - began
             state.curve.add(loss=loss, rate=rate, tokens=tokens, seconds=state.elapsed)
@@ -193,7 +207,8 @@ class _Loop:
             if now - told >= PROGRESS_SECONDS:
                 progress(self._progress())
                 told = now
-            if now - saved >= plan.checkpoint_seconds:
+            due, over = group.agree(now - saved >= plan.checkpoint_seconds, state.elapsed >= plan.max_seconds)
+            if due:
                 state.save(folder)
                 saved = time.monotonic()
         state.elapsed = earlier + time.monotonic() - began
@@ -201,7 +216,7 @@ class _Loop:
         return self._end()
 
     def _enter_training(self) -> None:
-        network = self.model.network
+        network = self.trained
         if self.plan.gradient_checkpointing:
             network.activation_checkpointing_enable(activation_checkpointing_kwargs={"use_reentrant": False})
         network.train()
@@ -213,14 +228,17 @@ class _Loop:
         rate = self.rate * factor_at(state.step, self.steps, plan.warm_up_share)
         for group in state.optimizer.param_groups:
             group["lr"] = rate
-        parts = [self.rows.take(chosen[at : at + self.passes]) for at in range(0, len(chosen), self.passes)]
-        tokens = sum(int((part.targets >= 0).sum()) for part in parts)
+        tokens = int((self.rows.targets[chosen] >= 0).sum())
+        parts = self.group.passes(chosen, self.passes)
         state.optimizer.zero_grad(set_to_none=True)
         total = 0.0
-        for part in parts:
-            loss = self._loss(part) / tokens
-            state.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
-            total += float(loss.detach())
+        for number, part in enumerate(parts):
+            counts = self.group.size if part else 0  # gradients are averaged over the processes
+            with self.group.pass_of(self.forward, last=number == len(parts) - 1):
+                loss = self._loss(self.rows.take(part or chosen[:1])) / tokens * counts
+                state.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+            total += float(loss.detach()) / self.group.size
+        total = self.group.total(total)
         if not math.isfinite(total):
             raise ContractError(f"loss is {total} at step {state.step + 1}: the learning rate {self.rate} is too high")
         state.scaler.unscale_(state.optimizer)
@@ -233,7 +251,7 @@ class _Loop:
         """Give the sum of the nats of all tokens of some rows."""
         apart = {"position_ids": part.positions.to(self.device)} if self.together else {}
         with torch.autocast(self.device.type, dtype=self.dtype, enabled=self.dtype is not None):
-            logits = self.model.network(part.inputs.to(self.device), use_cache=False, **apart).logits
+            logits = self.forward(part.inputs.to(self.device), use_cache=False, **apart).logits
         return torch.nn.functional.cross_entropy(
             logits.float().flatten(0, 1), part.targets.to(self.device).flatten(), reduction="sum"
         )
@@ -247,12 +265,12 @@ class _Loop:
         """Score the validation texts, and keep the weights if they were never better."""
         if not self.validation:
             return
-        state, network = self.state, self.model.network
+        state, network = self.state, self.trained
         was_training = network.training
         network.eval()
-        losses = self.model.losses(self.validation)
+        cost, count = self.group.cost(replace(self.model, network=network), self.validation)
         network.train(was_training)
-        bits = sum(loss.bits for loss in losses) / sum(loss.bytes for loss in losses)
+        bits = cost / count
         trained = [value for step, value in state.curve.validation.items() if step]
         state.curve.validation[state.step] = bits
         if state.step and bits < min(trained, default=math.inf):
@@ -282,7 +300,8 @@ class _Loop:
         trained = sum(weight.numel() for weight in state.trainable.values())
         state.take_best()
         if self.plan.gradient_checkpointing:
-            network.activation_checkpointing_disable()
+            self.trained.activation_checkpointing_disable()
+        self.group.finish(self.trained, network)
         if self.adapted is not None:
             adapters.merge(self.adapted, self.plan.blend)
         _blend(self.start, self.plan.blend)
@@ -326,6 +345,10 @@ def factor_at(step: int, steps: int, warm_up_share: float) -> float:
     if step < warm_up:
         return (step + 1) / warm_up
     return 0.1 + 0.45 * (1 + math.cos(math.pi * (step - warm_up) / max(1, steps - warm_up)))
+
+
+def _trainable(network: Any) -> dict[str, torch.nn.Parameter]:
+    return {name: each for name, each in network.named_parameters() if each.requires_grad}
 
 
 def _optimizer(weights: Iterable[torch.nn.Parameter], plan: Plan) -> torch.optim.Optimizer:

@@ -5,9 +5,11 @@ attempt, whoever watches, and leaves its result as a file. What may go well when
 """
 
 import logging
+import os
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 
 from sqlalchemy import Engine
 
@@ -19,7 +21,7 @@ from datasets_defs.models import spec_of
 from datasets_defs.settings import settings
 from training.attempt import Attempt, train
 from training.budget import settle
-from training.only_trainer import only_trainer
+from training.only_trainer import BusyError, only_trainer
 from training.registry import Registry
 from training.snapshot import DataBreakError
 from training.trainer import Ending, Job, JobResult
@@ -39,10 +41,10 @@ def run(job: Job, *, db: Engine) -> JobResult:
 
     Raises:
         UnwantedError: somebody ended the incident, or another attempt has begun.
-        TransientError: PostgreSQL or the registry is away, or another trainer of the model is at work.
+        TransientError: PostgreSQL or the registry is away.
     """
     ledger = Ledger(db)
-    with only_trainer(db, job.model) as still_only:
+    with _when_it_is_free(ledger, job) as still_only:
 
         def hold() -> None:
             still_only()
@@ -62,6 +64,25 @@ def run(job: Job, *, db: Engine) -> JobResult:
     if result.ending is Ending.REGISTERED:
         shutil.rmtree(attempt.folder, ignore_errors=True)
     return result
+
+
+@contextmanager
+def _when_it_is_free(ledger: Ledger, job: Job) -> Iterator[Callable[[], None]]:
+    """Wait for the model's trainer locks for as long as the job is wanted, and hold them.
+
+    Who has them may be this very job on another machine, where a task before this one had begun it; once it has ended,
+    its version is found.
+    """
+    with ExitStack() as held:
+        while True:
+            _require_wanted(ledger.incident(job.incident_id), job)
+            try:
+                still_only = held.enter_context(only_trainer(ledger.engine, job.model))
+            except BusyError as err:
+                log.info("%s", err)
+            else:
+                yield still_only
+                return
 
 
 def attempt_of(job: Job, ledger: Ledger, hold: Callable[[], None]) -> Attempt:
@@ -101,6 +122,7 @@ def main(arguments: list[str]) -> int:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     model, incident, attempt = arguments
     job = Job(model=model, incident_id=int(incident), attempt=int(attempt))
+    log.info("%s of %s begins as process %d", job.name, job.model, os.getpid())
     try:
         result = run(job, db=engine())
     except DriftloopError as err:

@@ -39,8 +39,10 @@ class LanguageModel:
     tokenizer: Any
 
     @classmethod
-    def load(cls, source: str | Path) -> "LanguageModel":
+    def load(cls, source: str | Path, *, device: str | None = None) -> "LanguageModel":
         """Load a folder or a hub name: safetensors only, and no code that comes with the model.
+
+        Unless a device is named, it goes to the GPU where there is one.
 
         Raises:
             ContractError: the folder is incomplete, holds pickled weights or code, or is no causal language model.
@@ -55,7 +57,8 @@ class LanguageModel:
         except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as err:
             first = (str(err).strip() or type(err).__name__).splitlines()[0]
             raise ContractError(f"model {name} cannot be loaded: {first}") from err
-        return cls(network.to("cuda" if torch.cuda.is_available() else "cpu").eval(), _still(tokenizer, name))
+        device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+        return cls(network.to(device).eval(), _still(tokenizer, name))
 
     @classmethod
     def scratch(cls, shape: FromScratch, texts: Iterable[str], *, seed: int = 0) -> "LanguageModel":

@@ -16,6 +16,10 @@ LOCK_PATIENCE_SECONDS = 30.0
 """How long a step waits for a trainer that lost its claim to notice and stop."""
 
 
+class BusyError(TransientError):
+    """Another trainer of the model is at work."""
+
+
 @contextmanager
 def only_trainer(db: Engine, model: str) -> Iterator[Callable[[], None]]:
     """Hold the model's trainer locks; gives a check that they are still held, to be made before each write.
@@ -25,7 +29,8 @@ def only_trainer(db: Engine, model: str) -> Iterator[Callable[[], None]]:
     of this machine waiting until the check has stopped this one.
 
     Raises:
-        TransientError: another trainer is at work; or, from the check, the lock was lost and this one must stop.
+        BusyError: another trainer is at work.
+        TransientError: PostgreSQL is away; or, from the check, the lock was lost and this one must stop.
     """
     names = {"space": "driftloop trainer", "model": model}
     give_up = time.monotonic() + LOCK_PATIENCE_SECONDS
@@ -80,5 +85,5 @@ def _flocked(number: int) -> bool:
 
 def _wait(model: str, give_up: float) -> None:
     if time.monotonic() > give_up:
-        raise TransientError(f"another trainer of {model} is still at work; this one tries again later")
+        raise BusyError(f"another trainer of {model} is still at work; this one tries again later")
     time.sleep(0.5)

@@ -27,7 +27,7 @@ def mlflow_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     with (home / "log").open("w") as log:
         server = subprocess.Popen(command, env=environment, stdout=log, stderr=log, cwd=home, start_new_session=True)
     url = f"http://127.0.0.1:{port}"
-    give_up = time.monotonic() + 120
+    give_up = time.monotonic() + 240
     while not _is_healthy(url):
         assert time.monotonic() < give_up, f"MLflow did not start: {Path(home / 'log').read_text()[-2000:]}"
         time.sleep(0.2)
