@@ -51,7 +51,9 @@ def watch(trainer: Trainer, job: Job, *, hold: Callable[[], None], incident: Cal
             log.info("%s", line)
             words.append(line)
         if not look.active:
-            return _result(job, look, words)
+            result = _result(job, look, words)
+            trainer.stop(job)  # takes away what is left of it, such as a pod that ended
+            return result
         time.sleep(POLL_SECONDS)
 
 

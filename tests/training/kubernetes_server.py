@@ -1,0 +1,443 @@
+"""A local server that behaves as Kubernetes' API does for pods, with a kubelet that a test scripts or that runs pods.
+
+What it is sent has to hold by the schemas of Kubernetes, as kubernetes-validate has them, and by the rules for names.
+"""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import kubernetes_validate
+
+VERSION = "1.34"
+NAMESPACE = "models"
+TOKEN = "a-token-of-the-test"
+LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
+LABEL_VALUE = re.compile(r"([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?")
+PODS = re.compile(r"/api/v1/namespaces/([^/]+)/pods(?:/([^/]+)(/log)?)?")
+
+
+class RefusedError(Exception):
+    """An answer with a Status object."""
+
+    def __init__(self, code: int, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.code, self.reason, self.message = code, reason, message
+
+
+@dataclass
+class Fault:
+    """What happens to the next requests of a method instead of, or after, what they ask for."""
+
+    method: str
+    code: int | None = None
+    """Answered with this; none: the connection is dropped."""
+    message: str = "somebody is in the way"
+    done: bool = False
+    """Whether what was asked for happens all the same."""
+    seconds: float = 0
+    """How long the answer takes; an answer that is only slow has neither code nor drop."""
+    only_slow: bool = False
+    times: int = 1
+
+
+@dataclass
+class Kubernetes:
+    """The state of the cluster, and the hands of a test on it."""
+
+    folder: Path
+    """Where pods that run have their volumes and logs."""
+    secrets: dict[str, dict[str, str]] = field(default_factory=dict)
+    runs_pods: bool = False
+    """Whether a pod's command is really started, as a process of this machine."""
+    pods: dict[str, dict[str, Any]] = field(default_factory=dict)
+    logs: dict[str, list[tuple[str, str]]] = field(default_factory=dict)
+    """Each pod's lines, with their times."""
+    requests: list[tuple[str, str]] = field(default_factory=list)
+    """Method and path of every request that came."""
+    created: list[str] = field(default_factory=list)
+    """Names of the pods that were made, in order."""
+    deleted: list[str] = field(default_factory=list)
+    faults: list[Fault] = field(default_factory=list)
+    down: bool = False
+    """Whether every connection is dropped."""
+    url: str = ""
+    lock: threading.RLock = field(default_factory=threading.RLock)
+    processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
+    version: int = 1
+
+    def config(self, token: str = TOKEN) -> Path:
+        """Write a kubeconfig that leads here."""
+        path = self.folder / "kubeconfig"
+        content = {
+            "apiVersion": "v1",
+            "kind": "Config",
+            "clusters": [{"name": "here", "cluster": {"server": self.url}}],
+            "users": [{"name": "loop", "user": {"token": token}}],
+            "contexts": [{"name": "here", "context": {"cluster": "here", "user": "loop"}}],
+            "current-context": "here",
+        }
+        path.write_text(json.dumps(content))
+        return path
+
+    # what a test does to the cluster
+
+    def set_status(self, name: str, **status: Any) -> None:
+        """Change a pod's status, as the scheduler and the kubelet do."""
+        with self.lock:
+            self.pods[name]["status"] |= status
+            self._bump(self.pods[name])
+
+    def unschedulable(self, name: str, message: str) -> None:
+        """Say that no node takes the pod."""
+        condition = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": message}
+        self.set_status(name, phase="Pending", conditions=[condition])
+
+    def waits(self, name: str, reason: str, message: str = "") -> None:
+        """Say why the pod's container does not start."""
+        self.set_status(
+            name,
+            phase="Pending",
+            **_scheduled(),
+            containerStatuses=[_container({"waiting": {"reason": reason, "message": message}})],
+        )
+
+    def starts(self, name: str) -> None:
+        """Let the pod's container run."""
+        state = {"running": {"startedAt": _now()}}
+        self.set_status(name, phase="Running", **_scheduled(), containerStatuses=[_container(state)])
+
+    def ends(self, name: str, code: int, reason: str = "", message: str = "") -> None:
+        """Let the pod's container end."""
+        words = reason or ("Completed" if code == 0 else "Error")
+        ended = {"exitCode": code, "reason": words, "message": message, "finishedAt": _now()}
+        phase = "Succeeded" if code == 0 else "Failed"
+        self.set_status(name, phase=phase, containerStatuses=[_container({"terminated": ended})])
+
+    def evicts(self, name: str, message: str) -> None:
+        """Let the kubelet throw the pod out."""
+        self.set_status(name, phase="Failed", reason="Evicted", message=message)
+
+    def says(self, name: str, *lines: str) -> None:
+        """Let the pod's container write lines."""
+        with self.lock:
+            self.logs.setdefault(name, []).extend((_now(), line) for line in lines)
+
+    def remove(self, name: str) -> None:
+        """Take a pod away for good, as somebody's `kubectl delete` does in the end."""
+        with self.lock:
+            self.pods.pop(name)
+            self.logs.pop(name, None)
+
+    # what the API does
+
+    def create(self, namespace: str, body: dict[str, Any]) -> dict[str, Any]:
+        if namespace != NAMESPACE:
+            raise RefusedError(404, "NotFound", f'namespaces "{namespace}" not found')
+        name = body["metadata"]["name"]
+        _check(body)
+        if name in self.pods:
+            raise RefusedError(409, "AlreadyExists", f'pods "{name}" already exists')
+        body["metadata"] |= {"uid": str(uuid.uuid4()), "creationTimestamp": _now(), "namespace": namespace}
+        body["status"] = {"phase": "Pending", "conditions": []}
+        self.pods[name] = body
+        self.created.append(name)
+        self._bump(body)
+        if self.runs_pods:
+            self._run(name)
+        return body
+
+    def get(self, name: str) -> dict[str, Any]:
+        if name not in self.pods:
+            raise RefusedError(404, "NotFound", f'pods "{name}" not found')
+        return self.pods[name]
+
+    def list(self, selector: str) -> dict[str, Any]:
+        wanted = dict(part.split("=", 1) for part in selector.split(",") if part)
+        found = [each for each in self.pods.values() if wanted.items() <= each["metadata"].get("labels", {}).items()]
+        return {
+            "apiVersion": "v1",
+            "kind": "PodList",
+            "metadata": {"resourceVersion": str(self.version)},
+            "items": found,
+        }
+
+    def delete(self, name: str, options: Mapping[str, Any]) -> dict[str, Any]:
+        pod = self.get(name)
+        asked = (options.get("preconditions") or {}).get("uid")
+        if asked not in (None, pod["metadata"]["uid"]):
+            raise RefusedError(409, "Conflict", f"the UID in the precondition ({asked}) does not match")
+        grace = options.get("gracePeriodSeconds")
+        grace = pod["spec"].get("terminationGracePeriodSeconds", 30) if grace is None else grace
+        self.deleted.append(name)
+        unstarted = not pod["status"].get("containerStatuses")
+        if grace == 0 or unstarted or pod["status"]["phase"] in ("Succeeded", "Failed"):
+            self._end(name, 0)
+            self.remove(name)
+            return pod
+        pod["metadata"] |= {"deletionTimestamp": _now(grace), "deletionGracePeriodSeconds": grace}
+        self._bump(pod)
+        self._end(name, grace)
+        return pod
+
+    def log(self, name: str, query: Mapping[str, str]) -> str:
+        pod = self.get(name)
+        states = [each["state"] for each in pod["status"].get("containerStatuses", [])]
+        if not states or "waiting" in states[0]:
+            raise RefusedError(
+                400, "BadRequest", f'container "{query.get("container")}" in pod "{name}" is waiting to start'
+            )
+        lines = self.logs.get(name, [])
+        if "sinceSeconds" in query:
+            since = _now(-int(query["sinceSeconds"]))
+            lines = [line for line in lines if line[0] >= since]
+        if "tailLines" in query:
+            lines = lines[-int(query["tailLines"]) :]
+        stamped = query.get("timestamps") in ("true", "True")
+        return "".join(f"{at} {line}\n" if stamped else f"{line}\n" for at, line in lines)
+
+    def _bump(self, pod: dict[str, Any]) -> None:
+        self.version += 1
+        pod["metadata"]["resourceVersion"] = str(self.version)
+
+    # the kubelet that runs pods as processes of this machine
+
+    def _run(self, name: str) -> None:
+        pod = self.pods[name]
+        container = pod["spec"]["containers"][0]
+        places = self._volumes(name)
+        given = {}
+        for source in container.get("envFrom", []):
+            given |= self.secrets[source["secretRef"]["name"]]
+        given |= {each["name"]: each["value"] for each in container.get("env", [])}
+        environment = {key: places.get(value, value) for key, value in given.items()}
+        command = [sys.executable if part == "python" else part for part in container["command"]]
+        process = subprocess.Popen(
+            command,
+            env={"PATH": os.environ["PATH"], **environment},
+            cwd=Path(__file__).parents[2],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        self.processes[name] = process
+        self.starts(name)
+        threading.Thread(target=self._watch, args=(name, process), daemon=True).start()
+
+    def _volumes(self, name: str) -> dict[str, str]:
+        """Make the pod's volumes; give where each mount path is on this machine."""
+        spec, places = self.pods[name]["spec"], {}
+        mounts = {each["name"]: each["mountPath"] for each in spec["containers"][0]["volumeMounts"]}
+        for volume in spec["volumes"]:
+            claim = volume.get("persistentVolumeClaim", {}).get("claimName")
+            place = self.folder / (f"claim-{claim}" if claim else f"{name}-{volume['name']}")
+            place.mkdir(parents=True, exist_ok=True)
+            for item in volume.get("downwardAPI", {}).get("items", []):
+                key = re.fullmatch(r"metadata\.annotations\['(.+)'\]", item["fieldRef"]["fieldPath"])
+                assert key is not None
+                (place / item["path"]).write_text(self.pods[name]["metadata"]["annotations"][key[1]])
+            places[mounts[volume["name"]]] = str(place)
+        return places
+
+    def _watch(self, name: str, process: subprocess.Popen[bytes]) -> None:
+        assert process.stdout is not None
+        for line in process.stdout:
+            self.says(name, line.decode(errors="replace").rstrip("\n"))
+        code = process.wait()
+        with self.lock:
+            if self.processes.get(name) is not process or name not in self.pods:
+                return
+            if "deletionTimestamp" in self.pods[name]["metadata"]:
+                self.remove(name)
+            else:
+                self.ends(name, 128 - code if code < 0 else code)
+
+    def _end(self, name: str, grace: float) -> None:
+        process = self.processes.get(name)
+        if process is None or process.poll() is not None:
+            return
+        _signal(process, signal.SIGTERM if grace else signal.SIGKILL)
+        if grace:
+            timer = threading.Timer(grace, _signal, (process, signal.SIGKILL))
+            timer.daemon = True
+            timer.start()
+
+    def kill(self, name: str) -> None:
+        """Kill a pod's process, as the kernel does when memory runs out."""
+        _signal(self.processes[name], signal.SIGKILL)
+
+    def close(self) -> None:
+        """End what runs."""
+        for process in self.processes.values():
+            _signal(process, signal.SIGKILL)
+            process.wait()
+
+
+def _signal(process: subprocess.Popen[bytes], number: int) -> None:
+    try:
+        os.killpg(process.pid, number)
+    except ProcessLookupError:
+        return
+
+
+def _check(pod: dict[str, Any]) -> None:
+    """Refuse what the API server refuses."""
+    try:
+        kubernetes_validate.validate(pod, VERSION, strict=True)
+    except kubernetes_validate.ValidationError as err:
+        raise RefusedError(422, "Invalid", f"Pod is invalid: {err.message}") from err
+    metadata = pod["metadata"]
+    names = [metadata["name"], *(each["name"] for each in pod["spec"]["containers"])]
+    bad = [name for name in names if not LABEL.fullmatch(name)]
+    bad += [value for value in metadata.get("labels", {}).values() if not LABEL_VALUE.fullmatch(value)]
+    mounted = {each["name"] for each in pod["spec"]["containers"][0].get("volumeMounts", [])}
+    bad += sorted(mounted - {each["name"] for each in pod["spec"].get("volumes", [])})
+    if bad:
+        raise RefusedError(422, "Invalid", f"Pod is invalid: {bad}")
+
+
+def _scheduled() -> dict[str, Any]:
+    return {"startTime": _now(), "conditions": [{"type": "PodScheduled", "status": "True"}]}
+
+
+def _container(state: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "name": "base", "image": "here", "imageID": "", "ready": "running" in state, "restartCount": 0, "state": state,
+    }  # fmt: skip
+
+
+def _now(later: float = 0) -> str:
+    return (datetime.now(UTC) + timedelta(seconds=later)).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    cluster: Kubernetes
+
+    def log_message(self, *_: Any) -> None:
+        """Print nothing."""
+
+    def do_GET(self) -> None:
+        self._serve()
+
+    def do_POST(self) -> None:
+        self._serve()
+
+    def do_DELETE(self) -> None:
+        self._serve()
+
+    def _serve(self) -> None:
+        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        with self.cluster.lock:
+            self.cluster.requests.append((self.command, self.path))
+            fault = self._fault()
+        if self.cluster.down:
+            self.close_connection = True
+            return
+        if fault is not None:
+            time.sleep(fault.seconds)
+            if fault.done:
+                self._answer(body)
+            if not fault.only_slow:
+                self._fail(fault)
+                return
+        self._send(*self._answer(body))
+
+    def _fault(self) -> Fault | None:
+        for fault in self.cluster.faults:
+            if fault.method == self.command and fault.times > 0:
+                fault.times -= 1
+                return fault
+        return None
+
+    def _fail(self, fault: Fault) -> None:
+        if fault.code is None:
+            self.close_connection = True
+            return
+        reason = {401: "Unauthorized", 403: "Forbidden", 429: "TooManyRequests"}.get(fault.code, "InternalError")
+        self._send(fault.code, _status(fault.code, reason, fault.message))
+
+    def _answer(self, body: bytes) -> tuple[int, dict[str, Any] | str]:
+        if self.headers.get("Authorization") != f"Bearer {TOKEN}":
+            return 401, _status(401, "Unauthorized", "Unauthorized")
+        split = urlsplit(self.path)
+        found = PODS.fullmatch(split.path)
+        if found is None:
+            return 404, _status(404, "NotFound", "the server could not find the requested resource")
+        namespace, name, log = found.groups()
+        query = {key: values[0] for key, values in parse_qs(split.query).items()}
+        with self.cluster.lock:
+            try:
+                return self._do(namespace, name, log, query, json.loads(body or b"{}") or {})
+            except RefusedError as err:
+                return err.code, _status(err.code, err.reason, err.message)
+
+    def _do(
+        self, namespace: str, name: str | None, log: str | None, query: dict[str, str], body: dict[str, Any]
+    ) -> tuple[int, dict[str, Any] | str]:
+        match self.command, name, log:
+            case "POST", None, None:
+                return 201, self.cluster.create(namespace, body)
+            case "GET", None, None:
+                return 200, self.cluster.list(query.get("labelSelector", ""))
+            case "GET", str(), None:
+                return 200, self.cluster.get(name)
+            case "GET", str(), "/log":
+                return 200, self.cluster.log(name, query)
+            case "DELETE", str(), None:
+                return 200, self.cluster.delete(name, {**query, **body})
+        return 405, _status(405, "MethodNotAllowed", self.command)
+
+    def _send(self, code: int, content: dict[str, Any] | str) -> None:
+        text = isinstance(content, str)
+        raw = content.encode() if isinstance(content, str) else json.dumps(content).encode()
+        self.send_response(code)
+        self.send_header("Content-Type", "text/plain" if text else "application/json")
+        self.send_header("Content-Length", str(len(raw)))
+        if code == 429:
+            self.send_header("Retry-After", "1")
+        self.end_headers()
+        self.wfile.write(raw)
+
+
+def _status(code: int, reason: str, message: str) -> dict[str, Any]:
+    return {
+        "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure", "message": message,
+        "reason": reason, "code": code,
+    }  # fmt: skip
+
+
+class _Server(ThreadingHTTPServer):
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Say nothing of clients that were killed."""
+
+
+@contextmanager
+def kubernetes(folder: Path) -> Iterator[Kubernetes]:
+    """Run the API of an empty cluster."""
+    cluster = Kubernetes(folder)
+    handler = type("Handler", (_Handler,), {"cluster": cluster})
+    server = _Server(("127.0.0.1", 0), handler)
+    cluster.url = f"http://127.0.0.1:{server.server_address[1]}"
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        yield cluster
+    finally:
+        server.shutdown()
+        server.server_close()
+        cluster.close()
