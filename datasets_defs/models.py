@@ -548,6 +548,17 @@ class ModelSpec(_Spec):
         named = isinstance(value, dict) and isinstance(value.get("serving"), str) and "quality" not in value
         return {**value, "quality": value["serving"]} if named else value
 
+    @property
+    def gpus(self) -> int:
+        """How many GPUs a training takes, where there are any."""
+        match self.trainer:
+            case KubernetesTrainer(gpus=gpus):
+                return gpus
+            case TorchrunTrainer(processes=processes, nodes=nodes):
+                return processes * nodes
+            case _:
+                return 1
+
     def window_count(self, count: int) -> timedelta:
         """Give the duration of `count` windows."""
         return count * settings().window_length

@@ -12,7 +12,7 @@ from sqlalchemy import Engine
 
 from datasets_defs.airflow_api import AirflowApi
 from datasets_defs.errors import ContractError, TransientError
-from datasets_defs.models import KubernetesTrainer, ModelSpec, TorchrunTrainer, load_all
+from datasets_defs.models import load_all
 from datasets_defs.records import GPU_CAPACITY, GPU_POOL, heartbeats
 from datasets_defs.settings import settings
 
@@ -52,7 +52,7 @@ def resize(*, db: Engine, airflow: AirflowApi, now: datetime) -> str:
         TransientError: Airflow or PostgreSQL is away.
     """
     at, seen = heartbeats(db).get(GPU_CAPACITY, (None, {}))
-    needs = [_gpus(spec) for spec in load_all()[0].values()]
+    needs = [spec.gpus for spec in load_all()[0].values()]
     wanted = size(seen, age=None if at is None else now - at, patience=2 * settings().window_length, needs=needs)
     with _airflow(airflow) as client:
         there = _slots(client)
@@ -77,17 +77,6 @@ def ensure(airflow: AirflowApi) -> None:
     with _airflow(airflow) as client:
         if _slots(client) is None:
             _make(client, 1)
-
-
-def _gpus(spec: ModelSpec) -> int:
-    """Give how many GPUs a training of the model takes, where there are any."""
-    match spec.trainer:
-        case KubernetesTrainer(gpus=gpus):
-            return gpus
-        case TorchrunTrainer(processes=processes, nodes=nodes):
-            return processes * nodes
-        case _:
-            return 1
 
 
 def _slots(client: httpx.Client) -> int | None:

@@ -62,7 +62,7 @@ def charge_key(incident: Incident) -> str:
 
 def gpu_hours(spec: ModelSpec, seconds: float) -> float:
     """Give the GPU-hours of a training of so many seconds, on one GPU at least."""
-    return seconds / 3600 * max(1, spec.retrain.min_free_gpus)
+    return seconds / 3600 * max(1, spec.gpus, spec.retrain.min_free_gpus)
 
 
 def _charges(on: Connection) -> list[Charge]:
