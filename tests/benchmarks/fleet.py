@@ -49,8 +49,12 @@ _COPY = (
 )
 
 
-def direct(counts: tuple[int, ...], rows: int = ROWS) -> Iterator[Figure]:
-    """Time one window of fleets of several sizes, each sensor called as its task calls it, in one process."""
+def direct(counts: tuple[int, ...], rows: int = ROWS, most_reports: int = 100) -> Iterator[Figure]:
+    """Time one window of fleets of several sizes, each sensor called as its task calls it, in one process.
+
+    Verdicts and reports are timed apart: a report of Evidently's costs many times what the verdict does, the same for
+    each model, and is written for no more than `most_reports`.
+    """
     with fresh_loop() as loop:
         names = one_judged_model(loop, rows)
         prometheus = PrometheusClient(f"http://127.0.0.1:{free_port()}")
@@ -61,7 +65,6 @@ def direct(counts: tuple[int, ...], rows: int = ROWS) -> Iterator[Figure]:
 
             def sense(chosen: list[str] = names[:count], common: Any = common, seen: Any = seen) -> None:
                 for_each(chosen, drift.watch, **seen).require()
-                for_each(chosen, write, **common).require()
                 for step in (quality.watch, gpu.watch):
                     for_each(chosen, step, **seen, prometheus=prometheus).require()
                 for_each(chosen, ending.judge_end, **seen).require()
@@ -69,6 +72,13 @@ def direct(counts: tuple[int, ...], rows: int = ROWS) -> Iterator[Figure]:
             seconds = wall_seconds(sense)
             yield Figure(name=f"control.sensing.models_{count}", value=seconds, unit="s")
             yield Figure(name=f"control.sensing.each_of_{count}", value=seconds / count, unit="s")
+            if count <= most_reports:
+
+                def report(chosen: list[str] = names[:count], common: Any = common) -> None:
+                    for_each(chosen, write, **common).require()
+
+                seconds = wall_seconds(report)
+                yield Figure(name=f"control.sensing.report_each_of_{count}", value=seconds / count, unit="s")
             with loop.db.connect() as on:
                 judged = on.scalar(text("SELECT count(*) FROM verdict WHERE signal = 'drift' AND condition = 'OK'"))
             yield Figure(name=f"control.sensing.judged_{count}", value=judged, unit="models", gate=count, better="more")
