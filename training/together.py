@@ -91,7 +91,9 @@ def launch(
         raise ContractError((folder / _REFUSED).read_text())
     if agent.returncode:
         raise TransientError(f"a process of the group that trains {spec.name} died; its log stands above")
-    return _result(folder)
+    result = _result(folder)
+    tell(result)
+    return result
 
 
 def join(spec: ModelSpec, rank: int) -> int:

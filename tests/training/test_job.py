@@ -44,7 +44,7 @@ retrain.run(sys.argv[1], db=engine_for(sys.argv[2]), actor="retrain:1")
 def incident(db: Engine, home: Path) -> Iterator[Incident]:
     """An incident whose challenger trains for a while, with a checkpoint after every step."""
     ask_for(home, "retrain: {", "retrain: {checkpoint_seconds: 1.0e-9, ")
-    ask_for(home, "epochs: 12", "epochs: 60")
+    ask_for(home, "max_seconds: 40", "max_seconds: 600")
     opened = steps.open_incident(db)
     yield opened
     DetachedTrainer(db).stop(job_of(db, opened))
