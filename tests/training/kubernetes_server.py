@@ -3,6 +3,7 @@
 What it is sent has to hold by the schemas of Kubernetes, as kubernetes-validate has them, and by the rules for names.
 """
 
+import copy
 import json
 import os
 import re
@@ -382,7 +383,8 @@ class _Handler(BaseHTTPRequestHandler):
         query = {key: values[0] for key, values in parse_qs(split.query).items()}
         with self.cluster.lock:
             try:
-                return self._do(namespace, name, log, query, json.loads(body or b"{}") or {})
+                # a copy: the pod may change while it is sent
+                return copy.deepcopy(self._do(namespace, name, log, query, json.loads(body or b"{}") or {}))
             except RefusedError as err:
                 return err.code, _status(err.code, err.reason, err.message)
 

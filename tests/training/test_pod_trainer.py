@@ -172,9 +172,11 @@ def test_a_watch_that_outlives_an_outage(cluster: Kubernetes):
         watching_it = threads.submit(watched, by)
         wait_for(lambda: cluster.pods)
         cluster.starts(POD)
-        wait_for(lambda: by._last is not None and by._last.phase is Phase.RUNNING)
+        wait_for(lambda: watching_it.done() or (by._last is not None and by._last.phase is Phase.RUNNING))
+        assert not watching_it.done(), watching_it.result()
         cluster.down = True
-        wait_for(lambda: by._last is not None and "not known since" in by._last.reason)
+        wait_for(lambda: watching_it.done() or "not known since" in by._last.reason)
+        assert not watching_it.done(), watching_it.result()
         RESULT.save(JOB)
         cluster.ends(POD, 0)
         cluster.down = False
