@@ -2,7 +2,7 @@
 
 import hashlib
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +19,8 @@ PERMUTATIONS, BANDS = 112, 14
 FLOOD_COPIES = 20
 """So many copies of one text are called a flood."""
 _MOST_COMPARED = 8
+_TOGETHER = 10_000
+_CACHE_KIB = 6_000
 _SEED = 11
 
 
@@ -27,12 +29,13 @@ class Seen:
 
     def __init__(self, folder: Path) -> None:
         self._db = sqlite3.connect(folder / "seen.sqlite", isolation_level=None)
-        for pragma in ("journal_mode = OFF", "synchronous = OFF", "cache_size = -24000", "temp_store = MEMORY"):
+        for pragma in ("journal_mode = OFF", "synchronous = OFF", f"cache_size = -{_CACHE_KIB}", "temp_store = MEMORY"):
             self._db.execute(f"PRAGMA {pragma}")
         self._db.execute("CREATE TABLE text (key INTEGER PRIMARY KEY, copies INTEGER NOT NULL)")
         self._db.execute("CREATE TABLE band (key INTEGER PRIMARY KEY, document INTEGER NOT NULL)")
         self._db.execute("CREATE TABLE document (number INTEGER PRIMARY KEY, signature BLOB NOT NULL)")
         self._db.execute("BEGIN")
+        self._documents = 0
 
     def close(self) -> None:
         """Let go of the file."""
@@ -70,25 +73,50 @@ class Seen:
             grams.distinct[0], offsets.astype(np.uint64), num_perm=PERMUTATIONS, seed=_SEED
         )
         signatures = np.array(matrix.to_rows(), dtype=np.uint32).reshape(words.count, PERMUTATIONS)
-        keys = _band_keys(signatures)
-        long = np.diff(offsets) >= FEWEST_SHINGLES
-        return [
-            bool(long[number]) and self._is_near(keys[number].tolist(), signatures[number], similarity)
-            for number in range(words.count)
-        ]
+        return self._among(signatures, np.diff(offsets) >= FEWEST_SHINGLES, similarity)
 
-    def _is_near(self, keys: list[int], signature: Signatures, least: float) -> bool:
-        marks = ",".join("?" * BANDS)
-        found = self._db.execute(
-            f"SELECT signature FROM document WHERE number IN "  # noqa: S608 the marks are ours
-            f"(SELECT document FROM band WHERE key IN ({marks})) ORDER BY number LIMIT {_MOST_COMPARED}",
-            keys,
-        ).fetchall()
-        if any(np.mean(np.frombuffer(other, dtype=np.uint32) == signature) >= least for (other,) in found):
-            return True
-        number = self._db.execute("INSERT INTO document (signature) VALUES (?)", (signature.tobytes(),)).lastrowid
-        self._db.executemany("INSERT OR IGNORE INTO band VALUES (?, ?)", [(key, number) for key in keys])
-        return False
+    def _among(self, signatures: Signatures, long: NDArray[np.bool_], least: float) -> list[bool]:
+        """Say of each signature whether a like one came before; keep those that none was like, and are of a long text.
+
+        Looked up and written a batch at a time, in the order of the keys: pages of the file are touched once.
+        """
+        bands = _band_keys(signatures)
+        every = np.unique(bands[long]).tolist()
+        known = self._documents_of(every)
+        new: dict[int, int] = {}
+        near = [False] * len(signatures)
+        for at in np.flatnonzero(long).tolist():
+            keys = bands[at].tolist()
+            before = sorted({known[key] for key in keys if key in known})[:_MOST_COMPARED]
+            near[at] = any(
+                np.mean(self._signature(number, signatures, new) == signatures[at]) >= least for number in before
+            )
+            if not near[at]:
+                number = self._documents + len(new)
+                new[number] = at
+                for key in keys:
+                    known.setdefault(key, number)
+        self._db.executemany(
+            "INSERT INTO document VALUES (?, ?)", [(number, signatures[at].tobytes()) for number, at in new.items()]
+        )
+        fresh = [(key, known[key]) for key in every if known.get(key, -1) >= self._documents]
+        self._db.executemany("INSERT INTO band VALUES (?, ?)", fresh)
+        self._documents += len(new)
+        return near
+
+    def _documents_of(self, keys: Sequence[int]) -> dict[int, int]:
+        known: dict[int, int] = {}
+        for begin in range(0, len(keys), _TOGETHER):
+            some = keys[begin : begin + _TOGETHER]
+            marks = ",".join("?" * len(some))
+            known |= self._db.execute(f"SELECT key, document FROM band WHERE key IN ({marks})", some)  # noqa: S608 marks
+        return known
+
+    def _signature(self, number: int, signatures: Signatures, new: Mapping[int, int]) -> Signatures:
+        if number in new:
+            return signatures[new[number]]
+        (found,) = self._db.execute("SELECT signature FROM document WHERE number = ?", (number,)).fetchone()
+        return np.frombuffer(found, dtype=np.uint32)
 
 
 def _key(text: str) -> int:
