@@ -85,9 +85,10 @@ ROWS: dict[str, tuple[Chart, ...]] = {
         ),
         Chart(
             title="Messages waiting",
-            description="Messages to people that Slack has not taken yet. `driftloop status` shows them.",
+            description="Messages to people that Slack has not taken yet, and those that it has not for half an hour. "
+            "`driftloop status` shows them.",
             unit="none",
-            queries=(("driftloop_alerts_waiting", "waiting"),),
+            queries=(("driftloop_alerts_waiting", "waiting"), ("driftloop_alerts_stuck", "stuck")),
             kind=Kind.FIGURE,
             width=5,
             height=5,
@@ -253,6 +254,40 @@ ROWS: dict[str, tuple[Chart, ...]] = {
             description="Power drawn by the board.",
             unit="watt",
             queries=(("DCGM_FI_DEV_POWER_USAGE", "GPU {{gpu}}"),),
+            width=6,
+            minimum=0,
+        ),
+    ),
+    "Training": (
+        Chart(
+            title="Training progress",
+            description="Steps done of those planned. A training that stops early, or has ended, is shown no more.",
+            unit="percentunit",
+            queries=((f"{_each('driftloop_training_step')} / {_each('driftloop_training_steps')}", "{{model}}"),),
+            width=6,
+            minimum=0,
+            maximum=1,
+        ),
+        Chart(
+            title="Training loss",
+            description="Nats per token of the newest batch of the training at work.",
+            unit="none",
+            queries=((_each("driftloop_training_loss"), "{{model}}"),),
+            width=6,
+        ),
+        Chart(
+            title="Validation loss",
+            description="Bits per byte of texts that are not trained on, at the newest look; "
+            "only with `data.validation_share`.",
+            unit="none",
+            queries=((_each("driftloop_training_validation_bits_per_byte"), "{{model}}"),),
+            width=6,
+        ),
+        Chart(
+            title="Training speed",
+            description="Tokens that the training at work learns from per second.",
+            unit="short",
+            queries=((_each("driftloop_training_tokens_per_second"), "{{model}}"),),
             width=6,
             minimum=0,
         ),

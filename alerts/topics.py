@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from datasets_defs.history import Event
-from datasets_defs.incidents import Incident, State
+from datasets_defs.incidents import BY_HAND, Incident, State
 
 
 class Severity(StrEnum):
@@ -43,6 +43,30 @@ OPENED = Topic(
     title="{model} is degraded: incident {id} opened",
     next="Triage decides what is wrong and what to do about it.",
     commands=(SHOW, END),
+)
+OFFERED = Topic(
+    severity=_info,
+    title="{model}: a version is offered by hand",
+    next="It is scored against the champion on the same frozen rows, and promoted if the gate lets it, or by force.",
+    commands=(SHOW, HISTORY),
+)
+FORCED = Topic(
+    severity=_warning,
+    title="{model}: {challenger} goes ahead against the gate's no",
+    next="It is promoted, as a person asked; then it is on probation and is rolled back if it does worse.",
+    commands=(SHOW, BACK),
+)
+NOT_TAKEN = Topic(
+    severity=_info,
+    title="{model}: {challenger}, offered by hand, is not taken",
+    next="The champion serves on.",
+    commands=(SHOW, HISTORY),
+)
+OFFER_OVER = Topic(
+    severity=_info,
+    title="{model}: incident {id}, opened by hand, has ended",
+    next="Nothing; the model is watched as before.",
+    commands=(HISTORY,),
 )
 QUARANTINED = Topic(
     severity=_critical,
@@ -229,14 +253,20 @@ def topic_of(event: Event, incident: Incident | None) -> Topic | None:
 
 def _moved(event: Event, incident: Incident | None) -> Topic | None:
     match event.from_state, event.state:
+        case State.EVALUATING, State.APPROVING if event.evidence.get("forced_by"):
+            return FORCED
         case State.EVALUATING, State.APPROVING:
             return APPROVAL if _waits(incident) else ACCEPTED
+        case State.EVALUATING, State.OPEN if event.evidence.get("offered_by"):
+            return NOT_TAKEN
         case State.EVALUATING, State.OPEN:
             return INCONCLUSIVE
         case State.REJECTED, State.OPEN:
             return None  # the next attempt; what comes of it is told
         case _, State.OPEN:
             return AGAIN
+        case _, State.RESOLVED if incident is not None and incident.is_by_hand:
+            return OFFER_OVER
         case _, State.ESCALATED if incident is not None and not incident.is_open:
             return None  # ended meanwhile, e.g. by hand, which goes through here: nobody is needed any more
         case _, str() as state:
@@ -256,7 +286,7 @@ def _waits(incident: Incident | None) -> bool:
 
 
 _CHOOSERS: Mapping[str, Callable[[Event, Incident | None], Topic | None]] = {
-    "opened": lambda _event, _incident: OPENED,
+    "opened": lambda _event, incident: OFFERED if incident is not None and incident.signal == BY_HAND else OPENED,
     "moved": _moved,
     "progress": _progressed,
     "champion": lambda event, _: _CHANGES.get(str(event.evidence.get("change"))),

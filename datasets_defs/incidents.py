@@ -46,12 +46,15 @@ TRANSITIONS: dict[State, frozenset[State]] = {
     State.PROMOTING: frozenset({State.PROBATION, State.OPEN, State.ESCALATED}),
     State.PROBATION: frozenset({State.RESOLVED, State.ROLLED_BACK, State.OPEN, State.ESCALATED}),
     State.QUARANTINED: frozenset({State.OPEN, State.RESOLVED, State.ESCALATED}),
-    State.REJECTED: frozenset({State.OPEN, State.RESOLVED, State.ESCALATED}),
-    State.ESCALATED: frozenset({State.OPEN, State.RESOLVED, State.ROLLED_BACK}),
+    State.REJECTED: frozenset({State.OPEN, State.RETRAINING, State.RESOLVED, State.ESCALATED}),
+    State.ESCALATED: frozenset({State.OPEN, State.RETRAINING, State.RESOLVED, State.ROLLED_BACK}),
     State.RESOLVED: frozenset(),
     State.ROLLED_BACK: frozenset(),
 }
 """Allowed moves. README's state diagram is compared with this table by a test."""
+
+BY_HAND = "by_hand"
+"""Signal of an incident that a person opened by offering a version: nothing measures it, so it never stands."""
 
 
 class Cause(StrEnum):
@@ -73,6 +76,19 @@ class Action(StrEnum):
     ROLL_BACK = "roll_back"
     WATCH = "watch"
     RETRAIN = "retrain"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Offer:
+    """A version that a person wants to be champion."""
+
+    version: int
+    who: str
+    reason: str
+    force: bool
+    """Whether it goes ahead though the gate says no."""
+    not_before: datetime | None
+    """What the incident waited for before, and waits for again if the version is not taken."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,6 +128,26 @@ class Incident:
     def is_open(self) -> bool:
         """Whether the incident has not ended."""
         return self.state not in TERMINAL
+
+    @property
+    def is_by_hand(self) -> bool:
+        """Whether nothing but a person's offer opened it: no signal is bad."""
+        return set(self.evidence) == {BY_HAND}
+
+    @property
+    def offer(self) -> Offer | None:
+        """What a person offered, as long as that is the incident's challenger."""
+        said = self.evidence.get(BY_HAND)
+        if said is None or (said["version"], said["attempt"]) != (self.challenger_version, self.attempt):
+            return None
+        later = said["not_before"]
+        return Offer(
+            version=said["version"],
+            who=said["by"],
+            reason=said["reason"],
+            force=said["force"],
+            not_before=datetime.fromisoformat(later) if later else None,
+        )
 
     def holder(self, now: datetime) -> str | None:
         """Who is at work on it now; None when nobody's claim is live."""

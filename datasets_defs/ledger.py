@@ -69,13 +69,21 @@ class Ledger:
     # --- incidents -------------------------------------------------------------------------------------------------
 
     def open_incident(
-        self, model: str, *, signal: str, degraded_since: datetime, reason: str, evidence: dict[str, Any], actor: str
+        self,
+        model: str,
+        *,
+        signal: str,
+        degraded_since: datetime,
+        reason: str,
+        evidence: dict[str, Any],
+        actor: str,
+        connection: Connection | None = None,
     ) -> tuple[Incident, bool]:
         """Open an incident, or join the model's open one; says whether it is new.
 
         The evidence of each signal is kept under its name; a signal that joins later is an event of its own.
         """
-        with self.transaction() as on:
+        with self.transaction(connection) as on:
             present = self.open_of(model, connection=on, lock=True)
             if present is not None:
                 return self._join(on, present, signal, degraded_since, reason, evidence, actor), False

@@ -1,7 +1,7 @@
 """What monitors and components write down: verdicts, reference profiles, heartbeats."""
 
 from dataclasses import asdict, dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import Engine, false, func, select, true, update
@@ -135,6 +135,8 @@ GPU_CAPACITY = "gpu_capacity"
 """Heartbeat of `watch_gpu` whose details hold `free` and `total`, numbers of GPUs, or null when not known."""
 GPU_POOL = "gpu"
 """Airflow's pool of which each training takes a slot."""
+STUCK_AFTER = timedelta(minutes=30)
+"""Age from which a message that could not be sent counts as stuck."""
 
 
 def beat(engine: Engine, component: str, details: dict[str, Any] | None = None) -> None:
@@ -150,6 +152,16 @@ def heartbeats(engine: Engine) -> dict[str, tuple[datetime, dict[str, Any]]]:
     """Read when each component was last heard of, and what it said."""
     with database_errors("reading heartbeats"), engine.connect() as on:
         return {row.component: (row.at, row.details) for row in on.execute(select(tables.heartbeat))}
+
+
+def stuck_messages(engine: Engine, *, now: datetime) -> int:
+    """Count the messages to people that were tried, and could not be sent, for half an hour or longer."""
+    table = tables.alert_outbox.c
+    query = select(func.count()).where(
+        table.sent_at.is_(None), table.attempts > 0, table.created_at < now - STUCK_AFTER
+    )
+    with database_errors("counting messages"), engine.connect() as on:
+        return int(on.scalar(query) or 0)
 
 
 def verdict_of(row: Any, evidence: dict[str, Any]) -> Verdict:

@@ -85,6 +85,8 @@ def _families(reading: Reading, now: datetime) -> Iterator[Metric]:
     oldest = reading.oldest_alert
     age = (now - oldest).total_seconds() if oldest is not None else 0.0
     yield _gauge("alerts_oldest_waiting_seconds", "Age of the oldest unsent message.", {(): age})
+    stuck = float(reading.alerts_stuck)
+    yield _gauge("alerts_stuck", "Messages to people that were tried, and not sent, for half an hour.", {(): stuck})
     events = {(model,): float(reading.history.get(model, 0)) for model in reading.models}
     yield _gauge("history_events", "Events in the model's history, by PostgreSQL's own count.", events, ("model",))
     rows = {(model,): float(count) for model, count in reading.rows.items()}
@@ -147,6 +149,10 @@ def _incidents(reading: Reading, now: datetime) -> Iterator[Metric]:
         for state in _OPEN_STATES
     }
     yield _gauge("incident_open", "Whether the model has an open incident in this state.", states, ("model", "state"))
+    by_hand = {
+        (model,): float(model in reading.incidents and reading.incidents[model].is_by_hand) for model in reading.models
+    }
+    yield _gauge("incident_by_hand", "Whether the open incident is about a person's offer alone.", by_hand, ("model",))
     ages = {
         (model,): (now - reading.incidents[model].opened_at).total_seconds() if model in reading.incidents else 0.0
         for model in reading.models
@@ -179,6 +185,9 @@ def _trainings(reading: Reading) -> Iterator[Metric]:
     for name, text in figures.items():
         values = {(model,): _number(said.get(name)) for model, said in reading.trainings.items()}
         yield _gauge(f"training_{name}", text, values, ("model",))
+    idle = {(model,): seconds for model, seconds in reading.idle.items() if model in reading.models}
+    text = "Since the newest step of the training that the open incident waits for."
+    yield _gauge("training_idle_seconds", text, idle, ("model",))
 
 
 def _number(value: float | None) -> float:

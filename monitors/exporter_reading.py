@@ -10,11 +10,11 @@ from sqlalchemy import Engine, func, select
 from datasets_defs import tables
 from datasets_defs.conditions import Condition, Verdict
 from datasets_defs.database import database_errors
-from datasets_defs.incidents import Incident
+from datasets_defs.incidents import Incident, State
 from datasets_defs.inference_log import count_rows
 from datasets_defs.ledger import Champion, Ledger
 from datasets_defs.models import model_names
-from datasets_defs.records import SENSORS, heartbeats, newest_verdicts
+from datasets_defs.records import SENSORS, heartbeats, newest_verdicts, stuck_messages
 from datasets_defs.settings import settings
 from monitors.sensing import judged_window
 
@@ -85,10 +85,14 @@ class Reading:
     heartbeats: dict[str, datetime]
     trainings: dict[str, dict[str, Any]]
     """What the trainings that are at work said last, by model."""
+    idle: dict[str, float]
+    """Seconds since the newest step of the training that the model's open incident waits for, once it has begun."""
     finished: Sequence[Finished]
     alerts_waiting: int
     oldest_alert: datetime | None
     """When the oldest unsent message was written."""
+    alerts_stuck: int
+    """Messages that could not be sent for long."""
     history: dict[str, int]
     """Events ever appended, by model."""
     rows: dict[str, int]
@@ -114,21 +118,24 @@ def read(db: Engine, *, now: datetime) -> Reading:
     champions = [ledger.champion(model) for model in models]
     heard = heartbeats(db)
     beats = {component: at for component, (at, _) in heard.items() if _concerns(component, models)}
+    incidents = {each.model: each for each in ledger.open_incidents()}
     since = {each.model: ledger.first_served(each.model) or each.since for each in champions if each is not None}
     return Reading(
         models=models,
         verdicts=[
             verdict for model in models for verdict in newest_verdicts(db, model, now=now) if is_current(verdict)
         ],
-        incidents={each.model: each for each in ledger.open_incidents()},
+        incidents=incidents,
         incidents_total={row.model: row.number for row in totals},
         champions=[each for each in champions if each is not None],
         changes={(model, kind): count for model, kind, count in changes},
         heartbeats=beats,
         trainings=_trainings(heard, models, now),
+        idle=_idle(heard, incidents, now),
         finished=finished(beats, since),
         alerts_waiting=waiting,
         oldest_alert=oldest,
+        alerts_stuck=stuck_messages(db, now=now),
         history={model: head.seq for model in models if (head := ledger.head(model)) is not None},
         rows={model: count_rows(db, model, window) for model in models},
     )
@@ -149,6 +156,24 @@ def _trainings(
         for model, beat in found.items()
         if beat is not None and (said := beat[1]).get("at_work") and now - beat[0] <= _TRAINING_PATIENCE
     }
+
+
+def _idle(
+    beats: dict[str, tuple[datetime, dict[str, Any]]], incidents: Mapping[str, Incident], now: datetime
+) -> dict[str, float]:
+    """Say for how long each training that an incident waits for has taken no step; it says so with every few.
+
+    One that has not begun (it waits for a GPU, or prepares its data) or is over (it is being registered) is not idle,
+    and one by hand has a person who looks on.
+    """
+    found = {}
+    for model, incident in incidents.items():
+        at, said = beats.get(f"training:{model}", (now, {}))
+        is_waited_for = incident.state is State.RETRAINING and incident.challenger_version is None
+        is_its = said.get("attempt") == f"incident-{incident.id}-attempt-{incident.attempt}"
+        if is_waited_for and is_its and said.get("at_work"):
+            found[model] = max(0.0, (now - at).total_seconds())
+    return found
 
 
 def _concerns(component: str, models: Sequence[str]) -> bool:

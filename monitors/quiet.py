@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from sqlalchemy import Engine
 
 from datasets_defs.conditions import Outcome
-from datasets_defs.incidents import Incident, State
+from datasets_defs.incidents import BY_HAND, Incident, State
 from datasets_defs.ledger import Ledger
 from datasets_defs.models import ConfirmSpec, ModelSpec, spec_of
 from datasets_defs.records import recent_verdicts
@@ -59,11 +59,13 @@ def resolve_if_quiet(model: str, *, until: datetime, db: Engine, actor: str) -> 
         return Outcome(f"{model} has no incident that waits")
     if (holder := incident.holder(datetime.now(UTC))) is not None:
         return Outcome(f"incident {incident.id} is in the hands of {holder}")
-    signals = sorted(incident.evidence)
+    signals = sorted(incident.evidence.keys() - {BY_HAND})
     end = judged_window(until).end
     standing = standing_signals(incident, spec, until=end, db=db)
     if not standing:
         reason = f"{', '.join(signals)} OK in every window for twice as long as it takes to confirm"
+        if incident.is_by_hand:
+            reason = "what a person offered is decided on, and no signal is bad"
         ledger.move(incident, State.RESOLVED, actor=actor, reason=reason)
         return Outcome(f"incident {incident.id} resolved: {reason}")
     if incident.state is State.QUARANTINED and "data" in signals and "data" not in standing:

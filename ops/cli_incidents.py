@@ -1,4 +1,4 @@
-"""Commands about incidents: show, resolve, approve, reject, roll back, pause, resume."""
+"""Commands about incidents: show, resolve, approve, reject, promote, roll back, pause, resume."""
 
 import getpass
 import json
@@ -21,6 +21,8 @@ from ops.status import next_action
 from ops.times import duration_of
 
 console = Console()
+CHAMPION_CHANGED = "champion_changed"
+"""Name of the Asset that wakes what follows a change of champion."""
 Reason = Annotated[str, typer.Option("--reason", help="Why; goes into the history.")]
 Number = Annotated[int, typer.Argument(help="Number of the incident.")]
 
@@ -33,6 +35,7 @@ def register(app: typer.Typer) -> None:
     app.add_typer(incident, name="incident")
     app.command()(approve)
     app.command()(reject)
+    app.command()(promote)
     app.command()(rollback)
     app.command("pause")(pause_model)
     app.command("resume")(resume_model)
@@ -126,6 +129,35 @@ def _holder(db: Engine, model: str) -> str | None:
     """Name the run whose form asks about the model's challenger."""
     incident = Ledger(db).open_of(model)
     return incident.claimed_by if incident is not None else None
+
+
+def promote(
+    model: Model,
+    version: Annotated[int, typer.Argument(help="Version in the registry, as `driftloop train` gave it.")],
+    reason: Reason,
+    force: Annotated[bool, typer.Option("--force", help="Also against the gate's no; it is recorded.")] = False,
+) -> None:
+    """Judge a version against the champion and, if the gate lets it, make it champion; wait until serving confirms it.
+
+    It is on probation then, like the loop's own challengers, and rolled back if it does worse.
+    """
+    from ops.wake import ring
+    from training.card import write
+    from training.promote_by_hand import by_hand
+
+    known(model)
+    db = database()
+    with console.status(f"offering version {version}") as line:
+        found = by_hand(model, version, db=db, actor=_who(), reason=reason, force=force, tell=line.update)
+        if found.ring is not None:
+            ring(CHAMPION_CHANGED, found.ring)
+            write(str(found.ring), db=db)
+    console.print(escape(found.reason), highlight=False, style="" if found.is_champion else "red", soft_wrap=True)
+    if not found.is_champion:
+        raise typer.Exit(1)
+    console.print(
+        f'  undo: driftloop rollback {escape(model)} --reason "…"', highlight=False, style="dim", soft_wrap=True
+    )
 
 
 def rollback(model: Model, reason: Reason) -> None:

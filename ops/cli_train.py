@@ -52,7 +52,7 @@ def train(
     console.print(f"  its frozen rows: {escape(found.snapshot_uri)}", highlight=False, style="dim", soft_wrap=True)
     console.print(
         f"  compare it with the champion: driftloop evaluate {escape(model)} --challenger {found.version}\n"
-        "  it is not served: the loop promotes the challenger of an incident only, once the gate accepts it",
+        f'  make it champion, if the gate lets it: driftloop promote {escape(model)} {found.version} --reason "…"',
         highlight=False,
         style="dim",
         soft_wrap=True,

@@ -215,11 +215,20 @@ def _champion(model: str, champion: Champion | None, changes: Sequence[Change]) 
 
 
 def _promotions(record: Record) -> Iterator[str]:
-    """No promotion without the gate's yes to that very challenger, none of a version that was rolled back."""
+    """No promotion without the gate's yes to that very challenger, or a person's word against its no.
+
+    None of a version that was rolled back.
+    """
+    forced = {
+        (event.incident_id, event.evidence.get("challenger_version"))
+        for events in record.events.values()
+        for event in events
+        if event.state == State.APPROVING and event.evidence.get("forced_by")
+    }
     accepted = {
         (row.incident_id, row.champion_version, row.challenger_version): row
         for row in record.evaluations
-        if row.decision == "accept"
+        if row.decision == "accept" or (row.incident_id, row.challenger_version) in forced
     }
     incidents = {incident.id: incident for incident in record.incidents}
     rolled_back: set[tuple[str, int | None]] = set()

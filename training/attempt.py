@@ -91,7 +91,8 @@ def train(attempt: Attempt) -> int:
     done = _alone(attempt, source, texts, plan, snapshot) if alone else _together(attempt, plan, snapshot)
     attempt.hold()
     attempt.settle(done.elapsed_seconds)
-    version = registry.register(
+    _beat(attempt, done, at_work=False)
+    return registry.register(
         spec.name,
         attempt.made,
         key=attempt.key,
@@ -110,8 +111,6 @@ def train(attempt: Attempt) -> int:
         curves=done.curve.series(),
         files={"environment.txt": packages()},
     )
-    _beat(attempt, done, at_work=False)
-    return version
 
 
 def plan_of(spec: ModelSpec, epochs: float) -> Plan:

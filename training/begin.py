@@ -169,11 +169,12 @@ def _free_gpus(db: Engine, now: datetime) -> float | None:
 
 
 def _recent_starts(db: Engine, spec: ModelSpec, now: datetime) -> tuple[datetime, ...]:
-    """Read when attempts began within the budget's stretch of time, oldest first."""
+    """Read when attempts of the loop's own began within the budget's stretch of time, oldest first."""
     event = tables.incident_event.c
     query = (
         select(event.at)
         .where(event.model == spec.name, event.kind == "moved", event.state == State.RETRAINING)
+        .where(event.actor.not_like("cli:%"))  # a person's offer trains nothing
         .where(event.at > now - spec.window_count(spec.retrain.budget.windows))
         .order_by(event.at)
     )

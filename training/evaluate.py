@@ -13,7 +13,7 @@ from datasets_defs.conditions import Outcome, RingKey
 from datasets_defs.database import database_errors
 from datasets_defs.errors import ContractError
 from datasets_defs.history import clean_text, plain
-from datasets_defs.incidents import Incident, State
+from datasets_defs.incidents import Incident, Offer, State
 from datasets_defs.ledger import Ledger
 from datasets_defs.models import ModelSpec, spec_of
 from datasets_defs.records import ReferenceProfile, reference_of, save_reference
@@ -33,8 +33,10 @@ ANNOUNCED = "announced"
 """Kind of the event that says what an evaluation can see, before it is begun."""
 
 
-def run(key: str, *, db: Engine, actor: str, now: datetime | None = None) -> Outcome:
+def run(key: str, *, db: Engine, actor: str, now: datetime | None = None, by_hand: bool = False) -> Outcome:
     """Evaluate the wake-up's challenger; the ring is for its promotion, if it may go ahead without a person.
+
+    What a person does by hand is done in a pause, too.
 
     Raises:
         ContractError: the key or the spec is wrong, or another run took over.
@@ -48,8 +50,9 @@ def run(key: str, *, db: Engine, actor: str, now: datetime | None = None) -> Out
         return Outcome(f"incident {incident.id} is {incident.state} and has no challenger to evaluate")
     reason = f"evaluation of challenger version {incident.challenger_version}"
     claim = ledger.claim(
-        ring, frm={State.RETRAINING}, to=State.EVALUATING, actor=actor, lease=settings().lease, reason=reason
-    )
+        ring, frm={State.RETRAINING}, to=State.EVALUATING, actor=actor, lease=settings().lease, reason=reason,
+        by_hand=by_hand,
+    )  # fmt: skip
     if claim.incident is None:
         return Outcome(claim.reason)
     try:
@@ -197,11 +200,14 @@ def _save_evaluation(db: Engine, incident: Incident, asked: Comparison, judged: 
 
 
 def champion_judged(db: Engine, incident: Incident) -> int | None:
-    """Read which champion the incident's newest attempt was judged against; None without an evaluation."""
+    """Read which champion the incident's newest attempt may replace; None without an evaluation that lets it.
+
+    That is the gate's yes, or any measurement where a person wants the version whatever the gate says.
+    """
     table = tables.evaluation.c
-    query = select(table.champion_version).where(
-        table.incident_id == incident.id, table.attempt == incident.attempt, table.decision == "accept"
-    )
+    query = select(table.champion_version).where(table.incident_id == incident.id, table.attempt == incident.attempt)
+    if incident.offer is None or not incident.offer.force:
+        query = query.where(table.decision == "accept")
     with database_errors("reading an evaluation"), db.connect() as on:
         version: int | None = on.scalar(query)
     return version
@@ -211,6 +217,8 @@ def _conclude(
     ledger: Ledger, incident: Incident, spec: ModelSpec, decision: GateDecision, *, actor: str, now: datetime
 ) -> Outcome:
     reason = f"challenger version {incident.challenger_version}: {decision.decision}: {decision.reason}"
+    if incident.offer is not None:
+        return _conclude_offer(ledger, incident, incident.offer, decision, reason, actor=actor)
     if decision.decision == "accept":
         approved = spec.promotion == "auto"
         said = reason if approved else f"{reason}; waits for a person: `driftloop approve {spec.name}`"
@@ -225,4 +233,29 @@ def _conclude(
         to, wait, changes = State.OPEN, UNDECIDED_WAIT_WINDOWS, {"challenger_version": None}
     not_before = now + spec.window_count(wait)
     ledger.move(incident, to, actor=actor, reason=reason, evidence=decision.scores, not_before=not_before, **changes)
+    return Outcome(reason)
+
+
+def _conclude_offer(
+    ledger: Ledger, incident: Incident, offer: Offer, decision: GateDecision, reason: str, *, actor: str
+) -> Outcome:
+    """Let a person's version go ahead on the gate's yes, or against its no if that was asked for.
+
+    Nobody is asked again: a person has said that they want it. One that is not taken leaves the incident as it was.
+    An evaluation that cannot be trusted says nothing that could be passed over.
+    """
+    told = {**decision.scores, "offered_by": offer.who, "challenger_version": offer.version}
+    if decision.escalate:
+        ledger.move(incident, State.ESCALATED, actor=actor, reason=reason, evidence=told)
+        return Outcome(reason)
+    if decision.decision == "accept" or offer.force:
+        if decision.decision != "accept":
+            told["forced_by"] = offer.who
+            reason = f"{reason}; promoted all the same, as {offer.who} asked: {offer.reason}"
+        ledger.move(incident, State.APPROVING, actor=actor, reason=reason, evidence=told, approved=True)
+        return Outcome(reason, ledger.ring(incident.id))
+    ledger.move(
+        incident, State.OPEN, actor=actor, reason=reason, evidence=told, not_before=offer.not_before,
+        challenger_version=None,
+    )  # fmt: skip
     return Outcome(reason)

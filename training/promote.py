@@ -14,10 +14,11 @@ from training.evaluate import champion_judged
 from training.registry import Registry
 
 
-def run(key: str, *, db: Engine, actor: str) -> Outcome:
+def run(key: str, *, db: Engine, actor: str, by_hand: bool = False) -> Outcome:
     """Promote the wake-up's challenger; the ring is for what follows a change of champion.
 
-    Killed anywhere and run again, it goes on with the change it finds made.
+    Killed anywhere and run again, it goes on with the change it finds made. What a person does by hand is done in a
+    pause, too.
 
     Raises:
         ContractError: the key or the spec is wrong, or another run took over.
@@ -32,8 +33,9 @@ def run(key: str, *, db: Engine, actor: str) -> Outcome:
         return Outcome(f"incident {incident.id} is {incident.state}; its challenger is not approved")
     reason = f"promotion of version {incident.challenger_version}"
     claim = ledger.claim(
-        ring, frm={State.APPROVING}, to=State.PROMOTING, actor=actor, lease=settings().lease, reason=reason
-    )
+        ring, frm={State.APPROVING}, to=State.PROMOTING, actor=actor, lease=settings().lease, reason=reason,
+        by_hand=by_hand,
+    )  # fmt: skip
     if claim.incident is None:
         return Outcome(claim.reason)
     reached("promote.claimed")
@@ -84,13 +86,20 @@ def _change(ledger: Ledger, incident: Incident, judged: int, challenger: int, *,
             expected=judged,
             to=challenger,
             kind="promote",
-            reason=f"accepted challenger of incident {incident.id}, attempt {incident.attempt}",
+            reason=_why(incident),
             actor=actor,
             incident=incident,
             connection=on,
         )
         reached("promote.changing")
     return changed
+
+
+def _why(incident: Incident) -> str:
+    offer = incident.offer
+    if offer is None:
+        return f"accepted challenger of incident {incident.id}, attempt {incident.attempt}"
+    return f"offered by {offer.who}{' by force' if offer.force else ''}: {offer.reason}"
 
 
 def _revert(

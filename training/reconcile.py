@@ -13,9 +13,9 @@ from datasets_defs.incidents import Due, Incident, State, Wake, due
 from datasets_defs.ledger import Champion, Ledger
 from datasets_defs.models import model_names
 from datasets_defs.pauses import pauses
-from datasets_defs.records import beat, heartbeats
+from datasets_defs.records import beat, heartbeats, stuck_messages
 from datasets_defs.settings import settings
-from training.watchdog import Beats, awake_since, look, stuck_messages
+from training.watchdog import Beats, awake_since, look
 
 log = logging.getLogger(__name__)
 _CONTENDING = (State.RETRAINING, State.EVALUATING, State.APPROVING, State.PROMOTING)

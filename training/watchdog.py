@@ -5,10 +5,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Engine, func, select
+from sqlalchemy import Engine
 
-from datasets_defs import tables
-from datasets_defs.database import database_errors
 from datasets_defs.ledger import Champion, Ledger
 from datasets_defs.models import spec_of
 from datasets_defs.records import SENSORS, reference_of
@@ -18,8 +16,6 @@ LATE_WINDOWS = 2.5
 """A sensor that was not heard of for so many windows is late: it has missed two."""
 REFERENCE_WINDOWS = 3
 """Windows after which a champion without a reference is recorded."""
-STUCK = timedelta(minutes=30)
-"""Age from which a message that could not be sent counts as stuck."""
 
 Beats = Mapping[str, tuple[datetime, dict[str, Any]]]
 
@@ -101,14 +97,6 @@ def awake_since(previous: tuple[datetime, dict[str, Any]] | None, *, now: dateti
         return now
     known = previous[1].get("memory", {}).get("awake")
     return datetime.fromisoformat(known) if known else now
-
-
-def stuck_messages(db: Engine, *, now: datetime) -> int:
-    """Count the messages that could not be sent for long."""
-    table = tables.alert_outbox.c
-    query = select(func.count()).where(table.sent_at.is_(None), table.attempts > 0, table.created_at < now - STUCK)
-    with database_errors("counting messages"), db.connect() as on:
-        return int(on.scalar(query) or 0)
 
 
 def _lasting(trouble: Trouble, name: str, memory: dict[str, str], now: datetime, limit: timedelta) -> Trouble:

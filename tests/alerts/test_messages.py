@@ -134,6 +134,30 @@ def test_spared(quiet):
     assert message_for(quiet, incident(challenger_version=2)) is None
 
 
+@pytest.mark.parametrize(
+    ("given", "severity", "title"),
+    [
+        (event("opened", to="open"), "info", "docs-writer: a version is offered by hand"),
+        (
+            event(frm="evaluating", to="approving", evidence={"forced_by": "cli:ann"}),
+            "warning",
+            "docs-writer: challenger version 2 goes ahead against the gate's no",
+        ),
+        (
+            event(frm="evaluating", to="open", evidence={"offered_by": "cli:ann"}),
+            "info",
+            "docs-writer: challenger version 2, offered by hand, is not taken",
+        ),
+        (event(frm="open", to="resolved"), "info", "docs-writer: incident 7, opened by hand, has ended"),
+    ],
+    ids=["offered", "forced", "not taken", "over"],
+)
+def test_a_persons_offer(given, severity, title):
+    """What a person began is not told as a degradation, and going against the gate is told louder."""
+    message = message_for(given, incident(challenger_version=2, signal="by_hand", evidence={"by_hand": {}}))
+    assert (message.severity, message.text) == (severity, f"{title}. {given.reason}")
+
+
 def test_commands():
     """What undoes or decides a thing stands in its message, ready to be copied."""
     asked = incident(state=State.APPROVING, challenger_version=2)

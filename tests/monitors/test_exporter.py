@@ -64,12 +64,13 @@ def test_what_is_told(loop: Loop) -> None:
         s: float(s is State.OPEN) for s in State if s not in TERMINAL
     }
     assert value("incidents_total", model=MODEL) == 1
+    assert value("incident_by_hand", model=MODEL) == 0
     assert value("champion_version", model=MODEL) == 2
     assert value("champion_changes_total", model=MODEL, kind="promote") == 1
     assert value("champion_changes_total", model=MODEL, kind="roll_back") == 0
     assert (value("heartbeat_age_seconds", component=f"watch_drift:{MODEL}") or 99) < 60
     assert value("heartbeat_age_seconds", component="serving:a-model-that-is-gone") is None
-    assert value("alerts_waiting") == 1
+    assert (value("alerts_waiting"), value("alerts_stuck")) == (1, 0)
     assert value("inference_rows", model=MODEL) == 0
 
 
@@ -93,6 +94,50 @@ def test_a_training_at_work(loop: Loop) -> None:
     assert value("step") is None
     beat(loop.db, f"training:{MODEL}", said | {"at_work": False})
     assert value("step") is None
+
+
+def test_a_training_that_stands_still(loop: Loop) -> None:
+    """How long it took no step is told of a training that an incident waits for and that has begun, and of no other."""
+    registry = registry_of(loop)
+    incident, _ = loop.ledger.open_incident(
+        MODEL, signal="loss", degraded_since=loop.window(1).start, reason="r", evidence={}, actor="t"
+    )
+    said = {"attempt": f"incident-{incident.id}-attempt-1", "at_work": True, "step": 3, "steps": 9}
+
+    def idle(**changes: object) -> float | None:
+        beat(loop.db, f"training:{MODEL}", said | changes)
+        with loop.db.begin() as on:
+            on.execute(text("UPDATE heartbeat SET at = at - interval '20 minutes'"))
+        return registry.get_sample_value("driftloop_training_idle_seconds", {"model": MODEL})
+
+    assert idle() is None
+    claim = loop.ledger.claim(
+        loop.ledger.ring(incident.id), frm={State.OPEN}, to=State.RETRAINING, actor="retrain:1",
+        lease=timedelta(hours=1), reason="r",
+    )  # fmt: skip
+    assert 1200 <= (idle() or 0) < 1300
+    assert idle(at_work=False) is None
+    assert idle(attempt="by-hand-since-then") is None
+    assert idle(attempt=f"incident-{incident.id}-attempt-0") is None
+    assert claim.incident is not None
+    loop.ledger.move(claim.incident, State.RETRAINING, actor="retrain:1", reason="made", challenger_version=2)
+    assert idle() is None
+
+
+def test_messages_that_cannot_be_sent_are_told(loop: Loop) -> None:
+    """A message that was tried and is old is stuck; a new one, or one that was never tried, only waits."""
+    with loop.db.begin() as on:
+        for key, attempts, minutes in (("a", 1, 40), ("b", 1, 10), ("c", 0, 40)):
+            on.execute(
+                text(
+                    "INSERT INTO alert_outbox (key, model, severity, text, blocks, attempts, created_at) "
+                    "VALUES (:key, 'm', 'info', 't', '{}', :attempts, now() - make_interval(mins => :minutes))"
+                ),
+                {"key": key, "attempts": attempts, "minutes": minutes},
+            )
+    registry = registry_of(loop)
+    found = [registry.get_sample_value(f"driftloop_alerts_{name}") for name in ("waiting", "stuck")]
+    assert found == [3, 1]
 
 
 def newest_window(loop: Loop) -> int:

@@ -11,7 +11,7 @@ from datasets_defs.database import engine_for
 from datasets_defs.errors import DriftloopError
 from datasets_defs.faults import KILL_AT
 from datasets_defs.settings import settings
-from training import drill, promote, roll_back
+from training import drill, promote, promote_by_hand, roll_back
 
 _processes = multiprocessing.get_context("forkserver")
 _processes.set_forkserver_preload([__name__])
@@ -29,6 +29,10 @@ def _step(name: str, url: str, about: str, actor: str, environment: Mapping[str,
                 said.put(roll_back.run(about, db=db, actor=actor).reason)
             case "by hand":
                 said.put(roll_back.roll_back(about, db=db, actor=actor, reason="by hand").reason)
+            case "promote by hand":
+                model, _, version = about.partition(" ")
+                found = promote_by_hand.by_hand(model, int(version), db=db, actor=actor, reason="better by hand")
+                said.put(found.reason)
             case "drill":
                 said.put(drill.drill(about, db=db, actor=actor).reason)
     except DriftloopError as err:

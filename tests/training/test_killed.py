@@ -29,6 +29,7 @@ from training.registry import ROLLED_BACK, Registry
 
 PROMOTE = ("promote.claimed", "promote.changing", "promote.changed", "confirm.confirmed", "aliases.champion",
            "aliases.previous_champion", "confirm.mirrored", "promote.confirmed", "promote.moved")  # fmt: skip
+OFFER = ("offer.making", "offer.made")
 REVERT = ("revert.changing", "revert.changed")
 ROLL_BACK = ("roll_back.claimed", "roll_back.changing", "roll_back.changed", "confirm.confirmed", "aliases.champion",
              "confirm.mirrored", "roll_back.tagged", "roll_back.moved")  # fmt: skip
@@ -179,7 +180,9 @@ def test_every_point_is_tried() -> None:
     for path in (ROOT / "training").glob("*.py"):
         found |= set(re.findall(r'reached\(f?"([a-z_.{}]+)"\)', path.read_text()))
     found.remove("aliases.{name}")
-    assert found == {each for each in {*PROMOTE, *REVERT, *ROLL_BACK, *DRILL} if not each.startswith("aliases.")}
+    assert found == {
+        each for each in {*OFFER, *PROMOTE, *REVERT, *ROLL_BACK, *DRILL} if not each.startswith("aliases.")
+    }
 
 
 @pytest.mark.parametrize("point", PROMOTE)
