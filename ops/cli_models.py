@@ -88,8 +88,13 @@ def _first_champion(spec: ModelSpec, db: Engine, where: Console) -> int:
     from training.bootstrap import first_champion
     from training.registry import Registry
 
+    def warn(words: str) -> None:
+        where.print(f"[yellow]Warning:[/] {escape(spec.name)}: {escape(words)}", highlight=False, soft_wrap=True)
+
     with progress_bar(where, f"{spec.name}: first champion") as tell:
-        version: int = first_champion(spec, db=db, registry=Registry(settings().mlflow_url), progress=tell.stage)
+        version: int = first_champion(
+            spec, db=db, registry=Registry(settings().mlflow_url), progress=tell.stage, warn=warn
+        )
         return version
 
 

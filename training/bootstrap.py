@@ -15,9 +15,11 @@ from datasets_defs.models import FromScratch, ModelSpec
 from datasets_defs.records import ReferenceProfile, save_reference
 from datasets_defs.settings import settings
 from training.attempt import use_threads
+from training.baseline import baseline
+from training.card import refresh
 from training.fine_tune import Plan, Progress, fine_tune
 from training.language_model import LanguageModel
-from training.registry import Registry
+from training.registry import WARNING, Registry
 from training.texts import Passage, cut_passages, heldout_documents, training_documents
 
 ACTOR = "bootstrap"
@@ -34,11 +36,17 @@ SCRATCH = Plan(
 
 
 def first_champion(
-    spec: ModelSpec, *, db: Engine, registry: Registry, progress: Callable[[str, float], None] = lambda *_: None
+    spec: ModelSpec,
+    *,
+    db: Engine,
+    registry: Registry,
+    progress: Callable[[str, float], None] = lambda *_: None,
+    warn: Callable[[str], None] = lambda _: None,
 ) -> int:
     """Make the model's first champion and give its version; with a champion in place, give that one's.
 
-    Killed anywhere and run again, it finds what is done and goes on. `progress` gets words and a share, 0..1.
+    Killed anywhere and run again, it finds what is done and goes on. `progress` gets words and a share, 0..1. One that
+    was trained here and learned next to nothing becomes champion all the same; `warn`, its card and the history say so.
 
     Raises:
         ContractError: the base model or its training text is wrong.
@@ -52,11 +60,17 @@ def first_champion(
     if version is None:
         version = _register(spec, registry, key, progress)
     progress("measuring the reference", 0.92)
-    _save_reference(spec, db, registry, version)
+    warning = _save_reference(spec, db, registry, version)
+    reason = "first champion"
+    if warning:
+        warn(warning)
+        reason = f"{reason}; {warning}"
     champion = ledger.change_champion(
-        spec.name, expected=None, to=version, kind="bootstrap", reason="first champion", actor=ACTOR
+        spec.name, expected=None, to=version, kind="bootstrap", reason=reason, actor=ACTOR
     )
     registry.sync_aliases(spec.name, champion=champion.version, previous=None, challenger=None)
+    progress("writing its card", 0.98)
+    refresh(db, registry, spec.name, version)
     progress("ready", 1.0)
     return version
 
@@ -106,7 +120,8 @@ def _base(
     return model, {"steps": done.step, "seconds": done.elapsed_seconds, "loss": done.loss}
 
 
-def _save_reference(spec: ModelSpec, db: Engine, registry: Registry, version: int) -> None:
+def _save_reference(spec: ModelSpec, db: Engine, registry: Registry, version: int) -> str:
+    """Store what the version's traffic is compared with; give a warning if it was trained here, and barely so."""
     model = LanguageModel.load(registry.download(spec.name, version, settings().home / "cache"))
     cuts = _passages(heldout_documents(spec), MOST_REFERENCE_ROWS)
     losses = model.losses([cut.prompt for cut in cuts])
@@ -129,6 +144,19 @@ def _save_reference(spec: ModelSpec, db: Engine, registry: Registry, version: in
             model=spec.name, version=version, uri=uri, sha256=write_rows(uri, rows), rows=len(rows), source=source
         ),
     )
+    if not isinstance(spec.base_model, FromScratch):
+        return ""
+    mean = sum(loss.bits for loss in losses) / sum(loss.bytes for loss in losses)
+    found = baseline(model, mean, training_documents(spec), [cut.prompt for cut in cuts])
+    registry.log_evaluation(spec.name, version, metrics=found.metrics, files={})
+    if found.is_trained:
+        return ""
+    warning = (
+        f"version {version} is barely trained: {found}. Give `base_model.train_seconds` "
+        f"({spec.base_model.train_seconds:g} s) more time"
+    )
+    registry.set_tags(spec.name, version, {WARNING: warning})
+    return warning
 
 
 def _passages(texts: list[str], most: int) -> list[Passage]:

@@ -1,6 +1,7 @@
 """A version's model card: what it is made of, how it was judged, who let it serve; rewritten when that grows."""
 
 import base64
+import hashlib
 import io
 import logging
 from collections.abc import Mapping, Sequence
@@ -17,19 +18,24 @@ from datasets_defs.errors import DriftloopError
 from datasets_defs.history import Event
 from datasets_defs.ledger import Ledger
 from datasets_defs.settings import settings
-from training.registry import KEY, Registry
+from training.registry import KEY, WARNING, Registry
 
 log = logging.getLogger(__name__)
 MOST_EVENTS = 40
 MOST_DESCRIPTION = 4_900
 """Characters of a description; MLflow's column holds 5,000."""
 CURVES = ("loss", "validation_bits_per_byte")
+WRITTEN = "driftloop.card_sha256"
+"""Tag of a version that says which text its card holds."""
+_NO_DECISION = ("rung", "claimed")
+"""Kinds of events that come with every wake-up, whether anything is done or not."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evaluation:
     """How a version was judged in one attempt."""
 
+    incident_id: int
     at: datetime
     champion: int
     decision: str
@@ -69,12 +75,14 @@ class CardFacts:
     evaluations: Sequence[Evaluation]
     changes: Sequence[Change]
     events: Sequence[Event]
-    """Of the incident that it was made in."""
+    """Of the incident that it was made in, and of those in which it was judged; not the mere wake-ups."""
     curves: Mapping[str, Sequence[tuple[int, float]]]
 
 
 def write(key: str, *, db: Engine) -> str:
     """Write the cards of the versions that a wake-up's incident is about: its challenger, and who serves or served.
+
+    Says which had anything new in them: most wake-ups of a model change none or one.
 
     Raises:
         ContractError: the key is wrong.
@@ -85,24 +93,30 @@ def write(key: str, *, db: Engine) -> str:
     serving = (champion.version, champion.previous_version) if champion is not None else ()
     versions = sorted({version for version in (incident.challenger_version, *serving) if version is not None})
     registry = Registry(settings().mlflow_url)
-    for version in versions:
-        refresh(db, registry, ring.model, version)
-    return f"cards of {ring.model}: {', '.join(f'version {version}' for version in versions) or 'none'}"
+    new = [version for version in versions if refresh(db, registry, ring.model, version)]
+    return f"cards of {ring.model}: {', '.join(f'version {version}' for version in new) or 'nothing new'}"
 
 
-def refresh(db: Engine, registry: Registry, model: str, version: int) -> None:
-    """Write a version's card: its description in MLflow, and Markdown and HTML beside it; again, it is written over.
+def refresh(db: Engine, registry: Registry, model: str, version: int) -> bool:
+    """Write a version's card: its description in MLflow, and Markdown and HTML beside it, over the one before.
 
-    A card that cannot be written now holds up nothing: the next step that concerns the version writes it.
+    Says whether it did: a card that would say the same is left alone. One that cannot be written now holds up nothing:
+    the next step that concerns the version writes it.
     """
     try:
         facts = facts_of(db, registry, model, version)
         text = markdown(facts)
+        sha256 = hashlib.sha256(text.encode()).hexdigest()
+        if facts.tags.get(WRITTEN) == sha256:
+            return False
         files = {"card/card.md": text, "card/card.html": html(facts, text)}
         registry.log_evaluation(model, version, metrics={}, files=files)
         registry.describe(model, version, shortened(text))
+        registry.set_tags(model, version, {WRITTEN: sha256})  # last: a card that was cut short is written again
     except DriftloopError as err:
         log.warning("the card of %s version %d is not written: %s", model, version, err)
+        return False
+    return True
 
 
 def facts_of(db: Engine, registry: Registry, model: str, version: int) -> CardFacts:
@@ -113,8 +127,11 @@ def facts_of(db: Engine, registry: Registry, model: str, version: int) -> CardFa
         TransientError: PostgreSQL or the registry is away.
     """
     known = registry.facts(model, version)
-    incident = known.tags.get("incident")
-    events = [each for each in Ledger(db).events(model) if incident and str(each.incident_id) == incident]
+    evaluations, made_in = _evaluations(db, model, version), known.tags.get("incident", "")
+    incidents = {each.incident_id for each in evaluations} | ({int(made_in)} if made_in.isdigit() else set())
+    events = [
+        each for each in Ledger(db).events(model) if each.incident_id in incidents and each.kind not in _NO_DECISION
+    ]
     return CardFacts(
         model=model,
         version=version,
@@ -124,7 +141,7 @@ def facts_of(db: Engine, registry: Registry, model: str, version: int) -> CardFa
         params=known.params,
         metrics=known.metrics,
         lineage=_lineage(registry, model, known.tags),
-        evaluations=_evaluations(db, model, version),
+        evaluations=evaluations,
         changes=_changes(db, model, version),
         events=events[-MOST_EVENTS:],
         curves={name: registry.losses(model, version, name) for name in CURVES if name in known.metrics},
@@ -193,8 +210,9 @@ def _title(facts: CardFacts) -> str:
     if facts.changes and facts.changes[-1].to_version != facts.version:
         state = f"replaced by version {facts.changes[-1].to_version} at {_when(facts.changes[-1].at)}"
     parents = " ← ".join(f"version {each}" for each in facts.lineage) or "none known; the first of its line"
+    warning = f"**Warning:** {plain_cell(facts.tags[WARNING])}\n\n" if facts.tags.get(WARNING) else ""
     return (
-        f"# {plain_cell(facts.model)}, version {facts.version}\n\n{plain_cell(facts.description)}\n\n"
+        f"# {plain_cell(facts.model)}, version {facts.version}\n\n{plain_cell(facts.description)}\n\n{warning}"
         f"Registered {_when(facts.created_at)}; {state}.\n\nTrained from: {parents}."
     )
 
@@ -322,8 +340,8 @@ def _evaluations(db: Engine, model: str, version: int) -> list[Evaluation]:
     table = tables.evaluation.c
     query = (
         select(
-            table.at, table.champion_version.label("champion"), table.decision, table.reason, table.scores,
-            table.rows_uri, table.rows_sha256,
+            table.incident_id, table.at, table.champion_version.label("champion"), table.decision, table.reason,
+            table.scores, table.rows_uri, table.rows_sha256,
         )
         .where(table.model == model, table.challenger_version == version)
         .order_by(table.at)

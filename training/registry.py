@@ -38,6 +38,8 @@ from training.manifest import MANIFEST, make_manifest, missing_from, verify_mani
 KEY = "driftloop.key"
 """Tag that says which attempt a version came from; one version has it."""
 MANIFEST_SHA256 = "driftloop.manifest_sha256"
+WARNING = "driftloop.warning"
+"""Tag of a version with what people should know of it before they rely on it; its card begins with that."""
 ROLLED_BACK = "driftloop.rolled_back"
 """Tag of a version that was taken out of service; its value says why. It is never promoted again."""
 FOLDER = "model"

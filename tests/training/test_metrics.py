@@ -16,7 +16,7 @@ from training.gate import GateEvidence, decide
 from training.judging import Judged
 from training.measure import Measured, closest
 from training.metrics import Answer, Scores, compared, repetition
-from training.registry import broken_rules
+from training.registry import WARNING, broken_rules
 from training.score_table import as_markdown, as_metrics
 from training.self_tests import SelfTests
 
@@ -181,6 +181,7 @@ def facts() -> CardFacts:
         lineage=[2, 1],
         evaluations=[
             Evaluation(
+                incident_id=7,
                 at=NOW,
                 champion=2,
                 decision="accept",
@@ -211,6 +212,12 @@ def test_the_card_says_it_all():
     assert "&lt;script&gt;" in page
     assert page.count("data:image/png;base64,") == 2
     assert page == card.html(facts(), card.markdown(facts()))
+
+
+def test_a_card_begins_with_what_is_wrong():
+    """A version's warning stands before anything else that is said of it."""
+    warned = replace(facts(), tags={WARNING: "version 1 is barely trained"})
+    assert card.markdown(warned).index("**Warning:** version 1 is barely trained") < 100
 
 
 def test_a_card_without_much_to_say():
