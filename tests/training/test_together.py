@@ -67,7 +67,7 @@ def launched(folder: Path, hold: Callable[[], None] = lambda: None, tell: Callab
 def worker(tmp_path: Path, then: str) -> str:
     """Write a worker's program."""
     script = tmp_path / "worker.py"
-    script.write_text(WORKER.format(then=then))
+    script.write_text(WORKER.replace("{then}", then))
     return str(script)
 
 
