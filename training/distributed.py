@@ -145,7 +145,7 @@ class Together(Group):
 
     def whole(self, tensor: torch.Tensor) -> torch.Tensor | None:
         """Gather a split weight; only the first process keeps it."""
-        found = tensor.full_tensor() if _is_split(tensor) else tensor  # type: ignore[operator]  # a DTensor's method
+        found = tensor.full_tensor() if _is_split(tensor) else tensor  # type: ignore[attr-defined]  # a DTensor's
         return found.detach().cpu().contiguous() if self.rank == 0 else None
 
     def part(self, tensor: torch.Tensor, like: torch.Tensor) -> torch.Tensor:

@@ -52,7 +52,7 @@ class State:
 
     def save(self, folder: Path) -> None:
         """Keep the state as a checkpoint, which the first process writes; all have to ask for it at once."""
-        parts = {f"model.{name}": value for name, value in self.trainable.items()}
+        parts: dict[str, torch.Tensor] = {f"model.{name}": value for name, value in self.trainable.items()}
         parts |= {f"best.{name}": value for name, value in self.best.items()}
         for index, state in self.optimizer.state_dict()["state"].items():
             parts |= {f"optimizer.{index}.{name}": value for name, value in state.items()}

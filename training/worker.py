@@ -12,7 +12,7 @@ import torch
 from torch import distributed
 
 from datasets_defs.errors import ContractError, DriftloopError
-from datasets_defs.models import ModelSpec
+from datasets_defs.models import LocalTrainer, ModelSpec
 from datasets_defs.settings import settings
 from training.distributed import Together
 from training.fine_tune import Progress, fine_tune
@@ -62,7 +62,7 @@ def _train(work: Work) -> None:
     snapshot = stored(work.snapshot_uri)
     if snapshot is None:
         raise ContractError(f"the frozen rows {work.snapshot_uri} are not to be had here")
-    sharding = getattr(spec.trainer, "sharding", "none")
+    sharding = "none" if isinstance(spec.trainer, LocalTrainer) else spec.trainer.sharding
     model = LanguageModel.load(_parent(spec, work.parent), device="cpu" if sharding == "full" else None)
     texts, _ = snapshot.mixture(spec.retrain)
 
