@@ -4,7 +4,7 @@ import logging
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import Engine, func, select
+from sqlalchemy import Engine, func
 from sqlalchemy.dialects.postgresql import insert
 
 from datasets_defs import tables
@@ -197,20 +197,6 @@ def _save_evaluation(db: Engine, incident: Incident, asked: Comparison, judged: 
             .values(values)
             .on_conflict_do_update(index_elements=table.primary_key, set_={**values, "at": func.now()})
         )
-
-
-def champion_judged(db: Engine, incident: Incident) -> int | None:
-    """Read which champion the incident's newest attempt may replace; None without an evaluation that lets it.
-
-    That is the gate's yes, or any measurement where a person wants the version whatever the gate says.
-    """
-    table = tables.evaluation.c
-    query = select(table.champion_version).where(table.incident_id == incident.id, table.attempt == incident.attempt)
-    if incident.offer is None or not incident.offer.force:
-        query = query.where(table.decision == "accept")
-    with database_errors("reading an evaluation"), db.connect() as on:
-        version: int | None = on.scalar(query)
-    return version
 
 
 def _conclude(

@@ -1,8 +1,10 @@
 """The step that makes an accepted challenger the champion, and takes it back if serving does not load it."""
 
-from sqlalchemy import Engine
+from sqlalchemy import Engine, select
 
+from datasets_defs import tables
 from datasets_defs.conditions import Outcome, RingKey
+from datasets_defs.database import database_errors
 from datasets_defs.errors import ContractError
 from datasets_defs.faults import reached
 from datasets_defs.incidents import Incident, State
@@ -10,7 +12,6 @@ from datasets_defs.ledger import Champion, Ledger
 from datasets_defs.models import ModelSpec, spec_of
 from datasets_defs.settings import settings
 from training.confirmation import ChampionChangedError, confirmed, mirrored, require_champion, why_never_again
-from training.evaluate import champion_judged
 from training.registry import Registry
 
 
@@ -44,7 +45,7 @@ def run(key: str, *, db: Engine, actor: str, by_hand: bool = False) -> Outcome:
 
 def _promote(ledger: Ledger, incident: Incident, spec: ModelSpec, *, actor: str) -> Outcome:
     registry = Registry(settings().mlflow_url)
-    judged, challenger = champion_judged(ledger.engine, incident), incident.challenger_version
+    judged, challenger = _champion_judged(ledger.engine, incident), incident.challenger_version
     if judged is None or challenger is None:
         reason = f"no accepting evaluation of attempt {incident.attempt} stands; nothing is promoted without one"
         return _stop(ledger, incident, State.ESCALATED, reason, actor=actor)
@@ -139,3 +140,17 @@ def _require_claim(now: Incident, known: Incident) -> None:
         raise ContractError(f"incident {known.id} is {now.state}; this run must stop")
     if now.token != known.token:
         raise ContractError(f"incident {known.id} was taken over by {now.claimed_by}; this run must stop")
+
+
+def _champion_judged(db: Engine, incident: Incident) -> int | None:
+    """Read which champion the incident's newest attempt may replace; None without an evaluation that lets it.
+
+    That is the gate's yes, or any measurement where a person wants the version whatever the gate says.
+    """
+    table = tables.evaluation.c
+    query = select(table.champion_version).where(table.incident_id == incident.id, table.attempt == incident.attempt)
+    if incident.offer is None or not incident.offer.force:
+        query = query.where(table.decision == "accept")
+    with database_errors("reading an evaluation"), db.connect() as on:
+        version: int | None = on.scalar(query)
+    return version

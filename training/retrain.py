@@ -5,6 +5,7 @@ from datetime import datetime
 from sqlalchemy import Engine
 
 from datasets_defs.conditions import Outcome, RingKey
+from datasets_defs.errors import ContractError
 from datasets_defs.incidents import Incident, State
 from datasets_defs.ledger import Champion, Ledger
 from datasets_defs.models import ModelSpec, spec_of
@@ -40,12 +41,17 @@ def _attempt(ledger: Ledger, incident: Incident, spec: ModelSpec, *, actor: str,
         reason = f"{spec.name} has no champion to train from; run `driftloop bootstrap {spec.name}`"
         ledger.move(incident, State.ESCALATED, actor=actor, reason=reason)
         return Outcome(reason)
-    result = watch(
-        trainer,
-        Job.of(incident),
-        hold=lambda: ledger.renew(incident, settings().lease),
-        incident=lambda: ledger.incident(incident.id),
-    )
+    try:
+        result = watch(
+            trainer,
+            Job.of(incident),
+            hold=lambda: ledger.renew(incident, settings().lease),
+            incident=lambda: ledger.incident(incident.id),
+        )
+    except ContractError as err:  # the place that trains refuses; whoever lost the claim cannot write this
+        reason = f"training attempt {incident.attempt}: {err}"
+        ledger.move(incident, State.ESCALATED, actor=actor, reason=reason)
+        return Outcome(reason)
     return _take(ledger, incident, spec, result, champion, actor=actor)
 
 

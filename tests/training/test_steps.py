@@ -20,6 +20,7 @@ from datasets_defs.records import beat, reference_of
 from datasets_defs.settings import settings
 from training import approval, bootstrap, evaluate, generate, promote, retrain, roll_back
 from training.registry import ROLLED_BACK, Registry
+from training.trainer import Job, Look
 
 MODEL = "tiny"
 YAML = """
@@ -245,3 +246,27 @@ def test_bootstrap_again_finds_it_done(db: Engine):
     )
     assert (version, said) == (1, ["already there"])
     assert registry.aliases(MODEL) == {"champion": 1}
+
+
+class Refusing:
+    """A place that trains nothing."""
+
+    def submit(self, job: Job) -> None:
+        raise ContractError(f"the Connection `kubernetes_default` is not defined; define it, and {job.name} can begin")
+
+    def look(self, job: Job) -> Look:
+        raise AssertionError(job)
+
+    def stop(self, job: Job) -> None:
+        raise AssertionError(job)
+
+    def said(self, job: Job) -> list[str]:
+        raise AssertionError(job)
+
+
+def test_a_place_that_refuses_calls_a_person(db: Engine) -> None:
+    """A trainer that cannot be used is no reason to try for ever: its incident is escalated with what to do."""
+    incident = open_incident(db)
+    outcome = retrain.run(ring(db, incident), db=db, actor="retrain:1", trainer=Refusing())
+    assert (state(db, incident), outcome.ring) == (State.ESCALATED, None)
+    assert "is not defined; define it" in Ledger(db).events(MODEL, incident_id=incident.id)[-1].reason
