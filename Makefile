@@ -11,6 +11,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 SIDE_BY_SIDE := --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
+METHOD ?= full
 MINUTES ?= 30
 SEED ?= 1
 
@@ -19,8 +20,8 @@ SEED ?= 1
 help: ## Show these targets
 	@grep -E '^[a-z-]+:.*## ' $(firstword $(MAKEFILE_LIST)) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
 
-demo: $(STAMP) ## Show the whole loop closing on real text (first run: some minutes of installing)
-	@$(BIN)/driftloop demo
+demo: $(STAMP) ## Show the whole loop closing on real text (first run: some minutes of installing); METHOD=lora
+	@$(BIN)/driftloop demo --method "$(METHOD)"
 
 up: $(STAMP) ## Start the local stack for the models in models/
 	@$(BIN)/driftloop up

@@ -219,7 +219,10 @@ class RetrainSpec(_Spec):
     """`lora`: small adapters are trained beside frozen weights, and merged into them when the version is saved."""
     lora: LoraSpec = LoraSpec()
     learning_rate: float | None = Field(default=None, gt=0)
-    """Peak. Unless given 1 / sqrt(parameters): 1e-3 for a million, 1e-5 for ten thousand million; tenfold for lora."""
+    """Peak. Unless given 1 / sqrt(parameters): 1e-3 for a million, 1e-5 for ten thousand million; tenfold for adapters.
+
+    One that is given holds for embeddings and norms beside adapters, too.
+    """
     batch_tokens: int = Field(default=4096, ge=64)
     """Tokens per optimizer step."""
     row_tokens: int = Field(default=1024, ge=32)

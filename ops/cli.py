@@ -132,11 +132,12 @@ def migrate() -> None:
 @app.command()
 def demo(
     quiet_windows: Annotated[int, typer.Option(min=1, help="Windows of ordinary traffic before the shift.")] = 4,
+    method: Annotated[str, typer.Option(help="How challengers are trained: full or lora.")] = "full",
 ) -> None:
     """Show the loop closing on real text: drift, incident, retraining, evaluation, promotion. Takes some minutes."""
     from ops import demo as show
 
-    raise typer.Exit(show.run(quiet_windows))
+    raise typer.Exit(show.run(quiet_windows, method))
 
 
 @app.command()

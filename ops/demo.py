@@ -17,7 +17,7 @@ from datasets_defs.errors import ContractError, DriftloopError
 from datasets_defs.incidents import Incident, State
 from datasets_defs.ledger import Ledger
 from datasets_defs.settings import settings
-from ops import demo_report, demo_story, doctor, stack
+from ops import demo_report, demo_spec, demo_story, doctor, stack
 from ops.cli_models import bootstrap_all
 from ops.demo_texts import MODEL, passages
 from ops.demo_traffic import Traffic
@@ -58,13 +58,16 @@ class Story:
     windows_after: int = 0
 
 
-def run(quiet_windows: int) -> int:
-    """Run the whole story, after so many windows without an incident; give 0 if it happened, 1 if not, and why."""
+def run(quiet_windows: int, method: str = "full") -> int:
+    """Run the whole story, after so many windows without an incident; give 0 if it happened, 1 if not, and why.
+
+    `method` is how challengers are trained: `full`, as the model's YAML says, or `lora`.
+    """
     console = Console()
     began = datetime.now(UTC)
     try:
         doctor.require(progress=lambda line: console.print(f"  {line}", style="dim"))
-        db = _start(console)
+        db = _start(console, method)
         story = _tell(db, console, quiet_windows)
         demo_report.closing(console, db, story, stack.info(), (datetime.now(UTC) - began).total_seconds())
         demo_report.require_improvement(story)
@@ -76,9 +79,10 @@ def run(quiet_windows: int) -> int:
     return 0
 
 
-def _start(console: Console) -> Engine:
+def _start(console: Console, method: str) -> Engine:
     console.rule("Starting the local stack")
-    info = stack.up(lambda line: console.print(f"  {line}", style="dim"), PROFILE)
+    chosen = {**PROFILE, **demo_spec.models_of(method)}
+    info = stack.up(lambda line: console.print(f"  {line}", style="dim"), chosen)
     for name in ("api-server", "mlflow", "prometheus"):
         console.print(f"  {name}: {info.urls[name]}")
     _bootstrap(console)

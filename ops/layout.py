@@ -18,6 +18,8 @@ from datasets_defs.errors import ContractError
 
 SOCKET_PATH_LIMIT = 107
 """Longest address of a Unix socket on Linux, in bytes (unix(7))."""
+DEMO_MODELS = "demo-models"
+"""Folder of the home in which the demo puts specs that differ from the user's; it holds for one start."""
 SHORT = Path("/tmp")  # noqa: S108 a folder of our own is made in it, and checked
 """Where the socket of a deep home goes: the same for every session, unlike XDG_RUNTIME_DIR, and there after log-out."""
 

@@ -13,7 +13,7 @@ from datasets_defs.errors import ContractError
 from datasets_defs.settings import Settings, settings
 from ops import ports, prometheus_binary
 from ops.components import AIRFLOW_USER, PRIVACY, Component, Stack, components
-from ops.layout import Layout, defined, write_private
+from ops.layout import DEMO_MODELS, Layout, defined, write_private
 from ops.prometheus_config import prometheus_config
 
 PASSED_ON = ("DRIFTLOOP_MODELS_DIR", "DRIFTLOOP_ARTIFACT_ROOT", "DRIFTLOOP_DCGM_URL", "DRIFTLOOP_EXPORTERS")
@@ -40,6 +40,8 @@ def define(layout: Layout, overrides: Mapping[str, str] | None, progress: Progre
     """
     given = {name: value for name, value in os.environ.items() if name.startswith("DRIFTLOOP_")}
     kept = {name: value for name, value in layout.load_settings().items() if name in PASSED_ON}
+    if kept.get("DRIFTLOOP_MODELS_DIR") == str(layout.home / DEMO_MODELS):
+        kept.pop("DRIFTLOOP_MODELS_DIR")  # of a demo that is over
     chosen = {**kept, **given, **(overrides or {}), "DRIFTLOOP_HOME": str(layout.home)}
     chosen.setdefault("DRIFTLOOP_ARTIFACT_ROOT", f"file://{layout.home / 'artifacts'}")
     stack = Stack(

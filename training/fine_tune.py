@@ -174,7 +174,7 @@ class _Loop:
         trainable = _trainable(self.trained)
         self.state = State(
             trainable,
-            _optimizer(trainable.values(), plan),
+            _optimizer(trainable, plan),
             torch.amp.GradScaler(self.device.type, enabled=self.dtype is torch.float16),
             group=group,
         )
@@ -227,7 +227,7 @@ class _Loop:
         chosen = _rows_of(state.step, self.batch, len(self.rows), plan.seed)
         rate = self.rate * factor_at(state.step, self.steps, plan.warm_up_share)
         for group in state.optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group["share"]
         tokens = int((self.rows.targets[chosen] >= 0).sum())
         parts = self.group.passes(chosen, self.passes)
         state.optimizer.zero_grad(set_to_none=True)
@@ -321,12 +321,16 @@ class _Loop:
         )
 
 
+ADAPTERS_FACTOR = 10
+"""Adapters bear so many times the rate of whole weights."""
+
+
 def default_rate(parameters: int, method: str) -> float:
     """Give a peak learning rate for a model of this size: smaller for larger ones, ten times as much for adapters.
 
     Full: 1e-3 for a million parameters, 1e-4 for a hundred million, 1e-5 for ten thousand million.
     """
-    return (10 if method == "lora" else 1) / math.sqrt(max(parameters, 1))
+    return (ADAPTERS_FACTOR if method == "lora" else 1) / math.sqrt(max(parameters, 1))
 
 
 def dtype_of(plan: Plan, device: str) -> torch.dtype | None:
@@ -351,13 +355,19 @@ def _trainable(network: Any) -> dict[str, torch.nn.Parameter]:
     return {name: each for name, each in network.named_parameters() if each.requires_grad}
 
 
-def _optimizer(weights: Iterable[torch.nn.Parameter], plan: Plan) -> torch.optim.Optimizer:
-    every = list(weights)
-    groups = [
-        {"params": [each for each in every if each.ndim > 1], "weight_decay": plan.weight_decay},
-        {"params": [each for each in every if each.ndim <= 1], "weight_decay": 0.0},
-    ]
-    return torch.optim.AdamW([group for group in groups if group["params"]], betas=(0.9, 0.95), fused=True)
+def _optimizer(trainable: dict[str, torch.nn.Parameter], plan: Plan) -> torch.optim.Optimizer:
+    """Decay matrices alone; beside adapters at their own default rate, whole weights learn at that of a full training.
+
+    At the rate of adapters, embeddings forget twice what the gate allows. A rate that was asked for holds for all.
+    """
+    groups: dict[tuple[float, float], list[torch.nn.Parameter]] = {}
+    slower = plan.method == "lora" and plan.learning_rate is None
+    for name, weight in trainable.items():
+        decay = plan.weight_decay if weight.ndim > 1 else 0.0
+        share = 1 / ADAPTERS_FACTOR if slower and not adapters.is_adapter(name) else 1.0
+        groups.setdefault((decay, share), []).append(weight)
+    listed = [{"params": each, "weight_decay": decay, "share": share} for (decay, share), each in groups.items()]
+    return torch.optim.AdamW(listed, betas=(0.9, 0.95), fused=True)
 
 
 def _rows_of(step: int, rows: int, total: int, seed: int) -> list[int]:

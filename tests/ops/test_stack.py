@@ -3,9 +3,11 @@ import json
 import pytest
 
 from datasets_defs.errors import ContractError
-from datasets_defs.settings import settings
-from ops import plan, ports, stack
-from ops.layout import Layout
+from datasets_defs.models import load, spec_of
+from datasets_defs.settings import ROOT, settings
+from ops import demo_spec, plan, ports, stack
+from ops.demo_texts import MODEL
+from ops.layout import DEMO_MODELS, Layout
 
 
 @pytest.fixture
@@ -36,6 +38,21 @@ def test_a_demos_clock_ends_with_the_demo(layout):
     assert "postgres" in fast
     assert "scheduler" in changed
     assert {"postgres", "mlflow"}.isdisjoint(changed)
+
+
+def test_the_demos_own_specs_end_with_the_demo(layout):
+    """A demo by adapters reads a copy of the specs with that one change; the next start reads the user's again."""
+    overrides = demo_spec.models_of("lora")
+    start(layout, overrides)
+    assert settings().models_dir == layout.home / DEMO_MODELS
+    changed, usual = spec_of(MODEL).retrain, load(ROOT / "models" / f"{MODEL}.yaml").retrain
+    assert changed == usual.model_copy(update=dict(demo_spec.VARIANTS["lora"]))
+    assert demo_spec.models_of("lora") == overrides  # of the user's specs, not of its own
+    assert demo_spec.models_of("full") == {}
+    start(layout)
+    assert settings().models_dir == ROOT / "models"
+    with pytest.raises(ContractError, match="full or lora"):
+        demo_spec.models_of("distil")
 
 
 def test_places_once_given_stay(layout, monkeypatch, tmp_path):

@@ -13,7 +13,7 @@ import torch
 from datasets_defs.errors import ContractError
 from datasets_defs.models import FromScratch
 from training import checkpoints
-from training.fine_tune import Plan, Progress, Result, default_rate, factor_at, fine_tune
+from training.fine_tune import Plan, Progress, Result, _optimizer, default_rate, factor_at, fine_tune
 from training.language_model import LanguageModel
 from training.stopping import stop_early
 
@@ -271,6 +271,18 @@ def test_schedule():
     assert factors[-1] == pytest.approx(0.1, abs=0.001)
     assert default_rate(1_000_000, "full") == pytest.approx(1e-3)
     assert default_rate(100_000_000, "lora") == pytest.approx(1e-3)
+
+
+def test_embeddings_learn_slower_than_adapters():
+    """By default whole weights beside adapters learn at a tenth of their rate; a rate that is given holds for all."""
+    weights = {"a.lora_A.weight": torch.nn.Parameter(torch.ones(2, 2)), "norm.bias": torch.nn.Parameter(torch.ones(2))}
+
+    def shares(plan: Plan) -> list[float]:
+        return [group["share"] for group in _optimizer(weights, plan).param_groups]
+
+    lora = replace(PLAN, method="lora", learning_rate=None)
+    assert shares(lora) == [1.0, pytest.approx(0.1)]
+    assert shares(replace(lora, learning_rate=1e-2)) == shares(replace(lora, method="full")) == [1.0, 1.0]
 
 
 def test_loss_that_explodes(tmp_path: Path):
