@@ -29,9 +29,9 @@ def test_what_text_costs_without_a_model():
     assert "7.00 bits per byte on held-out text, against" in str(found)
 
 
-@pytest.mark.parametrize(("model", "trained"), [(1.8, True), (1.81, False)])
-def test_a_tenth_less_than_frequencies_is_something_learned(model: float, trained: bool):  # noqa: FBT001 parametrized
-    """A model that saves less than that knows next to nothing of what follows what."""
+@pytest.mark.parametrize(("model", "trained"), [(1.99, True), (2.0, False)])
+def test_less_than_frequencies_is_something_learned(model: float, trained: bool):  # noqa: FBT001 parametrized
+    """A model that pays no less than they cost knows nothing of what follows what."""
     assert Baseline(model=model, unigram=2.0, uniform=3.0).is_trained == trained
 
 
@@ -56,6 +56,6 @@ def test_a_barely_trained_champion_says_so(
     assert "(0.001 s) more time" in warning
     facts = registry.facts(name, 1)
     assert facts.tags[WARNING] == warning
-    assert facts.metrics["heldout_bits_per_byte"] > 0.9 * facts.metrics["unigram_bits_per_byte"]
+    assert facts.metrics["heldout_bits_per_byte"] >= facts.metrics["unigram_bits_per_byte"]
     assert "**Warning:** version 1 is barely trained" in registry._client.get_model_version(name, "1").description
     assert Ledger(engine).events(name)[-1].reason == f"first champion; {warning}"
