@@ -4,10 +4,12 @@ First pass: each document is checked, redacted, held against those before it and
 disk. Second pass, where something is strangely frequent: phrases. What is dropped goes to a file with its reason.
 """
 
+import ctypes
 import logging
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from itertools import islice
 from pathlib import Path
 from types import TracebackType
@@ -32,6 +34,8 @@ from training.prepare_words import Words
 
 log = logging.getLogger(__name__)
 BATCH_BYTES, BATCH_ROWS = 2**20, 2_000
+_TRIMMED_EACH = 4
+"""Batches after which freed memory is given back."""
 MOST_LOOKED_AT = 20_000
 """Documents among which phrases are counted exactly; of more, every so many batches are looked at."""
 MOST_NAMED = 50
@@ -110,10 +114,12 @@ class Preparation:
     def take(self, name: str, rows: Iterable[Record | Broken], quota: SourceSpec | None = None) -> None:
         """First pass over a source: keep what may be trained on, on disk, until its quota is reached."""
         said = self.report.of(name)
-        for batch in _batches(rows):
+        for number, batch in enumerate(_batches(rows), start=1):
             self._step(name, batch, said, quota)
             if OVER_QUOTA in said.dropped:
                 break
+            if number % _TRIMMED_EACH == 0:
+                _trim()
 
     def take_corpus(self, source: SourceSpec) -> None:
         """Do so with a corpus; one that is broken is said, and stops nothing."""
@@ -285,6 +291,17 @@ class Preparation:
         ]
         self._rejected.write_table(pa.Table.from_pylist(rows, schema=_DROPPED))
         self._waiting.clear()
+
+
+@cache
+def _trimmer() -> Callable[[int], int] | None:
+    return getattr(ctypes.CDLL(None), "malloc_trim", None)
+
+
+def _trim() -> None:
+    """Give freed memory back, where the C library does so: between what is kept it leaves holes that add up."""
+    if (trim := _trimmer()) is not None:
+        trim(0)
 
 
 def _batches(rows: Iterable[Record | Broken]) -> Iterator[list[Record | Broken]]:

@@ -1,6 +1,7 @@
 """Documents that came before, exactly or nearly so; kept on disk, so that memory does not grow with them."""
 
 import hashlib
+import json
 import sqlite3
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -19,7 +20,9 @@ PERMUTATIONS, BANDS = 112, 14
 FLOOD_COPIES = 20
 """So many copies of one text are called a flood."""
 _MOST_COMPARED = 8
-_TOGETHER = 10_000
+_COPIES_OF = "SELECT key, copies FROM text WHERE key IN (SELECT value FROM json_each(?))"
+_DOCUMENTS_OF = "SELECT key, document FROM band WHERE key IN (SELECT value FROM json_each(?))"
+"""One statement for lists of any length: statements are kept, each with memory for all of its parameters."""
 _CACHE_KIB = 6_000
 _SEED = 11
 
@@ -44,8 +47,7 @@ class Seen:
     def copies(self, texts: Sequence[str]) -> list[int]:
         """Count each text; 1 means that it is new."""
         keys = [_key(text) for text in texts]
-        marks = ",".join("?" * len(keys))
-        known = dict(self._db.execute(f"SELECT key, copies FROM text WHERE key IN ({marks})", keys))  # noqa: S608 the marks are ours
+        known = dict(self._db.execute(_COPIES_OF, (json.dumps(keys),)))
         counts = []
         for key in keys:
             known[key] = known.get(key, 0) + 1
@@ -82,7 +84,7 @@ class Seen:
         """
         bands = _band_keys(signatures)
         every = np.unique(bands[long]).tolist()
-        known = self._documents_of(every)
+        known: dict[int, int] = dict(self._db.execute(_DOCUMENTS_OF, (json.dumps(every),)))
         new: dict[int, int] = {}
         near = [False] * len(signatures)
         for at in np.flatnonzero(long).tolist():
@@ -103,14 +105,6 @@ class Seen:
         self._db.executemany("INSERT INTO band VALUES (?, ?)", fresh)
         self._documents += len(new)
         return near
-
-    def _documents_of(self, keys: Sequence[int]) -> dict[int, int]:
-        known: dict[int, int] = {}
-        for begin in range(0, len(keys), _TOGETHER):
-            some = keys[begin : begin + _TOGETHER]
-            marks = ",".join("?" * len(some))
-            known |= self._db.execute(f"SELECT key, document FROM band WHERE key IN ({marks})", some)  # noqa: S608 marks
-        return known
 
     def _signature(self, number: int, signatures: Signatures, new: Mapping[int, int]) -> Signatures:
         if number in new:
