@@ -127,6 +127,7 @@ def test_nothing_listens_beyond_loopback(stack: Stack, demo):
     assert [address for address in open_ports if address.ip not in ("127.0.0.1", "::1")] == []
 
 
+@pytest.mark.slow
 def test_down_and_up_lose_nothing(stack: Stack, demo):
     """After `down` nothing is left running; after `up` the champion and the history are the same."""
     before = json.loads(stack.command("history", "docs-writer", "--json").stdout)["events"]

@@ -170,6 +170,7 @@ def test_a_share_of_new_text_is_found(loop: Loop, share: float, most: int) -> No
     assert verdicts["drift"].condition is Condition.BAD, verdicts["drift"].reason
 
 
+@pytest.mark.slow
 def test_a_tenth_of_new_text_is_found_by_a_learned_profile(loop: Loop) -> None:
     """Once the profile is made of a day's ordinary windows it tolerates less, and sees a tenth of other text."""
     loop.champion()

@@ -110,8 +110,15 @@ def close(found: list, expected: list) -> None:
         assert [cost for _, cost in found[place]] == pytest.approx([cost for _, cost in expected[place]], rel=1e-4)
 
 
-@pytest.mark.parametrize("sharding", ["none", "full"])
-@pytest.mark.parametrize("method", ["full", "lora"])
+@pytest.mark.parametrize(
+    ("method", "sharding"),
+    [
+        ("full", "none"),
+        pytest.param("full", "full", marks=pytest.mark.slow),
+        pytest.param("lora", "none", marks=pytest.mark.slow),
+        pytest.param("lora", "full", marks=pytest.mark.slow),
+    ],
+)
 def test_two_are_one(tmp_path: Path, method: str, sharding: str) -> None:
     """The same loss curve, looks and result as alone; killed, the same digits; gloo can split weights, too."""
     how = {"method": method, "sharding": sharding}
@@ -130,6 +137,7 @@ def test_two_are_one(tmp_path: Path, method: str, sharding: str) -> None:
     close(few, alone(tmp_path / "few-alone", replace(PLANS[method], **FEW)))
 
 
+@pytest.mark.slow
 def test_three_are_one_after_a_kill(tmp_path: Path) -> None:
     """Three processes sum in the same order after a kill, and learn what one does."""
     how = {"method": "full", "processes": 3}
