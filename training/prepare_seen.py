@@ -108,7 +108,8 @@ class Seen:
 
     def _signature(self, number: int, signatures: Signatures, new: Mapping[int, int]) -> Signatures:
         if number in new:
-            return signatures[new[number]]
+            row: Signatures = signatures[new[number]]
+            return row
         (found,) = self._db.execute("SELECT signature FROM document WHERE number = ?", (number,)).fetchone()
         return np.frombuffer(found, dtype=np.uint32)
 
