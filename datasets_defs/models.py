@@ -235,7 +235,7 @@ class RetrainSpec(_Spec):
     """Computes activations twice instead of keeping them: slower, and far less memory."""
     patience: int = Field(default=3, ge=1)
     """Of ten looks at the validation texts (`data.validation_share`), so many without a new best end the training."""
-    blend: float = Field(default=0.8, gt=0, le=1)
+    blend: float = Field(default=0.6, gt=0, le=1)
     """How far the challenger goes from the champion's weights to the trained ones; less forgets less."""
     checkpoint_seconds: float = Field(default=60, gt=0)
     seed: int = 0
