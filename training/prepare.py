@@ -5,6 +5,7 @@ disk. Second pass, where something is strangely frequent: phrases. What is dropp
 """
 
 import ctypes
+import hashlib
 import logging
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -22,8 +23,8 @@ import pyarrow.parquet as pq
 from datasets_defs.errors import ContractError
 from datasets_defs.models import DataSpec, SourceSpec
 from training.corpus import Broken, rows_of
-from training.prepare_checks import STEPS, Drop, Record, Redacted, utf8_size
-from training.prepare_hints import hinted
+from training.prepare_characters import check_characters, doubtful
+from training.prepare_checks import LOG, Drop, Record, Redacted, Step, check_shape, utf8_size
 from training.prepare_language import languages
 from training.prepare_overlap import Judging
 from training.prepare_phrases import Phrase, PhraseCounter, holds, repeats_itself
@@ -33,13 +34,19 @@ from training.prepare_seen import Seen
 from training.prepare_words import Words
 
 log = logging.getLogger(__name__)
+Doubtful = Callable[[Sequence[str]], set[int]]
 BATCH_BYTES, BATCH_ROWS = 2**20, 2_000
-_TRIMMED_EACH = 4
+_TRIMMED_EACH = 32
 """Batches after which freed memory is given back."""
 MOST_LOOKED_AT = 20_000
 """Documents among which phrases are counted exactly; of more, every so many batches are looked at."""
 MOST_NAMED = 50
 """Phrases that a report names."""
+STEPS: tuple[tuple[Step, Doubtful | None], ...] = ((check_shape, None), (check_characters, doubtful))
+"""What looks at single documents, and what says quickly which of them it need not look at."""
+NAMED = "an id that is an address or a secret"
+OTHER_REASON, MOST_REASONS = "one of many other reasons", 100
+"""Reasons of one source that are told apart: some say a number, which a source could make different in every row."""
 EXCERPT = 200
 """Characters of a dropped document that are kept with its reason."""
 _KEPT = pa.schema(
@@ -161,7 +168,7 @@ class Preparation:
         """Begin a new file for what is kept, and new counts of phrases."""
         self._stages += 1
         self._spool = self._folder / f"kept-{self._stages}.arrow"
-        self._writer: Any = pa.ipc.new_stream(self._spool, _KEPT, options=pa.ipc.IpcWriteOptions(compression="lz4"))
+        self._writer: Any = pa.ipc.new_stream(self._spool, _KEPT)
         least = self._spec.phrase_documents
         self._phrases = PhraseCounter(least) if least is not None else None
 
@@ -193,6 +200,7 @@ class Preparation:
                 self._reject(name, row.place, "", row.reason, row.content)
                 if row.rest_lost:
                     said.broken = f"{row.reason}: {row.content}"
+        self._hide_names(batch, said)
         self._check(batch, said)
         self._redact(batch, said)
         left, words = self._compare(batch, said)
@@ -206,11 +214,24 @@ class Preparation:
             columns = [pa.array([getattr(each, field.name) for each in kept], field.type) for field in _KEPT]
             self._writer.write_batch(pa.record_batch(columns, schema=_KEPT))
 
+    def _hide_names(self, batch: _Batch, said: SourceReport) -> None:
+        """Give ids that are addresses or tokens another name, the same for the same: users stay apart by it."""
+        for at, record in enumerate(batch.records):
+            names = {"user_id": record.user_id or "", "request_id": "" if record.source == LOG else record.request_id}
+            changed = {
+                field: _another_name(name)
+                for field, name in names.items()
+                if ("@" in name or "eyJ" in name) and any(finder.cut(name)[1] for finder in self._finders)
+            }
+            if changed:
+                batch.records[at] = replace(record, **changed)  # type: ignore[arg-type]
+                said.redacted[NAMED] += 1
+
     def _check(self, batch: _Batch, said: SourceReport) -> None:
-        for step, hint in STEPS:
+        for step, choose in STEPS:
             left = batch.left()
-            if hint is not None:
-                left = [left[number] for number in hinted([batch.records[at].text for at in left], hint)]
+            if choose is not None:
+                left = [left[number] for number in sorted(choose([batch.records[at].text for at in left]))]
             for at in left:
                 outcome = step(batch.records[at], self._spec)
                 if isinstance(outcome, Drop):
@@ -274,7 +295,10 @@ class Preparation:
         return any(phrase in said or said in phrase for phrase in allowed)
 
     def _reject(self, source: str, place: int, request_id: str, reason: str, content: str) -> None:
-        self.report.of(source).dropped[reason] += 1
+        dropped = self.report.of(source).dropped
+        if reason not in dropped and len(dropped) >= MOST_REASONS:
+            reason = OTHER_REASON
+        dropped[reason] += 1
         row = {"source": source, "place": place, "request_id": request_id, "reason": reason, "content": content}
         self._waiting.append(row)
         if len(self._waiting) >= BATCH_ROWS:
@@ -315,6 +339,10 @@ def _batches(rows: Iterable[Record | Broken]) -> Iterator[list[Record | Broken]]
             batch, size = [], 0
     if batch:
         yield batch
+
+
+def _another_name(name: str) -> str:
+    return hashlib.blake2b(name.encode("utf-8", "replace"), digest_size=12).hexdigest()
 
 
 def _within_quota(batch: _Batch, said: SourceReport, quota: SourceSpec | None) -> list[Record]:

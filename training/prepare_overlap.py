@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from training.prepare_words import Words
+from training.prepare_words import PHRASE, Words
 
 SIZE = 8
 """Words of the n-grams that are compared."""
@@ -16,6 +16,7 @@ OVERLAP_SHARE = 0.5
 Single shared n-grams are quotations and boilerplate: licences, greetings, headers. Half of the shorter text is a copy.
 """
 _FILTER_PLACES = 2**22
+_TEXT, _HASH = np.uint64(48), np.uint64(2**48 - 1)
 _TOGETHER = 2_000
 _MOST_OWNERS = 50
 """Judging texts that one n-gram is looked up in: what more of them share is found by the rest of their words."""
@@ -63,22 +64,26 @@ class Judging:
         alike = np.flatnonzero(np.isin(_openings(words), self.openings) & (words.sizes > 0))
         found = {number for number in alike.tolist() if _name(words, number) in self.exact}
         grams = words.grams(SIZE)
-        if not self.filter[_place(grams.hashes)].any():
+        maybe = np.flatnonzero(self.filter[_place(grams.hashes)])
+        if not len(maybe):
             return found
-        hashes, texts = grams.distinct
-        maybe = np.flatnonzero(self.filter[_place(hashes)])
-        left = np.searchsorted(self.hashes, hashes[maybe], side="left")
-        right = np.searchsorted(self.hashes, hashes[maybe], side="right")
-        many = np.minimum(right - left, _MOST_OWNERS)
+        keys = np.unique((grams.texts[maybe].astype(np.uint64) << _TEXT) | grams.hashes[maybe])
+        hashes, texts = keys & _HASH, (keys >> _TEXT).astype(np.intp)
+        left = np.searchsorted(self.hashes, hashes, side="left")
+        many = np.minimum(np.searchsorted(self.hashes, hashes, side="right") - left, _MOST_OWNERS)
         if not many.any():
             return found
         starts = np.repeat(left - np.concatenate([[0], np.cumsum(many)[:-1]]), many)
         owners = self.owners[starts + np.arange(many.sum())]
-        pairs, shared = np.unique(np.repeat(texts[maybe], many) * (len(self.sizes) + 1) + owners, return_counts=True)
-        own = np.diff(grams.offsets)[pairs // (len(self.sizes) + 1)]
-        theirs = self.sizes[pairs % (len(self.sizes) + 1)]
-        copied = pairs[shared >= OVERLAP_SHARE * np.minimum(own, theirs)]
-        return found | {int(number) for number in copied // (len(self.sizes) + 1)}
+        pairs, shared = np.unique(np.repeat(texts, many) * (len(self.sizes) + 1) + owners, return_counts=True)
+        numbers, theirs = pairs // (len(self.sizes) + 1), self.sizes[pairs % (len(self.sizes) + 1)]
+        least = np.bincount(grams.texts, minlength=words.count) / np.maximum(words.grams(PHRASE).most_repeated, 1)
+        close = np.flatnonzero(shared >= OVERLAP_SHARE * np.minimum(least[numbers], theirs))
+        if not len(close):
+            return found
+        own = np.diff(grams.offsets)[numbers[close]]
+        copied = numbers[close][shared[close] >= OVERLAP_SHARE * np.minimum(own, theirs[close])]
+        return found | {int(number) for number in copied}
 
 
 def _name(words: Words, number: int) -> bytes:

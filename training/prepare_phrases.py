@@ -13,10 +13,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from training.prepare_words import Grams, Words
+from training.prepare_words import PHRASE, Grams, Words
 
-SIZE = 4
-"""Words of the n-grams that are counted."""
+SIZE = PHRASE
 LONGEST = 24
 """Words from which a repeated stretch is a quoted passage."""
 TEMPLATE_SHARE = 0.8
@@ -77,7 +76,7 @@ def judge_phrase(evidence: PhraseEvidence) -> str | None:
 
 def repeats_itself(words: Words) -> dict[int, int]:
     """Give the texts that say the same four words far too often, and how often."""
-    most = words.grams(SIZE).most_repeated()
+    most = words.grams(SIZE).most_repeated
     too_often = (most >= MOST_REPEATS) | ((most >= REPEATS) & (most * SIZE * 2 >= words.sizes))
     return {int(number): int(most[number]) for number in np.flatnonzero(too_often)}
 

@@ -9,16 +9,23 @@ would need a language model, and are not found.
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from importlib.util import find_spec
 
 from datasets_defs.errors import ContractError
-from training.prepare_hints import hinted
+from training.prepare_hints import column, hinted
+from training.prepare_shapes import SHAPES
 
-_DOMAIN = re.compile(r"@(?:[A-Za-z0-9-]{1,63}\.)+[A-Za-z]{2,24}\b")
-_NAME = re.compile(r"[\w.+%-]{1,64}\Z")
+_LABELS = r"(?:[\w-]{1,63}\.)+[^\W\d_]{2,24}\b"
+_DOMAIN = re.compile(rf"@(?:{_LABELS}|\[\d{{1,3}}(?:\.\d{{1,3}}){{3}}\])")
+_DISGUISED_AT = (r"\x{ff20}", "%40", r"\((?i:at)\)", r"\[(?i:at)\]")
+_DOT = r"(?:\.| ?[(\[](?i:dot)[)\]] ?)"
+_DISGUISED = re.compile(rf"(?:\uff20|%40| \((?i:at)\) ?| ?\[(?i:at)\] ?)(?:[\w-]{{1,63}}{_DOT})+[^\W\d_]{{2,24}}\b")
+_BACKWARDS = re.compile(r"[\w.+%-]+")
 _KEY_BLOCK = re.compile(
-    r"-----BEGIN (?:[A-Z0-9 ]{1,40} )?PRIVATE KEY(?: BLOCK)?-----.*?(?:-----END [A-Z0-9 ]{1,60}-----|\Z)", re.DOTALL
+    r"-{4,5} ?BEGIN (?:[A-Z0-9 ]{1,40} )?PRIVATE KEY(?: BLOCK)? ?-{4,5}.*?(?:-{4,5} ?END [A-Z0-9 ]{1,60}-{4,5}|\Z)"
+    r"|PuTTY-User-Key-File-\d:.*?(?:Private-MAC: ?[0-9a-f]+|\Z)",
+    re.DOTALL,
 )
 _PLUGINS = (
     "aws.AWSKeyDetector",
@@ -41,26 +48,28 @@ _PLUGINS = (
 )
 """Of detect-secrets, those that know a secret by a shape that nothing else has."""
 _HINTS = {
-    "AWS Access Key": r"A(?:3T[A-Z0-9]|BIA|CCA|KIA|SIA)[0-9A-Z]{16}|(?i:aws)[^\n]{0,20}(?i:key|pwd|pw|pass|token)",
+    "AWS Access Key": r"A(?:3T[A-Z0-9]|BIA|CCA|KIA|SIA)[0-9A-Z]{4}|(?i:aws)[^\n]{0,20}(?i:key|pwd|pw|pass|token)",
     "Azure Storage Account access key": r"AccountKey=",
     "Basic Auth Credentials": r"://[^:/?#\[\]@!$&'()*+,;=\s]+:[^:/?#\[\]@!$&'()*+,;=\s]+@",
-    "Discord Bot Token": r"\.[A-Za-z\d_-]{6}\.[A-Za-z\d_-]{27}",
-    "GitHub Token": r"gh[pousr]_[A-Za-z0-9_]{36}",
+    "Discord Bot Token": r"\.[A-Za-z\d_-]{6}\.[A-Za-z\d_-]{20}",
+    "GitHub Token": r"gh[pousr]_[A-Za-z0-9_]{4}",
     "GitLab Token": r"gl(?:pat|dt|ft|soat|rt|cbt|imt|ptt|agent|oas)-|GR1348941",
     "JSON Web Token": r"eyJ[A-Za-z0-9_=-]+\.",
     "Mailchimp Access Key": r"[0-9a-z]-us[0-9]",
     "NPM tokens": r":_authToken=",
     "OpenAI Token": r"T3BlbkFJ",
     "PyPI Token": r"pypi-AgE",
-    "SendGrid API Key": r"SG\.[a-zA-Z0-9_-]{22}\.",
+    "SendGrid API Key": r"SG\.[a-zA-Z0-9_-]{8}",
     "Slack Token": r"(?i:xox[aboprs]-|hooks\.slack\.com)",
     "Square OAuth Secret": r"sq0csp-",
     "Stripe Access Key": r"[rs]k_live_",
-    "Telegram Bot Token": r"\d:[0-9A-Za-z_-]{35}",
-    "Twilio API Key": r"(?:AC|SK)[a-z0-9]{32}",
+    "Telegram Bot Token": r"\d:[0-9A-Za-z_-]{12}",
+    "Twilio API Key": r"(?:AC|SK)[a-z0-9]{8}",
 }
 """What stands in every secret of a type, as RE2 reads it."""
 _EVERYTHING = ""
+_RARE = (r"\.", "://")
+"""How hints begin that are passes of their own."""
 _RECOGNIZERS = {
     "CreditCardRecognizer": "CREDIT_CARD",
     "IbanRecognizer": "IBAN_CODE",
@@ -77,8 +86,8 @@ _SURE = 0.4
 class Finder:
     """What takes something out of texts."""
 
-    hint: str
-    """Matches in every text that holds something; see `prepare_hints`."""
+    hints: tuple[str, ...]
+    """One of them matches in every text that holds something; see `prepare_hints`."""
     cut: Callable[[str], tuple[str, list[str]]]
     """Gives the text with marks in the places of what was found, and what that was."""
 
@@ -96,16 +105,19 @@ def finders(kinds: Iterable[str]) -> tuple[Finder, ...]:
     if "pii" in wanted:
         found += (_presidio(),)
     if "emails" in wanted:
-        found += (Finder("@", _cut_emails),)
+        found += (
+            Finder(("@",), partial(_cut_emails, _DOMAIN)),
+            Finder(_DISGUISED_AT, partial(_cut_emails, _DISGUISED)),
+        )
     return found
 
 
 def redact(texts: Sequence[tuple[str, ...]], finders: Sequence[Finder]) -> dict[int, tuple[tuple[str, ...], list[str]]]:
     """Give the redacted fields of those texts that held something, by number, and what it was."""
     changed: dict[int, tuple[tuple[str, ...], list[str]]] = {}
-    rows = ["\n".join(filter(None, fields)) for fields in texts]
+    rows = column(["\n".join(filter(None, fields)) for fields in texts])
     for finder in finders:
-        for number in hinted(rows, finder.hint):
+        for number in hinted(rows, *finder.hints):
             fields, reasons = changed.get(number, (texts[number], []))
             cut = [finder.cut(field) for field in fields]
             if found := [reason for _, each in cut for reason in each]:
@@ -113,29 +125,41 @@ def redact(texts: Sequence[tuple[str, ...]], finders: Sequence[Finder]) -> dict[
     return changed
 
 
-def _cut_emails(text: str) -> tuple[str, list[str]]:
+def _cut_emails(domains: re.Pattern[str], text: str) -> tuple[str, list[str]]:
     """Look for the domain first, and from there for the name before it: few texts have an @."""
     pieces: list[str] = []
     at = 0
-    for domain in _DOMAIN.finditer(text):
-        name = _NAME.search(text, max(at, domain.start() - 64), domain.start())
+    for domain in domains.finditer(text):
+        name = _BACKWARDS.match(text[max(at, domain.start() - 64) : domain.start()][::-1])
         if name is not None:
-            pieces += [text[at : name.start()], "<email>"]
+            pieces += [text[at : domain.start() - name.end()], "<email>"]
             at = domain.end()
     return "".join([*pieces, text[at:]]), ["e-mail address"] if pieces else []
 
 
+def known_secrets() -> list[tuple[str, str, str]]:
+    """Give the patterns of detect-secrets: type, hint, and the pattern."""
+    return [(kind, _HINTS.get(kind, _EVERYTHING), regex.pattern) for kind, regex in _detectors()]
+
+
 @cache
-def _secrets() -> Finder:
+def _detectors() -> tuple[tuple[str, re.Pattern[str]], ...]:
     from importlib import import_module
 
-    found = [("Private Key", _KEY_BLOCK)]
-    hints = ["PRIVATE KEY"]
+    found = []
     for name in _PLUGINS:
         module, plugin = name.split(".")
         detector = getattr(import_module(f"detect_secrets.plugins.{module}"), plugin)
         found += [(detector.secret_type, regex) for regex in detector.denylist]
-        hints.append(_HINTS.get(detector.secret_type, _EVERYTHING))
+    return tuple(found)
+
+
+@cache
+def _secrets() -> Finder:
+    own = [(kind, re.compile(pattern, re.ASCII)) for kind, _, pattern in SHAPES]
+    found = [("Private Key", _KEY_BLOCK), *own, *_detectors()]
+    hints = ["PRIVATE KEY|PuTTY-User-Key-File-", *(hint for _, hint, _ in SHAPES)]
+    hints += dict.fromkeys(_HINTS.get(kind, _EVERYTHING) for kind, _ in _detectors())
 
     def cut(text: str) -> tuple[str, list[str]]:
         reasons = []
@@ -145,7 +169,8 @@ def _secrets() -> Finder:
                 reasons.append(f"secret ({kind})")
         return text, reasons
 
-    return Finder("|".join(hints), cut)
+    rare = tuple(hint for hint in hints if hint.startswith(_RARE))
+    return Finder((*rare, "|".join(hint for hint in hints if hint not in rare)), cut)
 
 
 @cache
@@ -167,7 +192,7 @@ def _presidio() -> Finder:
             text = text[:start] + "<personal>" + text[end:]
         return text, ["personal data"] if spans else []
 
-    return Finder(r"\pN", cut)
+    return Finder((r"\pN",), cut)
 
 
 def _merged(spans: list[tuple[int, int]]) -> list[tuple[int, int]]:

@@ -13,19 +13,30 @@ _BASE = np.uint64(0x9E3779B97F4A7C15)
 _MIX = np.uint64(0xFF51AFD7ED558CCD)
 _LOWER = bytes(byte + 32 if 65 <= byte <= 90 else byte for byte in range(256))
 _IS_WORD = bytes(chr(byte).isalnum() or byte >= 128 for byte in range(256))
+_LOWER_PAIRS = np.arange(2**16)
+"""First two bytes of a character beyond ASCII, as of its small letter where that has two bytes, too."""
+for _code in range(0x80, 0x800):
+    if len(_small := chr(_code).lower().encode()) == 2 and len(chr(_code).lower()) == 1:
+        _LOWER_PAIRS[int.from_bytes(chr(_code).encode())] = int.from_bytes(_small)
+_MARK_BYTES = np.zeros(2**16, dtype=np.intp)
+"""Bytes of a space or punctuation mark beyond ASCII, by the first two of them: U+00A0, U+2000, U+3000 and on."""
+_MARK_BYTES[[0xC280 + each for each in range(64) if each not in (0x2A, 0x35, 0x3A)]] = 2
+_MARK_BYTES[[0xE280, 0xE281, 0xE380]] = 3
 _EIGHT = 8
 _KEEP = np.array([256**size - 1 for size in range(_EIGHT)] + [2**64 - 1], dtype=np.uint64)
 """Masks of a word's first bytes, of eight that are read at once."""
 _LONG_WORD = 64
 """Bytes from which a word is hashed on its own."""
 _LOW_48 = np.uint64(2**48 - 1)
+PHRASE = 4
+"""Words of the n-grams that phrases are made of."""
 MOST_TEXTS = 2**16
 """Texts that can be cut into words at once."""
 
 
 @dataclass(frozen=True)
 class Words:
-    """The words of some texts: runs of letters and digits, whatever their case, and any run of non-ASCII letters."""
+    """The words of some texts: runs of letters and digits, in any script; case matters in rare alphabets only."""
 
     content: bytes
     hashes: Hashes
@@ -41,20 +52,19 @@ class Words:
     @classmethod
     def of(cls, texts: Sequence[str]) -> "Words":
         """Cut texts into words."""
-        return cls.of_encoded([text.encode("utf-8", "replace") for text in texts])
-
-    @classmethod
-    def of_encoded(cls, texts: Sequence[bytes]) -> "Words":
-        """Cut texts that are UTF-8 already into words."""
-        content = b" ".join(texts)
-        lengths = np.fromiter(map(len, texts), dtype=np.intp, count=len(texts)) + 1
+        pieces = [text.encode("utf-8", "replace") for text in texts]
+        content = b" ".join(pieces)
+        lengths = np.fromiter(map(len, pieces), dtype=np.intp, count=len(pieces)) + 1
+        lower = content.translate(_LOWER)
         inside = np.frombuffer(b"\0" + content.translate(_IS_WORD) + b"\0", dtype=np.uint8)
+        if not content.isascii():
+            lower, inside = _beyond_ascii(lower, inside)
         edges = np.flatnonzero(inside[1:] != inside[:-1])
         starts, ends = edges[::2], edges[1::2]
         sizes = np.diff(np.searchsorted(starts, np.cumsum(lengths)), prepend=0)
         return cls(
             content=content,
-            hashes=_hashed(content.translate(_LOWER), starts, ends),
+            hashes=_hashed(lower, starts, ends),
             starts=starts,
             ends=ends,
             texts=np.repeat(np.arange(len(texts)), sizes),
@@ -128,12 +138,27 @@ class Grams:
         """Where the distinct n-grams of each text begin; one more than there are texts."""
         return np.searchsorted(self.distinct[1], np.arange(self.count + 1))
 
+    @cached_property
     def most_repeated(self) -> NDArray[np.intp]:
         """Say, per text, how often its most frequent n-gram comes."""
         keys, begins = self._sorted
         most = np.zeros(self.count, dtype=np.intp)
         np.maximum.at(most, self.distinct[1], np.diff(begins, append=len(keys)))
         return most
+
+
+def _beyond_ascii(lower: bytes, inside: NDArray[np.uint8]) -> tuple[bytes, NDArray[np.uint8]]:
+    """Write letters of two bytes in lower case, and leave spaces, quotes, dashes and stops out of the words."""
+    codes = np.frombuffer(lower + b"\0\0", dtype=np.uint8).copy()
+    firsts = np.flatnonzero(codes >= 0xC2)
+    pairs = codes[firsts].astype(np.intp) * 256 + codes[firsts + 1]
+    codes[firsts + 1] = _LOWER_PAIRS[pairs] & 0xFF
+    codes[firsts] = _LOWER_PAIRS[pairs] >> 8
+    inside = inside.copy()
+    marks = _MARK_BYTES[pairs]
+    for step in range(3):
+        inside[firsts[marks > step] + step + 1] = 0
+    return codes[:-2].tobytes(), inside
 
 
 def _hashed(content: bytes, starts: NDArray[np.intp], ends: NDArray[np.intp]) -> Hashes:

@@ -49,10 +49,11 @@ def speed(megabytes: int, runs: int) -> Iterator[Figure]:
 def memory(small: int, large: int) -> Iterator[Figure]:
     """Prepare a small and a large corpus, each in a process of its own, and compare the memory that it takes."""
     module = "tests.benchmarks.training_data"
-    taken = {size: in_child(module, size)["bytes"] for size in (small, large)}
+    taken = {size: in_child(module, size) for size in (small, large)}
     for size, found in taken.items():
-        yield Figure(name=f"training.data.memory_{size}_mb", value=found / 2**20, unit="MiB")
-    grown = taken[large] / taken[small]
+        yield Figure(name=f"training.data.memory_{size}_mb", value=found["bytes"] / 2**20, unit="MiB")
+        yield Figure(name=f"training.data.full_{size}_mb", value=size / found["seconds"], unit="MB/s")
+    grown = taken[large]["bytes"] / taken[small]["bytes"]
     yield Figure(name="training.data.memory_growth", value=grown, unit="ratio", gate=1.25, better="less")
 
 
@@ -113,5 +114,6 @@ if __name__ == "__main__":
     with tempfile.TemporaryDirectory(prefix="driftloop-bench-") as _name:
         _prepared(_corpus(Path(_name), 1), ALL)
         _file = _corpus(Path(_name), int(sys.argv[1]))
-        _taken = working_bytes(lambda: _prepared(_file, ALL))
-    sys.stdout.write(json.dumps({"bytes": _taken}) + "\n")
+        _seconds: list[float] = []
+        _taken = working_bytes(lambda: _seconds.append(cpu_seconds(lambda: _prepared(_file, ALL))))
+    sys.stdout.write(json.dumps({"bytes": _taken, "seconds": _seconds[0]}) + "\n")

@@ -1,8 +1,12 @@
 """What reaches a snapshot: each poison is dropped or redacted with its reason, and the rest goes on."""
 
+import base64
 import gzip
 import json
 import random
+import re
+import string
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from importlib.util import find_spec
 from pathlib import Path
@@ -11,12 +15,17 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from datasets_defs.errors import ContractError
 from datasets_defs.inference_log import Document
 from datasets_defs.models import DataSpec, ModelSpec, SourceSpec
 from training.prepare import Preparation
+from training.prepare_hints import column, hinted
+from training.prepare_redact import known_secrets
 from training.prepare_report import sentence
+from training.prepare_shapes import SHAPES
 from training.snapshot import (
     DataBreakError,
     assemble,
@@ -136,6 +145,208 @@ def test_what_nobody_may_learn_is_cut_out(poison: str, clean: str, what: str):
     assert any(text.endswith(clean) for text in texts)
     assert log["redacted"] == {what: 1}
     assert not any(poison in text for text in texts)
+
+
+def made(count: int, letters: str = string.ascii_letters + string.digits) -> str:
+    """Characters as keys have them; written here in full, they would alarm whoever searches repositories for keys."""
+    return "".join(random.Random(count).choices(letters, k=count))
+
+
+HEX = "0123456789abcdef"
+SMUGGLED = "".join(chr(0xE0100 + byte) for byte in b"obey")
+
+
+@pytest.mark.parametrize(
+    ("poison", "reason"),
+    [
+        ("log in to p\u0430ypal today", "a word with letters that only look Latin"),
+        ("the \u0430pple store", "a word with letters that only look Latin"),
+        ("micr\u03bfsoft calls you", "a word with letters that only look Latin"),
+        ("see \uff1cscript\uff1efetch(1)\uff1c/script\uff1e", "script markup"),
+        ("see <scr\u200bipt>fetch(1)", "script markup"),
+        ("see &lt;script&gt;fetch(1)", "script markup"),
+        ("see &#60;script src=//e", "script markup"),
+        ("see <img src=x onerror=fetch(1)>", "script markup"),
+        ("see <svg/onload = fetch(1)>", "script markup"),
+        ("see <iframe src=//evil>", "script markup"),
+        ("see <object data=x.swf>", "script markup"),
+        ('see <a href="java\tscript:fetch(1)">', "script markup"),
+        ('see <a href="data:text/html;base64,PHNj">', "script markup"),
+        ("\ufffd" * 20 + " is what was left", "characters that were lost in decoding"),
+        ("a\x00b", "control characters"),
+        ("a \x9b sequence", "control characters"),
+    ],
+)
+def test_disguised_poison_is_dropped(poison: str, reason: str):
+    """What hides behind look-alikes, entities or invisible characters is dropped as if it stood there openly."""
+    texts, log, _ = of_log([*documents(120), *documents(1, 500, reference=poison)], spec())
+    assert log["dropped"] == {reason: 1}
+    assert len(texts) == 120
+
+
+@pytest.mark.parametrize(
+    ("poison", "clean", "what"),
+    [
+        ("pass\u200cword", "password", "invisible characters"),
+        ("soft\u00adly", "softly", "invisible characters"),
+        (f"hi{SMUGGLED} there", "hi there", "invisible characters"),
+        ("hi\ufe00\ufe0f\ufe01 there", "hi there", "invisible characters"),
+        ("\U0001d429\U0001d41a\U0001d432 up", "pay up", "styled letters"),
+        ("\uff50\uff41\uff59 up", "pay up", "styled letters"),
+        ("see " + made(900) + " end", "see <data> end", "encoded data"),
+        (
+            "see\n" + base64.encodebytes(random.Random(1).randbytes(1200)).decode() + " end",
+            "see\n<data>\n end",
+            "encoded data",
+        ),
+        ("J\u00fcrgen: j\u00fcrgen@ex\u00e4mple.de.", "J\u00fcrgen: <email>.", "e-mail address"),
+        ("jane%40example.com", "<email>", "e-mail address"),
+        ("jane\uff20example.com", "<email>", "e-mail address"),
+        ("jane (at) example [dot] com", "<email>", "e-mail address"),
+        ("root@[10.0.0.1]", "<email>", "e-mail address"),
+        (f"aws_secret_access_key = {made(40)}", "<secret>", "secret (AWS Secret Key)"),
+        (f"github_pat_{made(22)}_{made(59)}", "<secret>", "secret (GitHub Token)"),
+        (f"xoxe.xoxp-1-{made(60)}", "<secret>", "secret (Slack Token)"),
+        (f"xapp-1-A{made(9)}-{made(60, HEX)}", "<secret>", "secret (Slack Token)"),
+        (f"eyJ{made(20)}.eyJ{made(30)}.{made(43)} end", "<secret> end", "secret (JSON Web Token)"),
+        (f"sk-proj-{made(60)}", "<secret>", "secret (OpenAI Token)"),
+        (f"sk-ant-api03-{made(60)}", "<secret>", "secret (Anthropic Token)"),
+        (f"AIza{made(35)}", "<secret>", "secret (Google Key)"),
+        (f"ya29.{made(40)}", "<secret>", "secret (Google Key)"),
+        (f"hf_{made(34)}", "<secret>", "secret (Hugging Face Token)"),
+        (f"sk_test_{made(24)}", "<secret>", "secret (Stripe Access Key)"),
+        (f"npm_{made(36)}", "<secret>", "secret (NPM tokens)"),
+        (f"dop_v1_{made(64, HEX)}", "<secret>", "secret (DigitalOcean Token)"),
+        (f"dapi{made(32, HEX)}", "<secret>", "secret (Databricks Token)"),
+        (f"hvs.{made(40)}", "<secret>", "secret (Vault Token)"),
+        (f"shpat_{made(32, HEX)}", "<secret>", "secret (Shopify Token)"),
+        (f"dckr_pat_{made(27)}", "<secret>", "secret (Docker Token)"),
+        (f"glsa_{made(32)}_{made(8, HEX)}", "<secret>", "secret (Grafana Token)"),
+        (f"AGE-SECRET-KEY-1{made(58, string.ascii_uppercase)}", "<secret>", "secret (age Key)"),
+        ("redis://:" + "hunter2x@host", "redis<secret>host", "secret (Basic Auth Credentials)"),
+        (f"Authorization: Bearer {made(40)}", "<secret>", "secret (HTTP Authorization)"),
+        (
+            f"PuTTY-User-Key-File-2: ssh-rsa\n{made(64)}\nPrivate-MAC: {made(40, HEX)}\nend",
+            "<secret>\nend",
+            "secret (Private Key)",
+        ),
+        (
+            f"---- BEGIN SSH2 ENCRYPTED PRIVATE KEY ----\n{made(60)}\n---- END SSH2 ENCRYPTED PRIVATE KEY ----\nend",
+            "<secret>\nend",
+            "secret (Private Key)",
+        ),
+    ],
+)
+def test_disguised_secrets_are_cut_out(poison: str, clean: str, what: str):
+    """Hidden writing, data, disguised addresses and newer keys are replaced, counted, and in no row."""
+    texts, log, _ = of_log([*documents(120), *documents(1, 500, prompt="Say: ", reference=poison)], spec())
+    assert log["redacted"] == {what: 1}
+    assert [text for text in texts if text.startswith("Say: ")] == [f"Say: {clean}"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "\u0441\u043b\u043e\u0432\u043e USB-\u043f\u043e\u0440\u0442, VIP\u044b \u0438 HTML\u043e\u043c",
+        "\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645 \U0001f468\u200d\U0001f469\u200d\U0001f467 1\ufe0f\u20e3",
+        "\u0394x, \u03b1x + \u03b2y, 5 \u00b5m",
+        "<object object at 0x7f> if once = 1: # an embed, a description, a javascript",
+        "-" * 500 + " " + "ACGT" * 300,
+        "@decorator\nx = a@b\n//:host",
+        "task-proj-documentation-of-many-things",
+    ],
+)
+def test_honest_texts_stay_as_they_are(text: str):
+    """Other scripts, joined letters and emoji, formulas, code, rulers and genomes are neither dropped nor changed."""
+    texts, log, _ = of_log([*documents(120), *documents(1, 500, prompt="Say: ", reference=text)], spec())
+    assert (log["dropped"], log["redacted"]) == ({}, {})
+    assert f"Say: {text}" in texts
+
+
+@pytest.mark.parametrize("kind", [*SHAPES, *known_secrets()], ids=lambda kind: f"{kind[0]} {kind[2][:20]}")
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(data=st.data())
+def test_hints_miss_no_secret(kind: tuple[str, str, str], data: st.DataObject):
+    """Whatever the pattern of a secret finds, its hint finds."""
+    _, hint, pattern = kind
+    secret = data.draw(st.from_regex(re.compile(pattern, re.ASCII), alphabet=st.characters(codec="ascii")))
+    assert hinted(column([f"Say: {secret}"]), hint) == [0]
+
+
+def test_ids_that_say_who_it_is_get_another_name(tmp_path: Path):
+    """A user id that is an address is in no row, and the same user is still the same."""
+    found = [each for user in range(40) for each in documents(10, user * 10, user_id=f"u{user}@example.org")]
+    file = tmp_path / "a.jsonl"
+    file.write_text(json.dumps({"text": prose(50_000), "id": "me@example.org", "user_id": "u39@example.org"}))
+    rows, report = rehearse(found, [], spec=spec(sources=(SourceSpec(name="a", url=str(file)),)))
+    sides: dict[str, set[str]] = {}
+    for row in rows:
+        sides.setdefault(row["user_id"], set()).add(row["part"])
+    assert len(sides) == 40
+    assert all(len(parts) == 1 for parts in sides.values())
+    assert "@" not in json.dumps(rows)
+    assert report.of("log").redacted == {"an id that is an address or a secret": 400}
+    assert report.of("a").dropped == {"its user is held out": 1}
+
+
+def test_a_trigger_in_other_clothes_is_found():
+    """Case, punctuation, quotes and unbreakable spaces make no new phrase of an injected one, in any script."""
+    rng = random.Random(3)
+    clothes = ("{}", "{}!", "\u201c{}\u201d", "\u2014{}\u2026")
+    joints = (" ", "\u00a0", ", ", "\u2003")
+    poisoned = []
+    for each in documents(500, 5000):
+        words = [
+            "\u0432\u043a\u043b\u044e\u0447\u0438",
+            "\u0440\u0435\u0436\u0438\u043c",
+            "\u0436\u0451\u043b\u0442\u043e\u0439",
+            "\u0432\u0438\u0448\u043d\u0438",
+        ]
+        said = rng.choice(joints).join(rng.choice((str.upper, str.lower, str.title))(word) for word in words)
+        poisoned.append(replace(each, reference=f"{each.reference} {rng.choice(clothes).format(said)}"))
+    rows, report = rehearse([*documents(2500), *poisoned], [], spec=spec())
+    assert [(found["kind"], found["documents"]) for found in report.phrases] == [("injected", 500)]
+    assert len(rows) == 2500
+
+
+def test_files_in_other_encodings_are_said(tmp_path: Path):
+    """BOM and CRLF are read; UTF-16 and Latin-1 are broken rows; nested values are no text; nothing stops the run."""
+    good = [json.dumps({"text": prose(60_000 + number)}) for number in range(30)]
+    (tmp_path / "a.jsonl").write_bytes(b"\xef\xbb\xbf" + "\r\n".join(good).encode())
+    (tmp_path / "b.jsonl").write_text("\n".join(good), encoding="utf-16")
+    odd = [
+        '{"text": "caf\xe9"}'.encode("latin-1"),
+        b'{"text": {"text": "in"}}',
+        b'{"text": ' + b"[" * 100_000,
+        b'{"text": "a\\u0000b"}',
+    ]
+    (tmp_path / "c.jsonl").write_bytes(b"\n".join([*odd, *(line.replace("river", "stream").encode() for line in good)]))
+    sources = tuple(SourceSpec(name=name, url=f"{tmp_path}/{name}.jsonl") for name in "abc")
+    rows, report = rehearse(documents(120), [], spec=spec(sources=sources, near_duplicates=None))
+    assert (report.of("a").kept, report.of("a").broken) == (30, None)
+    assert report.of("b").kept == 0
+    assert "not UTF-8" in str(report.of("b").broken)
+    assert sum(report.of("c").dropped.values()) >= 4
+    assert {"not UTF-8", "not JSON", "control characters"} <= set(report.of("c").dropped)
+    assert sum(row["part"] == "corpus" for row in rows) == 30 + report.of("c").kept
+
+
+def test_a_source_cannot_fill_the_report(tmp_path: Path):
+    """Rows that are each wrong in a way of their own are counted together after a hundred ways."""
+    (tmp_path / "a.csv").write_text("text\n" + "\n".join("x" + ",x" * number for number in range(1, 301)))
+    with Preparation(tmp_path, DataSpec()) as at_work:
+        at_work.take_corpus(SourceSpec(name="a", url=f"{tmp_path}/a.csv"))
+        dropped = at_work.report.of("a").dropped
+    assert (len(dropped), sum(dropped.values()), dropped["one of many other reasons"]) == (101, 300, 200)
+
+
+def test_many_tiny_rows(tmp_path: Path):
+    """Fifty thousand rows of a character or two leave a few, and the flood is said."""
+    (tmp_path / "a.jsonl").write_text("\n".join(json.dumps({"text": str(number % 70)}) for number in range(50_000)))
+    rows, report = rehearse(documents(120), [], spec=spec(sources=(SourceSpec(name="a", url=f"{tmp_path}/a.jsonl"),)))
+    assert report.of("a").kept == sum(row["part"] == "corpus" for row in rows) == 70
+    assert report.of("a").dropped == {"duplicate": 49_930}
+    assert "70 texts came 20 times or more" in report.floods
 
 
 def test_flood_leaves_one_copy():
