@@ -36,7 +36,7 @@ class Group:
 
 GROUPS = {
     "training.data": Group(
-        lambda: chain(training_data.speed(50, 3), training_data.memory(10, 300)),
+        lambda: chain(training_data.speed(50, 3), training_data.memory(10, 1_000)),
         lambda: chain(training_data.speed(2, 1), training_data.memory(1, 2)),
     ),
     "training.tokens": Group(lambda: training_tokens.tokens(600, 5), lambda: training_tokens.tokens(16, 1)),

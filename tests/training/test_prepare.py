@@ -23,7 +23,7 @@ from datasets_defs.inference_log import Document
 from datasets_defs.models import DataSpec, ModelSpec, SourceSpec
 from training.prepare import Preparation
 from training.prepare_hints import column, hinted
-from training.prepare_redact import known_secrets
+from training.prepare_redact import finders, known_secrets, redact
 from training.prepare_report import sentence
 from training.prepare_shapes import SHAPES
 from training.snapshot import (
@@ -615,6 +615,24 @@ def test_personal_data_is_cut_out():
     texts, log, _ = of_log([*documents(120), *documents(1, 500, reference=said)], spec(redact=("pii",)))
     assert any(text.endswith("pay <personal> or <personal>, call <personal>, from <personal> on") for text in texts)
     assert log["redacted"]["personal data"] >= 1
+
+
+@pytest.mark.skipif(find_spec("presidio_analyzer") is None, reason="Presidio is not installed")
+@pytest.mark.parametrize(
+    ("said", "clean"),
+    [
+        ("visa 4012888888881881, amex 378282246310005", "visa <personal>, amex <personal>"),
+        ("card 4111-1111-1111-1112 fails its checksum", "card 4111-1111-1111-1112 fails its checksum"),
+        ("GB29 NWBK 6016 1331 9268 19", "<personal>"),
+        ("call (212) 555-0134 or +1 212 555 0134", "call <personal> or <personal>"),
+        ("ssn 536-90-4399, host 2001:db8::ff00:42:8329", "ssn <personal>, host <personal>"),
+        ("in 2024 there were 1234567 rows at 12:30:45", "in 2024 there were 1234567 rows at 12:30:45"),
+    ],
+)
+def test_personal_data_by_its_checksums(said: str, clean: str):
+    """Cards, accounts and people's numbers with a right checksum are replaced; other numbers stay."""
+    found = redact([("", said)], finders(("pii",)))
+    assert found.get(0, (("", said), []))[0] == ("", clean)
 
 
 def test_golden_set_is_kept_out(tmp_path: Path):
