@@ -36,7 +36,7 @@ from training.prepare_words import Words
 log = logging.getLogger(__name__)
 Doubtful = Callable[[Sequence[str]], set[int]]
 BATCH_BYTES, BATCH_ROWS = 2**20, 2_000
-_TRIMMED_EACH = 32
+_TRIMMED_EACH = 8
 """Batches after which freed memory is given back."""
 MOST_LOOKED_AT = 20_000
 """Documents among which phrases are counted exactly; of more, every so many batches are looked at."""
