@@ -23,7 +23,7 @@ _MOST_COMPARED = 8
 _COPIES_OF = "SELECT key, copies FROM text WHERE key IN (SELECT value FROM json_each(?))"
 _DOCUMENTS_OF = "SELECT key, document FROM band WHERE key IN (SELECT value FROM json_each(?))"
 """One statement for lists of any length: statements are kept, each with memory for all of its parameters."""
-_CACHE_KIB = 6_000
+_CACHE_KIB = 1_000
 _SEED = 11
 
 
