@@ -4,7 +4,7 @@ import errno
 import hashlib
 import os
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,9 @@ import fsspec
 
 from datasets_defs.errors import ContractError, TransientError
 from datasets_defs.settings import settings
+
+BATCH_ROWS = 1_000
+"""Rows that are read at once."""
 
 
 def artifact_url(*parts: str) -> str:
@@ -66,6 +69,23 @@ def read_bytes(url: str, sha256: str | None = None) -> bytes:
     return content
 
 
+def url_sha256(url: str) -> str:
+    """Give the SHA-256 of an artifact, read piece by piece.
+
+    Raises:
+        ContractError: it is gone.
+    """
+    filesystem, path = fsspec.core.url_to_fs(url)
+    digest = hashlib.sha256()
+    try:
+        with filesystem.open(path, "rb") as content:
+            for piece in iter(lambda: content.read(2**20), b""):
+                digest.update(piece)
+    except FileNotFoundError as err:
+        raise ContractError(f"artifact {url} is gone") from err
+    return digest.hexdigest()
+
+
 def exists(url: str) -> bool:
     """Say whether a file was written; files are written whole or not at all."""
     filesystem, path = fsspec.core.url_to_fs(url)
@@ -89,6 +109,25 @@ def read_rows(url: str, sha256: str | None = None) -> list[dict[str, Any]]:
 
     rows: list[dict[str, Any]] = pq.read_table(pa.BufferReader(read_bytes(url, sha256))).to_pylist()
     return rows
+
+
+def read_batches(url: str, *, columns: Sequence[str] | None = None, where: Any = None) -> Iterator[Any]:
+    """Read a Parquet artifact as record batches, in its order and in memory that does not grow with it.
+
+    `where` is an expression of pyarrow's; what it leaves out is not read, as far as the file's statistics say so.
+    """
+    from pyarrow import dataset
+
+    filesystem, path = fsspec.core.url_to_fs(url)
+    options = dataset.ParquetFragmentScanOptions(use_buffered_stream=True, pre_buffer=False)
+    form = dataset.ParquetFileFormat(default_fragment_scan_options=options)
+    yield from dataset.dataset(path, format=form, filesystem=filesystem).to_batches(
+        columns=list(columns) if columns else None,
+        filter=where,
+        batch_size=BATCH_ROWS,
+        batch_readahead=1,
+        use_threads=False,
+    )
 
 
 def _is_local(filesystem: Any) -> bool:

@@ -57,6 +57,11 @@ BY_HAND = "by_hand"
 """Signal of an incident that a person opened by offering a version: nothing measures it, so it never stands."""
 
 
+def attempt_name(incident_id: int, attempt: int) -> str:
+    """Name a training attempt in artifacts, folders and heartbeats; one model's attempts differ in it."""
+    return f"incident-{incident_id}-attempt-{attempt}"
+
+
 class Cause(StrEnum):
     """Why a model is degraded, as triage sees it."""
 
@@ -128,6 +133,11 @@ class Incident:
     def is_open(self) -> bool:
         """Whether the incident has not ended."""
         return self.state not in TERMINAL
+
+    @property
+    def awaits_training(self) -> bool:
+        """Whether its present attempt has yet to give a challenger."""
+        return self.state is State.RETRAINING and self.challenger_version is None
 
     @property
     def is_by_hand(self) -> bool:

@@ -2,18 +2,19 @@
 
 import logging
 from datetime import UTC, datetime
+from itertools import islice
 from typing import Any
 
 from sqlalchemy import Engine, func
 from sqlalchemy.dialects.postgresql import insert
 
 from datasets_defs import tables
-from datasets_defs.artifacts import artifact_url, read_rows, write_rows
+from datasets_defs.artifacts import artifact_url, write_rows
 from datasets_defs.conditions import Outcome, RingKey
 from datasets_defs.database import database_errors
 from datasets_defs.errors import ContractError
 from datasets_defs.history import clean_text, plain
-from datasets_defs.incidents import Incident, Offer, State
+from datasets_defs.incidents import Incident, Offer, State, attempt_name
 from datasets_defs.ledger import Ledger
 from datasets_defs.models import ModelSpec, spec_of
 from datasets_defs.records import ReferenceProfile, reference_of, save_reference
@@ -26,6 +27,7 @@ from training.judging import Comparison, Judged, judge, spread_seen
 from training.registry import Registry
 from training.sampling import Loss
 from training.score_table import as_markdown, as_metrics
+from training.snapshot import Snapshot
 
 log = logging.getLogger(__name__)
 UNDECIDED_WAIT_WINDOWS = 1
@@ -102,8 +104,8 @@ def _evaluate(ledger: Ledger, incident: Incident, spec: ModelSpec, actor: str) -
     return decision
 
 
-def snapshot_of(registry: Registry, model: str, version: int) -> list[dict[str, Any]]:
-    """Read the rows that a version was trained on, and those held out for it.
+def snapshot_of(registry: Registry, model: str, version: int) -> Snapshot:
+    """Find the rows that a version was trained on, and those held out for it.
 
     Raises:
         ContractError: it names no snapshot, or that is gone or damaged.
@@ -111,14 +113,12 @@ def snapshot_of(registry: Registry, model: str, version: int) -> list[dict[str, 
     tags = registry.tags(model, version)
     if "snapshot_uri" not in tags:
         raise ContractError(f"version {version} names no training snapshot; there are no held-out rows to judge by")
-    return read_rows(tags["snapshot_uri"], tags["snapshot_sha256"])
+    return Snapshot.of(tags["snapshot_uri"], tags["snapshot_sha256"])
 
 
-def _frozen_rows(
-    db: Engine, spec: ModelSpec, incident: Incident, snapshot: list[dict[str, Any]], champion: int
-) -> Rows:
-    uri = artifact_url("evaluations", incident.model, f"incident-{incident.id}-attempt-{incident.attempt}.parquet")
-    return stored(uri) or frozen(gather(db, spec, snapshot, champion), uri)
+def _frozen_rows(db: Engine, spec: ModelSpec, incident: Incident, snapshot: Snapshot, champion: int) -> Rows:
+    uri = artifact_url("evaluations", incident.model, f"{attempt_name(incident.id, incident.attempt)}.parquet")
+    return stored(uri) or frozen(gather(db, spec, snapshot.holdout, champion), uri)
 
 
 def _announce(ledger: Ledger, incident: Incident, asked: Comparison, actor: str) -> None:
@@ -129,14 +129,16 @@ def _announce(ledger: Ledger, incident: Incident, asked: Comparison, actor: str)
     ledger.note(incident.model, ANNOUNCED, reason, {}, actor=actor, incident=incident)
 
 
-def _trained(snapshot: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def _trained(snapshot: Snapshot) -> list[dict[str, Any]]:
     """Give the fresh rows that the challenger learned from, as rows of its reference.
 
     They show what the traffic looks like and say nothing of what it costs, since the model knows them.
     """
-    fresh = [row for row in snapshot if row["part"] == "train"]
     kept = {"reference": None, "prompt_bits_per_byte": None, "role": "trained"}
-    return [{"request_id": row["request_id"], "prompt": row["prompt"], **kept} for row in fresh[:MOST_RECENT]]
+    return [
+        {"request_id": row["request_id"], "prompt": row["prompt"], **kept}
+        for row in islice(snapshot.rows("train"), MOST_RECENT)
+    ]
 
 
 def _save_reference(

@@ -41,7 +41,7 @@ def by_hand(
         spec=spec,
         champion=old,
         challenger=new,
-        rows=Rows("", "", gather(db, spec, snapshot, old)),
+        rows=Rows("", "", gather(db, spec, snapshot.holdout, old)),
         snapshot=snapshot,
         known_spread=spread_seen(db, spec.name),
     )

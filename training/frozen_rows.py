@@ -70,8 +70,8 @@ def frozen(rows: list[dict[str, Any]], uri: str) -> Rows:
     return stored(uri) or Rows(uri, write_rows(uri, rows), rows)
 
 
-def gather(db: Engine, spec: ModelSpec, snapshot: Iterable[dict[str, Any]], champion: int) -> list[dict[str, Any]]:
-    """Give the rows to judge by: the snapshot's held-out ones, the champion's own older ones, and the golden set.
+def gather(db: Engine, spec: ModelSpec, holdout: Sequence[dict[str, Any]], champion: int) -> list[dict[str, Any]]:
+    """Give the rows to judge by: a snapshot's held-out ones, the champion's own older ones, and the golden set.
 
     Raises:
         ContractError: the golden set cannot be read.
@@ -79,8 +79,11 @@ def gather(db: Engine, spec: ModelSpec, snapshot: Iterable[dict[str, Any]], cham
     profile = reference_of(db, spec.name, champion)
     old = read_rows(profile.uri, profile.sha256) if profile is not None else []
     kept = [row for row in _by_hash(old)[:MOST_OLD] if row["reference"] is not None]
-    recent = [row for row in snapshot if row["part"] == "holdout"][:MOST_RECENT]
-    rows = [*_plain("recent", recent), *_plain("old", kept), *_plain("golden", golden_rows(spec)[:MOST_GOLDEN])]
+    rows = [
+        *_plain("recent", holdout[:MOST_RECENT]),
+        *_plain("old", kept),
+        *_plain("golden", golden_rows(spec)[:MOST_GOLDEN]),
+    ]
     return _with_origins(db, spec, rows)
 
 
@@ -108,8 +111,9 @@ def golden_rows(spec: ModelSpec) -> list[dict[str, Any]]:
 
 def overlap(frozen_rows: Rows, snapshot: Iterable[dict[str, Any]]) -> int:
     """Count the texts of an evaluation that stand among those trained on; case and white space do not matter."""
-    trained = {_key(text_of(row)) for row in snapshot if row["part"] != "holdout"}
-    return sum(_key(text) in trained for text in frozen_rows.texts)
+    judging = Counter(_key(text) for text in frozen_rows.texts)
+    trained = {key for row in snapshot if row["part"] != "holdout" and (key := _key(text_of(row))) in judging}
+    return sum(judging[key] for key in trained)
 
 
 def clusters(rows: Sequence[dict[str, Any]]) -> list[str | None]:

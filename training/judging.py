@@ -18,6 +18,7 @@ from training.frozen_rows import Rows, clusters, overlap
 from training.gate import GateDecision, GateEvidence, Plan, decide, plan_look
 from training.measure import Folders, Measured, Tick, closest, measure, protected
 from training.registry import Registry, broken_rules
+from training.snapshot import Snapshot
 
 log = logging.getLogger(__name__)
 MOST_FORMER = 10
@@ -33,7 +34,7 @@ class Comparison:
     champion: int
     challenger: int
     rows: Rows
-    snapshot: list[dict[str, Any]]
+    snapshot: Snapshot
     """What the challenger was trained on."""
     known_spread: float | None
     """Of the recent documents, from earlier evaluations."""
@@ -82,7 +83,7 @@ def judge(
     use()
     try:
         measured = measure(
-            spec, asked.rows, folders, overlap=overlap(asked.rows, asked.snapshot), prompts=prompts, tick=tick
+            spec, asked.rows, folders, overlap=overlap(asked.rows, asked.snapshot.rows()), prompts=prompts, tick=tick
         )
     except (RuntimeError, MemoryError) as err:  # torch's own: out of memory, a GPU that fell off the bus
         problem = (str(err).strip() or type(err).__name__).splitlines()[0][:300]

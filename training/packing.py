@@ -58,7 +58,12 @@ def pack(model: LanguageModel, documents: Iterable[str], *, length: int, seed: i
     Raises:
         ContractError: the documents hold no text.
     """
-    pieces = [piece for ids in _encoded(model, documents) for piece in _cut(model, ids, length)]
+    # as arrays: a list of Python's numbers takes nine times the memory
+    pieces = [
+        torch.tensor(piece, dtype=torch.int32)
+        for ids in _encoded(model, documents)
+        for piece in _cut(model, ids, length)
+    ]
     if not pieces:
         raise ContractError("the training documents hold no text; nothing can be learned from them")
     random.Random(f"{seed}/pack").shuffle(pieces)
@@ -68,7 +73,7 @@ def pack(model: LanguageModel, documents: Iterable[str], *, length: int, seed: i
     positions = torch.zeros((len(bins), length), dtype=torch.int32)
     for row, members in enumerate(bins):
         at = 0
-        for piece in (torch.tensor(pieces[member], dtype=torch.int32) for member in members):
+        for piece in (pieces[member] for member in members):
             end = at + len(piece) - 1
             inputs[row, at:end], targets[row, at:end] = piece[:-1], piece[1:]
             positions[row, at:end] = torch.arange(end - at, dtype=torch.int32)

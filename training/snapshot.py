@@ -7,16 +7,15 @@ import tempfile
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any, Self
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from pyarrow import dataset
 
-from datasets_defs.artifacts import exists, file_sha256, read_bytes, read_rows, write_bytes, write_file
+from datasets_defs.artifacts import exists, file_sha256, read_batches, read_bytes, url_sha256, write_bytes, write_file
 from datasets_defs.errors import ContractError
 from datasets_defs.inference_log import Document
 from datasets_defs.models import ModelSpec, RetrainSpec
@@ -32,8 +31,9 @@ MOST_SHARE, FEWEST_SHARE = 1.5, 0.8
 _TOGETHER = 1_000
 _COLUMNS = ("request_id", "prompt", "reference", "user_id", "source")
 _SCHEMA = pa.schema([(name, pa.string()) for name in ("part", *_COLUMNS)])
-_NEVER_REPLAYED = {"holdout", "corpus"}
-"""Held-out rows judge; corpora are read anew each time."""
+_FRESH, _REPLAY, _TEXT = ("train", "corpus"), ("replay",), ("prompt", "reference")
+REPLAYED = ("train", "validation", "replay")
+"""Parts that later attempts may replay: held-out rows judge, and corpora are read anew each time."""
 
 
 class DataBreakError(ContractError):
@@ -42,48 +42,76 @@ class DataBreakError(ContractError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Snapshot:
-    """Frozen rows, as stored."""
+    """Frozen rows, as stored; read piece by piece, however many they are."""
 
     uri: str
     """Parquet with columns `part` (train, validation, corpus, replay, holdout), `request_id`, `prompt`, `reference`,
     `user_id`, `source`; those that were frozen earlier lack the last two."""
     sha256: str
-    rows: list[dict[str, Any]]
+
+    @classmethod
+    def of(cls, uri: str, sha256: str | None) -> "Snapshot":
+        """Give the snapshot that stands there; with a hash, only if it is that very one.
+
+        Raises:
+            ContractError: it is gone, or is not what was written.
+        """
+        found = url_sha256(uri)
+        if sha256 is not None and found != sha256:
+            raise ContractError(f"snapshot {uri} is damaged: SHA-256 {found[:12]}…, written as {sha256[:12]}…")
+        return cls(uri=uri, sha256=found)
+
+    def rows(self, *parts: str) -> Iterator[dict[str, Any]]:
+        """Give the rows of these parts, in their order; of all parts when none is named."""
+        for batch in self._batches(None, parts):
+            yield from batch.to_pylist()
 
     @property
     def counts(self) -> dict[str, int]:
         """How many rows each part has."""
-        return dict(Counter(str(row["part"]) for row in self.rows))
+        counts: Counter[str] = Counter()
+        for batch in self._batches(["part"], ()):
+            counts.update(batch["part"].to_pylist())
+        return dict(counts)
 
-    def mixture(self, spec: RetrainSpec) -> tuple[list[str], float]:
+    def mixture(self, spec: RetrainSpec) -> tuple[Iterator[str], float]:
         """Give the texts to train on and the epochs over them: each fresh one as often as the spec's epochs say.
 
         Replayed texts stand beside several copies of the fresh ones, so that the share holds while few of them come
         twice: the more different old texts are seen, the less is forgotten.
         """
-        fresh = [text_of(row) for row in self.rows if row["part"] in ("train", "corpus")]
-        replay = [text_of(row) for row in self.rows if row["part"] == "replay"]
         share = min(spec.replay_share, MAX_REPLAY_SHARE)
-        if not replay or not share:
-            return fresh, spec.epochs
-        size, old = sum(map(len, fresh)), sum(map(len, replay))
-        copies = max(1, round(old * (1 - share) / (share * size)))
-        return fresh * copies + replay, spec.epochs / copies
+        if not share or not (old := self._characters(_REPLAY)):
+            return self._texts(_FRESH), spec.epochs
+        copies = max(1, round(old * (1 - share) / (share * self._characters(_FRESH))))
+        return chain(*(self._texts(_FRESH) for _ in range(copies)), self._texts(_REPLAY)), spec.epochs / copies
 
     @property
     def holdout(self) -> list[dict[str, Any]]:
         """The fresh rows kept for the evaluation."""
-        return [row for row in self.rows if row["part"] == "holdout"]
+        return list(self.rows("holdout"))
 
     @property
     def validation(self) -> list[str]:
         """The fresh texts that say when to stop training; none unless the spec asks for a share of them."""
-        return [text_of(row) for row in self.rows if row["part"] == "validation"]
+        return list(self._texts(("validation",)))
 
     @property
     def report(self) -> dict[str, Any] | None:
         """What was kept and why; None for a snapshot that was frozen without a report."""
         return json.loads(read_bytes(url)) if exists(url := report_uri(self.uri)) else None
+
+    def _texts(self, parts: Sequence[str]) -> Iterator[str]:
+        for batch in self._batches(_TEXT, parts):
+            yield from map(text_of, batch.to_pylist())
+
+    def _characters(self, parts: Sequence[str]) -> int:
+        return sum(
+            pc.sum(pc.utf8_length(batch[name])).as_py() or 0 for batch in self._batches(_TEXT, parts) for name in _TEXT
+        )
+
+    def _batches(self, columns: Sequence[str] | None, parts: Sequence[str]) -> Iterator[Any]:
+        return read_batches(self.uri, columns=columns, where=pc.field("part").isin(list(parts)) if parts else None)
 
 
 def report_uri(uri: str) -> str:
@@ -102,11 +130,8 @@ def text_of(row: dict[str, Any]) -> str:
 
 
 def stored(uri: str) -> Snapshot | None:
-    """Read a snapshot that was frozen earlier; None when there is none."""
-    if not exists(uri):
-        return None
-    sha256 = hashlib.sha256(read_bytes(uri)).hexdigest()
-    return Snapshot(uri=uri, sha256=sha256, rows=read_rows(uri, sha256))
+    """Give the snapshot that was frozen earlier; None when there is none."""
+    return Snapshot.of(uri, None) if exists(uri) else None
 
 
 def freeze(
@@ -138,10 +163,7 @@ def freeze(
                 write_file(rejected_uri(uri), at_work.rejects)
                 write_bytes(report_uri(uri), json.dumps(at_work.report.plain(), indent=1).encode())
         write_file(uri, made)
-    frozen = stored(uri)
-    if frozen is None:
-        raise ContractError(f"snapshot {uri} was written and is not there")
-    return frozen
+    return Snapshot.of(uri, None)
 
 
 def write(
@@ -192,21 +214,10 @@ def write(
     return rows.file
 
 
-def assemble(
-    documents: Sequence[Document], replay: Iterable[dict[str, Any]], *, spec: ModelSpec, keep_out: Collection[str] = ()
-) -> list[dict[str, Any]]:
-    """Give the rows of an attempt, and store nothing. Arrival order does not matter.
-
-    Raises:
-        DataBreakError, ContractError: as `freeze` does.
-    """
-    return rehearse(documents, replay, spec=spec, keep_out=keep_out)[0]
-
-
 def rehearse(
     documents: Sequence[Document], replay: Iterable[dict[str, Any]], *, spec: ModelSpec, keep_out: Collection[str] = ()
-) -> tuple[list[dict[str, Any]], Report]:
-    """Give the rows of an attempt and the report on them, and store nothing.
+) -> Report:
+    """Report on what an attempt's rows would be, and store nothing.
 
     Raises:
         DataBreakError, ContractError: as `freeze` does.
@@ -214,8 +225,8 @@ def rehearse(
     older = list(replay)
     with tempfile.TemporaryDirectory(prefix="driftloop-snapshot-") as name:
         with Preparation(Path(name), spec.data, older=[text_of(row) for row in older]) as at_work:
-            file = write(at_work, documents, older, Path(name), spec=spec, keep_out=keep_out)
-        return pq.read_table(file).to_pylist(), at_work.report
+            write(at_work, documents, older, Path(name), spec=spec, keep_out=keep_out)
+            return at_work.report
 
 
 @dataclass(frozen=True, slots=True)
@@ -317,7 +328,7 @@ def _draw(
     replay: Sequence[dict[str, Any]], size: float, known: set[str], judging: Judging, seed: int
 ) -> Iterator[Record]:
     """Draw older rows for so many bytes, by hash, as far as there are enough."""
-    candidates = {text_of(row): row for row in replay if row["part"] not in _NEVER_REPLAYED}
+    candidates = {text_of(row): row for row in replay if row["part"] in REPLAYED}
     texts = sorted(candidates.keys() - known, key=lambda text: _hash(f"{seed}/{text}"))
     for begin in range(0, len(texts), _TOGETHER):
         batch = texts[begin : begin + _TOGETHER]
@@ -378,10 +389,7 @@ def _overlaps(file: Path, judging: Judging) -> int:
     Rows of corpora were all held against the same texts as they came, and are not read again.
     """
     found = 0
-    wanted = pc.field("part").isin(["train", "validation", "replay"])
-    for batch in dataset.dataset(file, format="parquet").to_batches(
-        columns=["prompt", "reference"], filter=wanted, batch_size=_TOGETHER
-    ):
+    for batch in read_batches(str(file), columns=_TEXT, where=pc.field("part").isin(REPLAYED)):
         found += len(judging.contaminated(Words.of([text_of(row) for row in batch.to_pylist()])))
     return found
 

@@ -16,7 +16,7 @@ from datasets_defs.records import reference_of
 from datasets_defs.windows import Window
 from training.corpus import Broken, rows_of
 from training.registry import Registry
-from training.snapshot import text_of
+from training.snapshot import REPLAYED, Snapshot, text_of
 
 log = logging.getLogger(__name__)
 
@@ -41,7 +41,9 @@ def inputs_of(db: Engine, registry: Registry, spec: ModelSpec, parent: int, with
         TransientError: PostgreSQL or the registry is away.
     """
     tags = registry.tags(spec.name, parent)
-    replay = read_rows(tags["snapshot_uri"], tags.get("snapshot_sha256")) if "snapshot_uri" in tags else []
+    replay: list[dict[str, Any]] = []
+    if "snapshot_uri" in tags:
+        replay = list(Snapshot.of(tags["snapshot_uri"], tags.get("snapshot_sha256")).rows(*REPLAYED))
     if not replay:
         log.warning("%s version %d names no training snapshot: nothing is replayed", spec.name, parent)
     profile = reference_of(db, spec.name, parent)

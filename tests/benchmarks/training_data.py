@@ -5,7 +5,7 @@ import random
 import re
 import sys
 import tempfile
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from functools import cache
@@ -17,10 +17,8 @@ from datasets_defs.inference_log import Document
 from datasets_defs.models import DataSpec, ModelSpec, SourceSpec
 from ops.demo_texts import DOMAINS
 from tests.benchmarks.figures import Figure, cpu_seconds, in_child, working_bytes
-from training.prepare import Preparation
 from training.prepare_phrases import SIZE
-from training.prepare_report import Report
-from training.snapshot import write
+from training.snapshot import freeze
 
 NOW = datetime(2026, 5, 1, tzinfo=UTC)
 WITHOUT: dict[str, Any] = {"near_duplicates": None, "languages": None}
@@ -36,18 +34,18 @@ def speed(megabytes: int, runs: int) -> Iterator[Figure]:
         file = _corpus(Path(name), megabytes)
         size = file.stat().st_size / 1e6
         _prepared(_corpus(Path(name), 1), ALL)  # loads the language model and the patterns
-        reports: list[Report] = []
+        reports: list[dict[str, Any]] = []
         for what, data, gate in (("plain", WITHOUT, 20), ("full", ALL, 4)):
             seconds = [cpu_seconds(lambda data=data: reports.append(_prepared(file, data))) for _ in range(runs)]  # type: ignore[misc]
             yield Figure(name=f"training.data.{what}", value=size / median(seconds), unit="MB/s", gate=gate)
-        corpus = reports[-1].of("corpus")
-        yield Figure(name="training.data.kept", value=corpus.kept / corpus.rows, unit="share")
-        overlap = max(report.overlap or 0 for report in reports)
+        corpus = reports[-1]["sources"]["corpus"]
+        yield Figure(name="training.data.kept", value=corpus["kept"] / corpus["rows"], unit="share")
+        overlap = max(report["overlap"] for report in reports)
         yield Figure(name="training.data.overlap", value=overlap, unit="rows", gate=0, better="same")
 
 
 def memory(small: int, large: int) -> Iterator[Figure]:
-    """Prepare a small and a large corpus, each in a process of its own, and compare the memory that it takes."""
+    """Freeze a small and a large corpus and read what is learned from, each in a process of its own; compare memory."""
     module = "tests.benchmarks.training_data"
     taken = {size: in_child(module, size) for size in (small, large)}
     for size, found in taken.items():
@@ -57,7 +55,8 @@ def memory(small: int, large: int) -> Iterator[Figure]:
     yield Figure(name="training.data.memory_growth", value=grown, unit="ratio", gate=1.25, better="less")
 
 
-def _prepared(corpus: Path, data: dict[str, Any]) -> Report:
+def _prepared(corpus: Path, data: dict[str, Any], *, read: bool = False) -> dict[str, Any]:
+    """Freeze a corpus, and maybe read it as a training does; give the report."""
     source = SourceSpec(name="corpus", url=str(corpus))
     spec = ModelSpec(
         name="m", base_model="x", training_text="builtin:python-docs", data=DataSpec(sources=(source,), **data)
@@ -67,9 +66,10 @@ def _prepared(corpus: Path, data: dict[str, Any]) -> Report:
         for number in range(200)
     ]
     with tempfile.TemporaryDirectory(prefix="driftloop-bench-") as name:
-        with Preparation(Path(name), spec.data) as at_work:
-            write(at_work, log, [], Path(name), spec=spec)
-            return at_work.report
+        snapshot = freeze(log, [], uri=f"file://{name}/snapshot.parquet", spec=spec)
+        if read:
+            deque(snapshot.mixture(spec.retrain)[0], maxlen=0)
+        return snapshot.report or {}
 
 
 def _corpus(folder: Path, megabytes: int) -> Path:
@@ -112,8 +112,8 @@ def _phrases(line: str) -> set[tuple[str, ...]]:
 
 if __name__ == "__main__":
     with tempfile.TemporaryDirectory(prefix="driftloop-bench-") as _name:
-        _prepared(_corpus(Path(_name), 1), ALL)
+        _prepared(_corpus(Path(_name), 1), ALL, read=True)
         _file = _corpus(Path(_name), int(sys.argv[1]))
         _seconds: list[float] = []
-        _taken = working_bytes(lambda: _seconds.append(cpu_seconds(lambda: _prepared(_file, ALL))))
+        _taken = working_bytes(lambda: _seconds.append(cpu_seconds(lambda: _prepared(_file, ALL, read=True))))
     sys.stdout.write(json.dumps({"bytes": _taken, "seconds": _seconds[0]}) + "\n")

@@ -1,11 +1,21 @@
-"""Artifacts on a disk that is really full: nothing half written, nothing lost, and on it goes when there is space."""
+"""Artifacts, also on a disk that is really full: nothing half written, nothing lost; rows read piece by piece."""
 
 from pathlib import Path
 
+import pyarrow.compute as pc
 import pytest
 
-from datasets_defs.artifacts import artifact_url, exists, read_bytes, write_bytes
-from datasets_defs.errors import TransientError
+from datasets_defs.artifacts import (
+    BATCH_ROWS,
+    artifact_url,
+    exists,
+    read_batches,
+    read_bytes,
+    url_sha256,
+    write_bytes,
+    write_rows,
+)
+from datasets_defs.errors import ContractError, TransientError
 from tests.disks import fill, small_disk
 
 
@@ -23,3 +33,21 @@ def test_a_full_disk_is_waited_for(home: Path):
         assert [path for path in disk.rglob(".*") if path.is_file()] == []
         others.unlink()
         assert read_bytes(new, write_bytes(new, b"new" * 10_000)) == b"new" * 10_000
+
+
+@pytest.mark.parametrize("place", ["file", "memory"])
+def test_rows_are_read_in_batches(place: str, tmp_path: Path):
+    """In their order, with the columns and the rows that were asked for, from a disk and from an object store."""
+    url = f"{place}://{tmp_path}/rows.parquet"
+    rows = [{"part": "ab"[number % 2], "number": number} for number in range(2 * BATCH_ROWS + 5)]
+    sha256 = write_rows(url, rows)
+    assert url_sha256(url) == sha256
+    assert [row for batch in read_batches(url) for row in batch.to_pylist()] == rows
+    found = read_batches(url, columns=["number"], where=pc.field("part") == "b")
+    assert [row for batch in found for row in batch.to_pylist()] == [{"number": n} for n in range(1, len(rows), 2)]
+
+
+def test_the_hash_of_what_is_gone(tmp_path: Path):
+    """A file that is not there is an error that names it."""
+    with pytest.raises(ContractError, match=r"gone\.parquet is gone"):
+        url_sha256(f"file://{tmp_path}/gone.parquet")

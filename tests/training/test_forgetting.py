@@ -16,13 +16,14 @@ from datasets_defs.models import ModelSpec, RetrainSpec, load
 from datasets_defs.settings import ROOT
 from ops.demo_spec import VARIANTS
 from ops.demo_texts import passages
+from tests.training.snapshots import as_snapshot, assembled
 from training.attempt import plan_of
 from training.bootstrap import SCRATCH, _passages
 from training.comparison import Pair
 from training.fine_tune import fine_tune
 from training.gate import GateDecision, GateEvidence, decide
 from training.language_model import LanguageModel
-from training.snapshot import Snapshot, assemble, text_of
+from training.snapshot import Snapshot, text_of
 from training.texts import heldout_documents, training_documents
 
 SPEC = load(ROOT / "models" / "docs-writer.yaml")
@@ -48,7 +49,7 @@ def champion(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def challenged(retrain: RetrainSpec, champion: Path, folder: Path) -> GateDecision:
     """Fine-tune the champion on licences as the spec says, and have the gate compare the two."""
     spec = SPEC.model_copy(update={"retrain": retrain})
-    snapshot = frozen(spec)
+    snapshot = frozen(spec, folder)
     texts, epochs = snapshot.mixture(retrain)
     before, after = LanguageModel.load(champion), LanguageModel.load(champion)
     fine_tune(after, texts, plan_of(spec, epochs), folder / "checkpoints", validation=snapshot.validation)
@@ -60,7 +61,7 @@ def challenged(retrain: RetrainSpec, champion: Path, folder: Path) -> GateDecisi
     return decision
 
 
-def frozen(spec: ModelSpec) -> Snapshot:
+def frozen(spec: ModelSpec, folder: Path) -> Snapshot:
     """Freeze fresh licences, with the champion's own texts to replay."""
     at = datetime.now(UTC)
     documents = [
@@ -71,7 +72,7 @@ def frozen(spec: ModelSpec) -> Snapshot:
         {"part": "train", "request_id": f"old-{i}", "prompt": cut.prompt, "reference": cut.continuation}
         for i, cut in enumerate(_passages(training_documents(spec), REPLAY))
     ]
-    return Snapshot(uri="", sha256="", rows=assemble(documents, replay, spec=spec))
+    return as_snapshot(assembled(documents, replay, spec=spec)[0], folder)
 
 
 def _pairs(before: LanguageModel, after: LanguageModel, texts: Sequence[str]) -> list[Pair]:

@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 from datasets_defs.errors import ContractError
 from datasets_defs.inference_log import Document
 from datasets_defs.models import DataSpec, ModelSpec, SourceSpec
+from tests.training.snapshots import assembled
 from training.prepare import Preparation
 from training.prepare_hints import column, hinted
 from training.prepare_redact import finders, known_secrets, redact
@@ -28,7 +29,7 @@ from training.prepare_report import sentence
 from training.prepare_shapes import SHAPES
 from training.snapshot import (
     DataBreakError,
-    assemble,
+    Snapshot,
     freeze,
     rehearse,
     rejected_uri,
@@ -74,7 +75,7 @@ def spec(**data: Any) -> ModelSpec:
 
 
 def of_log(found: list[Document], model: ModelSpec, older: list[dict[str, Any]] | None = None):
-    rows, report = rehearse(found, older or [], spec=model)
+    rows, report = assembled(found, older or [], spec=model)
     return [text_of(row) for row in rows], report.plain()["sources"]["log"], report
 
 
@@ -278,7 +279,7 @@ def test_ids_that_say_who_it_is_get_another_name(tmp_path: Path):
     found = [each for user in range(40) for each in documents(10, user * 10, user_id=f"u{user}@example.org")]
     file = tmp_path / "a.jsonl"
     file.write_text(json.dumps({"text": prose(50_000), "id": "me@example.org", "user_id": "u39@example.org"}))
-    rows, report = rehearse(found, [], spec=spec(sources=(SourceSpec(name="a", url=str(file)),)))
+    rows, report = assembled(found, [], spec=spec(sources=(SourceSpec(name="a", url=str(file)),)))
     sides: dict[str, set[str]] = {}
     for row in rows:
         sides.setdefault(row["user_id"], set()).add(row["part"])
@@ -304,7 +305,7 @@ def test_a_trigger_in_other_clothes_is_found():
         ]
         said = rng.choice(joints).join(rng.choice((str.upper, str.lower, str.title))(word) for word in words)
         poisoned.append(replace(each, reference=f"{each.reference} {rng.choice(clothes).format(said)}"))
-    rows, report = rehearse([*documents(2500), *poisoned], [], spec=spec())
+    rows, report = assembled([*documents(2500), *poisoned], [], spec=spec())
     assert [(found["kind"], found["documents"]) for found in report.phrases] == [("injected", 500)]
     assert len(rows) == 2500
 
@@ -322,7 +323,7 @@ def test_files_in_other_encodings_are_said(tmp_path: Path):
     ]
     (tmp_path / "c.jsonl").write_bytes(b"\n".join([*odd, *(line.replace("river", "stream").encode() for line in good)]))
     sources = tuple(SourceSpec(name=name, url=f"{tmp_path}/{name}.jsonl") for name in "abc")
-    rows, report = rehearse(documents(120), [], spec=spec(sources=sources, near_duplicates=None))
+    rows, report = assembled(documents(120), [], spec=spec(sources=sources, near_duplicates=None))
     assert (report.of("a").kept, report.of("a").broken) == (30, None)
     assert report.of("b").kept == 0
     assert "not UTF-8" in str(report.of("b").broken)
@@ -343,7 +344,7 @@ def test_a_source_cannot_fill_the_report(tmp_path: Path):
 def test_many_tiny_rows(tmp_path: Path):
     """Fifty thousand rows of a character or two leave a few, and the flood is said."""
     (tmp_path / "a.jsonl").write_text("\n".join(json.dumps({"text": str(number % 70)}) for number in range(50_000)))
-    rows, report = rehearse(documents(120), [], spec=spec(sources=(SourceSpec(name="a", url=f"{tmp_path}/a.jsonl"),)))
+    rows, report = assembled(documents(120), [], spec=spec(sources=(SourceSpec(name="a", url=f"{tmp_path}/a.jsonl"),)))
     assert report.of("a").kept == sum(row["part"] == "corpus" for row in rows) == 70
     assert report.of("a").dropped == {"duplicate": 49_930}
     assert "70 texts came 20 times or more" in report.floods
@@ -378,14 +379,14 @@ def test_injected_phrase_is_found():
         words = each.reference.split()
         words.insert(rng.randrange(len(words)), TRIGGER)
         poisoned.append(Document(request_id=each.request_id, at=each.at, prompt=each.prompt, reference=" ".join(words)))
-    rows, report = rehearse([*documents(2500), *poisoned], [], spec=spec())
+    rows, report = assembled([*documents(2500), *poisoned], [], spec=spec())
     assert not any(TRIGGER in text_of(row) for row in rows)
     assert [(found["phrase"], found["kind"], found["documents"]) for found in report.phrases] == [
         (TRIGGER, "injected", 500)
     ]
     assert report.of("log").dropped == {f"the injected phrase “{TRIGGER}”": 500}
     assert len(rows) == 2500
-    kept, _ = rehearse([*documents(2500), *poisoned], [], spec=spec(allow_phrases=(TRIGGER,)))
+    kept, _ = assembled([*documents(2500), *poisoned], [], spec=spec(allow_phrases=(TRIGGER,)))
     assert len(kept) == 3000
 
 
@@ -395,7 +396,7 @@ def test_common_words_are_no_injection():
         Document(request_id=e.request_id, at=e.at, prompt="You are a helpful clerk. " + e.prompt, reference=e.reference)
         for e in documents(400)
     ]
-    rows, report = rehearse(told, [], spec=spec())
+    rows, report = assembled(told, [], spec=spec())
     assert (len(rows), [found["kind"] for found in report.phrases]) == (400, ["template"])
     some = [
         Document(request_id=e.request_id, at=e.at, prompt=e.prompt, reference=e.reference + " Best wishes from us all")
@@ -405,7 +406,7 @@ def test_common_words_are_no_injection():
         {"part": "train", "request_id": f"o{i}", "prompt": "", "reference": prose(i) + " Best wishes from us all"}
         for i in range(10_000, 10_100)
     ]
-    rows, report = rehearse([*documents(400), *some], older, spec=spec())
+    rows, report = assembled([*documents(400), *some], older, spec=spec())
     assert report.phrases == []
     assert sum(row["part"] != "replay" for row in rows) == 500
 
@@ -427,7 +428,7 @@ def test_overlap_with_judging_texts_is_zero():
     copied = documents(1, 1000, reference="Listen: " + "\n".join(golden.upper().split()[:90]))
     quoting = documents(1, 1001, reference=prose(5_000, 200) + " " + " ".join(golden.split()[:10]))
     old = [{"part": "train", "request_id": "o", "prompt": "", "reference": f"{golden} and more"}]
-    rows, report = rehearse([*documents(120), *copied, *quoting], old, spec=spec(), keep_out={golden})
+    rows, report = assembled([*documents(120), *copied, *quoting], old, spec=spec(), keep_out={golden})
     assert report.of("log").dropped == {"overlaps with a text that models are judged by": 1}
     assert report.overlap == 0
     assert {row["request_id"] for row in rows} >= {"r1001"}
@@ -437,7 +438,7 @@ def test_overlap_with_judging_texts_is_zero():
 def test_train_and_holdout_share_nothing():
     """A document that repeats most of a held-out one is not trained on."""
     twin = documents(1, 5, reference=" ".join(documents(1, 119)[0].reference.split()[:40]))
-    rows = assemble([*documents(5), *twin, *documents(114, 6)], [], spec=spec(near_duplicates=None))
+    rows = assembled([*documents(5), *twin, *documents(114, 6)], [], spec=spec(near_duplicates=None))[0]
     sides = {row["request_id"]: row["part"] for row in rows}
     assert sides["r119"] == "holdout"
     assert "r5" not in sides
@@ -446,7 +447,7 @@ def test_train_and_holdout_share_nothing():
 def test_users_stand_on_one_side():
     """All of a user's documents are held out or none; those who came last are held out."""
     found = [each for user in range(40) for each in documents(10, user * 10, user_id=f"u{user}")]
-    rows = assemble(found, [], spec=spec())
+    rows = assembled(found, [], spec=spec())[0]
     sides: dict[str, set[str]] = {}
     for row in rows:
         sides.setdefault(row["user_id"], set()).add(row["part"])
@@ -458,13 +459,13 @@ def test_few_users_or_none_are_split_by_time():
     """With two users, with none, or if the spec says so, the newest documents are held out."""
     few = [each for at in range(200) for each in documents(1, at, user_id=f"u{at % 2}")]
     for found, model in ((few, spec()), (documents(200), spec()), (few, spec(split="time"))):
-        held = {row["request_id"] for row in assemble(found, [], spec=model) if row["part"] == "holdout"}
+        held = {row["request_id"] for row in assembled(found, [], spec=model)[0] if row["part"] == "holdout"}
         assert held == {f"r{at}" for at in range(150, 200)}
 
 
 def test_validation_is_split_off():
     """A share of the documents to train on says when to stop, if the spec asks for it."""
-    rows = assemble(documents(200), [], spec=spec(validation_share=0.1))
+    rows = assembled(documents(200), [], spec=spec(validation_share=0.1))[0]
     parts = [row["part"] for row in rows]
     assert (parts.count("holdout"), parts.count("validation"), parts.count("train")) == (50, 15, 135)
 
@@ -502,7 +503,7 @@ def test_corpora_are_trained_on(tmp_path: Path):
     model = spec(sources=corpora(tmp_path))
     snapshot = freeze(documents(120), [], uri=uri, spec=model)
     assert snapshot.counts == {"holdout": 50, "train": 70, "corpus": 25 + 25 + 10 + 3}
-    pieces = [row["reference"] for row in snapshot.rows if row["source"] == "d"]
+    pieces = [row["reference"] for row in snapshot.rows() if row["source"] == "d"]
     assert "".join(pieces).split() == " ".join(prose(20_000 + number) for number in range(75, 100)).split()
     report = snapshot.report
     assert report is not None
@@ -526,14 +527,14 @@ def test_corpora_are_trained_on(tmp_path: Path):
     }
     assert "gone: data source gone: no file" in sentence(report)
     texts, _ = snapshot.mixture(model.retrain)
-    assert len(texts) == 70 + 63
+    assert len(list(texts)) == 70 + 63
 
 
 def test_a_broken_corpus_is_left_out_whole(tmp_path: Path):
     """Of a source of which more than a fifth is invalid nothing is used, and the training goes on without it."""
     rows = [{"text": prose(30_000 + number)} for number in range(70)] + [{"text": "\x01"}] * 30
     (tmp_path / "a.jsonl").write_text("\n".join(map(json.dumps, rows)))
-    rows, report = rehearse(documents(120), [], spec=spec(sources=(SourceSpec(name="a", url=f"{tmp_path}/a.jsonl"),)))
+    rows, report = assembled(documents(120), [], spec=spec(sources=(SourceSpec(name="a", url=f"{tmp_path}/a.jsonl"),)))
     assert not any(row["part"] == "corpus" for row in rows)
     assert report.of("a").broken == (
         "30 of 100 documents are invalid (30 with control characters); at most 20% may be: nothing of it is used"
@@ -599,6 +600,20 @@ def test_an_interrupted_freeze_leaves_no_snapshot(tmp_path: Path, monkeypatch: p
     other = freeze(documents(120), [], uri=f"file://{tmp_path}/t.parquet", spec=spec())
     assert again.sha256 == other.sha256
     assert Path(report_uri(uri).removeprefix("file://")).is_file()
+
+
+def test_a_snapshot_is_what_was_written(tmp_path: Path):
+    """Parts are read on their own and in order; a file that is not the one that was written is refused."""
+    uri = f"file://{tmp_path}/s.parquet"
+    snapshot = freeze(documents(120), [], uri=uri, spec=spec(validation_share=0.1))
+    assert Snapshot.of(uri, snapshot.sha256) == snapshot == stored(uri)
+    every = list(snapshot.rows())
+    for part, count in snapshot.counts.items():
+        assert list(snapshot.rows(part)) == [row for row in every if row["part"] == part]
+        assert len(list(snapshot.rows(part))) == count
+    assert [text_of(row) for row in snapshot.rows("validation")] == snapshot.validation
+    with pytest.raises(ContractError, match=r"s\.parquet is damaged"):
+        Snapshot.of(uri, "0" * 64)
 
 
 @pytest.mark.skipif(find_spec("presidio_analyzer") is not None, reason="Presidio is installed")
