@@ -10,7 +10,7 @@ from sqlalchemy import Engine, func, select
 from datasets_defs import tables
 from datasets_defs.conditions import Condition, Verdict
 from datasets_defs.database import database_errors
-from datasets_defs.incidents import Incident, State
+from datasets_defs.incidents import Incident, attempt_name
 from datasets_defs.inference_log import count_rows
 from datasets_defs.ledger import Champion, Ledger
 from datasets_defs.models import model_names
@@ -169,9 +169,8 @@ def _idle(
     found = {}
     for model, incident in incidents.items():
         at, said = beats.get(f"training:{model}", (now, {}))
-        is_waited_for = incident.state is State.RETRAINING and incident.challenger_version is None
-        is_its = said.get("attempt") == f"incident-{incident.id}-attempt-{incident.attempt}"
-        if is_waited_for and is_its and said.get("at_work"):
+        is_its = said.get("attempt") == attempt_name(incident.id, incident.attempt)
+        if incident.awaits_training and is_its and said.get("at_work"):
             found[model] = max(0.0, (now - at).total_seconds())
     return found
 

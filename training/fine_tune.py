@@ -27,6 +27,8 @@ PROGRESS_SECONDS = 2.0
 LOOKS = 10
 """How often a training looks at its validation texts."""
 MOST_VALIDATION_TEXTS = 500
+ADAPTERS_FACTOR = 10
+"""Adapters bear so many times the rate of whole weights."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -319,10 +321,6 @@ class _Loop:
             filled_share=self.rows.filled_share,
             stopped=stopped,
         )
-
-
-ADAPTERS_FACTOR = 10
-"""Adapters bear so many times the rate of whole weights."""
 
 
 def default_rate(parameters: int, method: str) -> float:

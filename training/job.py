@@ -51,8 +51,8 @@ def run(job: Job, *, db: Engine) -> JobResult:
             _require_wanted(ledger.incident(job.incident_id), job)
 
         hold()
-        attempt = attempt_of(job, ledger, hold)
         try:
+            attempt = attempt_of(job, ledger, hold)
             result = JobResult(ending=Ending.REGISTERED, version=train(attempt))
         except UnwantedError:
             raise

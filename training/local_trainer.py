@@ -16,6 +16,7 @@ import psutil
 from sqlalchemy import Engine
 
 from datasets_defs.settings import settings
+from training.only_trainer import flocked
 from training.trainer import Job, Look, Phase
 
 COMPONENT = "trainer"
@@ -65,7 +66,7 @@ class DetachedTrainer:
         if not path.exists():
             return Look(Phase.ABSENT, "it was never begun on this machine")
         with path.open() as file:
-            if not _flocked(file, fcntl.LOCK_SH):
+            if not flocked(file, fcntl.LOCK_SH):
                 return Look(Phase.RUNNING, f"its process runs on this machine; log {_log(job)}")
         return Look(Phase.ENDED, f"its process has ended{self._how()}")
 
@@ -113,7 +114,7 @@ def running(home: Path) -> list[str]:
     found = []
     for path in sorted((home / "training").glob("*/*.job")):
         with path.open() as file:
-            if not _flocked(file, fcntl.LOCK_SH):
+            if not flocked(file, fcntl.LOCK_SH):
                 found.append(f"{path.parent.name}/{path.stem}")
     return found
 
@@ -129,18 +130,10 @@ def _log(job: Job) -> Path:
 def _locked(held: IO[str]) -> bool:
     """Take a job's lock; one who only looks holds it for an instant, and is waited for."""
     for _ in range(20):
-        if _flocked(held, fcntl.LOCK_EX):
+        if flocked(held, fcntl.LOCK_EX):
             return True
         time.sleep(0.02)
     return False
-
-
-def _flocked(file: IO[str], kind: int) -> bool:
-    try:
-        fcntl.flock(file.fileno(), kind | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
 
 
 def _end(job: Job) -> None:

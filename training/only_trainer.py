@@ -4,6 +4,7 @@ import fcntl
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import IO
 
 from sqlalchemy import Connection, Engine, text
 from sqlalchemy.exc import DBAPIError
@@ -70,14 +71,15 @@ def _file_lock(model: str, give_up: float) -> Iterator[None]:
     folder = settings().home / "training" / model
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "lock").open("w") as file:
-        while not _flocked(file.fileno()):
+        while not flocked(file, fcntl.LOCK_EX):
             _wait(model, give_up)
         yield
 
 
-def _flocked(number: int) -> bool:
+def flocked(file: IO[str], kind: int) -> bool:
+    """Take a file's lock, `fcntl.LOCK_EX` or `LOCK_SH`, unless somebody's hinders that; say whether it is taken."""
     try:
-        fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(file.fileno(), kind | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     return True

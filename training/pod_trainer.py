@@ -191,14 +191,9 @@ class PodTrainer:
             ContractError: the pod of this name is another's.
         """
         name = pod_name(job)
-        with self._asked(f"reading pod {name}"):
-            try:
-                found = self._client.read_namespaced_pod(name, self.trainer.namespace, _request_timeout=TIMEOUT)
-            except ApiException as err:
-                if err.status == NOT_FOUND:
-                    return None
-                raise
-        there: dict[str, Any] = self._client.api_client.sanitize_for_serialization(found)
+        there = self._named(name)
+        if there is None:
+            return None
         if (there["metadata"].get("labels") or {}).items() >= labels_of_model(job.model).items():
             return there
         raise ContractError(f"{self._place}: pod {name} is not a training of {job.model}; move one of them")
@@ -224,7 +219,7 @@ class PodTrainer:
         name, uid = there["metadata"]["name"], there["metadata"]["uid"]
         self._delete(there, grace=GRACE_SECONDS)
         began = time.monotonic()
-        while self._uid(name) == uid:
+        while (still := self._named(name)) is not None and still["metadata"]["uid"] == uid:
             if time.monotonic() - began > GONE_SECONDS:
                 self._delete(there, grace=0)
                 raise TransientError(f"{self._place}: pod {name} does not end; it was removed by force")
@@ -240,7 +235,8 @@ class PodTrainer:
                 if err.status not in (NOT_FOUND, CONFLICT):  # gone, or another pod of that name by now
                     raise
 
-    def _uid(self, name: str) -> str | None:
+    def _named(self, name: str) -> dict[str, Any] | None:
+        """Read the pod of a name, whoever's it is; None when there is none."""
         with self._asked(f"reading pod {name}"):
             try:
                 found = self._client.read_namespaced_pod(name, self.trainer.namespace, _request_timeout=TIMEOUT)
@@ -248,7 +244,8 @@ class PodTrainer:
                 if err.status == NOT_FOUND:
                     return None
                 raise
-        return str(found.metadata.uid)
+        there: dict[str, Any] = self._client.api_client.sanitize_for_serialization(found)
+        return there
 
     def _new_lines(self, job: Job) -> list[str]:
         """Read the log's newest lines; each has the time at which it was written, by which it is told once."""

@@ -15,8 +15,9 @@ from typing import Any
 
 import psutil
 from safetensors import safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 
+from datasets_defs.artifacts import write_bytes
 from datasets_defs.errors import ContractError, TransientError
 from datasets_defs.models import KubernetesTrainer, LocalTrainer, ModelSpec, TorchrunTrainer
 from training.curve import Curve
@@ -111,20 +112,19 @@ def join(spec: ModelSpec, rank: int) -> int:
 
 def say_progress(folder: Path, progress: Progress) -> None:
     """Tell the launcher how far the group is."""
-    _put(folder / _PROGRESS, json.dumps({field.name: getattr(progress, field.name) for field in fields(Progress)}))
+    said = {field.name: getattr(progress, field.name) for field in fields(Progress)}
+    write_bytes(str(folder / _PROGRESS), json.dumps(said).encode())
 
 
 def say_refused(folder: Path, why: str) -> None:
     """Tell the launcher that trying again cannot help."""
-    _put(folder / _REFUSED, why)
+    write_bytes(str(folder / _REFUSED), why.encode())
 
 
 def say_ended(folder: Path, result: Result) -> None:
     """Tell the launcher how the training went; the finished model stands where it is to be."""
     said = {field.name: getattr(result, field.name) for field in fields(result) if field.name != "curve"}
-    temporary = folder / f".{_ENDED}"
-    save_file(result.curve.tensors(), temporary, metadata={"result": json.dumps(said)})
-    temporary.replace(folder / _ENDED)
+    write_bytes(str(folder / _ENDED), save(result.curve.tensors(), metadata={"result": json.dumps(said)}))
 
 
 def plan_from(work: Work) -> Plan:
@@ -194,9 +194,3 @@ def _result(folder: Path) -> Result:
         return Result(**said, curve=Curve.of(load_file(folder / _ENDED)))
     except FileNotFoundError as err:
         raise TransientError(f"the group ended and left no result in {folder}") from err
-
-
-def _put(path: Path, content: str) -> None:
-    temporary = path.with_name(f".{path.name}")
-    temporary.write_text(content)
-    temporary.replace(path)

@@ -9,7 +9,7 @@ from sqlalchemy import Engine
 
 from datasets_defs.artifacts import artifact_url, exists, read_bytes, write_bytes
 from datasets_defs.errors import ContractError
-from datasets_defs.incidents import Incident
+from datasets_defs.incidents import Incident, attempt_name
 from datasets_defs.models import ModelSpec
 
 
@@ -29,7 +29,7 @@ class Job:
     @property
     def name(self) -> str:
         """Of the attempt in artifacts and folders; one model's jobs differ in it."""
-        return f"incident-{self.incident_id}-attempt-{self.attempt}"
+        return attempt_name(self.incident_id, self.attempt)
 
     @property
     def key(self) -> str:

@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable
 
 from datasets_defs.errors import ContractError, TransientError
-from datasets_defs.incidents import Incident, State
+from datasets_defs.incidents import Incident
 from training.trainer import Job, JobResult, Look, Trainer
 
 log = logging.getLogger(__name__)
@@ -19,8 +19,7 @@ LAST_WORDS = 12
 
 def is_wanted(incident: Incident, job: Job) -> bool:
     """Say whether an incident still waits for what a job trains, whoever holds the claim. Pure."""
-    at_it = incident.state is State.RETRAINING and incident.challenger_version is None
-    return at_it and incident.attempt == job.attempt
+    return incident.awaits_training and incident.attempt == job.attempt
 
 
 def watch(trainer: Trainer, job: Job, *, hold: Callable[[], None], incident: Callable[[], Incident]) -> JobResult:

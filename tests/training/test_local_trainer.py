@@ -6,8 +6,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,54 +14,40 @@ from sqlalchemy import create_engine
 
 from datasets_defs.artifacts import write_bytes
 from datasets_defs.errors import ContractError, TransientError
-from datasets_defs.incidents import Incident, State
+from datasets_defs.incidents import State
 from ops import component
+from tests.training.jobs import DONE, INCIDENT, RESULT, Script, script
 from training import watching
 from training.local_trainer import DetachedTrainer, running
-from training.trainer import Ending, Job, JobResult, Phase, Trainer
+from training.trainer import Job, JobResult, Phase, Trainer
 from training.watching import is_wanted, watch
 
 DB = create_engine("postgresql+psycopg://nobody:secret@127.0.0.1:9/nothing")
-INCIDENT = Incident(
-    id=7, model="m", state=State.RETRAINING, signal="loss", attempt=1, opened_at=datetime.now(UTC),
-    updated_at=datetime.now(UTC), degraded_since=datetime.now(UTC),
-)  # fmt: skip
-RESULT = JobResult(ending=Ending.REGISTERED, version=2)
 BEGIN = "import os, pathlib, subprocess, sys, time; print('begun', os.getpid(), flush=True); "
 WAIT = "\nwhile not pathlib.Path('{go}').exists(): time.sleep(0.05)\n"
-DONE = "from training.trainer import Ending, Job, JobResult; JobResult(ending=Ending.REGISTERED, version=2).save(Job(model='m', incident_id=7, attempt=1))"  # noqa: E501
 WATCHER = """
 import sys
 from sqlalchemy import create_engine
-from tests.training.test_local_trainer import DB, INCIDENT, Script
+from tests.training.jobs import INCIDENT, script
+from tests.training.test_local_trainer import DB
 from training.local_trainer import DetachedTrainer
 from training.watching import watch
 
-watch(DetachedTrainer(DB), Script(model="m", incident_id=7, attempt=1, code=sys.argv[1]),
+watch(DetachedTrainer(DB), script(sys.argv[1]),
       hold=lambda: print("holds", flush=True), incident=lambda: INCIDENT)
 """
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Script(Job):
-    """A job that is a few lines of Python."""
-
-    code: str
-
-    @property
-    def arguments(self) -> tuple[str, ...]:
-        return ("-c", self.code)
-
-
-def script(code: str) -> Script:
-    return Script(model="m", incident_id=7, attempt=1, code=BEGIN + code)
+def begun_by(code: str) -> Script:
+    """Make a job that first says that it has begun, and as which process."""
+    return script(BEGIN + code)
 
 
 @pytest.fixture
 def endless(home: Path) -> Iterator[Script]:
     """A job that has a child, and goes on until the file `go` is there; then it leaves a result."""
     go = home / "go"
-    job = script(
+    job = begun_by(
         f"subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)']); {WAIT.format(go=go)}{DONE}"
     )
     yield job
@@ -132,7 +117,7 @@ def test_who_watches_may_die(home: Path, endless: Script) -> None:
 
 def test_what_ended_while_nobody_watched(home: Path) -> None:
     """The result that stands is taken, and nothing is begun."""
-    job = script("raise SystemExit('never')")
+    job = begun_by("raise SystemExit('never')")
     RESULT.save(job)
     assert watched(DetachedTrainer(DB), job) == RESULT
     assert not (home / "training").exists()
@@ -140,7 +125,7 @@ def test_what_ended_while_nobody_watched(home: Path) -> None:
 
 def test_a_job_that_dies_says_its_last_words(home: Path) -> None:
     """Without a result the error says how it ended and what it logged; the next try begins it again."""
-    job = script("sys.exit('the disk is gone')")
+    job = begun_by("sys.exit('the disk is gone')")
     for number in (1, 2):
         with pytest.raises(TransientError, match=r"(?s)exit code 1, and left no result.*the disk is gone"):
             watched(DetachedTrainer(DB), job)
@@ -190,7 +175,7 @@ def test_what_it_inherits(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AIRFLOW__CORE__FERNET_KEY", "secret")
     monkeypatch.setenv("DRIFTLOOP_MLFLOW_URL", "http://there")
     code = "print([os.environ.get(n) for n in ('DRIFTLOOP_DATABASE_URL', 'DRIFTLOOP_MLFLOW_URL')], flush=True); "
-    job = script(code + "print('airflow:', [n for n in os.environ if 'AIRFLOW' in n], flush=True); " + DONE)
+    job = begun_by(code + "print('airflow:', [n for n in os.environ if 'AIRFLOW' in n], flush=True); " + DONE)
     assert watched(DetachedTrainer(DB), job) == RESULT
     said = (home / "training/m/incident-7-attempt-1.log").read_text()
     assert "'postgresql+psycopg://nobody:secret@127.0.0.1:9/nothing', 'http://there'" in said

@@ -9,8 +9,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,41 +17,26 @@ import pytest
 import yaml
 
 from datasets_defs.errors import ContractError, TransientError
-from datasets_defs.incidents import Incident, State
+from datasets_defs.incidents import Incident
 from datasets_defs.models import ModelSpec
+from tests.training.jobs import DONE, INCIDENT, RESULT, script
 from tests.training.kubernetes_server import NAMESPACE, TOKEN, Fault, Kubernetes, kubernetes
 from training import pod_trainer, watching
 from training.pod_trainer import PodTrainer
 from training.trainer import Ending, Job, JobResult, Look, Phase
 from training.watching import watch
 
-INCIDENT = Incident(
-    id=7, model="m", state=State.RETRAINING, signal="loss", attempt=1, opened_at=datetime.now(UTC),
-    updated_at=datetime.now(UTC), degraded_since=datetime.now(UTC),
-)  # fmt: skip
 JOB = Job(model="m", incident_id=7, attempt=1)
 POD = "driftloop-m-7-1"
-RESULT = JobResult(ending=Ending.REGISTERED, version=2)
-DONE = "from training.trainer import Ending, Job, JobResult; JobResult(ending=Ending.REGISTERED, version=2).save(Job(model='m', incident_id=7, attempt=1))"  # noqa: E501
 WATCHER = """
 import sys
-from tests.training.test_pod_trainer import INCIDENT, Script, trainer
+from tests.training.jobs import INCIDENT, script
+from tests.training.test_pod_trainer import trainer
 from training.watching import watch
 
-watch(trainer(), Script(model="m", incident_id=7, attempt=1, code=sys.argv[1]),
+watch(trainer(), script(sys.argv[1]),
       hold=lambda: print("holds", flush=True), incident=lambda: INCIDENT)
 """
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Script(Job):
-    """A job that is a few lines of Python."""
-
-    code: str
-
-    @property
-    def arguments(self) -> tuple[str, ...]:
-        return ("-c", self.code)
 
 
 def spec_of(**fields: Any) -> ModelSpec:
@@ -118,11 +102,10 @@ def test_an_answer_that_is_lost(cluster: Kubernetes):
 def test_who_watches_may_die(cluster: Kubernetes, home: Path):
     """Killed by SIGKILL while the pod works, who watches next takes the pod's result: one pod was ever made."""
     cluster.runs_pods = True
-    job = Script(
-        model="m", incident_id=7, attempt=1,
-        code=f"import pathlib, time; print('begun', flush=True)\n"
-        f"while not pathlib.Path('{home}/go').exists(): time.sleep(0.05)\n{DONE}",
-    )  # fmt: skip
+    job = script(
+        f"import pathlib, time; print('begun', flush=True)\n"
+        f"while not pathlib.Path('{home}/go').exists(): time.sleep(0.05)\n{DONE}"
+    )
     watcher = subprocess.Popen(
         [sys.executable, "-W", "ignore", "-c", WATCHER, job.code],
         stdout=subprocess.PIPE, text=True, start_new_session=True, cwd=Path(__file__).parents[2],
@@ -337,7 +320,7 @@ def test_a_job_that_is_stopped(cluster: Kubernetes):
     """Its process is gone when `stop` returns; what is not there is stopped already."""
     cluster.runs_pods = True
     by = trainer()
-    job = Script(model="m", incident_id=7, attempt=1, code="import time; print('begun', flush=True); time.sleep(600)")
+    job = script("import time; print('begun', flush=True); time.sleep(600)")
     by.stop(job)
     by.submit(job)
     wait_for(lambda: cluster.logs.get(POD))
