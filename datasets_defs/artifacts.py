@@ -13,8 +13,8 @@ import fsspec
 from datasets_defs.errors import ContractError, TransientError
 from datasets_defs.settings import settings
 
-BATCH_ROWS = 1_000
-"""Rows that are read at once."""
+BATCH_ROWS, READ_BYTES = 1_000, 2**16
+"""Rows, and bytes of a column, that are read at once."""
 
 
 def artifact_url(*parts: str) -> str:
@@ -114,20 +114,22 @@ def read_rows(url: str, sha256: str | None = None) -> list[dict[str, Any]]:
 def read_batches(url: str, *, columns: Sequence[str] | None = None, where: Any = None) -> Iterator[Any]:
     """Read a Parquet artifact as record batches, in its order and in memory that does not grow with it.
 
-    `where` is an expression of pyarrow's; what it leaves out is not read, as far as the file's statistics say so.
+    `where` is an expression of pyarrow's over these columns. Where the file's statistics say that a group of rows
+    has none for it, the group is not read.
     """
+    import pyarrow.parquet as pq
     from pyarrow import dataset
 
     filesystem, path = fsspec.core.url_to_fs(url)
-    options = dataset.ParquetFragmentScanOptions(use_buffered_stream=True, pre_buffer=False)
-    form = dataset.ParquetFileFormat(default_fragment_scan_options=options)
-    yield from dataset.dataset(path, format=form, filesystem=filesystem).to_batches(
-        columns=list(columns) if columns else None,
-        filter=where,
-        batch_size=BATCH_ROWS,
-        batch_readahead=1,
-        use_threads=False,
-    )
+    (whole,) = dataset.dataset(path, format="parquet", filesystem=filesystem).get_fragments()
+    groups = [part.row_groups[0].id for part in whole.split_by_row_group(where)]
+    wanted = list(columns) if columns else None
+    with filesystem.open(path, "rb") as file:
+        # Not the dataset's own scan: it reads ahead of who uses the rows, and what waits grows with the file.
+        content = pq.ParquetFile(file, pre_buffer=False, buffer_size=READ_BYTES)
+        for group in groups:
+            for batch in content.iter_batches(BATCH_ROWS, row_groups=[group], columns=wanted, use_threads=False):
+                yield batch if where is None else batch.filter(where)
 
 
 def _is_local(filesystem: Any) -> bool:

@@ -31,7 +31,7 @@ MOST_SHARE, FEWEST_SHARE = 1.5, 0.8
 _TOGETHER = 1_000
 _COLUMNS = ("request_id", "prompt", "reference", "user_id", "source")
 _SCHEMA = pa.schema([(name, pa.string()) for name in ("part", *_COLUMNS)])
-_FRESH, _REPLAY, _TEXT = ("train", "corpus"), ("replay",), ("prompt", "reference")
+_FRESH, _REPLAY, _TEXT = ("train", "corpus"), ("replay",), ("part", "prompt", "reference")
 REPLAYED = ("train", "validation", "replay")
 """Parts that later attempts may replay: held-out rows judge, and corpora are read anew each time."""
 
@@ -106,9 +106,8 @@ class Snapshot:
             yield from map(text_of, batch.to_pylist())
 
     def _characters(self, parts: Sequence[str]) -> int:
-        return sum(
-            pc.sum(pc.utf8_length(batch[name])).as_py() or 0 for batch in self._batches(_TEXT, parts) for name in _TEXT
-        )
+        lengths = (pc.sum(pc.utf8_length(batch[name])) for batch in self._batches(_TEXT, parts) for name in _TEXT[1:])
+        return sum(length.as_py() or 0 for length in lengths)
 
     def _batches(self, columns: Sequence[str] | None, parts: Sequence[str]) -> Iterator[Any]:
         return read_batches(self.uri, columns=columns, where=pc.field("part").isin(list(parts)) if parts else None)
@@ -162,8 +161,7 @@ def freeze(
                 at_work.close_rejects()
                 write_file(rejected_uri(uri), at_work.rejects)
                 write_bytes(report_uri(uri), json.dumps(at_work.report.plain(), indent=1).encode())
-        write_file(uri, made)
-    return Snapshot.of(uri, None)
+        return Snapshot(uri=uri, sha256=write_file(uri, made))
 
 
 def write(
