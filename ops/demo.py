@@ -123,7 +123,9 @@ def _tell(db: Engine, console: Console, quiet_windows: int) -> Story:
     finally:
         traffic.stop()
     demo_story.remember_domain(story.to_version, new_domain)
-    console.print(f"  {traffic.counts.answered} requests answered, {traffic.counts.failed} not", style="dim")
+    counts = traffic.counts
+    said = f", the last one because of {counts.why}" if counts.failed else ""
+    console.print(f"  {counts.answered} requests answered, {counts.failed} not{said}", style="dim", markup=False)
     return story
 
 

@@ -24,6 +24,8 @@ class Counts:
     answered: int = 0
     failed: int = 0
     """Requests that serving did not answer; a person would try again."""
+    why: str = ""
+    """What was wrong with the last of them."""
 
 
 class Traffic:
@@ -86,7 +88,9 @@ class Traffic:
             feedback = {"model": self.model, "request_id": answer["id"], "reference": passage.continuation}
             self._client.post("/v1/feedback", json=feedback).raise_for_status()
             self.counts.answered += 1
-        except httpx.HTTPError:
+        except httpx.HTTPError as err:
             self.counts.failed += 1
+            said = err.response.text if isinstance(err, httpx.HTTPStatusError) else repr(err)
+            self.counts.why = f"{err.request.url.path}: {said}"
         finally:
             self._idle.release()
