@@ -62,7 +62,7 @@ DOMAINS: dict[str, Callable[[], list[str]]] = {
 def passages(domain: str) -> list[Passage]:
     """Cut a domain into passages, in a shuffled order that is the same every time.
 
-    Long prompts of capitals or of drawn tables are left out: the demo's tokenizer needs a token for nearly each of their
+    Long prompts of capitals or of drawn tables are left out: the tokenizer needs a token for nearly each of their
     characters, and its model has no room for so many.
     """
     rng = random.Random(f"passages of {domain}")  # noqa: S311 an order, not a secret
