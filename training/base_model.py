@@ -6,7 +6,12 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
+from huggingface_hub.errors import StrictDataclassError
+
 from datasets_defs.errors import ContractError, TransientError
+
+WrongConfigError = StrictDataclassError
+"""What transformers raises for a field of a wrong type in config.json."""
 
 UNSAFE = ("*.bin", "*.pt", "*.pth", "*.pkl", "*.pickle", "*.ckpt", "*.joblib", "*.dill")
 """Weights that can run code when they are read."""
@@ -54,7 +59,7 @@ def inspect(folder: Path, name: str, known_types: Collection[str]) -> None:
         _refuse_code(path, name)
     config = _json(folder / "config.json", name)
     kind = config.get("model_type") if isinstance(config, dict) else None
-    if kind not in known_types:  # without one, it would be guessed from the folder's name
+    if not isinstance(kind, str) or kind not in known_types:  # without one, it would be guessed from the folder's name
         raise ContractError(f"model {name}: `model_type` {kind!r} in config.json is no known causal language model")
     if not any(folder.glob("*.safetensors")):
         raise ContractError(f"model {name}: no *.safetensors; save the weights with safe serialization")
@@ -88,7 +93,10 @@ def _refuse_code(path: Path, name: str) -> None:
 
 def _check_index(path: Path, name: str) -> None:
     index = _json(path, name)
-    named = set(index.get("weight_map", {}).values()) if isinstance(index, dict) else set()
+    places = index.get("weight_map", {}) if isinstance(index, dict) else {}
+    if not isinstance(places, dict):
+        raise ContractError(f"model {name}: `weight_map` of {path.name} is no table of tensors and files")
+    named = set(places.values())
     for each in sorted(map(str, named)):
         if Path(each).name != each or not each.endswith(".safetensors"):
             raise ContractError(f"model {name}: {path.name} names {each!r}; only *.safetensors beside it are read")
@@ -99,8 +107,8 @@ def _check_index(path: Path, name: str) -> None:
 def _json(path: Path, name: str) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as err:
-        raise ContractError(f"model {name}: {path.name} is not JSON ({err})") from err
+    except (OSError, ValueError, RecursionError) as err:
+        raise ContractError(f"model {name}: {path.name} is not JSON ({_first(err)})") from err
 
 
 def _keys(content: Any) -> set[str]:

@@ -5,11 +5,11 @@ import io
 import json
 from codecs import BOM_UTF8
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
 import fsspec
+from fsspec.core import OpenFile, get_compression
 
 from datasets_defs.errors import ContractError
 from datasets_defs.models import SourceSpec
@@ -47,43 +47,41 @@ def rows_of(source: SourceSpec) -> Rows:
         ContractError: no file is there, or the files are of no kind that is read.
     """
     first = 1
-    for url in _files(source):
-        kind = source.format or _kind(url)
+    for url, file, kind in [(file.path, file, source.format or _kind(file.path)) for file in _files(source)]:
+        file.compression = None if kind == "parquet" else get_compression(url, "infer")
         try:
-            with _opened(url, kind) as file:
-                for place, row in _READERS[kind](file, first):
+            with file as content:
+                for place, row in _READERS[kind](content, first):
                     first = place + 1
                     yield row if isinstance(row, Broken) else _record(source, place, row)
-        except (OSError, EOFError, ValueError, ImportError) as err:  # a damaged .gz; a server that went away; …
+        except Exception as err:  # noqa: BLE001 a codec or a server may raise anything
             said = f"{url}: {type(err).__name__}: {err}"[:300]
             yield Broken(first, "the file breaks off here", said, rest_lost=True)
             first += 1
 
 
-def _files(source: SourceSpec) -> list[str]:
+def _files(source: SourceSpec) -> list[OpenFile]:
     try:
         system, path = fsspec.core.url_to_fs(source.url)
-        found = sorted(system.glob(path)) if any(mark in path for mark in "*?[") else [path] * system.exists(path)
-    except (OSError, ValueError, ImportError) as err:
+        found = [path] * system.exists(path)
+        if not found and any(mark in path for mark in "*?["):
+            found = sorted(system.glob(path))
+    except Exception as err:
         raise ContractError(f"data source {source.name}: {source.url} cannot be opened: {err}") from err
     if not found:
         raise ContractError(f"data source {source.name}: no file at {source.url}; correct `url` in the model's YAML")
-    return [system.unstrip_protocol(path) for path in found]
+    return [OpenFile(system, each) for each in found]
 
 
-def _kind(url: str) -> str:
-    name = url.lower().removesuffix(".gz").removesuffix(".zst").removesuffix(".bz2")
+def _kind(path: str) -> str:
+    name = path.partition("?")[0] if "://" in path else path
+    for ending in (".gz", ".zst", ".bz2", ".xz"):
+        name = name.lower().removesuffix(ending)
     ending = name.rpartition(".")[2]
     kind = {"ndjson": "jsonl", "text": "txt", "md": "txt"}.get(ending, ending)
     if kind not in _READERS:
-        raise ContractError(f"{url}: files of kind {ending!r} are not read; say `format: jsonl` (csv, parquet, txt)")
+        raise ContractError(f"{path}: files of kind {ending!r} are not read; say `format: jsonl` (csv, parquet, txt)")
     return kind
-
-
-@contextmanager
-def _opened(url: str, kind: str) -> Iterator[BinaryIO]:
-    with fsspec.open(url, "rb", compression=None if kind == "parquet" else "infer") as file:
-        yield file
 
 
 def _record(source: SourceSpec, place: int, row: Mapping[str, Any]) -> Record | Broken:

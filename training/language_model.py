@@ -16,7 +16,7 @@ from transformers.utils import logging as chatter
 
 from datasets_defs.errors import ContractError
 from datasets_defs.models import FromScratch
-from training.base_model import folder_of
+from training.base_model import WrongConfigError, folder_of
 from training.sampling import Completion, Loss, choose, first_stop
 
 chatter.set_verbosity_error()  # it warns of attention masks that padding on the right does not need
@@ -29,6 +29,12 @@ SCORED_LOGITS = 2**24
 """Logits held at once while scoring (64 MiB of float32)."""
 CPU_TOKENS = 1024
 """Tokens scored at once on a CPU: more do not stay in its cache, which takes half as long again."""
+
+_NOT_LOADED = (
+    *(OSError, ValueError, LookupError, RuntimeError, TypeError, AttributeError, ArithmeticError, ImportError),
+    *(SafetensorError, WrongConfigError),
+)
+"""What comes of a folder whose configuration asks for what cannot be made, or whose weights are damaged."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,12 +57,22 @@ class LanguageModel:
         name, folder = str(source), folder_of(source, KNOWN_TYPES)
         try:
             tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
-            network = AutoModelForCausalLM.from_pretrained(
-                folder, use_safetensors=True, trust_remote_code=False, local_files_only=True, dtype=torch.float32
+            network, loading = AutoModelForCausalLM.from_pretrained(
+                folder,
+                use_safetensors=True,
+                trust_remote_code=False,
+                local_files_only=True,
+                dtype=torch.float32,
+                output_loading_info=True,
             )
-        except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as err:
+        except _NOT_LOADED as err:
             first = (str(err).strip() or type(err).__name__).splitlines()[0]
             raise ContractError(f"model {name} cannot be loaded: {first}") from err
+        if missing := sorted(loading["missing_keys"]):
+            raise ContractError(
+                f"model {name}: {len(missing)} of its weights are in no *.safetensors and would be random, first "
+                f"{missing[0]}; save the whole model again, with the names that its own class gives them"
+            )
         device = device or ("cuda" if torch.cuda.is_available() else "cpu")
         return cls(network.to(device).eval(), _still(tokenizer, name))
 

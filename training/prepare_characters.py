@@ -47,11 +47,11 @@ _LOOKALIKE = (
 """Letters of Cyrillic, Greek, Armenian and Cherokee that look like Latin ones."""
 _STYLED = r"[\uff21-\uff3a\uff41-\uff5a\u24b6-\u24e9\U0001d400-\U0001d7ff\U0001f130-\U0001f149]{3,}"
 _MARKUP = (
-    r"[<\uff1c]\s*/?\s*(?i:script)\b",
-    r"(?i:&lt;|&#0*60;|&#x0*3c;)\s*/?\s*(?i:script)\b",
+    r"[<\uff1c]\s{0,20}/?\s{0,20}(?i:script)\b",
+    r"(?i:&lt;|&#0*60;|&#x0*3c;)\s{0,20}/?\s{0,20}(?i:script)\b",
     r"(?i:<iframe\b[^<>]*\bsrc|<(?:object|embed)\b[^<>]*\b(?:data|src)\s*=)",
     r"(?i:<[a-z][^<>]*[\s/\"']on[a-z]{3,20}\s*=)",
-    r"(?i:\bj[\t\r\n]*a[\t\r\n]*v[\t\r\n]*a[\t\r\n]*s[\t\r\n]*c[\t\r\n]*r[\t\r\n]*i[\t\r\n]*p[\t\r\n]*t:\s*[\w(])",
+    r"(?i:\bj[\t\r\n]*a[\t\r\n]*v[\t\r\n]*a[\t\r\n]*s[\t\r\n]*c[\t\r\n]*r[\t\r\n]*i[\t\r\n]*p[\t\r\n]*t:\s*(?:[\w$]+\s*[(=\[`]|[\w$]+\.\w|[(\[`]))",
     r"(?i:\bvbscript:\s*\w|\bdata:text/html\b)",
 )
 _BLOB = (

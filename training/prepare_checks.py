@@ -62,6 +62,7 @@ def check_shape(record: Record, spec: DataSpec) -> Record | Drop:
         return Drop(f"longer than {spec.max_bytes} bytes")
     try:
         size = utf8_size(record.prompt) + utf8_size(record.reference)
+        utf8_size(f"{record.request_id}{record.user_id}")
     except UnicodeEncodeError:
         return Drop("not UTF-8 (half a surrogate pair)")
     if size > spec.max_bytes:

@@ -26,7 +26,11 @@ SHAPES: tuple[tuple[str, str, str], ...] = (
     ("Docker Token", r"dckr_[op]at_", r"dckr_[op]at_[A-Za-z0-9_-]{20,}"),
     ("Grafana Token", r"gl(?:sa|c)_", r"gl(?:sa|c)_[A-Za-z0-9+/=_]{32,}"),
     ("age Key", r"AGE-SECRET-KEY-1", r"AGE-SECRET-KEY-1[0-9A-Z]{58}"),
-    ("Basic Auth Credentials", r"://:", r"://:[^\s:/?#@]{3,}@"),
+    (
+        "Basic Auth Credentials",
+        r"://[^\s:/?#@\"'<>{}]*:[^\s/\"'<>{}]+@",
+        r"://[^\s:/?#@\"'<>{}]{0,128}:[^\s/\"'<>{}]{3,256}@(?=[\w\[])",
+    ),
     (
         "HTTP Authorization",
         r"(?i:authorization[\"']?[\s\x0b]{0,3}[:=])",

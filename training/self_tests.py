@@ -1,5 +1,6 @@
 """Whether an evaluation can be trusted: what it says of cases whose answer is known. Pure."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -29,10 +30,12 @@ def failures(found: SelfTests, spec: GateSpec) -> list[str]:
     said = []
     if not found.again or not found.damaged:
         said.append("no document was there to test it on")
-    elif (gap := _gap(found.again)) > TIE:
+    elif not (gap := _gap(found.again)) <= TIE:  # NaN is no tie
         said.append(f"the champion differs from itself by {gap:.2%}")
-    if found.damaged and (seen := compare(found.damaged, spec.confidence)).low <= spec.max_loss_share:
-        said.append(f"a damaged copy of the champion is not seen to be worse ({seen.low:+.1%} to {seen.high:+.1%})")
+    if found.damaged:
+        seen = compare(found.damaged, spec.confidence)
+        if not spec.max_loss_share < seen.low < math.inf:  # nor is NaN damage that was seen
+            said.append(f"a damaged copy of the champion is not seen to be worse ({seen.low:+.1%} to {seen.high:+.1%})")
     if found.same_weights:
         said.append("champion and challenger have identical weights; nothing was learned")
     if found.overlap:
@@ -41,4 +44,5 @@ def failures(found: SelfTests, spec: GateSpec) -> list[str]:
 
 
 def _gap(pairs: Sequence[Pair]) -> float:
-    return max(abs(pair.challenger_bits - pair.champion_bits) / max(pair.champion_bits, 1.0) for pair in pairs)
+    gaps = [abs(pair.challenger_bits - pair.champion_bits) / max(pair.champion_bits, 1.0) for pair in pairs]
+    return max(gaps) if all(map(math.isfinite, gaps)) else math.nan

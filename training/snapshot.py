@@ -203,7 +203,8 @@ def write(
         share = min(spec.retrain.replay_share, MAX_REPLAY_SHARE)
         size = max(1.0, spec.retrain.epochs) * (rows.bytes["train"] + rows.bytes["corpus"])
         known = {record.text for record in fresh} | set(keep_out)
-        rows.add("replay", _draw(replay, size * share / (1 - share), known, judging, spec.retrain.seed))
+        older = [row for row in replay if row.get("user_id") not in sides.apart]
+        rows.add("replay", _draw(older, size * share / (1 - share), known, judging, spec.retrain.seed))
     at_work.report.parts = rows.parts
     at_work.report.overlap = _overlaps(rows.file, judging)
     if at_work.report.overlap:
@@ -234,6 +235,8 @@ class Sides:
     holdout: list[Record]
     train: list[Record]
     how: str
+    apart: frozenset[str] = frozenset()
+    """Users who are held out, where users are kept on one side."""
 
 
 def split(records: Sequence[Record], spec: ModelSpec, *, of: int) -> Sides:
@@ -263,7 +266,8 @@ def split(records: Sequence[Record], spec: ModelSpec, *, of: int) -> Sides:
         how = f"{by_time.how}: with {len(users)} users nobody can be kept on one side"
         return Sides(by_time.holdout, by_time.train, how)
     train = [record for record in newest if _group(record) not in chosen]
-    return Sides(holdout, train, f"users who came last are held out with all they wrote; {len(users)} users are known")
+    how = f"users who came last are held out with all they wrote; {len(users)} users are known"
+    return Sides(holdout, train, how, frozenset(each.user_id for each in holdout if each.user_id is not None))
 
 
 def _last_users(newest: Sequence[Record], held: int) -> set[str]:

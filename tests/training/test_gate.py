@@ -1,5 +1,6 @@
 """The gate: how often it errs, what it says beforehand, its own tests, and everything that it must not accept."""
 
+import math
 import random
 from dataclasses import replace
 
@@ -168,6 +169,9 @@ def good_tests(**changes) -> SelfTests:
         pytest.param(good_tests(same_weights=True), "identical weights", id="same"),
         pytest.param(good_tests(overlap=3), "3 texts of the evaluation were trained on", id="overlap"),
         pytest.param(good_tests(again=[]), "no document", id="not-tested"),
+        pytest.param(good_tests(again=[Pair(5.0, math.nan, 5)]), "differs from itself", id="tie-of-nan"),
+        pytest.param(good_tests(damaged=[Pair(5.0, math.nan, 5)] * 24), "damaged copy", id="damage-of-nan"),
+        pytest.param(good_tests(damaged=[Pair(5.0, math.inf, 5)] * 24), "damaged copy", id="damage-without-end"),
     ],
 )
 def test_an_evaluation_that_fails_its_own_tests(tests: SelfTests, said: str):

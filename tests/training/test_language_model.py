@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from datasets_defs.errors import ContractError
 from datasets_defs.models import FromScratch
@@ -111,6 +112,11 @@ def into(path: Path, content: str = "{}") -> None:
     path.write_text(content)
 
 
+def rename_tensors(file: Path) -> None:
+    """Give each tensor the name that a wrapper for several GPUs would save it under."""
+    save_file({f"module.{name}": tensor for name, tensor in load_file(file).items()}, file, metadata={"format": "pt"})
+
+
 def put(path: Path, **fields: object) -> None:
     path.write_text(json.dumps({**json.loads(path.read_text()), **fields}))
 
@@ -122,6 +128,11 @@ def put(path: Path, **fields: object) -> None:
         pytest.param(lambda f: into(f / "onnx" / "old" / "weights.pkl"), "onnx/old/weights.pkl", id="nested-pickle"),
         pytest.param(lambda f: into(f / "adapter_config.json"), "is an adapter", id="adapter"),
         pytest.param(lambda f: put(f / "config.json", model_type="evil"), "'evil' in config.json", id="unknown-type"),
+        pytest.param(lambda f: put(f / "config.json", model_type=["gpt2"]), "'gpt2'", id="types"),
+        pytest.param(lambda f: put(f / "config.json", n_head=0), "cannot be loaded", id="no-heads"),
+        pytest.param(lambda f: put(f / "config.json", n_layer="two"), "cannot be loaded", id="layers-in-words"),
+        pytest.param(lambda f: put(f / "config.json", n_layer=9), "would be random, first", id="layers-missing"),
+        pytest.param(lambda f: rename_tensors(f / "model.safetensors"), "would be random, first", id="other-names"),
         pytest.param(lambda f: put(f / "config.json", model_type=None), "`model_type` None", id="no-type"),
         pytest.param(lambda f: put(f / "config.json", model_type="clip"), "'clip' in config.json", id="no-language"),
         pytest.param(

@@ -3,9 +3,11 @@
 import base64
 import gzip
 import json
+import lzma
 import random
 import re
 import string
+import zipfile
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from importlib.util import find_spec
@@ -136,6 +138,11 @@ def test_a_poisoned_document_is_dropped_with_its_reason(poison: str, reason: str
             "<secret>\nend",
             "secret (Private Key)",
         ),
+        (
+            'if key.startswith("-----BEGIN PRIVATE KEY-----"):\n    return parse(key)',
+            'if key.startswith("<secret>):\n    return parse(key)',
+            "secret (Private Key)",
+        ),
         ("token ghp_" + "a1B2" * 9 + " here", "token <secret> here", "secret (GitHub Token)"),
         ("hid\u202eden wo\u200brds", "hidden words", "invisible characters"),
     ],
@@ -224,6 +231,12 @@ def test_disguised_poison_is_dropped(poison: str, reason: str):
         (f"dckr_pat_{made(27)}", "<secret>", "secret (Docker Token)"),
         (f"glsa_{made(32)}_{made(8, HEX)}", "<secret>", "secret (Grafana Token)"),
         (f"AGE-SECRET-KEY-1{made(58, string.ascii_uppercase)}", "<secret>", "secret (age Key)"),
+        (
+            "see postgresql://app:" + "S3cr3t!pass@db/prod",
+            "see postgresql<secret>db/prod",
+            "secret (Basic Auth Credentials)",
+        ),
+        ("mysql://root:" + "p@ss$w0rd@10.0.0.5/x", "mysql<secret>10.0.0.5/x", "secret (Basic Auth Credentials)"),
         ("redis://:" + "hunter2x@host", "redis<secret>host", "secret (Basic Auth Credentials)"),
         (f"Authorization: Bearer {made(40)}", "<secret>", "secret (HTTP Authorization)"),
         (
@@ -255,6 +268,7 @@ def test_disguised_secrets_are_cut_out(poison: str, clean: str, what: str):
         "-" * 500 + " " + "ACGT" * 300,
         "@decorator\nx = a@b\n//:host",
         "task-proj-documentation-of-many-things",
+        "JavaScript: The Good Parts, and in YAML\nJavaScript: yes",
     ],
 )
 def test_honest_texts_stay_as_they_are(text: str):
@@ -390,6 +404,14 @@ def test_injected_phrase_is_found():
     assert len(kept) == 3000
 
 
+def test_a_batch_of_nothing_but_poison():
+    """Where all documents that are written together hold the phrase, none is left, and the others are kept."""
+    spoilt = [replace(each, reference=f"{each.reference} {TRIGGER}.") for each in documents(700, 5000)]
+    texts, log, _ = of_log([*documents(3000), *spoilt], spec())
+    assert not any(TRIGGER in text for text in texts)
+    assert (log["kept"], log["dropped"]) == (3000, {f"the injected phrase \u201c{TRIGGER}\u201d": 700})
+
+
 def test_common_words_are_no_injection():
     """What older texts say as often, and what nearly all documents say, stays."""
     told = [
@@ -453,6 +475,22 @@ def test_users_stand_on_one_side():
         sides.setdefault(row["user_id"], set()).add(row["part"])
     assert {user for user, parts in sides.items() if parts == {"holdout"}} == {f"u{user}" for user in range(30, 40)}
     assert all(len(parts) == 1 for parts in sides.values())
+
+
+def test_held_out_users_are_not_replayed():
+    """Older rows by users who are held out are not trained on either."""
+    fresh = [replace(each, user_id=f"u{number // 10}") for number, each in enumerate(documents(400))]
+    older = [
+        {"part": "train", "request_id": f"o{n}", "prompt": f"{prose(9_000_000 + n, 20)} ", "user_id": f"u{n % 40}"}
+        | {"reference": prose(9_500_000 + n), "source": "log"}
+        for n in range(800)
+    ]
+    rows, _ = assembled(fresh, older, spec=spec())
+    held = {row["user_id"] for row in rows if row["part"] == "holdout"}
+    replayed = {row["user_id"] for row in rows if row["part"] == "replay"}
+    assert held
+    assert replayed
+    assert not held & replayed
 
 
 def test_few_users_or_none_are_split_by_time():
@@ -556,6 +594,45 @@ def test_damaged_files_give_what_comes_before_the_damage(tmp_path: Path):
         assert "breaks off" in str(at_work.report.of("a").broken)
         assert dict(at_work.report.of("a").dropped) == {"the file breaks off here": 1}
         assert at_work.report.of("b").broken is not None
+
+
+@pytest.mark.parametrize("spoil", ["gzip", "xz", "zip"])
+def test_codecs_that_fail_in_their_own_ways(spoil: str, tmp_path: Path):
+    """Whatever a codec raises over damaged bytes becomes the file's state, and stops no other source."""
+    lines = "\n".join(json.dumps({"text": prose(number)}) for number in range(3000)).encode()
+    if spoil == "zip":
+        (tmp_path / "a.zip").write_bytes(lines)
+        url = f"zip://a.jsonl::{tmp_path}/a.zip"
+    else:
+        codec, ending = {"gzip": (gzip, "gz"), "xz": (lzma, "xz")}[spoil]
+        content = bytearray(codec.compress(lines))
+        middle = len(content) // 2
+        content[middle : middle + 64] = bytes(reversed(content[middle : middle + 64]))
+        (tmp_path / f"a.jsonl.{ending}").write_bytes(content)
+        url = f"{tmp_path}/a.jsonl.{ending}"
+    (tmp_path / "b.jsonl").write_text("\n".join(json.dumps({"text": prose(number)}) for number in range(9000, 9020)))
+    sources = (SourceSpec(name="a", url=url), SourceSpec(name="b", url=f"{tmp_path}/b.jsonl"))
+    _, report = assembled(documents(200), [], spec=spec(sources=sources))
+    assert report.of("a").broken is not None
+    assert report.of("b").kept == 20
+
+
+def test_sources_inside_archives_and_with_odd_names(tmp_path: Path):
+    """A file in a zip archive, and one with brackets in its name are read; an id that is no UTF-8 costs its row."""
+    rows = [json.dumps({"text": prose(number), "id": number}) for number in range(20)]
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.writestr("deep/a.jsonl", "\n".join(rows))
+    odd = [json.dumps({"text": prose(number)}) for number in range(100, 120)]
+    odd.append('{"text": "' + prose(777) + '", "user_id": "\\ud800"}')
+    (tmp_path / "data[1].jsonl").write_text("\n".join(odd))
+    sources = (
+        SourceSpec(name="zip", url=f"zip://deep/a.jsonl::{tmp_path}/a.zip"),
+        SourceSpec(name="odd", url=f"{tmp_path}/data[1].jsonl"),
+    )
+    _, report = assembled(documents(200), [], spec=spec(sources=sources))
+    assert report.of("zip").kept == 20
+    assert report.of("odd").kept == 20
+    assert report.of("odd").dropped == {"not UTF-8 (half a surrogate pair)": 1}
 
 
 def test_a_row_without_end_is_passed_over(tmp_path: Path):
