@@ -396,10 +396,10 @@ class DataSpec(_Spec):
     """A longer document is taken for a mistake."""
     min_bytes: int = Field(default=1, ge=1)
     """A shorter document says too little."""
-    languages: tuple[str, ...] | None = ()
-    """ISO 639 codes that are kept; none: all are, and are counted; `null`: nobody looks."""
+    languages: tuple[Annotated[str, Field(pattern=r"^[a-z]{2,3}$")], ...] | None = ()
+    """ISO 639 codes that are kept, `und` for text without one; none: all are, and are counted; `null`: nobody looks."""
     markup: bool = False
-    """Whether documents with script tags are kept."""
+    """Whether documents with script tags and event handlers are kept: web pages, JSX, and writing about them."""
     near_duplicates: float | None = Field(default=0.8, gt=0.5, le=1)
     """Share of its word 5-grams that a document may at most have in common with one before; `null`: nobody looks."""
     phrase_documents: int | None = Field(default=50, ge=5)
