@@ -4,7 +4,7 @@ import csv
 import io
 import json
 from codecs import BOM_UTF8
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
@@ -51,7 +51,10 @@ def rows_of(source: SourceSpec) -> Rows:
         file.compression = None if kind == "parquet" else get_compression(url, "infer")
         try:
             with file as content:
-                for place, row in _READERS[kind](content, first):
+                rows = (
+                    _parquet(content, first, _columns(source)) if kind == "parquet" else _READERS[kind](content, first)
+                )
+                for place, row in rows:
                     first = place + 1
                     yield row if isinstance(row, Broken) else _record(source, place, row)
         except Exception as err:  # noqa: BLE001 a codec or a server may raise anything
@@ -82,6 +85,10 @@ def _kind(path: str) -> str:
     if kind not in _READERS:
         raise ContractError(f"{path}: files of kind {ending!r} are not read; say `format: jsonl` (csv, parquet, txt)")
     return kind
+
+
+def _columns(source: SourceSpec) -> set[str]:
+    return {source.columns.get(name, name) for name in ("text", "reference", "prompt", "user_id", "id")}
 
 
 def _record(source: SourceSpec, place: int, row: Mapping[str, Any]) -> Record | Broken:
@@ -192,14 +199,18 @@ def _csv_row(place: int, header: list[str], cells: list[str] | str, damaged: lis
     return {name: cell for name, cell in zip(header, cells, strict=True) if cell}
 
 
-def _parquet(file: BinaryIO, first: int) -> Iterator[tuple[int, Mapping[str, Any] | Broken]]:
+def _parquet(
+    file: BinaryIO, first: int, columns: Collection[str] = ()
+) -> Iterator[tuple[int, Mapping[str, Any] | Broken]]:
+    """Read the columns that are there of those that are wanted, or all: what stands beside a text may be large."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     place = first - 1
     try:
         with pq.ParquetFile(file, buffer_size=_CHUNK, pre_buffer=False) as content:
-            for batch in content.iter_batches(batch_size=_TABLE_ROWS):
+            wanted = [name for name in dict.fromkeys(content.schema_arrow.names) if name in columns]
+            for batch in content.iter_batches(batch_size=_TABLE_ROWS, columns=wanted or None):
                 for row in _table_rows(batch):
                     place += 1
                     yield place, row if not isinstance(row, str) else Broken(place, row)

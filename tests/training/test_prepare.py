@@ -635,6 +635,16 @@ def test_sources_inside_archives_and_with_odd_names(tmp_path: Path):
     assert report.of("odd").dropped == {"not UTF-8 (half a surrogate pair)": 1}
 
 
+def test_what_stands_beside_a_text_is_not_read(tmp_path: Path):
+    """Columns of Parquet that are not asked for may hold what cannot be converted."""
+    times = pa.array([0] * 20, pa.timestamp("us", tz="Mars/Base"))
+    table = pa.table({"body": [prose(number) for number in range(20)], "at": times})
+    pq.write_table(table, tmp_path / "a.parquet")
+    source = SourceSpec(name="a", url=f"{tmp_path}/a.parquet", columns={"text": "body"})
+    _, report = assembled(documents(200), [], spec=spec(sources=(source,)))
+    assert (report.of("a").kept, report.of("a").dropped) == (20, {})
+
+
 def test_a_row_without_end_is_passed_over(tmp_path: Path):
     """A line of 40 MB is not read into memory, counts as broken, and the lines around it are used."""
     with (tmp_path / "a.jsonl").open("wb") as file:
