@@ -100,8 +100,12 @@ def compare(pairs: Sequence[Pair], confidence: float) -> Interval:
 
     The change is a ratio of totals, sum(challenger - champion) / sum(champion); its standard error is that of the
     linearised residuals (Cochran, "Sampling Techniques", 3rd ed. 1977, section 6.3), added up within clusters, which
-    are the independent units (Miller, "Adding Error Bars to Evals", arXiv:2411.00640, section 2.2), with Student's
-    quantile for clusters - 1 degrees of freedom. With a single cluster nothing is known: the bounds are infinite.
+    are the independent units (Miller, "Adding Error Bars to Evals", arXiv:2411.00640, section 2.2). Each cluster's sum
+    is divided by one minus its share of the bits, which is the jackknife (CR3 of MacKinnon, Nielsen & Webb, "Cluster-
+    robust inference", Journal of Econometrics 232, 2023): a user who wrote half would hide half of their own residual.
+    Degrees of freedom are one less than the clusters that would count as much if all were alike (Carter, Schnepel &
+    Steigerwald, Review of Economics and Statistics 99, 2017). With clusters of one size both are the common formulas.
+    With a single cluster nothing is known: the bounds are infinite.
     """
     old = np.array([pair.champion_bits for pair in pairs])
     new = np.array([pair.challenger_bits for pair in pairs])
@@ -113,10 +117,11 @@ def compare(pairs: Sequence[Pair], confidence: float) -> Interval:
     _, members = np.unique(names, return_inverse=True)
     sums = np.bincount(members, weights=residuals)
     clusters = len(sums)
-    error = math.inf
+    error = half = math.inf
     if clusters > 1:
-        error = float(np.sqrt(clusters / (clusters - 1) * (sums**2).sum()) / old.sum())
-    half = student_quantile(confidence, clusters - 1) * error if clusters > 1 else math.inf
+        shares = np.bincount(members, weights=old) / old.sum()
+        error = float(np.sqrt((clusters - 1) / clusters * ((sums / (1 - shares)) ** 2).sum()) / old.sum())
+        half = student_quantile(confidence, 1 / float((shares**2).sum()) - 1) * error
     size = fmean(pair.bytes for pair in pairs)
     return Interval(
         documents=len(pairs),
@@ -131,7 +136,7 @@ def compare(pairs: Sequence[Pair], confidence: float) -> Interval:
 
 
 @lru_cache(maxsize=4096)
-def student_quantile(confidence: float, freedom: int) -> float:
+def student_quantile(confidence: float, freedom: float) -> float:
     """Give the quantile of Student's t distribution.
 
     Scipy is needed anyway by the packages around; its inverse is exact where series expansions are not.

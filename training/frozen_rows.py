@@ -18,8 +18,8 @@ from training.snapshot import text_of
 
 MOST_RECENT, MOST_OLD, MOST_GOLDEN = 2000, 400, 2000
 """Rows judged, and of the old ones kept as anchors, at most."""
-FEWEST_CLUSTERS = 10
-"""Fewer sources or users give bounds that hold too rarely: the documents are taken one by one then."""
+FEWEST_CLUSTERS = {"source": 10, "user_id": 5}
+"""Bounds from fewer clusters hold, but are too wide to show anything: what is finer is the unit then."""
 LANGUAGE, OTHER = "language", "other"
 COLUMNS = ("request_id", "prompt", "reference", "user_id", "source")
 
@@ -119,11 +119,12 @@ def overlap(frozen_rows: Rows, snapshot: Iterable[dict[str, Any]]) -> int:
 def clusters(rows: Sequence[dict[str, Any]]) -> list[str | None]:
     """Name the cluster of each row: its source, or its user where there are too few sources; None: it stands alone.
 
-    The coarsest that has at least `FEWEST_CLUSTERS`: with fewer, standard errors come out too small.
+    The coarsest that has at least `FEWEST_CLUSTERS`. With fewer users documents are taken one by one, as if they were
+    strangers': what is said of so few users is then said of these users' documents only.
     """
-    for column in ("source", "user_id"):
+    for column, fewest in FEWEST_CLUSTERS.items():
         names = [row.get(column) for row in rows]
-        if len({name for name in names if name}) >= FEWEST_CLUSTERS:
+        if len({name for name in names if name}) >= fewest:
             return [str(name) if name else None for name in names]
     return [None] * len(rows)
 

@@ -47,6 +47,24 @@ def test_false_promotions(spec: GateSpec):
     assert accepted(0.0, times=1000, spec=spec) <= 0.035
 
 
+@pytest.mark.parametrize(
+    "sizes",
+    [[100] + [1] * 100, [150] + [6] * 9, [22] * 9, [5] * 40],
+    ids=["one-wrote-half", "one-wrote-most", "nine", "forty"],
+)
+def test_users_who_write_unequally_promote_nothing(sizes: list[int]):
+    """Where one user wrote half of it all, or few did, no more than 3.5 % of 1,000 equals look better."""
+    rng = np.random.default_rng(1)
+    who = np.repeat(np.arange(len(sizes)), sizes)
+    better = 0
+    for _ in range(1000):
+        change = rng.normal(0, 0.05, len(sizes))[who] + rng.normal(0, 0.05, len(who))
+        costs = 3 * rng.lognormal(6, 0.3, len(who))
+        found = [Pair(c, c * (1 + x), int(c / 3), str(w)) for c, x, w in zip(costs, change, who, strict=True)]
+        better += compare(found, 0.975).high < 0
+    assert better <= 35
+
+
 def test_false_promotions_by_many_slices_and_clusters():
     """Ten protected slices and users with twenty documents each promote no more of them."""
     wrong = 0

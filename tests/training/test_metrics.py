@@ -136,13 +136,13 @@ def test_slices_by_attribute():
 
 
 def test_clusters_are_sources_or_users():
-    """The coarsest of source and user that has ten values is the cluster; with fewer, each row stands alone."""
+    """Ten sources are clusters, else five users; with fewer, each row stands alone."""
     users = [row(i, user_id=f"u{i % 12}", source=f"s{i % 3}") for i in range(60)]
     assert clusters(users) == [f"u{i % 12}" for i in range(60)]
     assert set(clusters([replaced | {"source": f"s{i % 10}"} for i, replaced in enumerate(users)])) == {
         f"s{i}" for i in range(10)
     }
-    assert set(clusters([row(i, user_id=f"u{i % 9}") for i in range(60)])) == {None}
+    assert set(clusters([row(i, user_id=f"u{i % 4}") for i in range(60)])) == {None}
     assert clusters([{"prompt": "of an older snapshot"}]) == [None]
 
 
