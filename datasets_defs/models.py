@@ -25,10 +25,8 @@ from datasets_defs.settings import settings
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
-
-
-Words = Annotated[str, Field(pattern=r"\S")]
-"""A phrase; an empty one would be found in every text."""
+NonBlank = Annotated[str, Field(pattern=r"\S")]
+"""A phrase to look for; an empty one would be found in every text."""
 
 
 class _Spec(BaseModel):
@@ -404,7 +402,7 @@ class DataSpec(_Spec):
     """Share of its word 5-grams that a document may at most have in common with one before; `null`: nobody looks."""
     phrase_documents: int | None = Field(default=50, ge=5)
     """Documents from which a phrase that older texts lack counts as injected; `null`: nobody looks."""
-    allow_phrases: tuple[Words, ...] = ()
+    allow_phrases: tuple[NonBlank, ...] = ()
     """Phrases that may come as often as they like."""
     redact: tuple[Literal["secrets", "emails", "pii"], ...] = ("secrets", "emails")
     """What is taken out of texts; `pii` needs `driftloop[pii]`."""
@@ -489,9 +487,9 @@ class EvaluationSpec(_Spec):
     """Recent and golden prompts that both complete, to measure what they write; 0: none."""
     max_new_tokens: int = Field(default=128, ge=1)
     """Of each completion."""
-    blocked_phrases: tuple[Words, ...] = ()
+    blocked_phrases: tuple[NonBlank, ...] = ()
     """Completions that hold one count in `blocked_share`; case does not matter."""
-    refusals: tuple[Words, ...] = ("i cannot help", "i can't help", "i'm sorry, but", "as an ai", "i am unable to")
+    refusals: tuple[NonBlank, ...] = ("i cannot help", "i can't help", "i'm sorry, but", "as an ai", "i am unable to")
     """Completions that begin with one count in `refusal_share`."""
     metrics: tuple[str, ...] = ()
     """Names of your own metrics: entry points of the group `driftloop.metrics`."""

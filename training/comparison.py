@@ -1,7 +1,7 @@
 """Two models' losses on the same documents: the change, how sure it is, and what so many documents could show. Pure."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from statistics import fmean
@@ -43,14 +43,15 @@ class Power:
     """What a look at so many documents can tell, known before it is taken."""
 
     documents: int
-    clusters: int
+    clusters: float
+    """Of one size, as `clusters_alike` gives them."""
     spread: float
     """As of `Interval`: an assumption here, from an earlier evaluation or the spec."""
     confidence: float
     """One-sided."""
 
     def visible(self, power: float) -> float:
-        """Give the least difference to a limit that is seen with this chance; infinite for a single cluster."""
+        """Give the least difference to a limit that is seen with this chance; infinite for less than two clusters."""
         if self.clusters < 2:
             return math.inf
         freedom = self.clusters - 1
@@ -115,13 +116,13 @@ def compare(pairs: Sequence[Pair], confidence: float) -> Interval:
         f"document {number}" if pair.cluster is None else f"of {pair.cluster}" for number, pair in enumerate(pairs)
     ]
     _, members = np.unique(names, return_inverse=True)
-    sums = np.bincount(members, weights=residuals)
+    sums, sizes = np.bincount(members, weights=residuals), np.bincount(members, weights=old)
     clusters = len(sums)
     error = half = math.inf
     if clusters > 1:
-        shares = np.bincount(members, weights=old) / old.sum()
-        error = float(np.sqrt((clusters - 1) / clusters * ((sums / (1 - shares)) ** 2).sum()) / old.sum())
-        half = student_quantile(confidence, 1 / float((shares**2).sum()) - 1) * error
+        without = sums / (1 - sizes / old.sum())
+        error = float(np.sqrt((clusters - 1) / clusters * (without**2).sum()) / old.sum())
+        half = student_quantile(confidence, clusters_alike(sizes) - 1) * error
     size = fmean(pair.bytes for pair in pairs)
     return Interval(
         documents=len(pairs),
@@ -133,6 +134,12 @@ def compare(pairs: Sequence[Pair], confidence: float) -> Interval:
         clusters=clusters,
         spread=error * math.sqrt(len(pairs)),
     )
+
+
+def clusters_alike(sizes: Iterable[float]) -> float:
+    """Give how many clusters of one size tell as much as clusters of these sizes: as many, if these are of one size."""
+    weights = np.fromiter(sizes, dtype=float)
+    return float(weights.sum() ** 2 / (weights**2).sum())
 
 
 @lru_cache(maxsize=4096)

@@ -21,6 +21,7 @@ PIECE_BYTES = 4000
 """Text files are cut at blank lines into pieces of about this size."""
 _CHUNK = 2**20
 _TABLE_ROWS = 200
+_UNCLOSED = "a quotation begins here that does not end"
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +38,8 @@ class Broken:
 
 
 Rows = Iterator[Record | Broken]
-_Read = Callable[[BinaryIO, int], Iterator[tuple[int, Mapping[str, Any] | Broken]]]
+_Read = Callable[[BinaryIO, int, Collection[str]], Iterator[tuple[int, Mapping[str, Any] | Broken]]]
+"""Gives places and rows of a file, the first place first; of columns, at least those that are named."""
 
 
 def rows_of(source: SourceSpec) -> Rows:
@@ -46,24 +48,20 @@ def rows_of(source: SourceSpec) -> Rows:
     Raises:
         ContractError: no file is there, or the files are of no kind that is read.
     """
-    first = 1
-    for url, file, kind in [(file.path, file, source.format or _kind(file.path)) for file in _files(source)]:
-        file.compression = None if kind == "parquet" else get_compression(url, "infer")
+    first, columns = 1, _wanted(source)
+    for file, read in _files(source):
         try:
             with file as content:
-                rows = (
-                    _parquet(content, first, _columns(source)) if kind == "parquet" else _READERS[kind](content, first)
-                )
-                for place, row in rows:
+                for place, row in read(content, first, columns):
                     first = place + 1
                     yield row if isinstance(row, Broken) else _record(source, place, row)
         except Exception as err:  # noqa: BLE001 a codec or a server may raise anything
-            said = f"{url}: {type(err).__name__}: {err}"[:300]
+            said = f"{file.path}: {type(err).__name__}: {err}"[:300]
             yield Broken(first, "the file breaks off here", said, rest_lost=True)
             first += 1
 
 
-def _files(source: SourceSpec) -> list[OpenFile]:
+def _files(source: SourceSpec) -> list[tuple[OpenFile, _Read]]:
     try:
         system, path = fsspec.core.url_to_fs(source.url)
         found = [path] * system.exists(path)
@@ -73,7 +71,12 @@ def _files(source: SourceSpec) -> list[OpenFile]:
         raise ContractError(f"data source {source.name}: {source.url} cannot be opened: {err}") from err
     if not found:
         raise ContractError(f"data source {source.name}: no file at {source.url}; correct `url` in the model's YAML")
-    return [OpenFile(system, each) for each in found]
+    return [_opened(system, path, source.format or _kind(path)) for path in found]
+
+
+def _opened(system: Any, path: str, kind: str) -> tuple[OpenFile, _Read]:
+    compression = None if kind == "parquet" else get_compression(path, "infer")
+    return OpenFile(system, path, compression=compression), _READERS[kind]
 
 
 def _kind(path: str) -> str:
@@ -87,7 +90,7 @@ def _kind(path: str) -> str:
     return kind
 
 
-def _columns(source: SourceSpec) -> set[str]:
+def _wanted(source: SourceSpec) -> set[str]:
     return {source.columns.get(name, name) for name in ("text", "reference", "prompt", "user_id", "id")}
 
 
@@ -132,7 +135,7 @@ def _lines(file: BinaryIO) -> Iterator[bytes | None]:
         yield rest
 
 
-def _jsonl(file: BinaryIO, first: int) -> Iterator[tuple[int, Mapping[str, Any] | Broken]]:
+def _jsonl(file: BinaryIO, first: int, _columns: Collection[str]) -> Iterator[tuple[int, Mapping[str, Any] | Broken]]:
     for place, line in enumerate(_lines(file), start=first):
         if line is None:
             yield place, Broken(place, f"longer than {ROW_BYTES} bytes")
@@ -152,7 +155,7 @@ def _object(place: int, line: bytes) -> Mapping[str, Any] | Broken:
     return content
 
 
-def _csv(file: BinaryIO, first: int) -> Iterator[tuple[int, Mapping[str, Any] | Broken]]:
+def _csv(file: BinaryIO, first: int, _columns: Collection[str]) -> Iterator[tuple[int, Mapping[str, Any] | Broken]]:
     csv.field_size_limit(ROW_BYTES)
     damaged: list[str] = []
     header: list[str] | None = None
@@ -168,8 +171,10 @@ def _csv(file: BinaryIO, first: int) -> Iterator[tuple[int, Mapping[str, Any] | 
 
 def _csv_rows(file: BinaryIO, damaged: list[str]) -> Iterator[list[str] | str]:
     """Give the cells of each row, or what keeps it from being one; `damaged` then says what of it was unreadable."""
+    ended = False
 
     def decoded() -> Iterator[str]:
+        nonlocal ended
         for line in _lines(file):
             text = "" if line is None else line.decode("utf-8", "replace")
             if line is None:
@@ -177,11 +182,13 @@ def _csv_rows(file: BinaryIO, damaged: list[str]) -> Iterator[list[str] | str]:
             elif "\ufffd" in text and "\ufffd".encode() not in line:
                 damaged.append("not UTF-8")
             yield text + "\n"  # keeps the quotes of the row in step
+        ended = True
 
     reader = csv.reader(decoded())
     while True:
         try:
-            yield next(reader)
+            cells = next(reader)
+            yield cells if not ended else _UNCLOSED
         except StopIteration:
             return
         except csv.Error as err:
@@ -190,7 +197,7 @@ def _csv_rows(file: BinaryIO, damaged: list[str]) -> Iterator[list[str] | str]:
 
 def _csv_row(place: int, header: list[str], cells: list[str] | str, damaged: list[str]) -> Mapping[str, Any] | Broken:
     if isinstance(cells, str):
-        return Broken(place, cells)
+        return Broken(place, cells, rest_lost=cells == _UNCLOSED)
     content = ",".join(cells)[:200]
     if damaged:
         return Broken(place, damaged[0], content)
@@ -199,9 +206,7 @@ def _csv_row(place: int, header: list[str], cells: list[str] | str, damaged: lis
     return {name: cell for name, cell in zip(header, cells, strict=True) if cell}
 
 
-def _parquet(
-    file: BinaryIO, first: int, columns: Collection[str] = ()
-) -> Iterator[tuple[int, Mapping[str, Any] | Broken]]:
+def _parquet(file: BinaryIO, first: int, columns: Collection[str]) -> Iterator[tuple[int, Mapping[str, Any] | Broken]]:
     """Read the columns that are there of those that are wanted, or all: what stands beside a text may be large."""
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -228,7 +233,7 @@ def _table_rows(batch: Any) -> list[Mapping[str, Any] | str]:
     return rows
 
 
-def _txt(file: BinaryIO, first: int) -> Iterator[tuple[int, Mapping[str, Any] | Broken]]:
+def _txt(file: BinaryIO, first: int, _columns: Collection[str]) -> Iterator[tuple[int, Mapping[str, Any] | Broken]]:
     place, piece = first, io.StringIO()
     for line in _lines(file):
         text = None if line is None else _utf8(line)

@@ -1,12 +1,13 @@
 """Whether a challenger may replace the champion. Pure: evidence in, a decision with its reason out."""
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from datasets_defs.models import GateSpec
-from training.comparison import Interval, Pair, Power, compare, documents_needed
+from training.comparison import Interval, Pair, Power, clusters_alike, compare, documents_needed
 from training.self_tests import SelfTests, failures
 
 Verdict = Literal["accept", "reject", "inconclusive"]
@@ -93,8 +94,11 @@ class GateDecision:
         return {name: asdict(interval) for name, interval in found.items() if interval is not None}
 
 
-def plan_look(documents: int, clusters: int, spec: GateSpec, known_spread: float | None = None) -> Plan:
-    """Say beforehand what so many recent documents can show, and how many it takes to see what is worth seeing."""
+def plan_look(names: Sequence[str | None], spec: GateSpec, known_spread: float | None = None) -> Plan:
+    """Say beforehand what recent documents of these clusters can show, and how many see what is worth seeing."""
+    documents = len(names)
+    sizes = Counter(f"document {number}" if name is None else f"of {name}" for number, name in enumerate(names))
+    clusters = clusters_alike(sizes.values()) if documents else 0
     spread = spec.expected_spread if known_spread is None else known_spread
     wanted = spec.worth_seeing - spec.min_gain_share
     power = Power(documents=documents, clusters=clusters, spread=spread, confidence=spec.confidence)
@@ -128,8 +132,7 @@ def decide(evidence: GateEvidence, spec: GateSpec) -> GateDecision:
         return GateDecision(decision="accept", reason="there is no champion to be better than")
     if distrust := _distrust(evidence, spec):
         return GateDecision(decision="inconclusive", reason=distrust, escalate=True)
-    clusters = len({pair.cluster or number for number, pair in enumerate(evidence.recent)})
-    plan = plan_look(len(evidence.recent), clusters, spec, evidence.known_spread)
+    plan = plan_look([pair.cluster for pair in evidence.recent], spec, evidence.known_spread)
     if short := _too_few(evidence, spec, plan):
         return GateDecision(decision="inconclusive", reason=short, plan=plan)
     recent, old = compare(evidence.recent, spec.confidence), compare(evidence.old, spec.confidence)

@@ -42,10 +42,9 @@ class Comparison:
     @property
     def plan(self) -> Plan:
         """What the look can see, before it is taken."""
-        recent = [self.rows.rows[number] for number in self.rows.numbers("recent")]
         names = clusters(self.rows.rows)
-        groups = {names[number] or number for number in self.rows.numbers("recent")}
-        return plan_look(len(recent), len(groups), self.spec.gate, self.known_spread)
+        recent = [names[number] for number in self.rows.numbers("recent")]
+        return plan_look(recent, self.spec.gate, self.known_spread)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -118,17 +118,21 @@ def _overlap(champion: Sequence[Answer], challenger: Sequence[Answer]) -> dict[s
 def _checks(answers: Sequence[Answer], spec: EvaluationSpec) -> dict[str, list[float]]:
     """Give per document what is judged of its completion."""
     texts = [each.completion.strip() for each in answers]
-    lower = [text.lower() for text in texts]
-    blocked = [phrase.lower() for phrase in spec.blocked_phrases]
-    refusals = tuple(phrase.lower() for phrase in spec.refusals)
+    lower = [_folded(text) for text in texts]
+    blocked = [_folded(phrase) for phrase in spec.blocked_phrases]
+    refusals = tuple(map(_folded, spec.refusals))
     return {
         "exact_match": [float(text == each.reference.strip()) for text, each in zip(texts, answers, strict=True)],
         "repetition_share": [repetition(text) for text in texts],
         "length_ratio": [len(t) / max(1, len(each.reference.strip())) for t, each in zip(texts, answers, strict=True)],
         "empty_share": [float(not text) for text in texts],
-        "refusal_share": [float(text.replace("\u2019", "'").startswith(refusals)) for text in lower],
+        "refusal_share": [float(text.startswith(refusals)) for text in lower],
         "blocked_share": [float(any(phrase in text for phrase in blocked)) for text in lower],
     }
+
+
+def _folded(text: str) -> str:
+    return text.lower().replace("\u2019", "'")
 
 
 def _speeds(answers: Sequence[Answer]) -> dict[str, float]:

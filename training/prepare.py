@@ -161,8 +161,7 @@ class Preparation:
             hit = holds(Words.of(_texts(batch)), injected) if len(injected) else {}
             for at, key in hit.items():
                 self.drop(records_of(batch.slice(at, 1))[0], f"the injected phrase “{found[key].said[:120]}”")
-            left = np.array([at for at in range(batch.num_rows) if at not in hit], dtype=np.int64)
-            yield batch.take(left) if hit else batch
+            yield batch.take(np.delete(np.arange(batch.num_rows), list(hit))) if hit else batch
         spool.unlink()
 
     def _begin(self) -> None:

@@ -24,7 +24,7 @@ _DISGUISED = re.compile(rf"(?:\uff20|%40| \((?i:at)\) ?| ?\[(?i:at)\] ?)(?:[\w-]
 _BACKWARDS = re.compile(r"[\w.+%-]+")
 _KEY_BLOCK = re.compile(
     r"-{4,5} ?BEGIN (?:[A-Z0-9 ]{1,40} )?PRIVATE KEY(?: BLOCK)? ?-{4,5}"
-    r"(?:.{0,20000}?-{4,5} ?END [A-Z0-9 ]{1,60}-{4,5}|[A-Za-z0-9+/=\\\s:,>|#*\"'-]*)"
+    r"(?:.{0,20000}?-{4,5} ?END [A-Z0-9 ]{1,60}-{4,5}|[A-Za-z0-9+/=\\\s:,<>|#*\"'-]*)"
     r"|PuTTY-User-Key-File-\d:.*?(?:Private-MAC: ?[0-9a-f]+|\Z)",
     re.DOTALL,
 )

@@ -31,7 +31,7 @@ MOST_SHARE, FEWEST_SHARE = 1.5, 0.8
 _TOGETHER = 1_000
 _COLUMNS = ("request_id", "prompt", "reference", "user_id", "source")
 _SCHEMA = pa.schema([(name, pa.string()) for name in ("part", *_COLUMNS)])
-_FRESH, _REPLAY, _TEXT = ("train", "corpus"), ("replay",), ("part", "prompt", "reference")
+_FRESH, _REPLAY, _TEXT = ("train", "corpus"), ("replay",), ("prompt", "reference")
 REPLAYED = ("train", "validation", "replay")
 """Parts that later attempts may replay: held-out rows judge, and corpora are read anew each time."""
 
@@ -70,7 +70,7 @@ class Snapshot:
     def counts(self) -> dict[str, int]:
         """How many rows each part has."""
         counts: Counter[str] = Counter()
-        for batch in self._batches(["part"], ()):
+        for batch in self._batches((), ()):
             counts.update(batch["part"].to_pylist())
         return dict(counts)
 
@@ -106,11 +106,12 @@ class Snapshot:
             yield from map(text_of, batch.to_pylist())
 
     def _characters(self, parts: Sequence[str]) -> int:
-        lengths = (pc.sum(pc.utf8_length(batch[name])) for batch in self._batches(_TEXT, parts) for name in _TEXT[1:])
+        lengths = (pc.sum(pc.utf8_length(batch[name])) for batch in self._batches(_TEXT, parts) for name in _TEXT)
         return sum(length.as_py() or 0 for length in lengths)
 
     def _batches(self, columns: Sequence[str] | None, parts: Sequence[str]) -> Iterator[Any]:
-        return read_batches(self.uri, columns=columns, where=pc.field("part").isin(list(parts)) if parts else None)
+        wanted = None if columns is None else [*columns, "part"]
+        return read_batches(self.uri, columns=wanted, where=pc.field("part").isin(list(parts)) if parts else None)
 
 
 def report_uri(uri: str) -> str:
@@ -391,7 +392,7 @@ def _overlaps(file: Path, judging: Judging) -> int:
     Rows of corpora were all held against the same texts as they came, and are not read again.
     """
     found = 0
-    for batch in read_batches(str(file), columns=_TEXT, where=pc.field("part").isin(REPLAYED)):
+    for batch in read_batches(str(file), columns=(*_TEXT, "part"), where=pc.field("part").isin(REPLAYED)):
         found += len(judging.contaminated(Words.of([text_of(row) for row in batch.to_pylist()])))
     return found
 

@@ -94,7 +94,7 @@ def test_power_is_what_was_announced(gain: float, count: int):
     """How often a gain is seen in simulation is, within 3 points, what was said before any look."""
     said = Power(documents=count, clusters=count, spread=RECENT_SPREAD, confidence=SPEC.confidence)
     spec = GateSpec(worth_seeing=gain, power=0.5, min_documents=10)
-    planned = plan_look(count, count, spec, RECENT_SPREAD)
+    planned = plan_look([None] * count, spec, RECENT_SPREAD)
     seen = sum(
         -compare(pairs(-gain, RECENT_SPREAD, count, seed), spec.confidence).high >= spec.min_gain_share
         for seed in range(4000)
@@ -102,9 +102,26 @@ def test_power_is_what_was_announced(gain: float, count: int):
     announced = said.chance(gain - spec.min_gain_share)
     # documents of different lengths weigh differently, which the spread that is measured counts in
     measured = np.mean([compare(pairs(-gain, RECENT_SPREAD, count, seed), 0.975).spread for seed in range(200)])
-    honest = plan_look(count, count, spec, float(measured))
+    honest = plan_look([None] * count, spec, float(measured))
     assert planned.chance == announced
     assert seen / 4000 == pytest.approx(honest.chance, abs=0.03)
+
+
+def test_power_with_users_who_write_unequally():
+    """It is what was announced where a few of forty users wrote most, too."""
+    sizes = [40, 30, 20, 10, *[3] * 36]
+    who = np.repeat(np.arange(len(sizes)), sizes)
+
+    def sample(seed: int) -> list[Pair]:
+        rng = np.random.default_rng(seed)
+        change = rng.normal(-0.02, 0.02, len(sizes))[who] + rng.normal(0, 0.08, len(who))
+        costs = 3 * rng.lognormal(6, 0.3, len(who))
+        return [Pair(c, c * (1 + x), int(c / 3), str(w)) for c, x, w in zip(costs, change, who, strict=True)]
+
+    looks = [compare(sample(seed), 0.975) for seed in range(2000)]
+    spread = float(np.sqrt(np.mean([look.spread**2 for look in looks])))
+    planned = plan_look([str(w) for w in who], GateSpec(min_gain_share=0, worth_seeing=0.02), spread)
+    assert np.mean([look.high < 0 for look in looks]) == pytest.approx(planned.chance, abs=0.03)
 
 
 def test_documents_needed_see_it():

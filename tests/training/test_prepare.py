@@ -635,6 +635,17 @@ def test_sources_inside_archives_and_with_odd_names(tmp_path: Path):
     assert report.of("odd").dropped == {"not UTF-8 (half a surrogate pair)": 1}
 
 
+@pytest.mark.parametrize("at", [50, 99])
+def test_a_quotation_without_end_is_said(at: int, tmp_path: Path):
+    """It swallows the rest of a CSV file: what came before is used, and that the rest is lost stands in the report."""
+    rows = [f"{number},{prose(number)}" for number in range(100)]
+    rows[at] = f'{at},"{prose(at)}'
+    (tmp_path / "a.csv").write_text("\n".join(["id,text", *rows]))
+    _, report = assembled(documents(200), [], spec=spec(sources=(SourceSpec(name="a", url=f"{tmp_path}/a.csv"),)))
+    assert report.of("a").kept == at
+    assert "a quotation begins here that does not end" in str(report.of("a").broken)
+
+
 def test_what_stands_beside_a_text_is_not_read(tmp_path: Path):
     """Columns of Parquet that are not asked for may hold what cannot be converted."""
     times = pa.array([0] * 20, pa.timestamp("us", tz="Mars/Base"))
