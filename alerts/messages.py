@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from alerts.topics import Severity, Topic, topic_of
-from datasets_defs.history import Event
-from datasets_defs.incidents import Incident
+from datasets_defs.core.incidents import Incident
+from datasets_defs.ledger.events import Event
 
 HEADER_LIMIT = 150
 SECTION_LIMIT = 3000

@@ -11,11 +11,11 @@ from sqlalchemy import Connection, Engine, exists, func, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 
 from alerts.messages import message_for
-from datasets_defs import tables
-from datasets_defs.database import database_errors
-from datasets_defs.history import Event
-from datasets_defs.incidents import Incident
-from datasets_defs.ledger import Ledger
+from datasets_defs.core.incidents import Incident
+from datasets_defs.ledger.events import Event
+from datasets_defs.ledger.ledger import Ledger
+from datasets_defs.store import tables
+from datasets_defs.store.database import database_errors
 
 CURSOR = "alerts:cursor"
 """Heartbeat that remembers which events were looked at."""

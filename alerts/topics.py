@@ -4,8 +4,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
-from datasets_defs.history import Event
-from datasets_defs.incidents import BY_HAND, Incident, State
+from datasets_defs.core.incidents import BY_HAND, Incident, State
+from datasets_defs.ledger.events import Event
 
 
 class Severity(StrEnum):

@@ -15,7 +15,7 @@ from datasets_defs.assets import APPROVAL_REQUESTED, CHALLENGER_ACCEPTED, COMMON
 def approve():
     @task
     def ask(*, dag_run=None) -> list:
-        from training.approval import questions
+        from training.approve import questions
 
         return questions(dag_run.partition_key, db=loop_database(), actor=actor(dag_run))
 
@@ -25,7 +25,7 @@ def approve():
 
     @task(outlets=[CHALLENGER_ACCEPTED])
     def record(given, *, dag_run=None, outlet_events=None):
-        from training.approval import record
+        from training.approve import record
 
         outcome = record(dag_run.partition_key, list(given), db=loop_database(), actor=actor(dag_run))
         return publish(outcome, CHALLENGER_ACCEPTED, outlet_events)

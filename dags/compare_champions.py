@@ -14,13 +14,13 @@ from datasets_defs.assets import COMMON, SENSOR_SCHEDULE, loop_database
 def compare_champions():
     @task
     def on_probation():
-        from monitors.shadow import on_probation
+        from monitors.incidents.shadow import on_probation
 
         return on_probation(loop_database())
 
     @task(max_active_tis_per_dagrun=1)
     def score(model: str, *, dag_run=None):
-        from training.shadow import run
+        from training.compare_champions import run
 
         return run(model, until=dag_run.run_after, db=loop_database()).reason
 

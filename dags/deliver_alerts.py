@@ -7,7 +7,7 @@ it never holds up the loop.
 from airflow.sdk import dag, task
 
 from datasets_defs.assets import COMMON, every, loop_database
-from datasets_defs.settings import settings
+from datasets_defs.core.settings import settings
 
 
 @dag(

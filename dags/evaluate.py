@@ -30,13 +30,13 @@ def evaluate():
 
     @task(outlets=[APPROVAL_REQUESTED], trigger_rule="none_failed")
     def request_approval(*, dag_run=None, outlet_events=None):
-        from training.approval import wanted
+        from training.approve import wanted
 
         return publish(wanted(dag_run.partition_key, db=loop_database()), APPROVAL_REQUESTED, outlet_events)
 
     @task(trigger_rule="all_done")
     def write_cards(*, dag_run=None):
-        from training.card import write
+        from training.registry.card import write
 
         return write(dag_run.partition_key, db=loop_database())
 

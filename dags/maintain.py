@@ -8,20 +8,20 @@ those past their time, adds up the counts of old windows by day, and deletes old
 from airflow.sdk import dag, task
 
 from datasets_defs.assets import COMMON, every, loop_database
-from datasets_defs.models import model_names
+from datasets_defs.spec.files import model_names
 
 
 @dag(schedule=every(86_400), max_active_runs=1, **COMMON, doc_md=__doc__, tags=["upkeep"])
 def maintain():
     @task(max_active_tis_per_dagrun=2)
     def renew(model: str, *, dag_run=None):
-        from monitors.learning import renew_champion
+        from monitors.profiles.renewal import renew_champion
 
         return renew_champion(model, until=dag_run.run_after, db=loop_database())
 
     @task(max_active_tis_per_dagrun=1)
     def compare_embeddings(model: str, *, dag_run=None):
-        from monitors.embedding_check import compare_day
+        from monitors.reports.embedding_check import compare_day
 
         return compare_day(model, until=dag_run.run_after, db=loop_database())
 

@@ -21,7 +21,7 @@ def promote():
 
     @task(trigger_rule="all_done")
     def write_cards(*, dag_run=None):
-        from training.card import write
+        from training.registry.card import write
 
         return write(dag_run.partition_key, db=loop_database())
 

@@ -8,7 +8,7 @@ records whatever else differs: serving, references, sensors that are late.
 from airflow.sdk import dag, task
 
 from datasets_defs.assets import ASSET_OF, COMMON, actor, every, has_ended, loop_database, publish_all
-from datasets_defs.settings import settings
+from datasets_defs.core.settings import settings
 
 
 @dag(

@@ -12,7 +12,7 @@ from datasets_defs.assets import COMMON, SCALE_REQUESTED, actor, loop_database, 
 def scale_gpu():
     @task
     def ask(*, dag_run=None):
-        from monitors.scale import run
+        from monitors.scale_gpu import run
 
         return run(dag_run.partition_key, db=loop_database(), actor=actor(dag_run)).reason
 

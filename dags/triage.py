@@ -20,7 +20,7 @@ from datasets_defs.assets import (
     on,
     publish,
 )
-from datasets_defs.incidents import Action
+from datasets_defs.core.incidents import Action
 
 
 @dag(
@@ -32,27 +32,27 @@ from datasets_defs.incidents import Action
 def triage():
     @task
     def decide(*, dag_run=None) -> dict:
-        from monitors.triage_step import decide
+        from monitors.triage import decide
 
         return decide(dag_run.partition_key, db=loop_database(), actor=actor(dag_run))
 
     @task(outlets=[RETRAIN_REQUESTED])
     def request_retrain(decision: dict, *, outlet_events=None):
-        from monitors.triage_step import ring_for
+        from monitors.triage import ring_for
 
         outcome = ring_for(decision, Action.RETRAIN, db=loop_database())
         return publish(outcome, RETRAIN_REQUESTED, outlet_events)
 
     @task(outlets=[ROLLBACK_REQUESTED])
     def request_rollback(decision: dict, *, outlet_events=None):
-        from monitors.triage_step import ring_for
+        from monitors.triage import ring_for
 
         outcome = ring_for(decision, Action.ROLL_BACK, db=loop_database())
         return publish(outcome, ROLLBACK_REQUESTED, outlet_events)
 
     @task(outlets=[SCALE_REQUESTED])
     def request_scale(decision: dict, *, outlet_events=None):
-        from monitors.triage_step import ring_for
+        from monitors.triage import ring_for
 
         outcome = ring_for(decision, Action.SCALE, db=loop_database())
         return publish(outcome, SCALE_REQUESTED, outlet_events)

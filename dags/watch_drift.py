@@ -15,14 +15,14 @@ from datasets_defs.fleet import for_each, model_groups
 def watch_drift():
     @task(outlets=[DATA_DRIFTED], max_active_tis_per_dagrun=4)
     def judge(models: list[str], *, dag_run=None, outlet_events=None):
-        from monitors.drift import watch
+        from monitors.watch_drift import watch
 
         done = for_each(models, watch, until=dag_run.run_after, db=loop_database(), actor=actor(dag_run))
         return publish_each(done, DATA_DRIFTED, outlet_events)
 
     @task(trigger_rule="all_done", max_active_tis_per_dagrun=4)
     def report(models: list[str], *, dag_run=None):
-        from monitors.drift_report import write
+        from monitors.reports.drift_report import write
 
         return for_each(models, write, until=dag_run.run_after, db=loop_database()).require()
 

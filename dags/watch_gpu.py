@@ -23,15 +23,15 @@ from datasets_defs.fleet import for_each, model_groups
 def watch_gpu():
     @task(outlets=[GPU_PRESSURE], max_active_tis_per_dagrun=4)
     def judge(models: list[str], *, dag_run=None, outlet_events=None):
-        from monitors.gpu import watch
-        from monitors.prometheus_hook import PrometheusHook
+        from monitors.prometheus.hook import PrometheusHook
+        from monitors.watch_gpu import watch
 
         run = {"until": dag_run.run_after, "actor": actor(dag_run), "prometheus": PrometheusHook().client()}
         return publish_each(for_each(models, watch, db=loop_database(), **run), GPU_PRESSURE, outlet_events)
 
     @task(trigger_rule="all_done", retries=0)
     def size_pool(*, dag_run=None):
-        from monitors.gpu_pool import resize
+        from monitors.prometheus.gpu_pool import resize
 
         return resize(db=loop_database(), airflow=airflow_api(), now=dag_run.run_after)
 

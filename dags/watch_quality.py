@@ -23,15 +23,15 @@ from datasets_defs.fleet import for_each, model_groups
 def watch_quality():
     @task(outlets=[QUALITY_DEGRADED], max_active_tis_per_dagrun=4)
     def judge(models: list[str], *, dag_run=None, outlet_events=None):
-        from monitors.prometheus_hook import PrometheusHook
-        from monitors.quality import watch
+        from monitors.prometheus.hook import PrometheusHook
+        from monitors.watch_quality import watch
 
         run = {"until": dag_run.run_after, "actor": actor(dag_run), "prometheus": PrometheusHook().client()}
         return publish_each(for_each(models, watch, db=loop_database(), **run), QUALITY_DEGRADED, outlet_events)
 
     @task(outlets=[ROLLBACK_REQUESTED], trigger_rule="all_done", max_active_tis_per_dagrun=4)
     def judge_end(models: list[str], *, dag_run=None, outlet_events=None):
-        from monitors.ending import judge_end
+        from monitors.judge_end import judge_end
 
         done = for_each(models, judge_end, until=dag_run.run_after, db=loop_database(), actor=actor(dag_run))
         return publish_each(done, ROLLBACK_REQUESTED, outlet_events)

@@ -19,14 +19,14 @@ from airflow.sdk.exceptions import AirflowSkipException
 from sqlalchemy import Engine
 
 from datasets_defs.airflow_api import AirflowApi
-from datasets_defs.conditions import Outcome, RingKey
-from datasets_defs.database import engine_for
-from datasets_defs.errors import ContractError
+from datasets_defs.core.conditions import Outcome, RingKey
+from datasets_defs.core.errors import ContractError
+from datasets_defs.core.incidents import Wake
+from datasets_defs.core.schedule import cron_every
+from datasets_defs.core.settings import settings
 from datasets_defs.fleet import Done
-from datasets_defs.incidents import Wake
-from datasets_defs.records import GPU_POOL
-from datasets_defs.schedule import cron_every
-from datasets_defs.settings import settings
+from datasets_defs.store.database import engine_for
+from datasets_defs.store.heartbeats import GPU_POOL
 
 
 def _asset(name: str) -> Asset:
@@ -64,7 +64,7 @@ SENSOR_SCHEDULE = CronTriggerTimetable(
 
 def heard_of(context: Any) -> None:
     """Beat for a DAG one of whose tasks has just succeeded, or found nothing to do; nobody waits for it."""
-    from datasets_defs.records import beat
+    from datasets_defs.store.heartbeats import beat
 
     db = loop_database()
     beat(db, f"dag:{context['dag'].dag_id}", {"run": context["run_id"], "task": context["task"].task_id})

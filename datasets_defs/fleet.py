@@ -5,9 +5,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from datasets_defs.conditions import Outcome, RingKey
-from datasets_defs.errors import ContractError, TransientError
-from datasets_defs.models import model_names
+from datasets_defs.core.conditions import Outcome, RingKey
+from datasets_defs.core.errors import ContractError, TransientError
+from datasets_defs.spec.files import model_names
 
 log = logging.getLogger(__name__)
 MOST_GROUPS = 16

@@ -15,11 +15,11 @@ from prometheus_client.registry import Collector
 from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
-from datasets_defs.conditions import Condition, Verdict
-from datasets_defs.database import engine
-from datasets_defs.errors import TransientError
-from datasets_defs.incidents import TERMINAL, State
-from datasets_defs.ledger import DRILLS
+from datasets_defs.core.conditions import Condition, Verdict
+from datasets_defs.core.errors import TransientError
+from datasets_defs.core.incidents import TERMINAL, State
+from datasets_defs.ledger.champions import DRILLS
+from datasets_defs.store.database import engine
 from monitors.exporter_reading import Reading, read
 
 _CHANGES = ("bootstrap", "promote", "roll_back", "revert", *DRILLS)

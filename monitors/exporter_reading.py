@@ -7,16 +7,19 @@ from typing import Any
 
 from sqlalchemy import Engine, func, select
 
-from datasets_defs import tables
-from datasets_defs.conditions import Condition, Verdict
-from datasets_defs.database import database_errors
-from datasets_defs.incidents import Incident, attempt_name
-from datasets_defs.inference_log import count_rows
-from datasets_defs.ledger import Champion, Ledger
-from datasets_defs.models import model_names
-from datasets_defs.records import SENSORS, heartbeats, newest_verdicts, stuck_messages
-from datasets_defs.settings import settings
-from monitors.sensing import judged_window
+from datasets_defs.core.conditions import Condition, Verdict
+from datasets_defs.core.incidents import Incident, attempt_name
+from datasets_defs.core.settings import settings
+from datasets_defs.ledger.champions import Champion
+from datasets_defs.ledger.ledger import Ledger
+from datasets_defs.spec.files import model_names
+from datasets_defs.store import tables
+from datasets_defs.store.database import database_errors
+from datasets_defs.store.heartbeats import SENSORS, heartbeats
+from datasets_defs.store.inference_log import count_rows
+from datasets_defs.store.messages import stuck_messages
+from datasets_defs.store.verdicts import newest_verdicts
+from monitors.verdicts.conclude import judged_window
 
 _NOW_AND_THEN = ("drift_report", "embedding")
 """Signals without a verdict on every window."""

@@ -9,11 +9,12 @@ from typing import Any
 import fsspec
 from sqlalchemy import Engine
 
-from datasets_defs import inference_log
-from datasets_defs.artifacts import artifact_url
-from datasets_defs.database import database_errors
-from datasets_defs.settings import settings
-from datasets_defs.sketch_log import (
+from datasets_defs.core.settings import settings
+from datasets_defs.core.windows import Window
+from datasets_defs.store import inference_log
+from datasets_defs.store.artifacts import artifact_url
+from datasets_defs.store.database import database_errors
+from datasets_defs.store.sketch_log import (
     StoredSketch,
     accepted_sketches,
     drop_before,
@@ -21,8 +22,7 @@ from datasets_defs.sketch_log import (
     replace_sketches,
     single_windows,
 )
-from datasets_defs.windows import Window
-from monitors.rollup import WindowSketch, add_up
+from monitors.counts.rollup import WindowSketch, add_up
 
 DAYS_AHEAD = 3
 """Partitions made in advance."""

@@ -1,119 +1,128 @@
-"""Why a model is degraded and what to do about it: a decision from the evidence. Pure."""
+"""The triage step of the loop: read what stands, decide, record it once, and say who is to be rung."""
 
-from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
 
-from datasets_defs.incidents import Action, Cause
+from sqlalchemy import Engine
 
-_INFRASTRUCTURE_WORDS = ("latency", "error", "timeout", "queue", "throughput", "duration", "first_token", "kv_cache")
-"""A quality signal with one of these in its name speaks of the servers, not of the model."""
-_SATURATION_WORDS = ("util", "memory", "cache", "queue", "active", "saturation")
-"""A signal of the machines with one of these in its name is cured by more GPUs; heat, errors or a fault are not."""
+from datasets_defs.core.conditions import Outcome, RingKey
+from datasets_defs.core.incidents import Action, Incident, State
+from datasets_defs.core.settings import settings
+from datasets_defs.ledger.ledger import Ledger
+from datasets_defs.spec.files import spec_of
+from datasets_defs.spec.model import ModelSpec
+from datasets_defs.store.verdicts import recent_verdicts
+from monitors.incidents.quiet import standing_signals
+from monitors.incidents.shadow import previous_is_better
+from monitors.incidents.triage_rules import TriageDecision, TriageEvidence, triage
+from monitors.verdicts.conclude import judged_window
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TriageEvidence:
-    """What stands against a model."""
-
-    signals: frozenset[str]
-    """Confirmed bad and not quiet since: `drift`, `loss`, `data`, `quality:NAME`, `label:NAME`, `gpu:NAME`."""
-    windows_since_promotion: float | None
-    """From the champion's promotion to the first bad window; None when it was not promoted (first, or gone back to).
-
-    Down to -1 the first bad window is the one in which the promotion fell; below, the model was bad before.
-    """
-    probation_windows: int
-    """A model that turns bad this soon after a promotion is taken back."""
-    has_previous: bool
-    """Whether there is a previous champion."""
-    loss_known: bool
-    """Whether the newest window's loss could be measured."""
-    attempts_left: int
-    """Retraining attempts that the spec still allows in this incident."""
-    previous_champion_better: bool | None = None
-    """Whether the champion before this one surely costs less, or surely not, on the same prompts; None: not known."""
+NONE = "none"
+"""Action of a decision that wakes nobody."""
+_PATIENCE_WINDOWS = {Action.WATCH: 24, Action.SCALE: 3}
+"""Windows until an incident that stays open with this action is looked at again, unless a signal joins."""
+_MOVES = {Action.QUARANTINE: State.QUARANTINED, Action.ALERT: State.ESCALATED}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TriageDecision:
-    """The answer, with its reason."""
+def decide(key: str, *, db: Engine, actor: str, now: datetime | None = None) -> dict[str, Any]:
+    """Triage the incident of a wake-up; give `{"incident": id, "action": …, "reason": …}` as a plain dict.
 
-    cause: Cause
-    action: Action
-    reason: str
-
-
-def is_infrastructure(signal: str) -> bool:
-    """Say whether a signal speaks of machines and not of the model; what people say of the answers never does."""
-    kind, _, name = signal.partition(":")
-    return kind == "gpu" or (kind != "label" and any(word in name for word in _INFRASTRUCTURE_WORDS))
-
-
-def is_saturation(signal: str) -> bool:
-    """Say whether a signal means that the GPUs are full."""
-    return is_infrastructure(signal) and any(word in signal.partition(":")[2] for word in _SATURATION_WORDS)
-
-
-def triage(evidence: TriageEvidence) -> TriageDecision:
-    """Decide cause and action. In order: broken data, a bad promotion, real loss, machines, a harmless shift.
+    The action is one of `Action` or `none`. A decision is recorded when it is new; deciding the same again changes
+    nothing and gives it again, so that a retried task still rings.
 
     Raises:
-        ValueError: no signal stands; there is nothing to decide.
+        ContractError: the key or the spec is wrong, or another step took the incident meanwhile.
+        TransientError: PostgreSQL is away.
     """
-    if not evidence.signals:
-        raise ValueError("triage needs a signal that stands")
-    if "data" in evidence.signals:
-        return _decided(Cause.DATA_BREAK, Action.QUARANTINE, "the data is broken: nothing is trained on it")
-    machines = sorted(signal for signal in evidence.signals if is_infrastructure(signal))
-    harm = sorted(evidence.signals - {"drift"} - set(machines))
-    if harm:
-        return _harmful(evidence, harm)
-    if machines:
-        return _machines(evidence, machines)
-    known = "its loss stays within its limit" if evidence.loss_known else "whether it costs anything is not measured"
-    return _decided(Cause.INPUT_SHIFT, Action.WATCH, f"the input has shifted and {known}: watched, not retrained")
+    ledger, at = Ledger(db), now or datetime.now(UTC)
+    incident = ledger.incident(RingKey.parse(key).incident_id)
+    spec = spec_of(incident.model)
+    if (holder := incident.holder(datetime.now(UTC))) is not None:
+        return _said(incident, None, f"incident {incident.id} is in the hands of {holder}")
+    if incident.state is State.REJECTED:
+        incident = _take_up(ledger, incident, spec, at, actor=actor)
+    if incident.state is not State.OPEN:
+        again = incident.action is not None and _MOVES.get(incident.action) is incident.state
+        return _said(incident, incident.action if again else None, f"incident {incident.id} is {incident.state}")
+    standing = standing_signals(incident, spec, until=judged_window(at).end, db=db)
+    if not standing:
+        return _said(incident, None, f"incident {incident.id}: every signal is quiet; it will be resolved")
+    decision = triage(_evidence(ledger, incident, spec, standing, at))
+    waits = incident.not_before is not None and at < incident.not_before
+    if waits and decision.action is Action.RETRAIN and incident.action is Action.RETRAIN:
+        return _said(
+            incident, None, f"incident {incident.id}: the next attempt waits until {incident.not_before:%H:%M:%S}Z"
+        )
+    _record(ledger, incident, spec, decision, standing, at, actor=actor)
+    return _said(incident, decision.action, decision.reason)
 
 
-def _harmful(evidence: TriageEvidence, harm: list[str]) -> TriageDecision:
-    names = ", ".join(harm)
-    if regression := _regression(evidence):
-        return _decided(Cause.REGRESSION_AFTER_PROMOTION, Action.ROLL_BACK, f"{names} confirmed {regression}")
-    shifted = "drift" in evidence.signals
-    if not shifted and evidence.loss_known and all(signal.startswith("label:") for signal in harm):
-        why = f"{names} fell while neither the input nor its loss changed: the labels may be wrong, a person looks"
-        return _decided(Cause.QUALITY_LOSS, Action.ALERT, why)
-    cause = Cause.INPUT_SHIFT if shifted else Cause.QUALITY_LOSS
-    why = f"the input has shifted and it costs: {names}" if shifted else f"the model got worse: {names}"
-    if evidence.attempts_left <= 0:
-        return _decided(cause, Action.ALERT, f"{why}; no retraining attempt is left: a person decides")
-    return _decided(cause, Action.RETRAIN, why)
+def ring_for(decision: dict[str, Any], action: Action, *, db: Engine) -> Outcome:
+    """Ring for one action: the outcome has a ring only when the decision asks for that action."""
+    if decision["action"] != action:
+        return Outcome(f"triage says {decision['action']}: {decision['reason']}")
+    return Outcome(str(decision["reason"]), Ledger(db).ring(int(decision["incident"])))
 
 
-def _regression(evidence: TriageEvidence) -> str | None:
-    """Say why the harm came with a promotion, or None.
-
-    Prompts that both champions were scored on settle it, either way; without them the time since the promotion does.
-    """
-    since, better = evidence.windows_since_promotion, evidence.previous_champion_better
-    if since is None or since < -1 or not evidence.has_previous or better is False:
-        return None
-    if better:
-        return f"{since:.1f} windows after a promotion, and the champion before surely costs less on the same prompts"
-    if since > evidence.probation_windows:
-        return None
-    return f"{since:.1f} windows after a promotion (within {evidence.probation_windows})"
-
-
-def _machines(evidence: TriageEvidence, machines: list[str]) -> TriageDecision:
-    full = [signal for signal in machines if is_saturation(signal)]
-    if full:
-        return _decided(Cause.INFRASTRUCTURE, Action.SCALE, f"the GPUs are full: {', '.join(full)}")
-    also = "; the input has shifted, too" if "drift" in evidence.signals else ""
-    return _decided(
-        Cause.INFRASTRUCTURE,
-        Action.ALERT,
-        f"the machines, not the model: {', '.join(machines)}{also}: a person decides",
+def _take_up(ledger: Ledger, incident: Incident, spec: ModelSpec, now: datetime, *, actor: str) -> Incident:
+    """Move a rejected incident on: back to open for another attempt, or to a person when none is left."""
+    if incident.not_before is not None and now < incident.not_before:
+        return incident
+    most = spec.retrain.max_attempts
+    if incident.attempt >= most:
+        reason = f"{incident.attempt} of {most} attempts were not good enough; a person decides"
+        return ledger.move(incident, State.ESCALATED, actor=actor, reason=reason)
+    reason = f"attempt {incident.attempt} of {most} was rejected; triage looks again"
+    return ledger.move(
+        incident, State.OPEN, actor=actor, reason=reason, not_before=None, challenger_version=None, approved=False
     )
 
 
-def _decided(cause: Cause, action: Action, reason: str) -> TriageDecision:
-    return TriageDecision(cause=cause, action=action, reason=reason)
+def _evidence(
+    ledger: Ledger, incident: Incident, spec: ModelSpec, standing: list[str], now: datetime
+) -> TriageEvidence:
+    champion = ledger.champion(incident.model)
+    promoted = champion is not None and champion.previous_version is not None
+    loss = recent_verdicts(ledger.engine, incident.model, "loss", until=now, count=1, waiting=False)
+    return TriageEvidence(
+        signals=frozenset(standing),
+        windows_since_promotion=(incident.degraded_since - champion.since) / settings().window_length
+        if champion is not None and promoted
+        else None,
+        probation_windows=spec.probation_windows,
+        has_previous=promoted,
+        loss_known=bool(loss) and loss[0].condition.is_known,
+        attempts_left=spec.retrain.max_attempts - incident.attempt,
+        previous_champion_better=previous_is_better(ledger.engine, champion, spec, since=incident.degraded_since)
+        if champion is not None and promoted
+        else None,
+    )
+
+
+def _record(
+    ledger: Ledger, incident: Incident, spec: ModelSpec, decision: TriageDecision, standing: list[str], now: datetime,
+    *, actor: str,
+) -> None:  # fmt: skip
+    to = _MOVES.get(decision.action, State.OPEN)
+    known = (incident.cause, incident.action) == (decision.cause, decision.action)
+    patience = _PATIENCE_WINDOWS.get(decision.action)
+    due_again = incident.not_before is None or now >= incident.not_before
+    if known and to is incident.state and not (patience and due_again):
+        return
+    changes: dict[str, Any] = {"cause": decision.cause, "action": decision.action}
+    if patience:
+        changes["not_before"] = now + spec.window_count(patience)
+    elif not known:
+        changes["not_before"] = None  # what an earlier decision waited for is no longer waited for
+    ledger.move(
+        incident,
+        to,
+        actor=actor,
+        reason=decision.reason,
+        evidence={"cause": decision.cause, "action": decision.action, "signals": standing},
+        **changes,
+    )
+
+
+def _said(incident: Incident, action: Action | None, reason: str) -> dict[str, Any]:
+    return {"incident": incident.id, "action": str(action) if action is not None else NONE, "reason": reason}

@@ -5,9 +5,9 @@ import logging
 
 import uvicorn
 
-from datasets_defs.database import engine
-from datasets_defs.models import load_all
-from datasets_defs.settings import settings
+from datasets_defs.core.settings import settings
+from datasets_defs.spec.files import load_all
+from datasets_defs.store.database import engine
 from serving.app import create_app
 from serving.service import Service, fetch_from_registry
 

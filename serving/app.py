@@ -13,7 +13,7 @@ from fastapi.responses import JSONResponse
 from prometheus_client.exposition import choose_encoder
 from starlette.exceptions import HTTPException
 
-from datasets_defs.errors import ContractError, TransientError
+from datasets_defs.core.errors import ContractError, TransientError
 from serving.engine import Answer
 from serving.protocol import ApiError, CompletionRequest, FeedbackRequest, from_validation, not_ready
 from serving.service import Service, refuse_impossible

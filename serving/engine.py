@@ -5,7 +5,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Protocol
 
-from datasets_defs.models import ModelSpec
+from datasets_defs.spec.model import ModelSpec
 from serving.protocol import CompletionRequest, busy, not_ready
 
 QUEUE_LIMIT = 64
@@ -38,7 +38,7 @@ class CompletionLike(Protocol):
 
 
 class Completer(Protocol):
-    """A loaded model; `training.language_model.LanguageModel` is one."""
+    """A loaded model; `training.model.language_model.LanguageModel` is one."""
 
     def complete(
         self, prompt: str, *, max_tokens: int, temperature: float, top_p: float, seed: int | None, stop: list[str]

@@ -9,8 +9,8 @@ from collections.abc import Callable, Sequence
 import psycopg
 from sqlalchemy.exc import DataError, IntegrityError, SQLAlchemyError
 
-from datasets_defs.errors import TransientError
-from datasets_defs.inference_log import Inference
+from datasets_defs.core.errors import TransientError
+from datasets_defs.store.inference_log import Inference
 
 log = logging.getLogger(__name__)
 

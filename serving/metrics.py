@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
 
-from datasets_defs.inference_log import Inference
+from datasets_defs.store.inference_log import Inference
 
 OUTCOMES = ("ok", "error", "rejected", "not_ready")
 """`rejected`: the caller asked for something impossible, or the queue was full. `error`: our fault. `not_ready`: no

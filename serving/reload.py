@@ -11,9 +11,9 @@ from typing import Any
 from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
-from datasets_defs import records
-from datasets_defs.errors import DriftloopError, TransientError
-from datasets_defs.ledger import Ledger
+from datasets_defs.core.errors import DriftloopError, TransientError
+from datasets_defs.ledger.ledger import Ledger
+from datasets_defs.store import heartbeats
 from serving.engine import Completer, Loaded, ServedModel
 
 log = logging.getLogger(__name__)
@@ -99,7 +99,7 @@ class Reloader:
                 self._start_load(name, follower)
             if swapped or time.monotonic() - self._beaten >= self._pace.beat:
                 for name, follower in self._followers.items():
-                    records.beat(self._db, f"serving:{name}", follower.details)
+                    heartbeats.beat(self._db, f"serving:{name}", follower.details)
                 self._beaten = time.monotonic()
             self.database_problem = None
         except (TransientError, SQLAlchemyError) as err:  # e.g. a schema that is yet to be migrated

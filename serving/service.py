@@ -11,10 +11,10 @@ from typing import Any
 
 from sqlalchemy import Engine
 
-from datasets_defs import inference_log
-from datasets_defs.inference_log import Inference
-from datasets_defs.models import ModelSpec
-from datasets_defs.settings import settings
+from datasets_defs.core.settings import settings
+from datasets_defs.spec.model import ModelSpec
+from datasets_defs.store import inference_log
+from datasets_defs.store.inference_log import Inference
 from serving.engine import Answer, Completer, LossLike, ServedModel
 from serving.log_writer import LogWriter
 from serving.metrics import ServingMetrics
@@ -120,8 +120,8 @@ class Service:
 
 def fetch_from_registry(model: str, version: int) -> Completer:
     """Download a version into the serving cache and load it; versions of the model not used lately are removed."""
-    from training.language_model import LanguageModel
-    from training.registry import Registry
+    from training.model.language_model import LanguageModel
+    from training.registry.registry import Registry
 
     cache = settings().home / "serving-cache"
     folder = Registry(settings().mlflow_url).download(model, version, cache)

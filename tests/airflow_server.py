@@ -14,7 +14,7 @@ from pathlib import Path
 
 import httpx
 
-from ops.ports import free_port
+from ops.stack.ports import free_port
 
 USER, PASSWORD = "somebody", "a-password-of-the-test"
 START_SECONDS = 400

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from datasets_defs.settings import ROOT
+from datasets_defs.core.settings import ROOT
 
 CACHE = ROOT / ".state" / "bin" / "chromium"
 """Kept per checkout: about 280 MB, unpacked once."""

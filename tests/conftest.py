@@ -25,10 +25,11 @@ import psycopg
 import pytest
 from sqlalchemy import Engine, make_url
 
-from datasets_defs.database import engine_for, migrate
-from datasets_defs.settings import settings
-from ops.ports import free_port
-from ops.postgres import LOOP_ROLE, Cluster
+from datasets_defs.core.settings import settings
+from datasets_defs.store.database import engine_for
+from datasets_defs.store.schema import migrate
+from ops.stack.ports import free_port
+from ops.stack.postgres import LOOP_ROLE, Cluster
 
 
 def pytest_unconfigure() -> None:

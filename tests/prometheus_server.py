@@ -12,9 +12,9 @@ from pathlib import Path
 
 import httpx
 
-from monitors.prometheus import PrometheusClient
-from ops.ports import free_port
-from ops.prometheus_binary import ensure
+from monitors.prometheus.client import PrometheusClient
+from ops.stack.ports import free_port
+from ops.stack.prometheus_binary import ensure
 
 CONFIG = """
 global: {{scrape_interval: 500ms, scrape_timeout: 400ms}}

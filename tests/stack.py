@@ -13,7 +13,7 @@ from pathlib import Path
 import psutil
 import psycopg
 
-from datasets_defs.settings import ROOT
+from datasets_defs.core.settings import ROOT
 
 DRIFTLOOP = Path(sys.executable).parent / "driftloop"
 

@@ -8,26 +8,27 @@ from typing import Any
 from sqlalchemy import Engine, func
 from sqlalchemy.dialects.postgresql import insert
 
-from datasets_defs import tables
-from datasets_defs.artifacts import artifact_url, write_rows
-from datasets_defs.conditions import Outcome, RingKey
-from datasets_defs.database import database_errors
-from datasets_defs.errors import ContractError
-from datasets_defs.history import clean_text, plain
-from datasets_defs.incidents import Incident, Offer, State, attempt_name
-from datasets_defs.ledger import Ledger
-from datasets_defs.models import ModelSpec, spec_of
-from datasets_defs.records import ReferenceProfile, reference_of, save_reference
-from datasets_defs.settings import settings
-from training.attempt import use_threads
-from training.frozen_rows import MOST_RECENT, Rows, frozen, gather, stored
-from training.gate import GateDecision
-from training.governor import back_off_windows
-from training.judging import Comparison, Judged, judge, spread_seen
-from training.registry import Registry
-from training.sampling import Loss
-from training.score_table import as_markdown, as_metrics
-from training.snapshot import Snapshot
+from datasets_defs.core.conditions import Outcome, RingKey
+from datasets_defs.core.errors import ContractError
+from datasets_defs.core.incidents import Incident, Offer, State, attempt_name
+from datasets_defs.core.plain import clean_text, plain
+from datasets_defs.core.settings import settings
+from datasets_defs.ledger.ledger import Ledger
+from datasets_defs.spec.files import spec_of
+from datasets_defs.spec.model import ModelSpec
+from datasets_defs.store import tables
+from datasets_defs.store.artifacts import artifact_url, write_rows
+from datasets_defs.store.database import database_errors
+from datasets_defs.store.references import ReferenceProfile, reference_of, save_reference
+from training.data.snapshot import Snapshot
+from training.fit.threads import use_threads
+from training.judge.frozen_rows import MOST_RECENT, Rows, frozen, gather, stored
+from training.judge.gate import GateDecision
+from training.judge.score_table import as_markdown, as_metrics
+from training.judge.trial import Comparison, Judged, judge, spread_seen
+from training.limits.governor import back_off_windows
+from training.model.sampling import Loss
+from training.registry.registry import Registry
 
 log = logging.getLogger(__name__)
 UNDECIDED_WAIT_WINDOWS = 1

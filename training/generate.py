@@ -4,16 +4,16 @@ from typing import Any
 
 from sqlalchemy import Engine
 
-from datasets_defs.artifacts import artifact_url, exists, read_rows, write_rows
-from datasets_defs.conditions import RingKey
-from datasets_defs.errors import ContractError
-from datasets_defs.ledger import Ledger
-from datasets_defs.models import spec_of
-from datasets_defs.records import reference_of
-from datasets_defs.settings import settings
-from training.attempt import use_threads
-from training.language_model import LanguageModel
-from training.registry import Registry
+from datasets_defs.core.conditions import RingKey
+from datasets_defs.core.errors import ContractError
+from datasets_defs.core.settings import settings
+from datasets_defs.ledger.ledger import Ledger
+from datasets_defs.spec.files import spec_of
+from datasets_defs.store.artifacts import artifact_url, exists, read_rows, write_rows
+from datasets_defs.store.references import reference_of
+from training.fit.threads import use_threads
+from training.model.language_model import LanguageModel
+from training.registry.registry import Registry
 
 PROMPTS = 50
 MAX_TOKENS = 64

@@ -2,17 +2,20 @@
 
 from sqlalchemy import Engine, select
 
-from datasets_defs import tables
-from datasets_defs.conditions import Outcome, RingKey
-from datasets_defs.database import database_errors
-from datasets_defs.errors import ContractError
-from datasets_defs.faults import reached
-from datasets_defs.incidents import Incident, State
-from datasets_defs.ledger import Champion, Ledger
-from datasets_defs.models import ModelSpec, spec_of
-from datasets_defs.settings import settings
-from training.confirmation import ChampionChangedError, confirmed, mirrored, require_champion, why_never_again
-from training.registry import Registry
+from datasets_defs.core.conditions import Outcome, RingKey
+from datasets_defs.core.errors import ContractError
+from datasets_defs.core.faults import reached
+from datasets_defs.core.incidents import Incident, State
+from datasets_defs.core.settings import settings
+from datasets_defs.ledger.champions import Champion
+from datasets_defs.ledger.ledger import Ledger
+from datasets_defs.spec.files import spec_of
+from datasets_defs.spec.model import ModelSpec
+from datasets_defs.store import tables
+from datasets_defs.store.database import database_errors
+from training.champions.confirmation import ChampionChangedError, confirmed, require_champion, why_never_again
+from training.registry.aliases import mirrored
+from training.registry.registry import Registry
 
 
 def run(key: str, *, db: Engine, actor: str, by_hand: bool = False) -> Outcome:

@@ -7,14 +7,16 @@ from typing import Any
 
 from sqlalchemy import Engine
 
-from datasets_defs.conditions import RingKey
-from datasets_defs.errors import ContractError, DriftloopError
-from datasets_defs.incidents import Due, Incident, State, Wake, due
-from datasets_defs.ledger import Champion, Ledger
-from datasets_defs.models import model_names
-from datasets_defs.pauses import pauses
-from datasets_defs.records import beat, heartbeats, stuck_messages
-from datasets_defs.settings import settings
+from datasets_defs.core.conditions import RingKey
+from datasets_defs.core.errors import ContractError, DriftloopError
+from datasets_defs.core.incidents import Due, Incident, State, Wake, due
+from datasets_defs.core.settings import settings
+from datasets_defs.ledger.champions import Champion
+from datasets_defs.ledger.ledger import Ledger
+from datasets_defs.ledger.pauses import pauses
+from datasets_defs.spec.files import model_names
+from datasets_defs.store.heartbeats import beat, heartbeats
+from datasets_defs.store.messages import stuck_messages
 from training.watchdog import Beats, awake_since, look
 
 log = logging.getLogger(__name__)
@@ -111,8 +113,8 @@ def mend(*, db: Engine, actor: str, now: datetime) -> dict[str, Any]:
 
 
 def _mend_model(model: str, *, db: Engine, beats: Beats, memory: dict[str, str], now: datetime, actor: str) -> str:
-    from training.approval import expire
-    from training.drill import end_abandoned
+    from training.approve import expire
+    from training.champions.drill import end_abandoned
 
     ledger = Ledger(db)
     said = ["an unanswered approval ran out"] if expire(model, now=now, db=db, actor=actor) else []
@@ -127,7 +129,7 @@ def _mend_model(model: str, *, db: Engine, beats: Beats, memory: dict[str, str],
 
 def _mend_aliases(ledger: Ledger, champion: Champion, *, actor: str) -> list[str]:
     """Make the registry's aliases a copy of the ledger; a change is an event."""
-    from training.registry import ALIASES, Registry
+    from training.registry.registry import ALIASES, Registry
 
     model, incident = champion.model, ledger.open_of(champion.model)
     challenger = incident.challenger_version if incident and incident.state in _CONTENDING else None

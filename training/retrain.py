@@ -4,16 +4,19 @@ from datetime import datetime
 
 from sqlalchemy import Engine
 
-from datasets_defs.conditions import Outcome, RingKey
-from datasets_defs.errors import ContractError
-from datasets_defs.incidents import Incident, State
-from datasets_defs.ledger import Champion, Ledger
-from datasets_defs.models import ModelSpec, spec_of
-from datasets_defs.settings import settings
-from training.begin import begin
-from training.budget import settle
-from training.trainer import Ending, Job, JobResult, Trainer, trainer_of
-from training.watching import watch
+from datasets_defs.core.conditions import Outcome, RingKey
+from datasets_defs.core.errors import ContractError
+from datasets_defs.core.incidents import Incident, State
+from datasets_defs.core.settings import settings
+from datasets_defs.ledger.champions import Champion
+from datasets_defs.ledger.ledger import Ledger
+from datasets_defs.spec.files import spec_of
+from datasets_defs.spec.model import ModelSpec
+from training.limits.admission import begin
+from training.limits.budget import settle
+from training.trainers.choice import trainer_of
+from training.trainers.contract import Ending, Job, JobResult, Trainer
+from training.trainers.watch import watch
 
 
 def run(key: str, *, db: Engine, actor: str, now: datetime | None = None, trainer: Trainer | None = None) -> Outcome:
@@ -67,8 +70,8 @@ def _take(
         return Outcome(result.message)
     reason = f"challenger version {result.version}, trained from version {champion.version}, is registered"
     ledger.move(incident, State.RETRAINING, actor=actor, reason=reason, challenger_version=result.version)
-    from training.confirmation import mirrored  # MLflow takes seconds to import
-    from training.registry import Registry
+    from training.registry.aliases import mirrored  # MLflow takes seconds to import
+    from training.registry.registry import Registry
 
     mirrored(Registry(settings().mlflow_url), champion, challenger=result.version)
     return Outcome(reason, ledger.ring(incident.id))

@@ -4,22 +4,17 @@ import logging
 
 from sqlalchemy import Engine
 
-from datasets_defs.conditions import Outcome, RingKey
-from datasets_defs.errors import ContractError, TransientError
-from datasets_defs.faults import reached
-from datasets_defs.incidents import Action, Incident, State, may_move
-from datasets_defs.ledger import Champion, Ledger
-from datasets_defs.models import spec_of
-from datasets_defs.settings import settings
-from training.confirmation import (
-    ChampionChangedError,
-    changed_by,
-    confirmed,
-    last_change,
-    mirrored,
-    require_champion,
-)
-from training.registry import ROLLED_BACK, Registry
+from datasets_defs.core.conditions import Outcome, RingKey
+from datasets_defs.core.errors import ContractError, TransientError
+from datasets_defs.core.faults import reached
+from datasets_defs.core.incidents import Action, Incident, State, may_move
+from datasets_defs.core.settings import settings
+from datasets_defs.ledger.champions import Champion
+from datasets_defs.ledger.ledger import Ledger
+from datasets_defs.spec.files import spec_of
+from training.champions.confirmation import ChampionChangedError, changed_by, confirmed, last_change, require_champion
+from training.registry.aliases import mirrored
+from training.registry.registry import ROLLED_BACK, Registry
 
 log = logging.getLogger(__name__)
 

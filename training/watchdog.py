@@ -7,10 +7,12 @@ from typing import Any
 
 from sqlalchemy import Engine
 
-from datasets_defs.ledger import Champion, Ledger
-from datasets_defs.models import spec_of
-from datasets_defs.records import SENSORS, reference_of
-from datasets_defs.settings import settings
+from datasets_defs.core.settings import settings
+from datasets_defs.ledger.champions import Champion
+from datasets_defs.ledger.ledger import Ledger
+from datasets_defs.spec.files import spec_of
+from datasets_defs.store.heartbeats import SENSORS
+from datasets_defs.store.references import reference_of
 
 LATE_WINDOWS = 2.5
 """A sensor that was not heard of for so many windows is late: it has missed two."""

@@ -17,10 +17,10 @@ from pydantic import ValidationError
 from sqlalchemy import Engine
 from starlette.exceptions import HTTPException as StarletteHTTPException
 
-from datasets_defs.artifacts import artifact_url, read_bytes
-from datasets_defs.conditions import Condition
-from datasets_defs.errors import ContractError, TransientError
-from datasets_defs.settings import settings
+from datasets_defs.core.conditions import Condition
+from datasets_defs.core.errors import ContractError, TransientError
+from datasets_defs.core.settings import settings
+from datasets_defs.store.artifacts import artifact_url, read_bytes
 from ops.page import reading, words
 from ops.page.reading import SHOWN_WINDOWS
 from ops.page.state import WORST_FIRST, Detail, Overview

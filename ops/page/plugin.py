@@ -33,7 +33,7 @@ class Page:
             if self._app is None:
                 from airflow.api_fastapi.core_api.security import get_user
 
-                from datasets_defs.database import engine
+                from datasets_defs.store.database import engine
                 from ops.page.app import make_app
 
                 engines: list[Any] = []

@@ -22,18 +22,19 @@ from sqlalchemy import (
 )
 from sqlalchemy.exc import ProgrammingError
 
-from datasets_defs import tables
-from datasets_defs.conditions import Condition, Verdict
-from datasets_defs.database import database_errors
-from datasets_defs.errors import TransientError
-from datasets_defs.incidents import TERMINAL, Incident
-from datasets_defs.ledger import Champion, Ledger, incident_of
-from datasets_defs.models import load_all, model_names
-from datasets_defs.outlook import outlook
-from datasets_defs.pauses import Pause, pauses
-from datasets_defs.records import STALE_AFTER_WINDOWS, verdict_of
-from datasets_defs.settings import settings
-from monitors.sensing import judged_window
+from datasets_defs.core.conditions import Condition, Verdict
+from datasets_defs.core.errors import TransientError
+from datasets_defs.core.incidents import TERMINAL, Incident
+from datasets_defs.core.settings import settings
+from datasets_defs.ledger.champions import Champion
+from datasets_defs.ledger.ledger import Ledger, incident_of
+from datasets_defs.ledger.outlook import outlook
+from datasets_defs.ledger.pauses import Pause, pauses
+from datasets_defs.spec.files import load_all, model_names
+from datasets_defs.store import tables
+from datasets_defs.store.database import database_errors
+from datasets_defs.store.verdicts import STALE_AFTER_WINDOWS, verdict_of
+from monitors.verdicts.conclude import judged_window
 from ops.page.state import (
     NOW_AND_THEN,
     WORST_FIRST,

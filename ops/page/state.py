@@ -3,13 +3,13 @@
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from datasets_defs.conditions import Condition, Verdict
-from datasets_defs.history import Event
-from datasets_defs.incidents import Incident
-from datasets_defs.ledger import Champion
-from datasets_defs.models import ModelSpec
-from datasets_defs.outlook import Outlook
-from datasets_defs.pauses import Pause
+from datasets_defs.core.conditions import Condition, Verdict
+from datasets_defs.core.incidents import Incident
+from datasets_defs.ledger.champions import Champion
+from datasets_defs.ledger.events import Event
+from datasets_defs.ledger.outlook import Outlook
+from datasets_defs.ledger.pauses import Pause
+from datasets_defs.spec.model import ModelSpec
 
 WORST_FIRST = (Condition.BAD, Condition.STALE, Condition.NO_DATA, Condition.WARN, Condition.OK)
 NOW_AND_THEN = frozenset({"drift_report", "embedding"})

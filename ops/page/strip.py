@@ -7,9 +7,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, time, timedelta
 
-from datasets_defs.conditions import Condition, Verdict
-from datasets_defs.incidents import TERMINAL, Incident, State
-from datasets_defs.windows import EPOCH
+from datasets_defs.core.conditions import Condition, Verdict
+from datasets_defs.core.incidents import TERMINAL, Incident, State
+from datasets_defs.core.windows import EPOCH
 from ops.page.state import Change
 
 GLYPHS = {"bootstrap": "●", "promote": "▲", "roll_back": "▼", "revert": "▽"}

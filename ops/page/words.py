@@ -3,7 +3,7 @@
 from datetime import datetime, timedelta
 from urllib.parse import quote, urlencode
 
-from datasets_defs.settings import Settings
+from datasets_defs.core.settings import Settings
 
 
 def clock(at: datetime, now: datetime | None = None) -> str:

@@ -10,7 +10,7 @@ import yaml
 
 from alerts.dashboards import FILE, build, queries
 from alerts.panels import ROWS
-from ops.prometheus_binary import ensure
+from ops.stack.prometheus_binary import ensure
 from serving.metrics import ServingMetrics
 
 BOARD = json.loads(build())

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from alerts.messages import clean, cut, escape, message_for
 from alerts.topics import Severity
-from datasets_defs.history import Event
-from datasets_defs.incidents import Incident, State
+from datasets_defs.core.incidents import Incident, State
+from datasets_defs.ledger.events import Event
 
 AT = datetime(2026, 5, 1, 12, 30, tzinfo=UTC)
 

@@ -8,9 +8,9 @@ from sqlalchemy import select, text
 
 from alerts import outbox
 from alerts.outbox import Answer, Posted, backoff, deliver, enqueue_new, waiting
-from datasets_defs import tables
-from datasets_defs.incidents import State
-from datasets_defs.ledger import Ledger
+from datasets_defs.core.incidents import State
+from datasets_defs.ledger.ledger import Ledger
+from datasets_defs.store import tables
 
 BEGIN = datetime(2026, 5, 1, tzinfo=UTC)
 

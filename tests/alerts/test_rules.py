@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from ops.prometheus_binary import ensure
+from ops.stack.prometheus_binary import ensure
 
 ROOT = Path(__file__).parents[2]
 RULES = ROOT / "alerts" / "rules" / "driftloop.yml"

@@ -11,9 +11,9 @@ from sqlalchemy import select, update
 
 from alerts import outbox
 from alerts.slack import deliver_alerts
-from datasets_defs import tables
-from datasets_defs.incidents import State
-from datasets_defs.ledger import Ledger
+from datasets_defs.core.incidents import State
+from datasets_defs.ledger.ledger import Ledger
+from datasets_defs.store import tables
 
 _spec = importlib.util.spec_from_file_location("slack_server", Path(__file__).with_name("slack_server.py"))
 slack_server = importlib.util.module_from_spec(_spec)

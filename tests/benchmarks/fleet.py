@@ -13,14 +13,14 @@ import httpx
 import yaml
 from sqlalchemy import Engine, text
 
-from datasets_defs.database import engine_for
+from datasets_defs.core.settings import settings
 from datasets_defs.fleet import for_each
-from datasets_defs.settings import settings
-from monitors import drift, ending, gpu, quality
-from monitors.drift_report import write
-from monitors.prometheus import PrometheusClient
-from monitors.sensing import judged_window
-from ops.ports import free_port
+from datasets_defs.store.database import engine_for
+from monitors import judge_end, watch_drift, watch_gpu, watch_quality
+from monitors.prometheus.client import PrometheusClient
+from monitors.reports.drift_report import write
+from monitors.verdicts.conclude import judged_window
+from ops.stack.ports import free_port
 from tests.benchmarks.figures import Figure, wall_seconds
 from tests.benchmarks.log_windows import fill
 from tests.benchmarks.stack import fresh_loop
@@ -64,10 +64,10 @@ def direct(counts: tuple[int, ...], rows: int = ROWS, most_reports: int = 100) -
             seen = {**common, "actor": "bench"}
 
             def sense(chosen: list[str] = names[:count], common: Any = common, seen: Any = seen) -> None:
-                for_each(chosen, drift.watch, **seen).require()
-                for step in (quality.watch, gpu.watch):
+                for_each(chosen, watch_drift.watch, **seen).require()
+                for step in (watch_quality.watch, watch_gpu.watch):
                     for_each(chosen, step, **seen, prometheus=prometheus).require()
-                for_each(chosen, ending.judge_end, **seen).require()
+                for_each(chosen, judge_end.judge_end, **seen).require()
 
             seconds = wall_seconds(sense)
             yield Figure(name=f"control.sensing.models_{count}", value=seconds, unit="s")
@@ -91,7 +91,7 @@ def one_judged_model(loop: Loop, rows: int) -> list[str]:
     fill(loop, 0, 5 * rows)
     fill(loop, 1, rows)
     champion = loop.ledger.champion(MODEL)
-    drift.judge(spec, champion, loop.window(0), db=loop.db)
+    watch_drift.judge(spec, champion, loop.window(0), db=loop.db)
     return [MODEL]
 
 
@@ -145,7 +145,7 @@ def through_airflow(count: int, rows: int = ROWS) -> Iterator[Figure]:
     yield Figure(name="control.fleet.judged", value=judged or 0, unit="models", gate=count, better="same")
     succeeded = set(states.values()) == {"success"}
     yield Figure(name="control.fleet.succeeded", value=succeeded, unit="", gate=True, better="same")
-    bundle = len(list((Path(drift.__file__).parent.parent / "dags").glob("*.py")))
+    bundle = len(list((Path(watch_drift.__file__).parent.parent / "dags").glob("*.py")))
     yield Figure(name="control.fleet.dags", value=dags, unit="DAGs", gate=bundle, better="same")
 
 
@@ -190,7 +190,7 @@ class Airflow:
     """The stack's Airflow, through its API."""
 
     def __init__(self, stack: Stack) -> None:
-        from ops.layout import Layout
+        from ops.stack.layout import Layout
 
         self._url = str(stack.setting("DRIFTLOOP_AIRFLOW_URL"))
         password = Layout(stack.home).load_credentials().airflow_password

@@ -7,11 +7,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median
 
-from datasets_defs.database import engine_for
-from datasets_defs.ledger import Ledger
-from ops.components import AIRFLOW_COMPONENTS
-from ops.layout import Layout, write_private
-from ops.supervision import Supervisor
+from datasets_defs.ledger.ledger import Ledger
+from datasets_defs.store.database import engine_for
+from ops.stack.components import AIRFLOW_COMPONENTS
+from ops.stack.layout import Layout, write_private
+from ops.stack.supervision import Supervisor
 from tests.benchmarks.figures import Figure
 from tests.benchmarks.fleet import Airflow, airflow_stack
 from tests.stack import Stack

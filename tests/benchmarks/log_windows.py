@@ -5,10 +5,10 @@ from statistics import median
 
 from sqlalchemy import text
 
-from datasets_defs.inference_log import ensure_partitions
-from monitors.drift import assess, judge
-from monitors.learning import first_profile
-from monitors.profile import Profile
+from datasets_defs.store.inference_log import ensure_partitions
+from monitors.profiles.profile import Profile
+from monitors.profiles.renewal import first_profile
+from monitors.watch_drift import assess, judge
 from tests.benchmarks.figures import Figure, wall_seconds
 from tests.benchmarks.stack import fresh_loop
 from tests.monitors.loop import MODEL, Loop

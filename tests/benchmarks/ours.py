@@ -8,10 +8,10 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from monitors.drift_report import sample_of
-from monitors.e_detector import BAD_RUN_LENGTH, EPS_GRID, Detector, Evidence, Reference
-from monitors.evidently_report import MAX_ROWS, ColumnVerdict, Values, drift_report
-from monitors.sketch import CategorySketch, NumericSketch, Scale, Sketch, merge
+from monitors.counts.sketch import CategorySketch, NumericSketch, Scale, Sketch, merge
+from monitors.evidence.e_detector import BAD_RUN_LENGTH, EPS_GRID, Detector, Evidence, Reference
+from monitors.reports.drift_report import sample_of
+from monitors.reports.evidently_report import MAX_ROWS, ColumnVerdict, Values, drift_report
 from tests.benchmarks.frames import Tables
 
 _ROWS_AT_ONCE = 131_072

@@ -16,14 +16,15 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtr, ndtri
 
-from datasets_defs.conditions import Condition, Verdict
-from datasets_defs.models import ConfirmSpec
-from datasets_defs.windows import Window
-from monitors.calibration import Calibration, Replayed, calibrate, loss_tolerance
-from monitors.confirm import is_confirmed, is_quiet
-from monitors.e_detector import BAD_RUN_LENGTH, WARN_RUN_LENGTH, Detector, Reference
-from monitors.harm import WINDOWS, Moments, harm, highest_log_m
-from monitors.sketch import CategorySketch, NumericSketch, Scale, Sketch, merge
+from datasets_defs.core.conditions import Condition, Verdict
+from datasets_defs.core.windows import Window
+from datasets_defs.spec.signals import ConfirmSpec
+from monitors.counts.moments import Moments
+from monitors.counts.sketch import CategorySketch, NumericSketch, Scale, Sketch, merge
+from monitors.evidence.e_detector import BAD_RUN_LENGTH, WARN_RUN_LENGTH, Detector, Reference
+from monitors.evidence.harm import WINDOWS, harm, highest_log_m
+from monitors.profiles.calibration import Calibration, Replayed, calibrate, loss_tolerance
+from monitors.verdicts.confirm import is_confirmed, is_quiet
 
 Floats = NDArray[np.float64]
 

@@ -12,10 +12,10 @@ from pydoc_data.topics import topics
 import torch
 from torch.nn import functional
 
-from datasets_defs.models import FromScratch
+from datasets_defs.spec.model import FromScratch
 from tests.benchmarks.figures import Figure, interleaved
-from training.language_model import LanguageModel
-from training.measure import score
+from training.judge.scoring import score
+from training.model.language_model import LanguageModel
 
 BATCH = 16
 """Of `evaluate`'s perplexity unless told otherwise."""

@@ -5,7 +5,8 @@ from collections.abc import Iterator
 import numpy as np
 from scipy.stats import ks_2samp, wasserstein_distance
 
-from monitors.sketch import NumericSketch, Scale, kolmogorov_smirnov, wasserstein
+from monitors.counts.distances import kolmogorov_smirnov, wasserstein
+from monitors.counts.sketch import NumericSketch, Scale
 from tests.benchmarks.figures import Figure
 from tests.benchmarks.frames import Tables, tables
 

@@ -6,10 +6,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from datasets_defs.database import engine_for, migrate
-from datasets_defs.settings import settings
-from ops.ports import free_port
-from ops.postgres import Cluster
+from datasets_defs.core.settings import settings
+from datasets_defs.store.database import engine_for
+from datasets_defs.store.schema import migrate
+from ops.stack.ports import free_port
+from ops.stack.postgres import Cluster
 from tests.monitors.loop import Loop
 
 

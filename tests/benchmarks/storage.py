@@ -6,10 +6,10 @@ from datetime import timedelta
 import pandas as pd
 from sqlalchemy import text
 
-from datasets_defs.sketch_log import StoredSketch, save_sketch
-from monitors.harm import Moments
+from datasets_defs.store.sketch_log import StoredSketch, save_sketch
+from monitors.counts.moments import Moments
+from monitors.counts.rollup import WindowSketch
 from monitors.retention import SINGLE_DAYS, compact
-from monitors.rollup import WindowSketch
 from tests.benchmarks.figures import Figure
 from tests.benchmarks.frames import tables
 from tests.benchmarks.ours import Decision

@@ -4,12 +4,12 @@ import random
 from collections.abc import Iterator, Sequence
 from statistics import median
 
-from datasets_defs.conditions import Condition
-from datasets_defs.records import recent_verdicts
-from monitors.confirm import is_confirmed
-from monitors.drift import watch
-from monitors.learning import renew
-from monitors.profile import Profile
+from datasets_defs.core.conditions import Condition
+from datasets_defs.store.verdicts import recent_verdicts
+from monitors.profiles.profile import Profile
+from monitors.profiles.renewal import renew
+from monitors.verdicts.confirm import is_confirmed
+from monitors.watch_drift import watch
 from tests.benchmarks.figures import Figure
 from tests.benchmarks.stack import fresh_loop
 from tests.monitors.loop import MODEL, Loop

@@ -13,12 +13,13 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from datasets_defs.inference_log import Document
-from datasets_defs.models import DataSpec, ModelSpec, SourceSpec
-from ops.demo_texts import DOMAINS
+from datasets_defs.spec.model import ModelSpec
+from datasets_defs.spec.training import DataSpec, SourceSpec
+from datasets_defs.store.inference_log import Document
+from ops.demo.texts import DOMAINS
 from tests.benchmarks.figures import Figure, cpu_seconds, in_child, working_bytes
-from training.prepare_phrases import SIZE
-from training.snapshot import freeze
+from training.data.snapshot import freeze
+from training.prepare.phrases import SIZE
 
 NOW = datetime(2026, 5, 1, tzinfo=UTC)
 WITHOUT: dict[str, Any] = {"near_duplicates": None, "languages": None}

@@ -10,11 +10,11 @@ from typing import Any
 
 import torch
 
-from datasets_defs.models import FromScratch
+from datasets_defs.spec.model import FromScratch
 from tests.benchmarks.figures import Figure, interleaved
-from training.fine_tune import Plan, fine_tune
-from training.language_model import LanguageModel
-from training.texts import PYTHON_DOCS, all_documents
+from training.data.training_text import PYTHON_DOCS, all_documents
+from training.fit.fine_tune import Plan, fine_tune
+from training.model.language_model import LanguageModel
 
 SHAPE = FromScratch()
 RATE = 1e-3

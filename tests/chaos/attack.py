@@ -7,9 +7,9 @@ import time
 
 import psutil
 
-from datasets_defs.errors import TransientError
-from ops.layout import Layout
-from ops.supervision import Supervisor
+from datasets_defs.core.errors import TransientError
+from ops.stack.layout import Layout
+from ops.stack.supervision import Supervisor
 from tests.chaos.plan import TRAINER, Action, Kind
 from tests.stack import Stack
 

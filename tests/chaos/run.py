@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 import httpx
 import psycopg
 
-from ops import health
-from ops.demo_texts import passages
-from ops.layout import Layout
-from ops.postgres import Cluster
+from ops.demo.texts import passages
+from ops.stack import health
+from ops.stack.layout import Layout
+from ops.stack.postgres import Cluster
 from tests.alerts.slack_server import TOKEN, SlackServer
 from tests.chaos.attack import Attacker
 from tests.chaos.plan import DOMAINS, MODELS, Action, Kind, plan

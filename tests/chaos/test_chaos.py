@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from datasets_defs.settings import ROOT
+from datasets_defs.core.settings import ROOT
 from tests.chaos.plan import COMPONENTS, DOMAINS, MODELS, TRAINER, Kind, plan
 from tests.chaos.run import REST_SECONDS, duplicates
 from tests.chaos.users import Failure, Outages

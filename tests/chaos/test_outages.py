@@ -6,11 +6,11 @@ from datetime import UTC, datetime
 
 import pytest
 
-from ops.demo import PROFILE
-from ops.demo_texts import MODEL, passages
-from ops.demo_traffic import Traffic
-from ops.layout import Layout
-from ops.supervision import Supervisor
+from ops.demo.run import PROFILE
+from ops.demo.texts import MODEL, passages
+from ops.demo.traffic import Traffic
+from ops.stack.layout import Layout
+from ops.stack.supervision import Supervisor
 from tests.stack import Stack, new_stack
 
 OUTAGE_SECONDS = 300

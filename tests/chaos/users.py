@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 
 import httpx
 
-from ops.demo_traffic import REFERENCE_DELAY_SECONDS, Traffic
-from training.texts import Passage
+from ops.demo.traffic import REFERENCE_DELAY_SECONDS, Traffic
+from training.data.training_text import Passage
 
 
 @dataclass(frozen=True, slots=True)

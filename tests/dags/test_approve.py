@@ -9,11 +9,11 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from sqlalchemy import Engine, event, insert, select, text
 
-from datasets_defs import tables
-from datasets_defs.incidents import Incident, State, Wake, due
-from datasets_defs.ledger import Ledger
+from datasets_defs.core.incidents import Incident, State, Wake, due
+from datasets_defs.ledger.ledger import Ledger
+from datasets_defs.store import tables
 from tests.dags.test_dag_runs import airflow_database, run  # noqa: F401 fixtures
-from training import approval
+from training import approve
 
 MODEL = "first"
 LIMIT_SECONDS = 240
@@ -133,7 +133,7 @@ def test_the_form_decides(run, engine: Engine, home, choice: str, state: State, 
 def test_the_first_answer_counts(run, engine: Engine, home):  # noqa: F811
     """A command's no while the form is open stands; the form's yes after it changes nothing and is told so."""
     incident, ledger = accepted(engine, home), Ledger(engine)
-    person = Person("Approve", lambda: approval.answer(MODEL, False, who="cli:bob", reason="not today", db=engine))
+    person = Person("Approve", lambda: approve.answer(MODEL, False, who="cli:bob", reason="not today", db=engine))
     states = asked(run, ledger, incident, person)
     assert states["record[-1]"] == "skipped"
     after = ledger.incident(incident.id)
@@ -145,10 +145,10 @@ def test_nobody_is_asked_twice(run, engine: Engine, home):  # noqa: F811
     """While a run asks, a second wake-up shows no form and nothing is due; if that run dies, it is."""
     incident, ledger = accepted(engine, home), Ledger(engine)
     key = str(ledger.ring(incident.id))
-    form = approval.questions(key, db=engine, actor="approve:1")
+    form = approve.questions(key, db=engine, actor="approve:1")
     assert form[0]["response_timeout"] <= timedelta(hours=4)
-    assert approval.questions(key, db=engine, actor="approve:2") == []
-    assert len(approval.questions(key, db=engine, actor="approve:1")) == 1
+    assert approve.questions(key, db=engine, actor="approve:2") == []
+    assert len(approve.questions(key, db=engine, actor="approve:1")) == 1
     now = ledger.incident(incident.id)
     later = datetime.now(UTC) + timedelta(hours=1)
     assert due(now, later, timedelta(minutes=10)) is None
@@ -163,12 +163,12 @@ def test_silence_is_a_no_of_nobody(run, engine: Engine, home):  # noqa: F811
     """At the deadline Airflow takes the default, which nobody gave; a late answer to an older question is none."""
     incident, ledger = accepted(engine, home), Ledger(engine)
     key = str(ledger.ring(incident.id))
-    assert approval.questions(key, db=engine, actor="approve:1")
+    assert approve.questions(key, db=engine, actor="approve:1")
     yes = [{"chosen_options": ["Approve"], "responded_by_user": {"id": "1", "name": "ann"}}]
-    late = approval.record(key, yes, db=engine, actor="approve:0")
+    late = approve.record(key, yes, db=engine, actor="approve:0")
     assert late.ring is None
     assert "airflow:ann answered too late" in late.reason
-    said = approval.record(
+    said = approve.record(
         key, [{"chosen_options": ["Reject"], "responded_by_user": None}], db=engine, actor="approve:1"
     )
     assert (said.ring, ledger.incident(incident.id).state) == (None, State.REJECTED)

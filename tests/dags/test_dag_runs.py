@@ -9,12 +9,13 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Engine, text
 
+from datasets_defs.core.incidents import State
+from datasets_defs.core.settings import ROOT
 from datasets_defs.fleet import MOST_GROUPS
-from datasets_defs.incidents import State
-from datasets_defs.ledger import Ledger
-from datasets_defs.records import heartbeats, newest_verdicts
-from datasets_defs.settings import ROOT
-from ops.ports import free_port
+from datasets_defs.ledger.ledger import Ledger
+from datasets_defs.store.heartbeats import heartbeats
+from datasets_defs.store.verdicts import newest_verdicts
+from ops.stack.ports import free_port
 
 SPEC = """
 name: {name}

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from datasets_defs.settings import ROOT
+from datasets_defs.core.settings import ROOT
 
 DAGS = sorted((ROOT / "dags").glob("*.py"))
 
@@ -130,7 +130,7 @@ def test_every_scheduled_dag_is_watched(dags: dict):
     """The dead man's switch knows each DAG that runs by the clock; what runs by Assets has no hour to be late."""
     from airflow.sdk import CronTriggerTimetable
 
-    from datasets_defs.records import SENSORS
+    from datasets_defs.store.heartbeats import SENSORS
     from monitors.exporter_reading import scheduled
 
     clocked = {dag_id for dag_id, dag in dags.items() if isinstance(dag.timetable, CronTriggerTimetable)}

@@ -5,7 +5,8 @@ from pathlib import Path
 import pyarrow.compute as pc
 import pytest
 
-from datasets_defs.artifacts import (
+from datasets_defs.core.errors import ContractError, TransientError
+from datasets_defs.store.artifacts import (
     BATCH_ROWS,
     artifact_url,
     exists,
@@ -15,7 +16,6 @@ from datasets_defs.artifacts import (
     write_bytes,
     write_rows,
 )
-from datasets_defs.errors import ContractError, TransientError
 from tests.disks import fill, small_disk
 
 

@@ -4,8 +4,8 @@ from collections import defaultdict
 
 import pytest
 
-from datasets_defs.conditions import Outcome, RingKey
-from datasets_defs.errors import ContractError, TransientError
+from datasets_defs.core.conditions import Outcome, RingKey
+from datasets_defs.core.errors import ContractError, TransientError
 from datasets_defs.fleet import MOST_GROUPS, Done, for_each, model_groups
 
 

@@ -8,13 +8,14 @@ import pytest
 from sqlalchemy import Engine, make_url, text
 from sqlalchemy.exc import DBAPIError
 
-from datasets_defs.database import engine_for, migrate
-from datasets_defs.errors import ContractError
-from datasets_defs.grants import missing_privileges, require_privileges, rewritable
-from datasets_defs.inference_log import Inference, append, drop_partitions
-from datasets_defs.ledger import Ledger
-from ops.doctor import Grade, history_guard
-from ops.postgres import LOOP_ROLE, Cluster
+from datasets_defs.core.errors import ContractError
+from datasets_defs.ledger.ledger import Ledger
+from datasets_defs.store.database import engine_for
+from datasets_defs.store.grants import missing_privileges, require_privileges, rewritable
+from datasets_defs.store.inference_log import Inference, append, drop_partitions
+from datasets_defs.store.schema import migrate
+from ops.stack.doctor import Grade, history_guard
+from ops.stack.postgres import LOOP_ROLE, Cluster
 
 NOW = datetime(2026, 5, 1, 12, tzinfo=UTC)
 

@@ -8,11 +8,11 @@ from sqlalchemy import Engine, text
 from sqlalchemy.exc import DataError
 from sqlalchemy.exc import TimeoutError as NoConnectionFree
 
-from datasets_defs import inference_log
-from datasets_defs.database import database_errors
-from datasets_defs.errors import TransientError
-from datasets_defs.inference_log import Inference
-from datasets_defs.windows import Window
+from datasets_defs.core.errors import TransientError
+from datasets_defs.core.windows import Window
+from datasets_defs.store import inference_log
+from datasets_defs.store.database import database_errors
+from datasets_defs.store.inference_log import Inference
 
 NOON = datetime(2026, 5, 1, 12, tzinfo=UTC)
 DAY = Window(NOON - timedelta(hours=12), NOON + timedelta(hours=12))

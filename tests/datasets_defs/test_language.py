@@ -8,13 +8,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from datasets_defs import incidents, models
-from datasets_defs.conditions import Condition, RingKey, Verdict
-from datasets_defs.errors import ContractError
-from datasets_defs.history import GENESIS, Event, broken_links, plain
-from datasets_defs.incidents import Action, Incident, State, Wake, due
-from datasets_defs.schedule import cron_every
-from datasets_defs.windows import Window
+from datasets_defs.core import incidents
+from datasets_defs.core.conditions import Condition, RingKey, Verdict
+from datasets_defs.core.errors import ContractError
+from datasets_defs.core.incidents import Action, Incident, State, Wake, due
+from datasets_defs.core.plain import plain
+from datasets_defs.core.schedule import cron_every
+from datasets_defs.core.settings import ROOT
+from datasets_defs.core.windows import Window
+from datasets_defs.ledger.events import GENESIS, Event, broken_links
+from datasets_defs.spec.files import load, load_all
 
 NOW = datetime(2026, 5, 1, 12, 0, 30, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -137,7 +140,7 @@ def test_plain_is_stable(value):
 
 def test_the_shipped_models_are_valid():
     """Every YAML in models/ loads."""
-    specs, problems = models.load_all(Path(models.__file__).parent.parent / "models")
+    specs, problems = load_all(ROOT / "models")
     assert problems == []
     assert "docs-writer" in specs
 
@@ -177,7 +180,7 @@ def test_a_wrong_spec_says_file_field_and_fix(tmp_path: Path, content: str, says
     path = tmp_path / "x.yaml"
     path.write_text(content)
     with pytest.raises(ContractError) as caught:
-        models.load(path)
+        load(path)
     assert str(path) in str(caught.value)
     assert says in str(caught.value)
 
@@ -186,7 +189,7 @@ def test_the_others_load_beside_a_wrong_spec(tmp_path: Path):
     """One wrong file takes no other model down."""
     (tmp_path / "good.yaml").write_text("name: good\nbase_model: b\ntraining_text: t")
     (tmp_path / "wrong.yaml").write_text("name: [")
-    specs, problems = models.load_all(tmp_path)
+    specs, problems = load_all(tmp_path)
     assert list(specs) == ["good"]
     assert len(problems) == 1
 

@@ -8,10 +8,10 @@ import pytest
 from sqlalchemy import Engine, text
 from sqlalchemy.exc import DBAPIError
 
-from datasets_defs.database import engine_for
-from datasets_defs.errors import ContractError
-from datasets_defs.incidents import TERMINAL, TRANSITIONS, State
-from datasets_defs.ledger import Ledger
+from datasets_defs.core.errors import ContractError
+from datasets_defs.core.incidents import TERMINAL, TRANSITIONS, State
+from datasets_defs.ledger.ledger import Ledger
+from datasets_defs.store.database import engine_for
 
 SINCE = datetime(2026, 5, 1, tzinfo=UTC)
 LEASE = timedelta(seconds=60)

@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 from sqlalchemy import Engine, text
 
-from datasets_defs.conditions import RingKey
-from datasets_defs.errors import ContractError
-from datasets_defs.incidents import TERMINAL, TRANSITIONS, Incident, State
-from datasets_defs.ledger import Ledger
+from datasets_defs.core.conditions import RingKey
+from datasets_defs.core.errors import ContractError
+from datasets_defs.core.incidents import TERMINAL, TRANSITIONS, Incident, State
+from datasets_defs.ledger.ledger import Ledger
 
 SINCE = datetime(2026, 5, 1, tzinfo=UTC)
 LONG = timedelta(hours=1)

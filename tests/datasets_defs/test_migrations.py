@@ -4,8 +4,8 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import Engine
 
-from datasets_defs.database import migrate
-from datasets_defs.tables import metadata
+from datasets_defs.store.schema import migrate
+from datasets_defs.store.tables import metadata
 
 
 def test_migrations_and_tables_agree(engine: Engine):

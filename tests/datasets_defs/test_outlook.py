@@ -5,9 +5,9 @@ from itertools import product
 
 import pytest
 
-from datasets_defs.incidents import Action, Incident, State, Wake, due
-from datasets_defs.models import ModelSpec
-from datasets_defs.outlook import outlook
+from datasets_defs.core.incidents import Action, Incident, State, Wake, due
+from datasets_defs.ledger.outlook import outlook
+from datasets_defs.spec.model import ModelSpec
 
 NOW = datetime(2026, 5, 1, 12, 4, 30, tzinfo=UTC)
 PERIOD = timedelta(minutes=10)

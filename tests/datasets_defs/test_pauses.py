@@ -6,11 +6,12 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Engine, select
 
-from datasets_defs import tables
-from datasets_defs.errors import ContractError
-from datasets_defs.incidents import Action, Incident, State, Wake
-from datasets_defs.pauses import LONGEST, pause, pause_of, resume
-from monitors import scale
+from datasets_defs.core.errors import ContractError
+from datasets_defs.core.incidents import Action, Incident, State, Wake
+from datasets_defs.ledger.pauses import pause_of
+from datasets_defs.ledger.pausing import LONGEST, pause, resume
+from datasets_defs.store import tables
+from monitors import scale_gpu
 from tests.monitors.loop import MODEL, Loop
 from training import evaluate, retrain, roll_back
 from training.reconcile import rings_due
@@ -75,7 +76,7 @@ def test_resumed_it_is_rung_at_once(loop: Loop) -> None:
         (evaluate.run, State.RETRAINING, {"challenger_version": 2}),
         (roll_back.run, State.OPEN, {"action": Action.ROLL_BACK}),
         (roll_back.run, State.PROBATION, {"action": Action.ROLL_BACK}),
-        (scale.run, State.OPEN, {"action": Action.SCALE}),
+        (scale_gpu.run, State.OPEN, {"action": Action.SCALE}),
     ],
 )
 def test_a_woken_step_leaves_a_paused_model_alone(loop: Loop, step, state: State, changes) -> None:

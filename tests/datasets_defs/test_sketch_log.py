@@ -6,9 +6,10 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from sqlalchemy import Engine
 
-from datasets_defs.database import engine_for
-from datasets_defs.errors import TransientError
-from datasets_defs.sketch_log import (
+from datasets_defs.core.errors import TransientError
+from datasets_defs.core.windows import Window
+from datasets_defs.store.database import engine_for
+from datasets_defs.store.sketch_log import (
     StoredProfile,
     StoredSketch,
     drop_before,
@@ -22,7 +23,6 @@ from datasets_defs.sketch_log import (
     single_windows,
     sketch_of,
 )
-from datasets_defs.windows import Window
 
 NOON = datetime(2026, 5, 1, 12, tzinfo=UTC)
 HOUR = timedelta(hours=1)

@@ -18,20 +18,21 @@ import psycopg
 import pytest
 from sqlalchemy import Engine
 
-from datasets_defs.conditions import Condition, RingKey, Verdict
-from datasets_defs.database import engine_for
-from datasets_defs.incidents import Incident, Wake
-from datasets_defs.ledger import Ledger
-from datasets_defs.records import save_verdict
-from datasets_defs.settings import ROOT, settings
-from datasets_defs.windows import EPOCH, Window
-from ops import plan, stack
-from ops.components import AIRFLOW_COMPONENTS, Component, components
-from ops.layout import Layout, defined, write_private
-from ops.ports import PREFERRED, free_port
-from ops.postgres import USER
-from ops.supervision import Supervisor
-from ops.wake import ring
+from datasets_defs.core.conditions import Condition, RingKey, Verdict
+from datasets_defs.core.incidents import Incident, Wake
+from datasets_defs.core.settings import ROOT, settings
+from datasets_defs.core.windows import EPOCH, Window
+from datasets_defs.ledger.ledger import Ledger
+from datasets_defs.store.database import engine_for
+from datasets_defs.store.verdicts import save_verdict
+from ops.stack import plan
+from ops.stack import up as stack
+from ops.stack.components import AIRFLOW_COMPONENTS, Component, components
+from ops.stack.layout import Layout, defined, write_private
+from ops.stack.ports import PREFERRED, free_port
+from ops.stack.postgres import USER
+from ops.stack.supervision import Supervisor
+from ops.stack.wake import ring
 
 NEEDED = {"postgres", *AIRFLOW_COMPONENTS} - {"triggerer"}
 DAGS = ("reconcile", "triage")

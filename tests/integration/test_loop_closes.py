@@ -12,8 +12,8 @@ import httpx
 import psutil
 import pytest
 
-from ops.layout import Layout
-from ops.supervision import Supervisor
+from ops.stack.layout import Layout
+from ops.stack.supervision import Supervisor
 from tests.stack import Stack, new_stack
 
 DEMO_SECONDS = 900

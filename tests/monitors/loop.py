@@ -9,16 +9,18 @@ import numpy as np
 import yaml
 from sqlalchemy import Engine, text
 
-from datasets_defs.artifacts import artifact_url, write_rows
-from datasets_defs.conditions import Condition, Verdict
-from datasets_defs.database import engine_for
-from datasets_defs.inference_log import Inference, append
-from datasets_defs.ledger import Ledger
-from datasets_defs.models import ModelSpec, spec_of
-from datasets_defs.records import ReferenceProfile, save_reference, save_verdict
-from datasets_defs.settings import settings
-from datasets_defs.windows import EPOCH, Window
-from ops.postgres import USER
+from datasets_defs.core.conditions import Condition, Verdict
+from datasets_defs.core.settings import settings
+from datasets_defs.core.windows import EPOCH, Window
+from datasets_defs.ledger.ledger import Ledger
+from datasets_defs.spec.files import spec_of
+from datasets_defs.spec.model import ModelSpec
+from datasets_defs.store.artifacts import artifact_url, write_rows
+from datasets_defs.store.database import engine_for
+from datasets_defs.store.inference_log import Inference, append
+from datasets_defs.store.references import ReferenceProfile, save_reference
+from datasets_defs.store.verdicts import save_verdict
+from ops.stack.postgres import USER
 
 MODEL = "writer"
 

@@ -9,9 +9,9 @@ from airflow.providers_manager import ProvidersManager
 from airflow.sdk.exceptions import AirflowFailException, TaskDeferred
 from airflow.sdk.module_loading import import_string
 
-from monitors.prometheus_hook import PrometheusHook
-from monitors.prometheus_sensor import PrometheusSensor
-from ops.ports import free_port
+from monitors.prometheus.hook import PrometheusHook
+from monitors.prometheus.sensor import PrometheusSensor
+from ops.stack.ports import free_port
 from tests.prometheus_server import PrometheusServer
 
 
@@ -43,7 +43,7 @@ def deferral(of: PrometheusSensor) -> TaskDeferred:
 def test_airflow_knows_the_connection_type() -> None:
     """Airflow's own provider discovery finds the connection type and its hook."""
     hook = ProvidersManager().hooks["prometheus"]
-    assert (hook.hook_class_name, hook.hook_name) == ("monitors.prometheus_hook.PrometheusHook", "Prometheus")
+    assert (hook.hook_class_name, hook.hook_name) == ("monitors.prometheus.hook.PrometheusHook", "Prometheus")
 
 
 def test_connection_test(connected: PrometheusServer) -> None:

@@ -7,16 +7,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from datasets_defs.conditions import Verdict
-from datasets_defs.models import DriftSpec
-from datasets_defs.windows import Window
-from monitors.backtest import Stored, replay
-from monitors.columns import learn_encoding, sketches
-from monitors.drift_policy import Subject, judge_window
-from monitors.harm import Moments
-from monitors.outcome import Judged
-from monitors.profile import Profile
-from monitors.rollup import WindowSketch
+from datasets_defs.core.conditions import Verdict
+from datasets_defs.core.windows import Window
+from datasets_defs.spec.signals import DriftSpec
+from monitors.counts.columns import learn_encoding, sketches
+from monitors.counts.moments import Moments
+from monitors.counts.rollup import WindowSketch
+from monitors.drift.policy import Subject, judge_window
+from monitors.profiles.profile import Profile
+from monitors.replay.outcome import Judged
+from monitors.replay.replay import Stored, replay
 
 START = datetime(2026, 5, 1, tzinfo=UTC)
 HOUR = timedelta(hours=1)

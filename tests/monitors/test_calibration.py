@@ -7,8 +7,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from datasets_defs.errors import ContractError
-from monitors.calibration import (
+from datasets_defs.core.errors import ContractError
+from monitors.counts.moments import Moments
+from monitors.counts.sketch import CategorySketch, NumericSketch, Scale, Sketch
+from monitors.evidence.e_detector import BAD_RUN_LENGTH, EPS_GRID, Reference
+from monitors.profiles.calibration import (
     TOLERANCES,
     UNKNOWN_ICC,
     Replayed,
@@ -17,9 +20,6 @@ from monitors.calibration import (
     intraclass_correlation,
     loss_tolerance,
 )
-from monitors.e_detector import BAD_RUN_LENGTH, EPS_GRID, Reference
-from monitors.harm import Moments
-from monitors.sketch import CategorySketch, NumericSketch, Scale, Sketch
 
 UNIT = Scale(0.0, 1.0)
 DAY = np.arange(24 * 14)

@@ -6,13 +6,13 @@ import pytest
 from sqlalchemy import select
 from sqlalchemy.exc import InternalError
 
-from datasets_defs import tables
-from datasets_defs.incidents import Action
-from datasets_defs.records import beat
-from monitors.check import Check, check
-from monitors.drift import watch
-from monitors.prometheus import PrometheusClient
-from ops.ports import free_port
+from datasets_defs.core.incidents import Action
+from datasets_defs.store import tables
+from datasets_defs.store.heartbeats import beat
+from monitors.dry_run import Check, check
+from monitors.prometheus.client import PrometheusClient
+from monitors.watch_drift import watch
+from ops.stack.ports import free_port
 from tests.monitors.loop import MODEL, Loop
 from tests.monitors.texts import documentation, licences
 

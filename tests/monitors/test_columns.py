@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from datasets_defs.errors import ContractError
-from monitors import columns
-from monitors.columns import (
+from datasets_defs.core.errors import ContractError
+from monitors.counts import columns
+from monitors.counts.columns import (
     MAX_ATTRIBUTES,
     MAX_LEVELS,
     ColumnEncoding,
@@ -20,7 +20,7 @@ from monitors.columns import (
     text_sketches,
     values,
 )
-from monitors.sketch import CategorySketch, NumericSketch, Scale, hashed_level, is_hashed, merge
+from monitors.counts.sketch import CategorySketch, NumericSketch, Scale, hashed_level, is_hashed, merge
 from tests.monitors.test_embeddings import make_model
 from tests.monitors.texts import documentation, licences
 

@@ -4,10 +4,10 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from datasets_defs.conditions import Condition, Verdict
-from datasets_defs.models import ConfirmSpec
-from datasets_defs.windows import Window
-from monitors.confirm import bad_since, comparable, is_blind, is_confirmed, is_quiet
+from datasets_defs.core.conditions import Condition, Verdict
+from datasets_defs.core.windows import Window
+from datasets_defs.spec.signals import ConfirmSpec
+from monitors.verdicts.confirm import bad_since, comparable, is_blind, is_confirmed, is_quiet
 
 NAMES = {"b": Condition.BAD, "w": Condition.WARN, "o": Condition.OK, "n": Condition.NO_DATA, "s": Condition.STALE}
 END = datetime(2026, 11, 20, tzinfo=UTC)

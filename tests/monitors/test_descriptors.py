@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from monitors.descriptors import Vocabulary, describe, languages
+from monitors.counts.descriptors import Vocabulary, describe, languages
 from tests.monitors.texts import documentation
 
 

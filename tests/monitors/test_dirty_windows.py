@@ -12,14 +12,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from datasets_defs.inference_log import Inference, append
-from monitors.columns import learn_encoding, sketches
-from monitors.e_detector import WARN_RUN_LENGTH
-from monitors.gates import Gate, gate
-from monitors.harm import Moments
-from monitors.profile import Profile
-from monitors.rollup import WindowSketch, roll_up
-from ops.ingest import ingest
+from datasets_defs.store.inference_log import Inference, append
+from monitors.counts.columns import learn_encoding, sketches
+from monitors.counts.moments import Moments
+from monitors.counts.rollup import WindowSketch, roll_up
+from monitors.drift.data_gates import Gate, gate
+from monitors.evidence.e_detector import WARN_RUN_LENGTH
+from monitors.profiles.profile import Profile
+from ops.ingest.ingest import ingest
 from tests.monitors.loop import MODEL, Loop
 from tests.monitors.texts import documentation
 

@@ -6,17 +6,19 @@ from collections import Counter
 import pytest
 from sqlalchemy import text
 
-from datasets_defs.artifacts import read_rows
-from datasets_defs.conditions import Condition, RingKey, Verdict
-from datasets_defs.errors import ContractError, TransientError
-from datasets_defs.incidents import State
-from datasets_defs.models import spec_of
-from datasets_defs.records import heartbeats, newest_verdicts, reference_of
-from datasets_defs.sketch_log import sketch_of
-from datasets_defs.windows import Window
-from monitors import drift
-from monitors.drift import assess, watch
-from monitors.learning import renew
+from datasets_defs.core.conditions import Condition, RingKey, Verdict
+from datasets_defs.core.errors import ContractError, TransientError
+from datasets_defs.core.incidents import State
+from datasets_defs.core.windows import Window
+from datasets_defs.spec.files import spec_of
+from datasets_defs.store.artifacts import read_rows
+from datasets_defs.store.heartbeats import heartbeats
+from datasets_defs.store.references import reference_of
+from datasets_defs.store.sketch_log import sketch_of
+from datasets_defs.store.verdicts import newest_verdicts
+from monitors import watch_drift
+from monitors.profiles.renewal import renew
+from monitors.watch_drift import assess, watch
 from tests.disks import fill, small_disk
 from tests.monitors.loop import MODEL, Loop
 from tests.monitors.texts import documentation, licences
@@ -121,14 +123,14 @@ def test_carry_over_has_an_end(loop: Loop) -> None:
 
 def test_a_harmless_shift_becomes_the_reference(loop: Loop, monkeypatch: pytest.MonkeyPatch) -> None:
     """After enough windows of drift that cost nothing, told once even if the first try dies before it tells."""
-    monkeypatch.setattr(drift, "REBASELINE_WINDOWS", 5)
+    monkeypatch.setattr(watch_drift, "REBASELINE_WINDOWS", 5)
     loop.champion()
     loop.reference(OLD[:400])
     for number in range(1, 6):
         loop.traffic(number, NEW[100 * number : 100 * number + 100])
         if number == 5:
             with monkeypatch.context() as broken:
-                broken.setattr(drift.Ledger, "note", lambda *_, **__: pytest.fail("killed"))
+                broken.setattr(watch_drift.Ledger, "note", lambda *_, **__: pytest.fail("killed"))
                 with pytest.raises(pytest.fail.Exception, match="killed"):
                     run(loop, number)
         _, verdicts = run(loop, number)

@@ -9,16 +9,16 @@ import numpy as np
 import pytest
 from sqlalchemy import text
 
-from datasets_defs.artifacts import read_bytes
-from datasets_defs.conditions import Condition, Verdict
-from datasets_defs.errors import ContractError
-from datasets_defs.inference_log import Inference, append
-from datasets_defs.records import recent_verdicts, save_verdict
-from monitors import drift
-from monitors.descriptors import describe
-from monitors.drift_report import SIGNAL, sample_of, write
-from monitors.evidently_report import DriftReport, Values, drift_report
-from monitors.sketch import CategorySketch, NumericSketch, Scale
+from datasets_defs.core.conditions import Condition, Verdict
+from datasets_defs.core.errors import ContractError
+from datasets_defs.store.artifacts import read_bytes
+from datasets_defs.store.inference_log import Inference, append
+from datasets_defs.store.verdicts import recent_verdicts, save_verdict
+from monitors import watch_drift
+from monitors.counts.descriptors import describe
+from monitors.counts.sketch import CategorySketch, NumericSketch, Scale
+from monitors.reports.drift_report import SIGNAL, sample_of, write
+from monitors.reports.evidently_report import DriftReport, Values, drift_report
 from tests.monitors.loop import MODEL, Loop
 from tests.monitors.texts import documentation, licences
 
@@ -42,7 +42,7 @@ def log(loop: Loop, number: int, prompts: tuple[str, ...]) -> None:
 
 def watched(loop: Loop, number: int) -> Verdict:
     """Judge a window as the sensor does, and give the verdict on its drift."""
-    drift.watch(MODEL, until=loop.until(number), db=loop.db, actor="test")
+    watch_drift.watch(MODEL, until=loop.until(number), db=loop.db, actor="test")
     return recent_verdicts(loop.db, MODEL, "drift", until=loop.window(number).end, count=1)[0]
 
 
@@ -105,7 +105,7 @@ def test_windows_that_were_judged_together(judged: Loop, monkeypatch: pytest.Mon
         given.append(current)
         return drift_report(reference, current, *others, **more)
 
-    monkeypatch.setattr("monitors.drift_report.drift_report", spy)
+    monkeypatch.setattr("monitors.reports.drift_report.drift_report", spy)
     write(MODEL, until=judged.until(2), db=judged.db)
     words = describe(documentation()[640:720])["words"]
     assert [current["words"].tolist() for current in given] == [words.tolist()]

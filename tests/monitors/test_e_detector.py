@@ -9,17 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from datasets_defs.errors import ContractError
-from monitors.e_detector import (
-    BAD_RUN_LENGTH,
-    DELTAS,
-    EPS_GRID,
-    LEAST_LOG10,
-    Detector,
-    Reference,
-    Tally,
-)
-from monitors.sketch import CategorySketch, NumericSketch, Scale, Sketch, hashed_level
+from datasets_defs.core.errors import ContractError
+from monitors.counts.sketch import CategorySketch, NumericSketch, Scale, Sketch, hashed_level
+from monitors.evidence.e_detector import BAD_RUN_LENGTH, DELTAS, EPS_GRID, LEAST_LOG10, Detector, Reference, Tally
 
 BAD = log10(BAD_RUN_LENGTH)
 UNIT = Scale(0.0, 1.0)

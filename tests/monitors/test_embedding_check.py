@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from datasets_defs.conditions import Condition
-from datasets_defs.inference_log import Inference, append
-from datasets_defs.records import recent_verdicts
-from monitors import embedding_check
-from monitors.embedding_check import SIGNAL, compare_day
+from datasets_defs.core.conditions import Condition
+from datasets_defs.store.inference_log import Inference, append
+from datasets_defs.store.verdicts import recent_verdicts
+from monitors.reports import embedding_check
+from monitors.reports.embedding_check import SIGNAL, compare_day
 from tests.monitors.embedding_model import make_model
 from tests.monitors.loop import MODEL, Loop
 from tests.monitors.texts import documentation, licences

@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from datasets_defs.errors import ContractError
-from monitors import embeddings
-from monitors.embeddings import EmbeddingSpace, embed, fingerprint
+from datasets_defs.core.errors import ContractError
+from monitors.counts import embeddings
+from monitors.counts.embeddings import EmbeddingSpace, embed, fingerprint
 from tests.monitors.embedding_model import WIDTH, make_model
 from tests.monitors.texts import documentation, licences
 

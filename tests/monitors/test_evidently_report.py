@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from datasets_defs.errors import ContractError
-from monitors import evidently_report
-from monitors.evidently_report import ColumnVerdict, DriftReport, Values, drift_report
+from datasets_defs.core.errors import ContractError
+from monitors.reports import evidently_report
+from monitors.reports.evidently_report import ColumnVerdict, DriftReport, Values, drift_report
 from tests.chromium import rendered
 
 LIMIT = math.log10(87_600)

@@ -12,12 +12,12 @@ import pytest
 from prometheus_client import CollectorRegistry
 from sqlalchemy import text
 
-from datasets_defs.conditions import Condition
-from datasets_defs.database import engine_for
-from datasets_defs.incidents import TERMINAL, State
-from datasets_defs.records import beat
+from datasets_defs.core.conditions import Condition
+from datasets_defs.core.incidents import TERMINAL, State
+from datasets_defs.store.database import engine_for
+from datasets_defs.store.heartbeats import beat
 from monitors.exporter import LoopCollector
-from ops.ports import free_port
+from ops.stack.ports import free_port
 from tests.monitors.loop import MODEL, Loop
 
 

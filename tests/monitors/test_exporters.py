@@ -12,10 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from datasets_defs.conditions import Condition
-from datasets_defs.models import ModelSpec, SignalSpec
-from datasets_defs.windows import Window
-from monitors.signals import fill_in, judge_signal
+from datasets_defs.core.conditions import Condition
+from datasets_defs.core.windows import Window
+from datasets_defs.spec.model import ModelSpec
+from datasets_defs.spec.signals import SignalSpec
+from monitors.prometheus.signals import fill_in, judge_signal
 from tests.prometheus_server import PrometheusServer, prometheus_server
 
 OK, BAD, NO_DATA, STALE = Condition.OK, Condition.BAD, Condition.NO_DATA, Condition.STALE

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from monitors import drift, gpu, quality
-from monitors.feed import Repeated, flood
-from monitors.prometheus import PrometheusClient
-from monitors.triage_step import decide
-from ops.ports import free_port
-from ops.prometheus_binary import ensure
+from monitors import watch_drift, watch_gpu, watch_quality
+from monitors.drift.flood import Repeated, flood
+from monitors.prometheus.client import PrometheusClient
+from monitors.triage import decide
+from ops.stack.ports import free_port
+from ops.stack.prometheus_binary import ensure
 from tests.monitors.faults import FAULTS, NEW, OLD, STRETCH, WITH_MACHINES, Fault, Scene, exposition
 from tests.monitors.loop import MODEL, Loop
 from tests.prometheus_server import PrometheusServer, _ready
@@ -61,10 +61,10 @@ def played(fault: Fault, loop: Loop, prometheus: PrometheusClient) -> list[str]:
         fault.log(scene, hour)
         until = loop.until(scene.first + hour)
         how = {"until": until, "db": loop.db, "actor": "sensor:t"}
-        outcomes = [drift.watch(MODEL, **how)]
+        outcomes = [watch_drift.watch(MODEL, **how)]
         if fault.spec:
-            outcomes.append(quality.watch(MODEL, prometheus=prometheus, **how))
-            outcomes.append(gpu.watch(MODEL, prometheus=prometheus, **how))
+            outcomes.append(watch_quality.watch(MODEL, prometheus=prometheus, **how))
+            outcomes.append(watch_gpu.watch(MODEL, prometheus=prometheus, **how))
         for outcome in outcomes:
             if outcome.ring is not None:
                 action = decide(str(outcome.ring), db=loop.db, actor="triage:t", now=until)["action"]

@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from datasets_defs.windows import Window
-from monitors.columns import Encoding, learn_encoding, sketches
-from monitors.gates import Gate, gate
-from monitors.harm import Moments
-from monitors.profile import Profile
-from monitors.rollup import WindowSketch
+from datasets_defs.core.windows import Window
+from monitors.counts.columns import Encoding, learn_encoding, sketches
+from monitors.counts.moments import Moments
+from monitors.counts.rollup import WindowSketch
+from monitors.drift.data_gates import Gate, gate
+from monitors.profiles.profile import Profile
 
 NOON = datetime(2026, 5, 1, 12, tzinfo=UTC)
 WINDOW = Window(NOON, NOON + timedelta(hours=1))

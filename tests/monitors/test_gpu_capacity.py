@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from monitors.gpu_capacity import free_gpus, total_gpus
-from monitors.prometheus import PrometheusClient
-from ops.ports import free_port
+from monitors.prometheus.client import PrometheusClient
+from monitors.prometheus.gpu_capacity import free_gpus, total_gpus
+from ops.stack.ports import free_port
 from tests.prometheus_server import PrometheusServer, prometheus_server
 
 

@@ -9,11 +9,11 @@ import pytest
 from sqlalchemy import Engine
 
 from datasets_defs.airflow_api import AirflowApi
-from datasets_defs.errors import ContractError, TransientError
-from datasets_defs.records import GPU_CAPACITY, beat
-from monitors.gpu_pool import ensure, resize, size
-from ops.ports import free_port
-from ops.postgres import Cluster
+from datasets_defs.core.errors import ContractError, TransientError
+from datasets_defs.store.heartbeats import GPU_CAPACITY, beat
+from monitors.prometheus.gpu_pool import ensure, resize, size
+from ops.stack.ports import free_port
+from ops.stack.postgres import Cluster
 from tests.airflow_server import PASSWORD, USER, airflow_server, temporary_home
 
 HOUR = timedelta(hours=1)

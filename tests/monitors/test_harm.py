@@ -8,8 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from monitors.e_detector import BAD_RUN_LENGTH, LEAST_LOG10
-from monitors.harm import Harm, Moments, _Ratios, harm
+from monitors.counts.moments import Moments
+from monitors.evidence.e_detector import BAD_RUN_LENGTH, LEAST_LOG10
+from monitors.evidence.harm import Harm, _Ratios, harm
 
 LIMIT = 1.02
 BAD = log10(BAD_RUN_LENGTH)

@@ -8,27 +8,27 @@ from typing import Any
 import numpy as np
 import pytest
 
-from datasets_defs.conditions import Condition, Outcome, Verdict
-from datasets_defs.errors import ContractError
-from datasets_defs.incidents import Action, State
-from datasets_defs.inference_log import Inference, add_feedback_batch, append, drop_partitions
-from datasets_defs.label_log import LabelReference, Scores, label_reference_of, read_scores
-from datasets_defs.models import LabelSpec
-from datasets_defs.records import newest_verdicts, recent_verdicts
-from datasets_defs.windows import EPOCH, Window
-from monitors import quality
-from monitors.check import check
-from monitors.drift_policy import Subject
+from datasets_defs.core.conditions import Condition, Outcome, Verdict
+from datasets_defs.core.errors import ContractError
+from datasets_defs.core.incidents import Action, State
+from datasets_defs.core.windows import EPOCH, Window
+from datasets_defs.spec.signals import LabelSpec
+from datasets_defs.store.inference_log import Inference, add_feedback_batch, append, drop_partitions
+from datasets_defs.store.label_log import LabelReference, Scores, label_reference_of, read_scores
+from datasets_defs.store.verdicts import newest_verdicts, recent_verdicts
+from monitors import watch_quality
+from monitors.counts.moments import Moments
+from monitors.drift.policy import Subject
+from monitors.dry_run import check
 from monitors.exporter import LoopCollector
-from monitors.harm import Moments
-from monitors.label_policy import badness, base, judge_label, judged_scores, steadied
-from monitors.labels import Rescored, rescore
-from monitors.probation import judge_open_probation
-from monitors.prometheus import PrometheusClient
-from monitors.quiet import rule_of
-from monitors.triage import is_infrastructure, is_saturation
-from monitors.triage_step import decide
-from ops.ports import free_port
+from monitors.incidents.probation import judge_open_probation
+from monitors.labels.judge import Rescored, rescore
+from monitors.labels.policy import badness, base, judge_label, judged_scores, steadied
+from monitors.prometheus.client import PrometheusClient
+from monitors.triage import decide
+from monitors.verdicts.kinds import is_infrastructure, is_saturation
+from monitors.verdicts.rules import rule_of
+from ops.stack.ports import free_port
 from tests.monitors.loop import MODEL, Loop
 
 OK, WARN, BAD, NO_DATA, STALE = Condition
@@ -209,7 +209,7 @@ def thumbs(good: int, of: int = 60) -> list[float | None]:
 
 def watch(loop: Loop, number: int) -> tuple[Verdict, Outcome]:
     """Let the sensor judge a window; give the label's verdict, too."""
-    outcome = quality.watch(MODEL, until=loop.until(number), db=loop.db, prometheus=AWAY, actor="test")
+    outcome = watch_quality.watch(MODEL, until=loop.until(number), db=loop.db, prometheus=AWAY, actor="test")
     return recorded(loop, number)[0], outcome
 
 

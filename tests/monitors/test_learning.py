@@ -11,21 +11,22 @@ import numpy as np
 import pytest
 from sqlalchemy import text
 
-from datasets_defs.artifacts import artifact_url, write_rows
-from datasets_defs.conditions import Condition
-from datasets_defs.errors import ContractError
-from datasets_defs.inference_log import Inference, append
-from datasets_defs.ledger import Champion
-from datasets_defs.records import ReferenceProfile, reference_of, save_reference
-from datasets_defs.sketch_log import StoredSketch, profile_revision, save_profile, save_sketch
-from monitors import embeddings, learning
-from monitors.columns import ColumnEncoding, Encoding
-from monitors.harm import Moments
-from monitors.learning import first_profile, rebaseline, renew, renew_champion
-from monitors.profile import Profile, profile_of
-from monitors.reference import build_reference
-from monitors.rollup import WindowSketch, add_up, roll_up
-from monitors.sketch import NumericSketch, Scale, Sketch
+from datasets_defs.core.conditions import Condition
+from datasets_defs.core.errors import ContractError
+from datasets_defs.ledger.champions import Champion
+from datasets_defs.store.artifacts import artifact_url, write_rows
+from datasets_defs.store.inference_log import Inference, append
+from datasets_defs.store.references import ReferenceProfile, reference_of, save_reference
+from datasets_defs.store.sketch_log import StoredSketch, profile_revision, save_profile, save_sketch
+from monitors.counts import embeddings
+from monitors.counts.columns import ColumnEncoding, Encoding
+from monitors.counts.moments import Moments
+from monitors.counts.rollup import WindowSketch, add_up, roll_up
+from monitors.counts.sketch import NumericSketch, Scale, Sketch
+from monitors.profiles import renewal
+from monitors.profiles.profile import Profile, profile_of
+from monitors.profiles.reference import build_reference
+from monitors.profiles.renewal import first_profile, rebaseline, renew, renew_champion
 from tests.monitors.loop import MODEL, Loop
 from tests.monitors.test_embeddings import make_model
 from tests.monitors.texts import documentation
@@ -341,7 +342,7 @@ def test_what_is_no_longer_in_the_log(loop: Loop, monkeypatch: pytest.MonkeyPatc
         on.execute(text("DELETE FROM inference WHERE at < :at"), {"at": loop.window(2).end})
     said = renew(loop.db, loop.spec(), champion(loop), until=loop.until(25))
     assert said == "23 of the 24 accepted windows that a new profile needs are in the log"
-    monkeypatch.setattr(learning, "MOST_ROWS_AGAIN", 400)
+    monkeypatch.setattr(renewal, "MOST_ROWS_AGAIN", 400)
     said = renew(loop.db, loop.spec(), champion(loop), until=loop.until(25))
     assert said == "4 of the 24 accepted windows that a new profile needs are in the log"
 
@@ -349,7 +350,7 @@ def test_what_is_no_longer_in_the_log(loop: Loop, monkeypatch: pytest.MonkeyPatc
 def test_who_is_first_wins(loop: Loop):
     """A revision that another writer made meanwhile is the one."""
     profile = ready(loop, windows=0)
-    assert learning._save(loop.db, replace(profile, source="other")) == profile
+    assert renewal._save(loop.db, replace(profile, source="other")) == profile
 
 
 def test_the_champions_profile(loop: Loop):

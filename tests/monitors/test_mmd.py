@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from monitors.mmd import MAX_ROWS, PERMUTATIONS, discrepancy
+from monitors.evidence.mmd import MAX_ROWS, PERMUTATIONS, discrepancy
 
 SEEDS = 40
 SPREAD = np.exp(-np.arange(128) / 30)

@@ -5,11 +5,11 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from datasets_defs.conditions import Condition, Verdict
-from datasets_defs.incidents import Action
-from datasets_defs.models import ModelSpec
-from datasets_defs.windows import Window
-from monitors.outcome import Judged, evaluate
+from datasets_defs.core.conditions import Condition, Verdict
+from datasets_defs.core.incidents import Action
+from datasets_defs.core.windows import Window
+from datasets_defs.spec.model import ModelSpec
+from monitors.replay.outcome import Judged, evaluate
 
 HOUR = timedelta(hours=1)
 START = datetime(2026, 5, 1, tzinfo=UTC)

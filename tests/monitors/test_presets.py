@@ -6,13 +6,14 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from pydantic import ValidationError
 
-from datasets_defs.conditions import Condition
-from datasets_defs.models import ModelSpec, SignalSpec
-from datasets_defs.presets import PRESETS
-from datasets_defs.windows import Window
-from monitors.promql import AllOf, AnyOf, inputs
-from monitors.signals import fill_in, judge_signal
-from monitors.triage import is_infrastructure, is_saturation
+from datasets_defs.core.conditions import Condition
+from datasets_defs.core.windows import Window
+from datasets_defs.spec.model import ModelSpec
+from datasets_defs.spec.presets import PRESETS
+from datasets_defs.spec.signals import SignalSpec
+from monitors.prometheus.promql import AllOf, AnyOf, inputs
+from monitors.prometheus.signals import fill_in, judge_signal
+from monitors.verdicts.kinds import is_infrastructure, is_saturation
 from tests.prometheus_server import PrometheusServer
 
 OK, BAD = Condition.OK, Condition.BAD

@@ -7,15 +7,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from datasets_defs.conditions import Condition, Verdict
-from datasets_defs.incidents import Action, Incident, State, Wake, due
-from datasets_defs.models import ConfirmSpec
-from datasets_defs.shadow_log import ShadowScore, save_shadow_scores
-from datasets_defs.windows import Window
-from monitors.probation import Probation, ProbationEvidence, judge_open_probation, judge_probation
-from monitors.quiet import resolve_if_quiet
-from monitors.shadow_policy import Shadow, ShadowComparison
-from monitors.triage import is_infrastructure
+from datasets_defs.core.conditions import Condition, Verdict
+from datasets_defs.core.incidents import Action, Incident, State, Wake, due
+from datasets_defs.core.windows import Window
+from datasets_defs.spec.signals import ConfirmSpec
+from datasets_defs.store.shadow_log import ShadowScore, save_shadow_scores
+from monitors.incidents.probation import Probation, ProbationEvidence, judge_open_probation, judge_probation
+from monitors.incidents.quiet import resolve_if_quiet
+from monitors.incidents.shadow_comparison import Shadow, ShadowComparison
+from monitors.verdicts.kinds import is_infrastructure
 from tests.monitors.loop import MODEL, Loop
 
 OK, WARN, BAD, NO_DATA, STALE = Condition

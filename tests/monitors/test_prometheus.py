@@ -5,13 +5,13 @@ from datetime import UTC, datetime, timedelta
 import httpx
 import pytest
 
-from datasets_defs.conditions import Condition
-from datasets_defs.errors import ContractError, TransientError
-from datasets_defs.models import SignalSpec
-from monitors.prometheus import PrometheusClient
-from monitors.promql import selectors
-from monitors.signals import judge_signal
-from ops.ports import free_port
+from datasets_defs.core.conditions import Condition
+from datasets_defs.core.errors import ContractError, TransientError
+from datasets_defs.spec.signals import SignalSpec
+from monitors.prometheus.client import PrometheusClient
+from monitors.prometheus.promql import selectors
+from monitors.prometheus.signals import judge_signal
+from ops.stack.ports import free_port
 from tests.prometheus_server import PrometheusServer
 
 

@@ -8,15 +8,15 @@ import numpy as np
 import pytest
 from sqlalchemy import text
 
-from datasets_defs.artifacts import artifact_url, write_bytes
-from datasets_defs.conditions import Condition
-from datasets_defs.settings import settings
-from datasets_defs.sketch_log import StoredSketch, accepted_sketches, read_sketches, save_sketch
-from datasets_defs.windows import Window
-from monitors.harm import Moments
+from datasets_defs.core.conditions import Condition
+from datasets_defs.core.settings import settings
+from datasets_defs.core.windows import Window
+from datasets_defs.store.artifacts import artifact_url, write_bytes
+from datasets_defs.store.sketch_log import StoredSketch, accepted_sketches, read_sketches, save_sketch
+from monitors.counts.moments import Moments
+from monitors.counts.rollup import WindowSketch, add_up
+from monitors.counts.sketch import NumericSketch, Scale
 from monitors.retention import DAY, compact, tidy
-from monitors.rollup import WindowSketch, add_up
-from monitors.sketch import NumericSketch, Scale
 from tests.monitors.loop import MODEL, Loop
 
 

@@ -11,15 +11,15 @@ import numpy as np
 import pytest
 from sqlalchemy import Engine, text
 
-from datasets_defs.database import engine_for
-from datasets_defs.errors import ContractError, TransientError
-from datasets_defs.inference_log import Inference, append
-from datasets_defs.windows import Window
-from monitors import rollup
-from monitors.columns import Encoding, learn_encoding, sketches
-from monitors.harm import Moments
-from monitors.rollup import WindowSketch, add_up, roll_up
-from monitors.sketch import NumericSketch
+from datasets_defs.core.errors import ContractError, TransientError
+from datasets_defs.core.windows import Window
+from datasets_defs.store.database import engine_for
+from datasets_defs.store.inference_log import Inference, append
+from monitors.counts import rollup
+from monitors.counts.columns import Encoding, learn_encoding, sketches
+from monitors.counts.moments import Moments
+from monitors.counts.rollup import WindowSketch, add_up, roll_up
+from monitors.counts.sketch import NumericSketch
 from tests.monitors.loop import MODEL, Loop
 from tests.monitors.test_embeddings import make_model
 from tests.monitors.texts import documentation

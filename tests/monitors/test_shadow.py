@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from datasets_defs.models import ShadowSpec
-from datasets_defs.shadow_log import ShadowScore, read_shadow_scores, save_shadow_scores, scored_requests
-from monitors.shadow import on_probation, previous_is_better
-from monitors.shadow_policy import LEAST_UNITS, Shadow, compare, half_width
+from datasets_defs.spec.gate import ShadowSpec
+from datasets_defs.store.shadow_log import ShadowScore, read_shadow_scores, save_shadow_scores, scored_requests
+from monitors.incidents.shadow import on_probation, previous_is_better
+from monitors.incidents.shadow_comparison import LEAST_UNITS, Shadow, compare, half_width
 from tests.monitors.loop import MODEL, Loop
 from tests.monitors.test_probation_and_quiet import in_probation
 

@@ -5,15 +5,15 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from datasets_defs.conditions import Condition
-from datasets_defs.models import SignalSpec
-from datasets_defs.records import newest_verdicts
-from datasets_defs.settings import settings
-from datasets_defs.windows import Window
-from monitors import gpu, quality
-from monitors.prometheus import Freshness, PrometheusClient, Sample
-from monitors.signals import fill_in, judge_signal
-from ops.ports import free_port
+from datasets_defs.core.conditions import Condition
+from datasets_defs.core.settings import settings
+from datasets_defs.core.windows import Window
+from datasets_defs.spec.signals import SignalSpec
+from datasets_defs.store.verdicts import newest_verdicts
+from monitors import watch_gpu, watch_quality
+from monitors.prometheus.client import Freshness, PrometheusClient, Sample
+from monitors.prometheus.signals import fill_in, judge_signal
+from ops.stack.ports import free_port
 from tests.monitors.loop import MODEL, Loop
 from tests.monitors.texts import documentation
 from tests.prometheus_server import PrometheusServer
@@ -124,11 +124,11 @@ def test_watch_a_real_prometheus(now_windows: Loop, prometheus: PrometheusServer
     began = datetime.now(UTC)
     prometheus.until(lambda: datetime.now(UTC) > began + timedelta(seconds=6), "a window with it has ended")
     arguments = {"until": datetime.now(UTC), "db": loop.db, "prometheus": prometheus.client, "actor": "test"}
-    outcome = quality.watch(MODEL, **arguments)
+    outcome = watch_quality.watch(MODEL, **arguments)
     assert outcome.ring is not None
     assert set(loop.ledger.incident(outcome.ring.incident_id).evidence) == {"quality:high", "quality:relative"}
-    assert quality.watch(MODEL, **arguments).ring is None
-    assert gpu.watch(MODEL, **arguments).ring is None
+    assert watch_quality.watch(MODEL, **arguments).ring is None
+    assert watch_gpu.watch(MODEL, **arguments).ring is None
     found = {
         each.signal.partition(":")[2]: str(each.condition)
         for each in newest_verdicts(loop.db, MODEL, now=datetime.now(UTC))
@@ -138,7 +138,7 @@ def test_watch_a_real_prometheus(now_windows: Loop, prometheus: PrometheusServer
     }  # fmt: skip
     loop.ledger.change_champion(MODEL, expected=1, to=2, kind="promote", reason="r", actor="test")
     loop.reference(documentation()[:100], loss=4.0, version=2)
-    quality.watch(MODEL, **arguments)
+    watch_quality.watch(MODEL, **arguments)
     shared = {each.signal: each for each in newest_verdicts(loop.db, MODEL, now=datetime.now(UTC))}
     assert shared["quality:relative"].condition is Condition.NO_DATA
     assert "the version before" in shared["quality:relative"].reason
@@ -151,7 +151,7 @@ def test_prometheus_away(loop: Loop) -> None:
     loop.champion(1)
     client = PrometheusClient(f"http://127.0.0.1:{free_port()}")
     for number in (1, 2):
-        outcome = quality.watch(MODEL, until=loop.until(number), db=loop.db, prometheus=client, actor="test")
+        outcome = watch_quality.watch(MODEL, until=loop.until(number), db=loop.db, prometheus=client, actor="test")
         assert outcome.ring is None
     verdicts = newest_verdicts(loop.db, MODEL, now=loop.until(2))
     assert [each.condition for each in verdicts] == [Condition.NO_DATA] * 2
@@ -162,5 +162,5 @@ def test_prometheus_away(loop: Loop) -> None:
 def test_no_signals(loop: Loop) -> None:
     """A spec without signals has nothing to judge."""
     client = PrometheusClient(f"http://127.0.0.1:{free_port()}")
-    outcome = gpu.watch(MODEL, until=loop.until(1), db=loop.db, prometheus=client, actor="test")
+    outcome = watch_gpu.watch(MODEL, until=loop.until(1), db=loop.db, prometheus=client, actor="test")
     assert "nothing to judge" in outcome.reason

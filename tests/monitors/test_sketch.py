@@ -12,8 +12,9 @@ from hypothesis.extra import numpy as hnp
 from scipy import stats
 from scipy.spatial.distance import jensenshannon
 
-from datasets_defs.errors import ContractError
-from monitors.sketch import (
+from datasets_defs.core.errors import ContractError
+from monitors.counts.distances import jensen_shannon, kolmogorov_smirnov, l_infinity, psi, wasserstein
+from monitors.counts.sketch import (
     CategorySketch,
     NumericSketch,
     Scale,
@@ -21,13 +22,8 @@ from monitors.sketch import (
     from_bytes,
     hashed_level,
     is_hashed,
-    jensen_shannon,
-    kolmogorov_smirnov,
-    l_infinity,
     merge,
     middles,
-    psi,
-    wasserstein,
 )
 
 ANY = hnp.arrays(np.float64, st.integers(0, 60), elements=st.floats(width=64))

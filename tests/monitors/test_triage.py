@@ -2,13 +2,13 @@
 
 import pytest
 
-from datasets_defs.conditions import Condition
-from datasets_defs.errors import ContractError
-from datasets_defs.incidents import Action, Cause, State, due
-from monitors import scale
-from monitors.sensing import conclude
-from monitors.triage import TriageEvidence, triage
-from monitors.triage_step import decide, ring_for
+from datasets_defs.core.conditions import Condition
+from datasets_defs.core.errors import ContractError
+from datasets_defs.core.incidents import Action, Cause, State, due
+from monitors import scale_gpu
+from monitors.incidents.triage_rules import TriageEvidence, triage
+from monitors.triage import decide, ring_for
+from monitors.verdicts.conclude import conclude
 from tests.monitors.loop import MODEL, Loop
 
 
@@ -207,7 +207,7 @@ def test_a_late_wake_up_asks_for_no_capacity(loop: Loop) -> None:
     loop.champion()
     key = opened(loop, "loss")
     assert run(loop, key)["action"] == "retrain"
-    assert "no longer scale" in scale.run(key, db=loop.db, actor="t").reason
+    assert "no longer scale" in scale_gpu.run(key, db=loop.db, actor="t").reason
     assert loop.ledger.incident(1).state is State.OPEN
 
 
@@ -215,8 +215,8 @@ def test_a_webhook_that_refuses_calls_a_person(loop: Loop, monkeypatch: pytest.M
     """Capacity that is refused will be refused again: a person hears of it."""
     loop.spec(scale={"webhook": "http://capacity.example/ask"})
     key = opened(loop, "gpu:utilisation_percent")
-    monkeypatch.setattr(scale.httpx, "post", lambda *_, **__: scale.httpx.Response(403, text="no"))
-    assert "refused with 403" in scale.run(key, db=loop.db, actor="t").reason
+    monkeypatch.setattr(scale_gpu.httpx, "post", lambda *_, **__: scale_gpu.httpx.Response(403, text="no"))
+    assert "refused with 403" in scale_gpu.run(key, db=loop.db, actor="t").reason
     assert loop.ledger.incident(1).state is State.ESCALATED
 
 

@@ -7,14 +7,15 @@ from datetime import UTC, datetime, timedelta
 
 from sqlalchemy import Engine, insert
 
-from datasets_defs import tables
-from datasets_defs.artifacts import artifact_url, write_bytes
-from datasets_defs.conditions import Condition, Verdict
-from datasets_defs.history import GENESIS, Event
-from datasets_defs.ledger import Ledger
-from datasets_defs.records import beat, save_verdict
-from datasets_defs.windows import Window
-from monitors.sensing import judged_window
+from datasets_defs.core.conditions import Condition, Verdict
+from datasets_defs.core.windows import Window
+from datasets_defs.ledger.events import GENESIS, Event
+from datasets_defs.ledger.ledger import Ledger
+from datasets_defs.store import tables
+from datasets_defs.store.artifacts import artifact_url, write_bytes
+from datasets_defs.store.heartbeats import beat
+from datasets_defs.store.verdicts import save_verdict
+from monitors.verdicts.conclude import judged_window
 from ops.page.reading import SHOWN_WINDOWS
 
 HOUR = timedelta(hours=1)

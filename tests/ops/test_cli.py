@@ -11,13 +11,14 @@ import pytest
 from sqlalchemy import text
 from typer.testing import CliRunner
 
-from datasets_defs.errors import ContractError
-from datasets_defs.incidents import State
-from datasets_defs.ledger import Ledger
-from datasets_defs.settings import ROOT, settings
-from ops import cli, health, status
-from ops.cli import app
-from ops.cli_incidents import resolve_by_hand
+from datasets_defs.core.errors import ContractError
+from datasets_defs.core.incidents import State
+from datasets_defs.core.settings import ROOT, settings
+from datasets_defs.ledger.ledger import Ledger
+from ops.cli import main, status
+from ops.cli.incidents import resolve_by_hand
+from ops.cli.main import app
+from ops.stack import health
 
 
 @pytest.fixture
@@ -178,7 +179,7 @@ def test_status_without_a_database_says_so(home, monkeypatch):
 
 def test_an_error_is_one_sentence_on_stderr(home, monkeypatch):
     """A mistake gives exit status 1 and no traceback."""
-    command = [sys.executable, "-m", "ops.cli", "ingest", "nobody", "file.csv"]
+    command = [sys.executable, "-m", "ops.cli.main", "ingest", "nobody", "file.csv"]
     result = subprocess.run(command, capture_output=True, text=True, check=False, cwd=home)
     assert result.returncode == 1
     assert result.stderr.startswith("no model 'nobody'")
@@ -188,9 +189,9 @@ def test_an_error_is_one_sentence_on_stderr(home, monkeypatch):
 def test_a_full_disk_is_a_sentence(monkeypatch, capsys):
     """A disk without space is told with the way out; other failures of the system keep their traceback."""
     for number in (errno.ENOSPC, errno.EACCES):
-        monkeypatch.setattr(cli, "app", partial(_raise, OSError(number, os.strerror(number))))
+        monkeypatch.setattr(main, "app", partial(_raise, OSError(number, os.strerror(number))))
         with pytest.raises(SystemExit if number == errno.ENOSPC else OSError):
-            cli.main()
+            main.main()
     assert "the disk is full" in capsys.readouterr().err
 
 

@@ -9,12 +9,12 @@ from click.testing import Result
 from sqlalchemy import Engine, text
 from typer.testing import CliRunner
 
-from datasets_defs.conditions import Condition
-from datasets_defs.settings import settings
-from monitors.drift import watch
+from datasets_defs.core.conditions import Condition
+from datasets_defs.core.settings import settings
 from monitors.retention import compact
-from ops.calibration import as_plain, calibrated, tell
-from ops.cli import app
+from monitors.watch_drift import watch
+from ops.cli.calibrate import as_plain, calibrated, tell
+from ops.cli.main import app
 from tests.monitors.loop import MODEL, Loop
 from tests.monitors.texts import documentation, licences
 

@@ -8,12 +8,12 @@ from click.testing import Result
 from sqlalchemy import Engine
 from typer.testing import CliRunner
 
-from datasets_defs.errors import ContractError
-from datasets_defs.settings import settings
-from monitors import quality
-from monitors.prometheus import PrometheusClient
-from ops.cli import app
-from ops.ports import free_port
+from datasets_defs.core.errors import ContractError
+from datasets_defs.core.settings import settings
+from monitors import watch_quality
+from monitors.prometheus.client import PrometheusClient
+from ops.cli.main import app
+from ops.stack.ports import free_port
 from tests.monitors.loop import MODEL, Loop
 from tests.monitors.test_labels import answered, scored, thumbs
 
@@ -30,7 +30,7 @@ def loop(engine: Engine, home: Path, database_url: str, monkeypatch: pytest.Monk
     away = PrometheusClient(f"http://127.0.0.1:{free_port()}")
     for number in range(7):
         answered(found, number, [None] * 60 if number == 5 else thumbs(48))
-        quality.watch(MODEL, until=found.until(number), db=found.db, prometheus=away, actor="test")
+        watch_quality.watch(MODEL, until=found.until(number), db=found.db, prometheus=away, actor="test")
     return found
 
 

@@ -11,11 +11,11 @@ from pathlib import Path
 import psutil
 import pytest
 
-from datasets_defs.errors import ContractError
-from ops import component
-from ops.layout import write_private
-from ops.ports import free_port
-from ops.postgres import Cluster
+from datasets_defs.core.errors import ContractError
+from ops.stack import component
+from ops.stack.layout import write_private
+from ops.stack.ports import free_port
+from ops.stack.postgres import Cluster
 
 STUBBORN = (
     "import os, signal, subprocess, sys, time\n"
@@ -113,7 +113,7 @@ def test_a_recycled_pid_does_not_keep_postgresql_down(stopped):
             home / "components.json", json.dumps({"postgres": {"command": stopped.foreground, "environment": {}}})
         )
         environment = {**os.environ, "DRIFTLOOP_COMPONENT": "postgres", "DRIFTLOOP_HOME": str(home)}
-        server = subprocess.Popen([sys.executable, "-m", "ops.component", "postgres"], env=environment)
+        server = subprocess.Popen([sys.executable, "-m", "ops.stack.component", "postgres"], env=environment)
         deadline = time.monotonic() + 60
         while not stopped.answers():
             assert server.poll() is None

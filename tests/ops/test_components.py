@@ -5,13 +5,13 @@ from pathlib import Path
 import pytest
 import yaml
 
-from datasets_defs.errors import ContractError
-from ops import prometheus_binary
-from ops.components import AIRFLOW_COMPONENTS, Stack, components
-from ops.layout import Layout
-from ops.ports import PREFERRED
-from ops.prometheus_config import prometheus_config, scrape_seconds
-from ops.warm_scheduler import warm
+from datasets_defs.core.errors import ContractError
+from ops.stack import prometheus_binary
+from ops.stack.components import AIRFLOW_COMPONENTS, Stack, components
+from ops.stack.layout import Layout
+from ops.stack.ports import PREFERRED
+from ops.stack.prometheus_config import prometheus_config, scrape_seconds
+from ops.stack.warm_scheduler import warm
 
 
 def stack(tmp_path: Path, **more: object) -> Stack:
@@ -115,7 +115,7 @@ def test_the_simulated_gpu_says_so_in_every_series():
     """Each figure carries modelName SIMULATED and the real exporter's labels and name."""
     from prometheus_client import CollectorRegistry, generate_latest
 
-    from ops.simulated_dcgm import SimulatedGpu
+    from ops.stack.simulated_dcgm import SimulatedGpu
 
     registry = CollectorRegistry()
     registry.register(SimulatedGpu(0.0))
@@ -128,5 +128,5 @@ def test_the_simulated_gpu_says_so_in_every_series():
 def test_the_scheduler_is_warm(tmp_path):
     """What most tasks import is there before the workers are forked; what cannot be imported stops nothing."""
     listed = {item.name: item for item in components(stack(tmp_path), "")}
-    assert "ops.warm_scheduler" in listed["scheduler"].command
+    assert "ops.stack.warm_scheduler" in listed["scheduler"].command
     assert warm(("json", "no_such_library_at_all")) == ["json"]

@@ -1,9 +1,10 @@
 """What the demo asks of its model."""
 
-from datasets_defs.models import FromScratch, spec_of
-from ops.demo_texts import MODEL, passages
-from training.language_model import LanguageModel
-from training.texts import training_documents
+from datasets_defs.spec.files import spec_of
+from datasets_defs.spec.model import FromScratch
+from ops.demo.texts import MODEL, passages
+from training.data.training_text import training_documents
+from training.model.language_model import LanguageModel
 
 ANSWER_TOKENS = 16
 

@@ -2,10 +2,10 @@ from pathlib import Path
 
 import pytest
 
-from datasets_defs.errors import ContractError
-from ops import doctor, ports
-from ops.doctor import Grade
-from ops.layout import Layout, write_private
+from datasets_defs.core.errors import ContractError
+from ops.stack import doctor, ports
+from ops.stack.doctor import Grade
+from ops.stack.layout import Layout, write_private
 
 
 def test_pythons():

@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 from sqlalchemy import select
 
-from datasets_defs import tables
-from datasets_defs.errors import ContractError
-from ops.ingest import ingest
-from ops.ingest_rows import parse
+from datasets_defs.core.errors import ContractError
+from datasets_defs.store import tables
+from ops.ingest.ingest import ingest
+from ops.ingest.rows import parse
 
 NOW = datetime(2026, 5, 1, 12, tzinfo=UTC)
 

@@ -12,15 +12,15 @@ from sqlalchemy import Engine, insert, text
 from typer.testing import CliRunner
 
 from alerts.outbox import enqueue_new
-from datasets_defs import tables
-from datasets_defs.errors import ContractError, TransientError
-from datasets_defs.incidents import Incident, State
-from datasets_defs.ledger import Ledger
-from datasets_defs.settings import ROOT, settings
-from ops.cli import app
-from ops.invariants import in_progress
-from ops.verify import broken_artifacts, broken_invariants, read_record
-from training.only_trainer import only_trainer
+from datasets_defs.core.errors import ContractError, TransientError
+from datasets_defs.core.incidents import Incident, State
+from datasets_defs.core.settings import ROOT, settings
+from datasets_defs.ledger.ledger import Ledger
+from datasets_defs.store import tables
+from ops.cli.main import app
+from ops.verify.invariants import in_progress
+from ops.verify.reading import broken_artifacts, broken_invariants, read_record
+from training.trainers.locks import only_trainer
 
 LEASE = timedelta(seconds=60)
 SINCE = datetime(2026, 5, 1, tzinfo=UTC)
@@ -274,7 +274,7 @@ def test_files_are_judged_or_said_to_be_unknown(ledger: Ledger, monkeypatch, err
         raise error
 
     first_champion(ledger)
-    monkeypatch.setattr("training.registry.Registry.download", download)
+    monkeypatch.setattr("training.registry.registry.Registry.download", download)
     found = broken_artifacts(read_record(ledger.engine))
     assert [len(each) for each in found] == [1 - place, place]
     assert str(error) in found[place][0]

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from datasets_defs.errors import ContractError
-from ops.layout import SOCKET_PATH_LIMIT, Layout
+from datasets_defs.core.errors import ContractError
+from ops.stack.layout import SOCKET_PATH_LIMIT, Layout
 
 
 @pytest.fixture
@@ -55,7 +55,7 @@ def test_settings_come_back_as_they_were_saved(tmp_path):
 
 def test_the_control_socket_fits_even_for_a_deep_home(short, tmp_path, monkeypatch):
     """A home whose path is too long for a Unix socket gets a private folder elsewhere."""
-    monkeypatch.setattr("ops.layout.SHORT", short)
+    monkeypatch.setattr("ops.stack.layout.SHORT", short)
     shallow, deep = Layout(Path("/srv/driftloop")), Layout(tmp_path / ("d" * 120))
     assert shallow.supervisor_socket == Path("/srv/driftloop/supervisord.sock")
     deep.create()
@@ -65,7 +65,7 @@ def test_the_control_socket_fits_even_for_a_deep_home(short, tmp_path, monkeypat
 
 def test_a_socket_folder_that_others_may_enter_is_refused(short, tmp_path, monkeypatch):
     """Somebody who prepared the folder could talk to the supervisor."""
-    monkeypatch.setattr("ops.layout.SHORT", short)
+    monkeypatch.setattr("ops.stack.layout.SHORT", short)
     layout = Layout(tmp_path / ("d" * 120))
     layout.supervisor_socket.parent.mkdir()
     layout.supervisor_socket.parent.chmod(0o777)

@@ -8,11 +8,11 @@ import pytest
 from sqlalchemy import Engine, insert
 from typer.testing import CliRunner
 
-from datasets_defs import tables
-from datasets_defs.ledger import Ledger
-from datasets_defs.settings import settings
-from ops import cli
-from ops.cli import app
+from datasets_defs.core.settings import settings
+from datasets_defs.ledger.ledger import Ledger
+from datasets_defs.store import tables
+from ops.cli import main
+from ops.cli.main import app
 from tests.ops.page_data import describe
 
 
@@ -20,7 +20,7 @@ from tests.ops.page_data import describe
 def run(home: Path, database_url: str, monkeypatch: pytest.MonkeyPatch):
     """The command line on a fresh database with one model."""
     monkeypatch.setenv("DRIFTLOOP_DATABASE_URL", database_url)
-    monkeypatch.setattr(cli.console, "width", 200)
+    monkeypatch.setattr(main.console, "width", 200)
     settings.cache_clear()
     describe(home / "models", "m", "x")
 

@@ -10,19 +10,19 @@ from fastapi.testclient import TestClient
 from sqlalchemy import Engine, event, insert, text, update
 from sqlalchemy.exc import DBAPIError
 
-from datasets_defs import tables
-from datasets_defs.conditions import Condition, Verdict
-from datasets_defs.database import engine_for
-from datasets_defs.incidents import Incident, State
-from datasets_defs.records import save_verdict
-from datasets_defs.settings import settings
-from datasets_defs.windows import Window
-from monitors.sensing import judged_window
+from datasets_defs.core.conditions import Condition, Verdict
+from datasets_defs.core.incidents import Incident, State
+from datasets_defs.core.settings import settings
+from datasets_defs.core.windows import Window
+from datasets_defs.store import tables
+from datasets_defs.store.database import engine_for
+from datasets_defs.store.verdicts import save_verdict
+from monitors.verdicts.conclude import judged_window
 from ops.page.app import METHODS, POLICY, make_app
 from ops.page.reading import read_overview, snapshot
 from ops.page.state import Change
 from ops.page.strip import Axis
-from ops.ports import free_port
+from ops.stack.ports import free_port
 from tests.ops.page_data import Past, describe, fill, hostile
 
 PAYLOAD = (

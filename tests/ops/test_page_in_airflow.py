@@ -8,9 +8,10 @@ from pathlib import Path
 import httpx
 import pytest
 
-from datasets_defs.database import engine_for, migrate
-from datasets_defs.settings import settings
-from ops.postgres import LOOP_ROLE, Cluster
+from datasets_defs.core.settings import settings
+from datasets_defs.store.database import engine_for
+from datasets_defs.store.schema import migrate
+from ops.stack.postgres import LOOP_ROLE, Cluster
 from tests.airflow_server import PASSWORD, USER, Server, airflow_server, temporary_home
 from tests.browser import Browser, Refused, browser, waited
 from tests.ops.page_data import fill, hostile

@@ -1,7 +1,7 @@
 import json
 import socket
 
-from ops import ports
+from ops.stack import ports
 
 
 def listener(port: int = 0) -> socket.socket:

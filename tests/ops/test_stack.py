@@ -2,12 +2,14 @@ import json
 
 import pytest
 
-from datasets_defs.errors import ContractError
-from datasets_defs.models import load, spec_of
-from datasets_defs.settings import ROOT, settings
-from ops import demo_spec, plan, ports, stack
-from ops.demo_texts import MODEL
-from ops.layout import DEMO_MODELS, Layout
+from datasets_defs.core.errors import ContractError
+from datasets_defs.core.settings import ROOT, settings
+from datasets_defs.spec.files import load, spec_of
+from ops.demo import spec
+from ops.demo.texts import MODEL
+from ops.stack import plan, ports
+from ops.stack import up as stack
+from ops.stack.layout import DEMO_MODELS, Layout
 
 
 @pytest.fixture
@@ -42,17 +44,17 @@ def test_a_demos_clock_ends_with_the_demo(layout):
 
 def test_the_demos_own_specs_end_with_the_demo(layout):
     """A demo by adapters reads a copy of the specs with that one change; the next start reads the user's again."""
-    overrides = demo_spec.models_of("lora")
+    overrides = spec.models_of("lora")
     start(layout, overrides)
     assert settings().models_dir == layout.home / DEMO_MODELS
     changed, usual = spec_of(MODEL).retrain, load(ROOT / "models" / f"{MODEL}.yaml").retrain
-    assert changed == usual.model_copy(update=dict(demo_spec.VARIANTS["lora"]))
-    assert demo_spec.models_of("lora") == overrides  # of the user's specs, not of its own
-    assert demo_spec.models_of("full") == {}
+    assert changed == usual.model_copy(update=dict(spec.VARIANTS["lora"]))
+    assert spec.models_of("lora") == overrides  # of the user's specs, not of its own
+    assert spec.models_of("full") == {}
     start(layout)
     assert settings().models_dir == ROOT / "models"
     with pytest.raises(ContractError, match="full or lora"):
-        demo_spec.models_of("distil")
+        spec.models_of("distil")
 
 
 def test_places_once_given_stay(layout, monkeypatch, tmp_path):

@@ -12,13 +12,13 @@ import httpx
 import psutil
 import pytest
 
-from ops import component
-from ops.components import Component
-from ops.layout import Layout, write_private
-from ops.plan import environment
-from ops.ports import free_port, is_free
-from ops.postgres import Cluster
-from ops.supervision import Supervisor, configuration
+from ops.stack import component
+from ops.stack.components import Component
+from ops.stack.layout import Layout, write_private
+from ops.stack.plan import environment
+from ops.stack.ports import free_port, is_free
+from ops.stack.postgres import Cluster
+from ops.stack.supervision import Supervisor, configuration
 
 
 def until(condition, seconds=60.0):
@@ -83,7 +83,7 @@ def test_a_small_stack_lives_dies_and_leaves_nothing(layout):
     port = free_port()
     listed = [
         Component(name="postgres", command=tuple(cluster.foreground)),
-        Component(name="exporter", command=(sys.executable, "-m", "ops.simulated_dcgm", "--port", str(port))),
+        Component(name="exporter", command=(sys.executable, "-m", "ops.stack.simulated_dcgm", "--port", str(port))),
     ]
     write_private(layout.components, json.dumps({item.name: asdict(item) for item in listed}))
     supervisor = Supervisor(layout)

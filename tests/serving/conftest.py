@@ -9,10 +9,10 @@ import pytest
 import uvicorn
 from sqlalchemy import Engine
 
-from datasets_defs.errors import ContractError, TransientError
-from datasets_defs.ledger import Ledger
-from datasets_defs.models import FromScratch, ModelSpec
-from ops.ports import free_port
+from datasets_defs.core.errors import ContractError, TransientError
+from datasets_defs.ledger.ledger import Ledger
+from datasets_defs.spec.model import FromScratch, ModelSpec
+from ops.stack.ports import free_port
 from serving.app import create_app
 from serving.reload import Pace
 from serving.service import Service

@@ -8,7 +8,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from sqlalchemy import select
 
-from datasets_defs import tables
+from datasets_defs.store import tables
 
 
 def client(running):

@@ -11,13 +11,14 @@ import httpx
 import psycopg
 import pytest
 
-from datasets_defs import inference_log
-from datasets_defs.database import engine_for, migrate
-from datasets_defs.errors import TransientError
-from datasets_defs.inference_log import Inference
-from datasets_defs.windows import Window
-from ops.ports import free_port
-from ops.postgres import Cluster
+from datasets_defs.core.errors import TransientError
+from datasets_defs.core.windows import Window
+from datasets_defs.store import inference_log
+from datasets_defs.store.database import engine_for
+from datasets_defs.store.inference_log import Inference
+from datasets_defs.store.schema import migrate
+from ops.stack.ports import free_port
+from ops.stack.postgres import Cluster
 from serving.log_writer import LogWriter
 
 AT = datetime(2026, 5, 1, 12, tzinfo=UTC)

@@ -10,12 +10,12 @@ import httpx
 import openai
 import pytest
 
-from datasets_defs import inference_log
-from datasets_defs.database import engine_for
-from datasets_defs.ledger import Ledger
-from datasets_defs.models import FromScratch
-from datasets_defs.windows import EPOCH, Window
-from ops.ports import free_port
+from datasets_defs.core.windows import EPOCH, Window
+from datasets_defs.ledger.ledger import Ledger
+from datasets_defs.spec.model import FromScratch
+from datasets_defs.store import inference_log
+from datasets_defs.store.database import engine_for
+from ops.stack.ports import free_port
 
 TEXTS = ["The interpreter reads a line and evaluates it. " * 20, "A list holds items in order; a dict, by key. " * 20]
 SPEC = """
@@ -29,8 +29,8 @@ serving: {kind: driftloop, max_completion_tokens: 32}
 @pytest.fixture
 def process(home, database_url):
     """A serving process whose champion lies in its cache."""
-    from training.language_model import LanguageModel
-    from training.manifest import make_manifest
+    from training.model.language_model import LanguageModel
+    from training.registry.manifest import make_manifest
 
     (home / "models" / "writer.yaml").write_text(SPEC)
     (home / "models" / "broken.yaml").write_text("name: another\n")

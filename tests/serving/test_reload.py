@@ -5,9 +5,10 @@ from datetime import UTC, datetime
 
 import httpx
 
-from datasets_defs import records
-from datasets_defs.database import engine_for, migrate
-from datasets_defs.errors import ContractError
+from datasets_defs.core.errors import ContractError
+from datasets_defs.store import heartbeats
+from datasets_defs.store.database import engine_for
+from datasets_defs.store.schema import migrate
 
 
 def complete(running, prompt="hi"):
@@ -21,7 +22,7 @@ def health(running):
 
 
 def beat(engine):
-    return records.heartbeats(engine).get("serving:writer", (None, {}))
+    return heartbeats.heartbeats(engine).get("serving:writer", (None, {}))
 
 
 def test_before_the_first_champion(run_server, engine, wait_until):

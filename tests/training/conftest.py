@@ -12,7 +12,7 @@ import httpx
 import pytest
 import torch
 
-from ops.ports import free_port
+from ops.stack.ports import free_port
 
 torch.set_num_threads(1)
 

@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from datasets_defs.incidents import Incident, State
-from training.trainer import Ending, Job, JobResult
+from datasets_defs.core.incidents import Incident, State
+from training.trainers.contract import Ending, Job, JobResult
 
 INCIDENT = Incident(
     id=7, model="m", state=State.RETRAINING, signal="loss", attempt=1, opened_at=datetime.now(UTC),
@@ -12,7 +12,7 @@ INCIDENT = Incident(
 )  # fmt: skip
 RESULT = JobResult(ending=Ending.REGISTERED, version=2)
 DONE = (
-    "from training.trainer import Ending, Job, JobResult; "
+    "from training.trainers.contract import Ending, Job, JobResult; "
     "JobResult(ending=Ending.REGISTERED, version=2).save(Job(model='m', incident_id=7, attempt=1))"
 )
 """What a job does last; where it runs, the tests' own modules are not to be had."""

@@ -7,11 +7,13 @@ from multiprocessing.process import BaseProcess
 from queue import Empty
 from typing import Any
 
-from datasets_defs.database import engine_for
-from datasets_defs.errors import DriftloopError
-from datasets_defs.faults import KILL_AT
-from datasets_defs.settings import settings
-from training import drill, promote, promote_by_hand, roll_back
+from datasets_defs.core.errors import DriftloopError
+from datasets_defs.core.faults import KILL_AT
+from datasets_defs.core.settings import settings
+from datasets_defs.store.database import engine_for
+from training import promote, roll_back
+from training.by_hand import promote as promote_by_hand
+from training.champions import drill
 
 _processes = multiprocessing.get_context("forkserver")
 _processes.set_forkserver_preload([__name__])

@@ -7,12 +7,12 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from datasets_defs.artifacts import write_rows
-from datasets_defs.inference_log import Document
-from datasets_defs.models import ModelSpec
-from training.prepare import Preparation
-from training.prepare_report import Report
-from training.snapshot import Snapshot, text_of, write
+from datasets_defs.spec.model import ModelSpec
+from datasets_defs.store.artifacts import write_rows
+from datasets_defs.store.inference_log import Document
+from training.data.snapshot import Snapshot, text_of, write
+from training.prepare.pipeline import Preparation
+from training.prepare.report import Report
 
 
 def assembled(

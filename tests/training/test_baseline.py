@@ -8,13 +8,14 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Engine
 
-from datasets_defs.ledger import Ledger
-from datasets_defs.models import FromScratch, spec_of
-from datasets_defs.settings import settings
-from training import bootstrap
-from training.baseline import Baseline, baseline
-from training.language_model import LanguageModel
-from training.registry import WARNING, Registry
+from datasets_defs.core.settings import settings
+from datasets_defs.ledger.ledger import Ledger
+from datasets_defs.spec.files import spec_of
+from datasets_defs.spec.model import FromScratch
+from training.by_hand import bootstrap
+from training.model.baseline import Baseline, baseline
+from training.model.language_model import LanguageModel
+from training.registry.registry import WARNING, Registry
 
 
 def test_what_text_costs_without_a_model():

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from tests.training.test_fine_tune import PLANS, SHAPE, TEXTS, UNSEEN
-from training.distributed import Group, passes_of
-from training.fine_tune import Plan, fine_tune
-from training.language_model import LanguageModel
+from training.fit.fine_tune import Plan, fine_tune
+from training.fit.group import Group, passes_of
+from training.model.language_model import LanguageModel
 
 GROUPS = """
 import json, os, signal, sys, traceback
@@ -22,11 +22,11 @@ sys.path.insert(0, sys.argv[1])
 import torch
 torch.set_num_threads(1)
 from torch import distributed
-from datasets_defs.errors import ContractError
+from datasets_defs.core.errors import ContractError
 from test_distributed import PLANS, SHAPE, TEXTS, UNSEEN
 from training import adapters, fine_tune
-from training.distributed import Together
-from training.language_model import LanguageModel
+from training.fit.group import Together
+from training.model.language_model import LanguageModel
 import peft, torch.distributed.fsdp
 
 base = Path(sys.argv[2])

@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from datasets_defs.errors import ContractError
-from datasets_defs.models import FromScratch
-from training import checkpoints
-from training.fine_tune import Plan, Progress, Result, _optimizer, default_rate, factor_at, fine_tune
-from training.language_model import LanguageModel
-from training.stopping import stop_early
+from datasets_defs.core.errors import ContractError
+from datasets_defs.spec.model import FromScratch
+from training.fit import checkpoints
+from training.fit.early_stopping import stop_early
+from training.fit.fine_tune import Plan, Progress, Result, _optimizer, default_rate, factor_at, fine_tune
+from training.model.language_model import LanguageModel
 
 TEXTS = [f"Line {i}: the answer to {i} plus {i} is {2 * i}, they say." for i in range(120)]
 UNSEEN = [f"Line {i}: the answer to {i} plus {i} is {2 * i}, they say." for i in range(200, 210)]
@@ -35,7 +35,7 @@ import torch
 torch.set_num_threads(1)
 from test_fine_tune import PLANS, SHAPE, TEXTS, UNSEEN
 from training import checkpoints, fine_tune
-from training.language_model import LanguageModel
+from training.model.language_model import LanguageModel
 
 base, method = Path(sys.argv[2]), sys.argv[3]
 fine_tune.PROGRESS_SECONDS = 0.0

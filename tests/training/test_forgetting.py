@@ -11,20 +11,22 @@ from pathlib import Path
 import pytest
 import torch
 
-from datasets_defs.inference_log import Document
-from datasets_defs.models import ModelSpec, RetrainSpec, load
-from datasets_defs.settings import ROOT
-from ops.demo_spec import VARIANTS
-from ops.demo_texts import passages
+from datasets_defs.core.settings import ROOT
+from datasets_defs.spec.files import load
+from datasets_defs.spec.model import ModelSpec
+from datasets_defs.spec.training import RetrainSpec
+from datasets_defs.store.inference_log import Document
+from ops.demo.spec import VARIANTS
+from ops.demo.texts import passages
 from tests.training.snapshots import as_snapshot, assembled
-from training.attempt import plan_of
-from training.bootstrap import SCRATCH, _passages
-from training.comparison import Pair
-from training.fine_tune import fine_tune
-from training.gate import GateDecision, GateEvidence, decide
-from training.language_model import LanguageModel
-from training.snapshot import Snapshot, text_of
-from training.texts import heldout_documents, training_documents
+from training.by_hand.bootstrap import SCRATCH, _passages
+from training.data.snapshot import Snapshot, text_of
+from training.data.training_text import heldout_documents, training_documents
+from training.fit.fine_tune import fine_tune
+from training.judge.gate import GateDecision, GateEvidence, decide
+from training.judge.paired import Pair
+from training.model.language_model import LanguageModel
+from training.trainers.attempt import plan_of
 
 SPEC = load(ROOT / "models" / "docs-writer.yaml")
 DEFAULTS = RetrainSpec()

@@ -7,10 +7,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from datasets_defs.models import GateSpec
-from training.comparison import Pair, Power, compare, documents_needed
-from training.gate import Archived, GateEvidence, Protected, decide, plan_look
-from training.self_tests import SelfTests
+from datasets_defs.spec.gate import GateSpec
+from training.judge.gate import Archived, GateEvidence, Protected, decide, plan_look
+from training.judge.paired import Pair, Power, compare, documents_needed
+from training.judge.self_tests import SelfTests
 
 SPEC = GateSpec()
 RECENT_SPREAD, OLD_SPREAD = 0.126, 0.05

@@ -14,20 +14,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import Engine, func, insert, select
 
-from datasets_defs import tables
-from datasets_defs.conditions import Outcome
-from datasets_defs.database import engine_for
-from datasets_defs.errors import DriftloopError, TransientError
-from datasets_defs.incidents import Action, Incident, State
-from datasets_defs.inference_log import Inference, add_feedback, append
-from datasets_defs.ledger import Ledger
-from datasets_defs.models import RetrainSpec, spec_of
-from datasets_defs.settings import settings
-from ops.postgres import Cluster
-from training.begin import begin
-from training.budget import level, settle
-from training.governor import Charge, Evaluated, GovernorEvidence, bucket_level, may_retrain, may_spend
-from training.only_trainer import only_trainer
+from datasets_defs.core.conditions import Outcome
+from datasets_defs.core.errors import DriftloopError, TransientError
+from datasets_defs.core.incidents import Action, Incident, State
+from datasets_defs.core.settings import settings
+from datasets_defs.ledger.ledger import Ledger
+from datasets_defs.spec.files import spec_of
+from datasets_defs.spec.training import RetrainSpec
+from datasets_defs.store import tables
+from datasets_defs.store.database import engine_for
+from datasets_defs.store.inference_log import Inference, add_feedback, append
+from ops.stack.postgres import Cluster
+from training.limits.admission import begin
+from training.limits.budget import level, settle
+from training.limits.governor import Charge, Evaluated, GovernorEvidence, bucket_level, may_retrain, may_spend
+from training.trainers.locks import only_trainer
 
 NOW = datetime(2026, 5, 1, 12, tzinfo=UTC)
 DAY, WEEK = timedelta(days=1), timedelta(days=7)

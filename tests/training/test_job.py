@@ -14,27 +14,28 @@ import pytest
 import torch
 from sqlalchemy import Engine
 
-from datasets_defs.errors import ContractError, TransientError
-from datasets_defs.incidents import Incident, State
-from datasets_defs.ledger import Ledger
-from datasets_defs.models import spec_of
-from datasets_defs.settings import ROOT, settings
+from datasets_defs.core.errors import ContractError, TransientError
+from datasets_defs.core.incidents import Incident, State
+from datasets_defs.core.settings import ROOT, settings
+from datasets_defs.ledger.ledger import Ledger
+from datasets_defs.spec.files import spec_of
 from tests.training import test_steps as steps
 from training import retrain
-from training.attempt import plan_of, threads_for
-from training.fine_tune import fine_tune
-from training.language_model import LanguageModel
-from training.local_trainer import DetachedTrainer
-from training.only_trainer import only_trainer
-from training.registry import Registry
-from training.snapshot import stored
-from training.trainer import Job
+from training.data.snapshot import stored
+from training.fit.fine_tune import fine_tune
+from training.fit.threads import threads_for
+from training.model.language_model import LanguageModel
+from training.registry.registry import Registry
+from training.trainers.attempt import plan_of
+from training.trainers.contract import Job
+from training.trainers.local import DetachedTrainer
+from training.trainers.locks import only_trainer
 
 db = steps.db
 pytestmark = pytest.mark.slow
 WATCHER = """
 import sys
-from datasets_defs.database import engine_for
+from datasets_defs.store.database import engine_for
 from training import retrain
 retrain.run(sys.argv[1], db=engine_for(sys.argv[2]), actor="retrain:1")
 """
@@ -98,7 +99,7 @@ def processes(home: Path) -> list[psutil.Process]:
 
 def main_of(home: Path) -> psutil.Process:
     """Give the process that holds the locks."""
-    (found,) = [process for process in processes(home) if "training.job" in process.cmdline()]
+    (found,) = [process for process in processes(home) if "training.trainers.job" in process.cmdline()]
     return found
 
 
@@ -236,7 +237,7 @@ def test_several_processes(db: Engine, home: Path, incident: Incident, sharding:
 
 def test_two_machines(db: Engine, home: Path, incident: Incident) -> None:
     """A second machine joins with its command and leaves with the training's end."""
-    from ops.ports import free_port
+    from ops.stack.ports import free_port
 
     port = free_port()
     ask_for(home, "promotion:", f"trainer: {{kind: torchrun, nodes: 2, rendezvous: '127.0.0.1:{port}'}}\npromotion:")

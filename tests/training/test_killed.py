@@ -12,20 +12,22 @@ from typing import Self
 import pytest
 from sqlalchemy import Engine, insert, select
 
-from datasets_defs import tables
-from datasets_defs.errors import ContractError
-from datasets_defs.incidents import Action, Incident, State
-from datasets_defs.ledger import Champion, Ledger
-from datasets_defs.records import ReferenceProfile, beat, reference_of, save_reference
-from datasets_defs.settings import ROOT, settings
-from datasets_defs.sketch_log import StoredProfile, profile_at, save_profile
-from ops.verify import broken_invariants
+from datasets_defs.core.errors import ContractError
+from datasets_defs.core.incidents import Action, Incident, State
+from datasets_defs.core.settings import ROOT, settings
+from datasets_defs.ledger.champions import Champion
+from datasets_defs.ledger.ledger import Ledger
+from datasets_defs.store import tables
+from datasets_defs.store.heartbeats import beat
+from datasets_defs.store.references import ReferenceProfile, reference_of, save_reference
+from datasets_defs.store.sketch_log import StoredProfile, profile_at, save_profile
+from ops.verify.reading import broken_invariants
 from tests.training.killed_steps import Running
 from training import promote, roll_back
-from training.confirmation import why_never_again
-from training.drill import drill, end_abandoned
+from training.champions.confirmation import why_never_again
+from training.champions.drill import drill, end_abandoned
 from training.reconcile import mend
-from training.registry import ROLLED_BACK, Registry
+from training.registry.registry import ROLLED_BACK, Registry
 
 PROMOTE = ("promote.claimed", "promote.changing", "promote.changed", "confirm.confirmed", "aliases.champion",
            "aliases.previous_champion", "confirm.mirrored", "promote.confirmed", "promote.moved")  # fmt: skip
@@ -376,7 +378,7 @@ def test_a_drill_is_for_healthy_models(world: World) -> None:
 
 
 def _says(world: World) -> int | None:
-    from datasets_defs.records import heartbeats
+    from datasets_defs.store.heartbeats import heartbeats
 
     return heartbeats(world.db)[f"serving:{world.model}"][1]["loaded_version"]
 

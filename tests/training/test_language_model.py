@@ -11,9 +11,9 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from datasets_defs.errors import ContractError
-from datasets_defs.models import FromScratch
-from training.language_model import LanguageModel
+from datasets_defs.core.errors import ContractError
+from datasets_defs.spec.model import FromScratch
+from training.model.language_model import LanguageModel
 
 SHAPE = FromScratch(layers=1, width=32, heads=2, vocabulary=400, context=64)
 TEXTS = [f"The quick brown fox number {i} jumps over the lazy dog." for i in range(50)]
@@ -189,8 +189,8 @@ def test_folder_that_is_not_there(tmp_path: Path):
 
 HUB = """
 import sys
-from datasets_defs.errors import ContractError
-from training.language_model import LanguageModel
+from datasets_defs.core.errors import ContractError
+from training.model.language_model import LanguageModel
 try:
     LanguageModel.load("someone/model")
     print("loaded")

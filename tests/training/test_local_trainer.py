@@ -12,15 +12,15 @@ from pathlib import Path
 import pytest
 from sqlalchemy import create_engine
 
-from datasets_defs.artifacts import write_bytes
-from datasets_defs.errors import ContractError, TransientError
-from datasets_defs.incidents import State
-from ops import component
+from datasets_defs.core.errors import ContractError, TransientError
+from datasets_defs.core.incidents import State
+from datasets_defs.store.artifacts import write_bytes
+from ops.stack import component
 from tests.training.jobs import DONE, INCIDENT, RESULT, Script, script
-from training import watching
-from training.local_trainer import DetachedTrainer, running
-from training.trainer import Job, JobResult, Phase, Trainer
-from training.watching import is_wanted, watch
+from training.trainers import watch as watching
+from training.trainers.contract import Job, JobResult, Phase, Trainer
+from training.trainers.local import DetachedTrainer, running
+from training.trainers.watch import is_wanted, watch
 
 DB = create_engine("postgresql+psycopg://nobody:secret@127.0.0.1:9/nothing")
 BEGIN = "import os, pathlib, subprocess, sys, time; print('begun', os.getpid(), flush=True); "
@@ -30,8 +30,8 @@ import sys
 from sqlalchemy import create_engine
 from tests.training.jobs import INCIDENT, script
 from tests.training.test_local_trainer import DB
-from training.local_trainer import DetachedTrainer
-from training.watching import watch
+from training.trainers.local import DetachedTrainer
+from training.trainers.watch import watch
 
 watch(DetachedTrainer(DB), script(sys.argv[1]),
       hold=lambda: print("holds", flush=True), incident=lambda: INCIDENT)

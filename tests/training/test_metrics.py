@@ -6,19 +6,20 @@ from importlib import metadata
 
 import pytest
 
-from datasets_defs.errors import ContractError
-from datasets_defs.models import EvaluationSpec, GateSpec, RuleSpec, SliceSpec
-from training import card, metrics
-from training.card import CardFacts, Change, Evaluation
-from training.comparison import Pair
-from training.frozen_rows import Rows, clusters, overlap, slices
-from training.gate import GateEvidence, decide
-from training.judging import Judged
-from training.measure import Measured, closest
-from training.metrics import Answer, Scores, compared, repetition
-from training.registry import WARNING, broken_rules
-from training.score_table import as_markdown, as_metrics
-from training.self_tests import SelfTests
+from datasets_defs.core.errors import ContractError
+from datasets_defs.spec.gate import EvaluationSpec, GateSpec, RuleSpec, SliceSpec
+from training.judge import metrics
+from training.judge.frozen_rows import Rows, clusters, overlap, slices
+from training.judge.gate import GateEvidence, decide
+from training.judge.metrics import Answer, Scores, compared, repetition
+from training.judge.paired import Pair
+from training.judge.score_table import as_markdown, as_metrics
+from training.judge.scoring import Measured, closest
+from training.judge.self_tests import SelfTests
+from training.judge.trial import Judged
+from training.registry import card
+from training.registry.card import CardFacts, Change, Evaluation
+from training.registry.registry import WARNING, broken_rules
 
 REFERENCES = [f"the quick brown fox number {i} jumps over the lazy dog" for i in range(12)]
 

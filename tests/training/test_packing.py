@@ -6,10 +6,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import BloomConfig, BloomForCausalLM, GPTNeoXConfig, GPTNeoXForCausalLM, LlamaConfig, LlamaForCausalLM
 
-from datasets_defs.errors import ContractError
-from datasets_defs.models import FromScratch
-from training.language_model import LanguageModel
-from training.packing import IGNORED, Rows, best_fit, pack, parts_documents
+from datasets_defs.core.errors import ContractError
+from datasets_defs.spec.model import FromScratch
+from training.fit.packing import IGNORED, Rows, best_fit, pack, parts_documents
+from training.model.language_model import LanguageModel
 
 TEXTS = [f"Line {i}: the answer to {i} is {'so ' * (i % 7)}{2 * i}." for i in range(40)]
 SHAPE = FromScratch(layers=2, width=32, heads=2, vocabulary=320, context=64)

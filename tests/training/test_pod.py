@@ -10,12 +10,14 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from datasets_defs.errors import ContractError
-from datasets_defs.models import KubernetesTrainer, ModelSpec, load
-from datasets_defs.settings import Settings
-from training.pod import SPEC_ANNOTATION, pod, pod_name
-from training.pod_look import judge
-from training.trainer import Job, Phase
+from datasets_defs.core.errors import ContractError
+from datasets_defs.core.settings import Settings
+from datasets_defs.spec.files import load
+from datasets_defs.spec.model import ModelSpec
+from datasets_defs.spec.trainers import KubernetesTrainer
+from training.trainers.contract import Job, Phase
+from training.trainers.pod import SPEC_ANNOTATION, pod, pod_name
+from training.trainers.pod_status import judge
 
 NOW = datetime(2026, 5, 1, 12, tzinfo=UTC)
 LOOP = Settings(database_url="postgresql://loop:a-password@host/loop", lease_seconds=77)
@@ -59,7 +61,7 @@ def test_kubernetes_knows_every_word_of_it(trainer: dict[str, Any], version: str
     """The description holds by the strict schemas of old and new releases, so does what the provider makes of it."""
     from kubernetes.client import ApiClient
 
-    from training.pod_trainer import _made
+    from training.trainers.kubernetes import _made
 
     described = pod_of(trainer)
     kubernetes_validate.validate(described, version, strict=True)
@@ -91,7 +93,7 @@ def test_what_a_user_asks_for_stands_in_it():
     [container] = made["spec"]["containers"]
     asked = {"cpu": "32", "memory": "1.5Ti", "nvidia.com/mig-3g.40gb": "8"}
     assert container["resources"] == {"requests": asked, "limits": asked}
-    assert container["command"] == ["python", "-m", "training.job", "writer", "12", "3"]
+    assert container["command"] == ["python", "-m", "training.trainers.job", "writer", "12", "3"]
     labels = made["metadata"]["labels"]
     assert (labels["kueue.x-k8s.io/queue-name"], labels["team"]) == ("research", "research")
     assert made["spec"]["nodeSelector"] == {"accelerator": "h100"}

@@ -16,15 +16,16 @@ from typing import Any
 import pytest
 import yaml
 
-from datasets_defs.errors import ContractError, TransientError
-from datasets_defs.incidents import Incident
-from datasets_defs.models import ModelSpec
+from datasets_defs.core.errors import ContractError, TransientError
+from datasets_defs.core.incidents import Incident
+from datasets_defs.spec.model import ModelSpec
 from tests.training.jobs import DONE, INCIDENT, RESULT, script
 from tests.training.kubernetes_server import NAMESPACE, TOKEN, Fault, Kubernetes, kubernetes
-from training import pod_trainer, watching
-from training.pod_trainer import PodTrainer
-from training.trainer import Ending, Job, JobResult, Look, Phase
-from training.watching import watch
+from training.trainers import kubernetes as kubernetes_trainer
+from training.trainers import watch as watching
+from training.trainers.contract import Ending, Job, JobResult, Look, Phase
+from training.trainers.kubernetes import PodTrainer
+from training.trainers.watch import watch
 
 JOB = Job(model="m", incident_id=7, attempt=1)
 POD = "driftloop-m-7-1"
@@ -32,7 +33,7 @@ WATCHER = """
 import sys
 from tests.training.jobs import INCIDENT, script
 from tests.training.test_pod_trainer import trainer
-from training.watching import watch
+from training.trainers.watch import watch
 
 watch(trainer(), script(sys.argv[1]),
       hold=lambda: print("holds", flush=True), incident=lambda: INCIDENT)
@@ -58,7 +59,7 @@ def cluster(home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Kubernetes]
         found.secrets["driftloop"] = {"DRIFTLOOP_ARTIFACT_ROOT": f"file://{home}/artifacts"}
         connection = {"conn_type": "kubernetes", "extra": {"kube_config_path": str(found.config())}}
         monkeypatch.setenv("AIRFLOW_CONN_KUBERNETES_DEFAULT", json.dumps(connection))
-        monkeypatch.setattr(pod_trainer, "GONE_SECONDS", 2.0)
+        monkeypatch.setattr(kubernetes_trainer, "GONE_SECONDS", 2.0)
         monkeypatch.setattr(watching, "POLL_SECONDS", 0.05)
         yield found
 

@@ -7,16 +7,16 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Engine
 
-from datasets_defs.errors import TransientError
-from datasets_defs.ledger import Ledger
-from datasets_defs.models import spec_of
-from datasets_defs.settings import settings
+from datasets_defs.core.errors import TransientError
+from datasets_defs.core.settings import settings
+from datasets_defs.ledger.ledger import Ledger
+from datasets_defs.spec.files import spec_of
 from tests.training import test_steps as steps
 from tests.training.kubernetes_server import NAMESPACE, kubernetes
 from tests.training.test_pod_trainer import wait_for
 from training import retrain
-from training.pod_trainer import PodTrainer
-from training.registry import Registry
+from training.registry.registry import Registry
+from training.trainers.kubernetes import PodTrainer
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 db = steps.db
@@ -33,7 +33,7 @@ def test_a_challenger_from_a_pod(
     caplog: pytest.LogCaptureFixture,
 ):
     """Killed in the middle, the pod is made anew under the same name, goes on from the claim's checkpoint, and ends."""
-    caplog.set_level("INFO", "training.watching")
+    caplog.set_level("INFO", "training.trainers.watch")
     path = home / "models" / f"{steps.MODEL}.yaml"
     path.write_text(path.read_text().replace("epochs: 12,", "epochs: 60, checkpoint_seconds: 0.5,") + TRAINER)
     (home / "cluster").mkdir()

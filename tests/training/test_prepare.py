@@ -20,27 +20,19 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from datasets_defs.errors import ContractError
-from datasets_defs.inference_log import Document
-from datasets_defs.models import DataSpec, ModelSpec, SourceSpec
+from datasets_defs.core.errors import ContractError
+from datasets_defs.spec.model import ModelSpec
+from datasets_defs.spec.training import DataSpec, SourceSpec
+from datasets_defs.store.inference_log import Document
 from tests.training.snapshots import assembled
-from training.prepare import Preparation
-from training.prepare_hints import column, hinted
-from training.prepare_redact import finders, known_secrets, redact
-from training.prepare_report import sentence
-from training.prepare_shapes import SHAPES
-from training.snapshot import (
-    DataBreakError,
-    Snapshot,
-    freeze,
-    rehearse,
-    rejected_uri,
-    report_uri,
-    split,
-    stored,
-    text_of,
-)
-from training.snapshot_inputs import golden_texts
+from training.data.inputs import golden_texts
+from training.data.snapshot import DataBreakError, Snapshot, freeze, rehearse, rejected_uri, report_uri, stored, text_of
+from training.data.split import split
+from training.prepare.hints import column, hinted
+from training.prepare.pipeline import Preparation
+from training.prepare.redact import finders, known_secrets, redact
+from training.prepare.report import sentence
+from training.prepare.secret_shapes import SHAPES
 
 NOW = datetime(2026, 5, 1, 12, tzinfo=UTC)
 WORDS = (  # noqa: SIM905 a list of strings is harder to read
@@ -690,7 +682,7 @@ def test_an_interrupted_freeze_leaves_no_snapshot(tmp_path: Path, monkeypatch: p
         raise KeyboardInterrupt
 
     with monkeypatch.context() as broken:
-        broken.setattr("training.snapshot._overlaps", die)
+        broken.setattr("training.data.snapshot._overlaps", die)
         with pytest.raises(KeyboardInterrupt):
             freeze(documents(120), [], uri=uri, spec=spec())
     assert stored(uri) is None

@@ -10,23 +10,25 @@ from sqlalchemy import Engine, select, update
 from typer.testing import CliRunner
 
 from alerts.outbox import enqueue_new
-from datasets_defs import tables
-from datasets_defs.artifacts import artifact_url, write_rows
-from datasets_defs.errors import ContractError
-from datasets_defs.incidents import BY_HAND, Incident, State, Wake, due
-from datasets_defs.ledger import Ledger
-from datasets_defs.models import spec_of
-from datasets_defs.pauses import pause
-from datasets_defs.settings import settings
-from monitors.quiet import resolve_if_quiet
-from ops.cli import app
-from ops.verify import broken_invariants
+from datasets_defs.core.errors import ContractError
+from datasets_defs.core.incidents import BY_HAND, Incident, State, Wake, due
+from datasets_defs.core.settings import settings
+from datasets_defs.ledger.ledger import Ledger
+from datasets_defs.ledger.pausing import pause
+from datasets_defs.spec.files import spec_of
+from datasets_defs.store import tables
+from datasets_defs.store.artifacts import artifact_url, write_rows
+from monitors.incidents.quiet import resolve_if_quiet
+from ops.cli.main import app
+from ops.verify.reading import broken_invariants
 from tests.training import test_killed as killed
 from tests.training import test_steps as steps
-from training import card, roll_back, train_by_hand
-from training.begin import _recent_starts
-from training.promote_by_hand import by_hand
-from training.registry import Registry
+from training import roll_back
+from training.by_hand import train
+from training.by_hand.promote import by_hand
+from training.limits.admission import _recent_starts
+from training.registry import card
+from training.registry.registry import Registry
 
 db, serving, world = steps.db, steps.serving, killed.world
 
@@ -46,9 +48,7 @@ def trained(db: Engine, database_url: str, monkeypatch: pytest.MonkeyPatch) -> i
     now = datetime.now(UTC)
     registry = Registry(settings().mlflow_url)
     since = now - timedelta(hours=1)
-    return train_by_hand.by_hand(
-        spec_of(steps.MODEL), db=db, registry=registry, since=since, now=now, actor="cli:ann"
-    ).version
+    return train.by_hand(spec_of(steps.MODEL), db=db, registry=registry, since=since, now=now, actor="cli:ann").version
 
 
 def told(db: Engine) -> list[str]:

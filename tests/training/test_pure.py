@@ -5,15 +5,17 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from datasets_defs.errors import ContractError
-from datasets_defs.inference_log import Document
-from datasets_defs.models import GateSpec, ModelSpec, RetrainSpec
+from datasets_defs.core.errors import ContractError
+from datasets_defs.spec.gate import GateSpec
+from datasets_defs.spec.model import ModelSpec
+from datasets_defs.spec.training import RetrainSpec
+from datasets_defs.store.inference_log import Document
 from tests.training.snapshots import as_snapshot, assembled
-from training.comparison import Pair, compare
-from training.gate import GateEvidence, decide
-from training.governor import GovernorEvidence, back_off_windows, may_retrain
-from training.snapshot import DataBreakError, text_of
-from training.texts import cut_passages, heldout_documents, spare_documents, training_documents
+from training.data.snapshot import DataBreakError, text_of
+from training.data.training_text import cut_passages, heldout_documents, spare_documents, training_documents
+from training.judge.gate import GateEvidence, decide
+from training.judge.paired import Pair, compare
+from training.limits.governor import GovernorEvidence, back_off_windows, may_retrain
 
 NOW = datetime(2026, 5, 1, 12, tzinfo=UTC)
 HOUR = timedelta(hours=1)

@@ -8,17 +8,18 @@ import pytest
 import yaml
 from sqlalchemy import Engine, select
 
-from datasets_defs import tables
-from datasets_defs.incidents import State
-from datasets_defs.inference_log import Inference, add_feedback, append
-from datasets_defs.ledger import Ledger
-from datasets_defs.models import spec_of
-from datasets_defs.settings import ROOT, settings
-from ops.demo_spec import VARIANTS
-from ops.demo_texts import MODEL, passages
+from datasets_defs.core.incidents import State
+from datasets_defs.core.settings import ROOT, settings
+from datasets_defs.ledger.ledger import Ledger
+from datasets_defs.spec.files import spec_of
+from datasets_defs.store import tables
+from datasets_defs.store.inference_log import Inference, add_feedback, append
+from ops.demo.spec import VARIANTS
+from ops.demo.texts import MODEL, passages
 from tests.training.test_killed import Serving
-from training import bootstrap, evaluate, promote, retrain
-from training.registry import Registry
+from training import evaluate, promote, retrain
+from training.by_hand import bootstrap
+from training.registry.registry import Registry
 
 
 @pytest.fixture(params=sorted(VARIANTS))

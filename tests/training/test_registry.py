@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from datasets_defs.errors import ContractError, TransientError
-from ops.ports import free_port
-from training.manifest import make_manifest, verify_manifest
-from training.registry import Registry
+from datasets_defs.core.errors import ContractError, TransientError
+from ops.stack.ports import free_port
+from training.registry.manifest import make_manifest, verify_manifest
+from training.registry.registry import Registry
 
 
 @pytest.fixture

@@ -9,16 +9,16 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Engine, text
 
-from datasets_defs.errors import TransientError
-from datasets_defs.inference_log import Inference, append
-from datasets_defs.ledger import Ledger
-from datasets_defs.models import FromScratch
-from datasets_defs.settings import settings
-from datasets_defs.shadow_log import ShadowScore, read_shadow_scores
-from datasets_defs.windows import Window
-from training import shadow
-from training.language_model import LanguageModel
-from training.registry import Registry
+from datasets_defs.core.errors import TransientError
+from datasets_defs.core.settings import settings
+from datasets_defs.core.windows import Window
+from datasets_defs.ledger.ledger import Ledger
+from datasets_defs.spec.model import FromScratch
+from datasets_defs.store.inference_log import Inference, append
+from datasets_defs.store.shadow_log import ShadowScore, read_shadow_scores
+from training import compare_champions
+from training.model.language_model import LanguageModel
+from training.registry.registry import Registry
 
 SHAPE = FromScratch(layers=1, width=16, heads=2, vocabulary=300, context=64)
 PROMPTS = [f"The cube of {n} is {n**3}, said user {n % 7}." for n in range(40)]
@@ -67,7 +67,7 @@ class Shadowed:
 
     def run(self) -> str:
         """Score."""
-        return shadow.run(self.name, until=self.until, db=self.db).reason
+        return compare_champions.run(self.name, until=self.until, db=self.db).reason
 
     def scores(self) -> list[ShadowScore]:
         """Read what was scored."""

@@ -8,19 +8,21 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Engine, select
 
-from datasets_defs import tables
-from datasets_defs.artifacts import read_rows
-from datasets_defs.conditions import Outcome
-from datasets_defs.errors import ContractError, TransientError
-from datasets_defs.incidents import Action, Incident, State
-from datasets_defs.inference_log import Inference, add_feedback, append
-from datasets_defs.ledger import Ledger
-from datasets_defs.models import spec_of
-from datasets_defs.records import beat, reference_of
-from datasets_defs.settings import settings
-from training import approval, bootstrap, evaluate, generate, promote, retrain, roll_back
-from training.registry import ROLLED_BACK, Registry
-from training.trainer import Job, Look
+from datasets_defs.core.conditions import Outcome
+from datasets_defs.core.errors import ContractError, TransientError
+from datasets_defs.core.incidents import Action, Incident, State
+from datasets_defs.core.settings import settings
+from datasets_defs.ledger.ledger import Ledger
+from datasets_defs.spec.files import spec_of
+from datasets_defs.store import tables
+from datasets_defs.store.artifacts import read_rows
+from datasets_defs.store.heartbeats import beat
+from datasets_defs.store.inference_log import Inference, add_feedback, append
+from datasets_defs.store.references import reference_of
+from training import approve, evaluate, generate, promote, retrain, roll_back
+from training.by_hand import bootstrap
+from training.registry.registry import ROLLED_BACK, Registry
+from training.trainers.contract import Job, Look
 
 MODEL = "tiny"
 YAML = """
@@ -174,13 +176,13 @@ def test_a_persons_answer(db: Engine, serving: Serving, home: Path):
     judged = trained_and_judged(db, incident)
     assert (judged.ring, state(db, incident)) == (None, State.APPROVING)
     assert "not approved" in promote.run(ring(db, incident), db=db, actor="promote:1").reason
-    assert not approval.expire(MODEL, now=datetime.now(UTC), db=db, actor="reconcile")
+    assert not approve.expire(MODEL, now=datetime.now(UTC), db=db, actor="reconcile")
 
-    approval.answer(MODEL, True, who="cli:ann", reason="looks right", db=db)
+    approve.answer(MODEL, True, who="cli:ann", reason="looks right", db=db)
 
     assert promote.run(ring(db, incident), db=db, actor="promote:2").ring is not None
     with pytest.raises(ContractError, match="no challenger waits"):
-        approval.answer(MODEL, False, who="cli:bob", reason="too late", db=db)
+        approve.answer(MODEL, False, who="cli:bob", reason="too late", db=db)
 
 
 def test_silence_is_a_no(db: Engine, home: Path):
@@ -191,7 +193,7 @@ def test_silence_is_a_no(db: Engine, home: Path):
         claim = ledger.claim(key, frm={frm}, to=to, actor="t", lease=timedelta(seconds=60), reason="t")
     ledger.move(claim.incident, State.APPROVING, actor="t", reason="accepted", challenger_version=2)
 
-    assert approval.expire(MODEL, now=datetime.now(UTC) + timedelta(days=30), db=db, actor="reconcile")
+    assert approve.expire(MODEL, now=datetime.now(UTC) + timedelta(days=30), db=db, actor="reconcile")
     assert State.REJECTED is state(db, incident)
 
 

@@ -12,28 +12,29 @@ from typing import Any
 import psutil
 import pytest
 
-from datasets_defs.errors import ContractError, TransientError
-from datasets_defs.models import ModelSpec, load
-from training import together
-from training.fine_tune import Progress
-from training.together import Work, join, launch, processes_of
+from datasets_defs.core.errors import ContractError, TransientError
+from datasets_defs.spec.files import load
+from datasets_defs.spec.model import ModelSpec
+from training.fit.fine_tune import Progress
+from training.trainers import launcher
+from training.trainers.launcher import Work, join, launch, processes_of
 
 WORKER = """
 import os, sys, time
 from pathlib import Path
-from training.torchrun import on_the_leash
+from training.trainers.torchrun import on_the_leash
 on_the_leash()
 folder = Path(os.environ["DRIFTLOOP_WORK"])
 (folder / f"worker-{os.environ['RANK']}").write_text(str(os.getpid()))
 {then}
 """
 PROGRESS = """
-from training.together import say_progress
-from training.fine_tune import Progress
+from training.trainers.launcher import say_progress
+from training.fit.fine_tune import Progress
 say_progress(folder, Progress(step=1, steps=2, loss=3.5, elapsed_seconds=0.5))
 """
 REFUSED = """
-from training.together import say_refused
+from training.trainers.launcher import say_refused
 say_refused(folder, "the loss is nan")
 while not (folder / "heard").exists():
     time.sleep(0.05)
@@ -87,11 +88,11 @@ def workers(folder: Path) -> list[int]:
 def test_who_meets_where() -> None:
     """One machine needs no address; of several, the first one's first process is the first of all."""
     assert processes_of(spec(processes=4).trainer) == (1, 4)
-    assert "--standalone" in together._arguments(spec(processes=4))
+    assert "--standalone" in launcher._arguments(spec(processes=4))
     two = spec(processes=4, nodes=2, rendezvous="[fd00::1]:29400")
     assert processes_of(two.trainer) == (2, 4)
     assert two.gpus == 8
-    said = " ".join(together._arguments(two, 1))
+    said = " ".join(launcher._arguments(two, 1))
     assert said.startswith("--nnodes 2 --node-rank 1 --master-addr fd00::1 --master-port 29400 --nproc-per-node 4")
     for rank in (0, 2):
         with pytest.raises(ContractError, match=f"no place for a machine of rank {rank}"):
@@ -119,7 +120,7 @@ def test_what_a_yaml_may_not_say(tmp_path: Path, trainer: str, said: str) -> Non
 def test_a_group_that_refuses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What the first process says is wrong for good is the launcher's word, too; what it told before was heard."""
     script = worker(tmp_path, PROGRESS + REFUSED)
-    monkeypatch.setattr(together, "_arguments", lambda *_: arguments(script))
+    monkeypatch.setattr(launcher, "_arguments", lambda *_: arguments(script))
     told: list[Progress] = []
 
     def tell(progress: Progress) -> None:
@@ -134,7 +135,7 @@ def test_a_group_that_refuses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 def test_a_group_that_dies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """One worker killed ends all, and may go better next time."""
     script = worker(tmp_path, "os.kill(os.getpid(), 9) if os.environ['RANK'] == '1' else time.sleep(600)")
-    monkeypatch.setattr(together, "_arguments", lambda *_: arguments(script))
+    monkeypatch.setattr(launcher, "_arguments", lambda *_: arguments(script))
     with pytest.raises(TransientError, match="a process of the group that trains m died"):
         launched(tmp_path / "group")
     assert not any(psutil.pid_exists(pid) for pid in workers(tmp_path / "group"))
@@ -143,8 +144,8 @@ def test_a_group_that_dies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
 def test_a_launcher_that_loses_its_hold(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The group is gone when the launcher stops."""
     script = worker(tmp_path, "time.sleep(600)")
-    monkeypatch.setattr(together, "_arguments", lambda *_: arguments(script))
-    monkeypatch.setattr(together, "HOLD_SECONDS", 0.0)
+    monkeypatch.setattr(launcher, "_arguments", lambda *_: arguments(script))
+    monkeypatch.setattr(launcher, "HOLD_SECONDS", 0.0)
     group = tmp_path / "group"
 
     def hold() -> None:

@@ -8,18 +8,19 @@ import pytest
 from sqlalchemy import Engine
 from typer.testing import CliRunner
 
-from datasets_defs.errors import ContractError
-from datasets_defs.incidents import State
-from datasets_defs.ledger import Ledger
-from datasets_defs.models import spec_of
-from datasets_defs.records import heartbeats
-from datasets_defs.settings import settings
-from ops.cli import app
+from datasets_defs.core.errors import ContractError
+from datasets_defs.core.incidents import State
+from datasets_defs.core.settings import settings
+from datasets_defs.ledger.ledger import Ledger
+from datasets_defs.spec.files import spec_of
+from datasets_defs.store.heartbeats import heartbeats
+from ops.cli.main import app
 from tests.training import test_steps as steps
-from training import fine_tune, train_by_hand
-from training.fine_tune import Progress
-from training.language_model import LanguageModel
-from training.registry import Registry
+from training.by_hand import train
+from training.fit import fine_tune
+from training.fit.fine_tune import Progress
+from training.model.language_model import LanguageModel
+from training.registry.registry import Registry
 
 db = steps.db
 
@@ -87,9 +88,9 @@ def test_interrupted(db: Engine, home: Path, monkeypatch: pytest.MonkeyPatch):
         if progress.step == 3:
             raise KeyboardInterrupt
 
-    def train(at: datetime, tell=lambda _: None) -> train_by_hand.Trained:
+    def train(at: datetime, tell=lambda _: None) -> train.Trained:
         since = now - timedelta(hours=1)
-        return train_by_hand.by_hand(spec, db=db, registry=registry, since=since, now=at, actor="t", tell=tell)
+        return train.by_hand(spec, db=db, registry=registry, since=since, now=at, actor="t", tell=tell)
 
     with pytest.raises(KeyboardInterrupt):
         train(now, stop)
@@ -107,7 +108,7 @@ def test_nothing_to_start_from(engine: Engine, home: Path):
     """A model without a champion is told what to do first."""
     (home / "models" / "empty.yaml").write_text("{name: empty, base_model: {layers: 1}, training_text: x.txt}")
     with pytest.raises(ContractError, match="driftloop bootstrap empty"):
-        train_by_hand.by_hand(
+        train.by_hand(
             spec_of("empty"),
             db=engine,
             registry=Registry("http://127.0.0.1:9"),

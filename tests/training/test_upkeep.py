@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Engine, insert, text
 
-from datasets_defs import tables
-from datasets_defs.incidents import Action, Incident, State, Wake
+from datasets_defs.core.incidents import Action, Incident, State, Wake
+from datasets_defs.store import tables
 from tests.monitors.loop import MODEL, Loop
-from training import approval, promote, retrain
+from training import approve, promote, retrain
 from training.reconcile import MAX_RUNS, mend, rings_due
-from training.registry import Registry
+from training.registry.registry import Registry
 
 
 @pytest.fixture
@@ -90,10 +90,10 @@ def test_a_no_waits_for_other_data(loop: Loop, by: str) -> None:
         incident = loop.ledger.move(incident, state, actor="t", reason="r")
     now = datetime.now(UTC)
     if by == "person":
-        approval.answer(MODEL, False, who="cli:ann", reason="no", db=loop.db)
+        approve.answer(MODEL, False, who="cli:ann", reason="no", db=loop.db)
     else:
         now += 100 * loop.length
-        assert approval.expire(MODEL, now=now, db=loop.db, actor="reconcile:1")
+        assert approve.expire(MODEL, now=now, db=loop.db, actor="reconcile:1")
     rejected = loop.ledger.incident(1)
     assert rejected.state is State.REJECTED
     assert rejected.not_before is not None
@@ -135,7 +135,7 @@ def test_a_rollback_during_a_promotion_stands(loop: Loop, monkeypatch: pytest.Mo
             loop.champion(1, kind="roll_back")
         return {}
 
-    monkeypatch.setattr("training.confirmation.heartbeats", by_hand)
+    monkeypatch.setattr("training.champions.confirmation.heartbeats", by_hand)
     outcome = promote.run(str(loop.ledger.ring(1)), db=loop.db, actor="promote:1")
     assert "version 1 took its place before it served" in outcome.reason
     assert (loop.ledger.incident(1).state, loop.ledger.champion(MODEL).version) == (State.ESCALATED, 1)

@@ -6,13 +6,13 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Engine, text
 
-from datasets_defs.incidents import State, Wake
-from datasets_defs.ledger import Champion
-from datasets_defs.records import SENSORS, beat, heartbeats
-from datasets_defs.settings import settings
+from datasets_defs.core.incidents import State, Wake
+from datasets_defs.core.settings import settings
+from datasets_defs.ledger.champions import Champion
+from datasets_defs.store.heartbeats import SENSORS, beat, heartbeats
 from tests.monitors.loop import MODEL, Loop
 from training.reconcile import free_the_held, mend, mend_and_find, rings_due
-from training.registry import Registry
+from training.registry.registry import Registry
 from training.watchdog import awake_since, sensor_trouble, serving_trouble
 
 AT = datetime(2026, 5, 1, 12, tzinfo=UTC)

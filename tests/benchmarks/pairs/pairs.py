@@ -65,8 +65,8 @@ def ours_producer():
     @task(outlets=[QUALITY_DEGRADED])
     def ring(*, outlet_events=None):
         began = time.time()
-        from datasets_defs.conditions import Outcome
-        from datasets_defs.ledger import Ledger
+        from datasets_defs.core.conditions import Outcome
+        from datasets_defs.ledger.ledger import Ledger
 
         ledger = Ledger(loop_database())
         (incident,) = ledger.open_incidents()
@@ -80,8 +80,8 @@ def ours_producer():
 def ours_consumer():
     @task
     def answer(*, dag_run=None):
-        from datasets_defs.conditions import RingKey
-        from datasets_defs.ledger import Ledger
+        from datasets_defs.core.conditions import RingKey
+        from datasets_defs.ledger.ledger import Ledger
 
         incident = Ledger(loop_database()).incident(RingKey.parse(dag_run.partition_key).incident_id)
         note("ours", "answered", time.time())

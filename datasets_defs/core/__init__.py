@@ -1,0 +1,1 @@
+"""What every folder speaks of: windows, conditions, incident states, errors, settings, languages."""

@@ -1,0 +1,85 @@
+"""Where things are and how often the loop looks: the `DRIFTLOOP_*` environment."""
+
+from datetime import timedelta
+from functools import lru_cache
+from pathlib import Path
+
+from pydantic import Field, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from datasets_defs.core.schedule import cron_every
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+class Settings(BaseSettings):
+    """Read once per process from the environment and, for commands typed by hand, from the stack's own file."""
+
+    model_config = SettingsConfigDict(env_prefix="DRIFTLOOP_", extra="ignore")
+
+    home: Path = ROOT / ".state"
+    """Folder of the local stack's state: databases, logs, credentials, artifacts."""
+    models_dir: Path = ROOT / "models"
+    """Folder of the model specs, one YAML per model."""
+    database_url: str = "postgresql+psycopg://driftloop@127.0.0.1:5432/driftloop"
+    """The loop's own database; inside Airflow the Connection `driftloop_db` holds the same address."""
+    mlflow_url: str = "http://127.0.0.1:5000"
+    prometheus_url: str = "http://127.0.0.1:9090"
+    """For commands; inside Airflow the Connection `prometheus_default` holds the same address."""
+    serving_url: str = "http://127.0.0.1:8000"
+    airflow_url: str = "http://127.0.0.1:8080"
+    artifact_root: str = Field(default=f"file://{ROOT / '.state' / 'artifacts'}")
+    """URL (fsspec) under which snapshots, reports, reference rows and checkpoints live."""
+    sensor_interval_seconds: float = Field(default=3600, ge=5)
+    """Length of one window, and how often the sensors judge one. One "hour" of the loop."""
+    sensor_grace_seconds: float = Field(default=60, ge=0)
+    """How long after a window's end it is judged, so that the last rows are in the log."""
+    reconcile_interval_seconds: float = Field(default=600, ge=5)
+    """How often `reconcile` looks for work that nobody is doing."""
+    alert_interval_seconds: float = Field(default=60, ge=5)
+    """How often waiting messages are sent."""
+    lease_seconds: float = Field(default=300, ge=5)
+    """How long a claim on an incident lasts unless its holder renews it."""
+    serving_confirm_seconds: float = Field(default=180, ge=5)
+    """How long a promotion waits for serving to report the new version before it is reverted."""
+    training_queue: str | None = None
+    """Queue of Airflow's executor in which trainings run, such as Celery's for workers with GPUs; none: the default."""
+    gpu_hours_per_week: float | None = Field(default=None, gt=0)
+    """GPU-hours that the trainings of all models may take in 168 windows; none: no limit."""
+
+    retention_days: int = Field(default=90, ge=2)
+    """How long the inference log is kept."""
+    report_retention_days: int = Field(default=7, ge=1)
+    """How long drift reports are kept; one is about 4 MB."""
+
+    @field_validator("sensor_interval_seconds", "reconcile_interval_seconds", "alert_interval_seconds")
+    @classmethod
+    def _fits_the_clock(cls, seconds: float) -> float:
+        cron_every(seconds)
+        return seconds
+
+    @property
+    def window_length(self) -> timedelta:
+        """Length of one window."""
+        return timedelta(seconds=self.sensor_interval_seconds)
+
+    @property
+    def lease(self) -> timedelta:
+        """How long a claim lasts unless renewed."""
+        return timedelta(seconds=self.lease_seconds)
+
+
+class OwnerSettings(BaseSettings):
+    """What only `driftloop migrate` needs to know, and no process of the loop reads."""
+
+    model_config = SettingsConfigDict(env_prefix="DRIFTLOOP_", extra="ignore")
+
+    owner_database_url: str | None = None
+    """The loop's database, as the role that owns its schema; without it the loop's own role migrates."""
+
+
+@lru_cache(maxsize=1)
+def settings() -> Settings:
+    """Give the process's settings; the stack's `HOME/driftloop.env` fills in what the environment leaves out."""
+    home = Settings().home
+    return Settings(_env_file=home / "driftloop.env")  # type: ignore[call-arg]  # a documented argument of pydantic-settings

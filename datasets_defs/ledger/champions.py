@@ -1,0 +1,158 @@
+"""Which version of each model serves, since when, and how it is changed."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, Select, func, select, text, update
+from sqlalchemy.dialects.postgresql import insert
+
+from datasets_defs.core.errors import ContractError
+from datasets_defs.core.incidents import Incident
+from datasets_defs.core.plain import clean_text
+from datasets_defs.ledger.history import History
+from datasets_defs.store import tables
+
+DRILLS = ("drill", "drill_end")
+"""Kinds of change that a drill makes: to the version before, and forward again. Nothing is judged by them."""
+REPLACING = ("promote", "drill_end")
+"""Kinds of change after which the version before is where a rollback goes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Champion:
+    """Which version serves a model."""
+
+    model: str
+    version: int
+    previous_version: int | None
+    since: datetime
+    token: int
+
+
+def _before_drills(model: str) -> Select[Any]:
+    """Give the query for when the champion was changed last, drills aside."""
+    table = tables.promotion.c
+    query = select(table.at).where(table.model == model, table.kind.not_in(DRILLS))
+    return query.order_by(table.token.desc()).limit(1)
+
+
+class Champions(History):
+    """Reads and changes which version serves each model.
+
+    Methods that write take `connection` to join a transaction of the caller's; without it they use their own.
+
+    Raises (every method):
+        TransientError: PostgreSQL is away.
+    """
+
+    def champion(self, model: str, *, connection: Connection | None = None, lock: bool = False) -> Champion | None:
+        """Read which version serves a model; None before its first."""
+        query = select(tables.champion).where(tables.champion.c.model == model)
+        with self.transaction(connection) as on:
+            row = on.execute(query.with_for_update() if lock else query).one_or_none()
+        return Champion(**row._mapping) if row is not None else None
+
+    def champion_at(self, model: str, at: datetime) -> Champion | None:
+        """Read which version served a model just before a time; None before its first."""
+        present, table = self.champion(model), tables.promotion
+        if present is None or present.since < at:
+            return present
+        query = (
+            select(table)
+            .where(table.c.model == model, table.c.at < at, table.c.token < present.token, table.c.kind.not_in(DRILLS))
+            .order_by(table.c.token.desc())
+            .limit(1)
+        )
+        with self.transaction() as on:
+            row = on.execute(query).one_or_none()
+        if row is None:
+            return None
+        previous = row.from_version if row.kind == "promote" else None
+        return Champion(model, row.to_version, previous, row.at, row.token)
+
+    def first_served(self, model: str) -> datetime | None:
+        """Read since when a model has had a champion; None before its first."""
+        present = self.champion(model)
+        if present is None or present.token == 1:
+            return present.since if present is not None else None
+        with self.transaction() as on:
+            first: datetime | None = on.scalar(
+                select(func.min(tables.promotion.c.at)).where(tables.promotion.c.model == model)
+            )
+        return first
+
+    def change_champion(
+        self,
+        model: str,
+        *,
+        expected: int | None,
+        to: int,
+        kind: str,
+        reason: str,
+        actor: str,
+        incident: Incident | None = None,
+        connection: Connection | None = None,
+    ) -> Champion:
+        """Make `to` the champion if the present one is `expected` (None: there is none yet).
+
+        `kind` is `bootstrap`, `promote`, `roll_back`, `revert`, `drill` or `drill_end`. After a rollback or a revert
+        there is no previous version: what was rolled back is nowhere to go back to. The end of a drill leaves the
+        champion as it was before, serving since then: a drill is no promotion.
+
+        Raises:
+            ContractError: another version serves; nothing was changed.
+        """
+        with self.transaction(connection) as on:
+            on.execute(text("SELECT pg_advisory_xact_lock(hashtext('champion'), hashtext(:model))"), {"model": model})
+            now = self.champion(model, connection=on, lock=True)
+            if (now.version if now else None) != expected:
+                found = f"version {now.version}" if now else "no version"
+                raise ContractError(f"{model}: {found} serves, not {expected}; champion left as it is")
+            values = {
+                "version": to,
+                "previous_version": expected if kind in REPLACING else None,
+                "token": (now.token if now else 0) + 1,
+            }
+            since = func.now() if kind != "drill_end" else _before_drills(model).scalar_subquery()
+            row = on.execute(
+                insert(tables.champion)
+                .values(model=model, **values)
+                .on_conflict_do_update(index_elements=["model"], set_={**values, "since": since})
+                .returning(tables.champion)
+            ).one()
+            on.execute(
+                insert(tables.promotion).values(
+                    model=model,
+                    incident_id=incident.id if incident else None,
+                    kind=kind,
+                    from_version=expected,
+                    to_version=to,
+                    token=values["token"],
+                    reason=clean_text(reason),
+                    actor=actor,
+                )
+            )
+            self.note(
+                model,
+                "champion",
+                reason,
+                {"from_version": expected, "to_version": to, "change": kind},
+                actor=actor,
+                incident=incident,
+                connection=on,
+            )
+        return Champion(**row._mapping)
+
+    def confirm_champion(self, champion: Champion, *, connection: Connection | None = None) -> None:
+        """Record that serving reported the champion's version; saying so twice changes nothing."""
+        with self.transaction(connection) as on:
+            on.execute(
+                update(tables.promotion)
+                .where(
+                    tables.promotion.c.model == champion.model,
+                    tables.promotion.c.token == champion.token,
+                    tables.promotion.c.confirmed_at.is_(None),
+                )
+                .values(confirmed_at=func.now())
+            )

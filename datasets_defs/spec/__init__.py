@@ -1,0 +1,1 @@
+"""A monitored model's YAML as frozen, validated values, one file for each of its sections."""

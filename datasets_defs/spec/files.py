@@ -1,0 +1,76 @@
+"""Reading `models/*.yaml`, with errors that name the file, the field and the cure."""
+
+from pathlib import Path
+
+import yaml
+from pydantic import ValidationError
+
+from datasets_defs.core.errors import ContractError
+from datasets_defs.core.settings import settings
+from datasets_defs.spec.model import ModelSpec
+
+
+def load(path: Path) -> ModelSpec:
+    """Read one spec.
+
+    Raises:
+        ContractError: the file is unreadable, not YAML, or says something impossible; names file, field and fix.
+    """
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as err:
+        raise ContractError(f"{path}: not readable as YAML: {err}") from err
+    if not isinstance(content, dict):
+        raise ContractError(f"{path}: expected a mapping of fields, found {type(content).__name__}")
+    try:
+        spec = ModelSpec.model_validate(content)
+    except ValidationError as err:
+        raise ContractError(f"{path}: {_sentences(err)}") from err
+    if spec.name != path.stem:
+        raise ContractError(f"{path}: name is {spec.name!r}; it must equal the file's name, {path.stem!r}")
+    return spec
+
+
+def load_all(folder: Path | None = None) -> tuple[dict[str, ModelSpec], list[str]]:
+    """Read every spec of the folder; give the good ones by name, and a sentence for each bad file."""
+    specs: dict[str, ModelSpec] = {}
+    problems: list[str] = []
+    for path in sorted((folder or settings().models_dir).glob("*.yaml")):
+        try:
+            specs[path.stem] = load(path)
+        except ContractError as err:
+            problems.append(str(err))
+    return specs, problems
+
+
+def spec_of(name: str) -> ModelSpec:
+    """Read the spec of one model.
+
+    Raises:
+        ContractError: there is no such file, or it is wrong.
+    """
+    path = settings().models_dir / f"{name}.yaml"
+    if not path.is_file():
+        known = ", ".join(model_names()) or "none"
+        raise ContractError(f"no model {name!r}: {path} does not exist; known models: {known}")
+    return load(path)
+
+
+def model_names(folder: Path | None = None) -> list[str]:
+    """List the models by their files' names; a file with errors counts, and fails in its own task."""
+    return sorted(path.stem for path in (folder or settings().models_dir).glob("*.yaml"))
+
+
+_TAGS = ("FromScratch", "str", "local", "torchrun", "kubernetes")
+"""Parts of a place in pydantic's words that stand for a choice among types, and not for a field."""
+
+
+def _sentences(err: ValidationError) -> str:
+    def place(location: tuple[int | str, ...]) -> str:
+        return ".".join(str(part) for part in location if part not in _TAGS) or "the file"
+
+    return "; ".join(
+        f"field {place(item['loc'])}: {item['msg']}"
+        + (f" (found {item['input']!r})" if item["type"] not in ("missing", "extra_forbidden") else "")
+        for item in err.errors()
+    )

@@ -1,0 +1,117 @@
+"""The section of the YAML on where a training runs."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, model_validator
+
+from datasets_defs.spec.fields import Section
+
+
+class LocalTrainer(Section):
+    """One process on the machine of the Airflow task, which lives on when the task or Airflow dies."""
+
+    kind: Literal["local"] = "local"
+
+
+class _Processes(Section):
+    processes: int = Field(default=1, ge=1)
+    """On each machine; they share the rows of every step. On GPUs: one for each."""
+    sharding: Literal["none", "full"] = "none"
+    """`none`: every process holds the whole model (DDP); `full`: weights and optimizer are split (FSDP2)."""
+
+
+class TorchrunTrainer(_Processes):
+    """Several processes that train one model together, started by torchrun, on one machine or several."""
+
+    kind: Literal["torchrun"]
+    nodes: int = Field(default=1, ge=1)
+    """Machines; each but the first runs `driftloop trainer-node MODEL`."""
+    rendezvous: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.\[\]:-]+:\d+$")] | None = None
+    """`host:port` of the machine that Airflow's task runs on, as the others reach it; needed with several."""
+
+    @model_validator(mode="after")
+    def _can_meet(self) -> "TorchrunTrainer":
+        if self.nodes > 1 and self.rendezvous is None:
+            raise ValueError(f"{self.nodes} nodes have to meet somewhere: set `rendezvous: host:port`")
+        return self
+
+
+Amount = Annotated[
+    str,
+    Field(pattern=r"^\d+(\.\d+)?(m|k|M|G|T|P|Ki|Mi|Gi|Ti|Pi)?$"),
+    BeforeValidator(lambda value: str(value) if isinstance(value, int | float) else value),
+]
+"""As Kubernetes writes amounts: `4`, `500m`, `64Gi`."""
+
+
+ObjectName = Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?$")]
+
+
+class TolerationSpec(Section):
+    """A taint of nodes that the pod may run on all the same, in Kubernetes' words."""
+
+    key: str | None = None
+    operator: Literal["Exists", "Equal"] = "Equal"
+    value: str | None = None
+    effect: Literal["NoSchedule", "PreferNoSchedule", "NoExecute"] | None = None
+
+
+class KubernetesTrainer(_Processes):
+    """A pod in a Kubernetes cluster."""
+
+    kind: Literal["kubernetes"]
+    image: str = Field(min_length=1)
+    """Holds driftloop and its dependencies; the pod runs `python -m training.trainers.job`."""
+    connection: str = "kubernetes_default"
+    """Airflow Connection that leads to the cluster; without one: the cluster in which Airflow itself runs."""
+    namespace: Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$")] = "driftloop"
+    """Of one driftloop alone: pods are named after models and incidents."""
+    secret: ObjectName = "driftloop"  # noqa: S105  # a name, not a password
+    """Secret with the addresses and passwords that the pod needs, as `DRIFTLOOP_*` and other variables."""
+    gpus: int = Field(default=1, ge=0)
+    """One process each, unless `processes` says otherwise."""
+    gpu_resource: Annotated[str, Field(pattern=r"^[a-z0-9.-]+/[a-zA-Z0-9._-]+$")] = "nvidia.com/gpu"
+    """What the cluster calls a GPU, such as `amd.com/gpu` or `nvidia.com/mig-3g.40gb`."""
+    cpu: Amount = "4"
+    memory: Amount = "32Gi"
+    shared_memory: Amount = "8Gi"
+    """Of `/dev/shm`, by which processes and GPUs exchange tensors; counts as `memory` once used."""
+    claim: ObjectName | None = None
+    """PersistentVolumeClaim with checkpoints; none: they go with the pod, and a lost pod's training begins anew."""
+    queue: ObjectName | None = None
+    """Kueue's LocalQueue, of the same namespace."""
+    queue_seconds: float = Field(default=24 * 3600, gt=0)
+    """A pod that found no node after so long is taken back, and a person is called."""
+    node_selector: dict[str, str] = {}
+    tolerations: tuple[TolerationSpec, ...] = ()
+    """Beside that of the GPU resource's own taint."""
+    priority_class: ObjectName | None = None
+    runtime_class: ObjectName | None = None
+    """Such as `nvidia`, where that is not the nodes' default."""
+    service_account: ObjectName | None = None
+    image_pull_secret: ObjectName | None = None
+    user: int | None = Field(default=1000, ge=1)
+    """Number of the user in the pod; `null`: the cluster gives one, as OpenShift does."""
+    labels: dict[str, str] = {}
+    annotations: dict[str, str] = {}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _a_process_each(cls, value: Any) -> Any:
+        if not isinstance(value, dict) or "processes" in value or not isinstance(value.get("gpus"), int):
+            return value
+        return {**value, "processes": max(1, value["gpus"])}
+
+    @model_validator(mode="after")
+    def _a_gpu_each(self) -> "KubernetesTrainer":
+        if self.gpus and self.processes > self.gpus:
+            raise ValueError(f"{self.processes} processes cannot share {self.gpus} GPUs: one needs one of its own")
+        return self
+
+
+TrainerSpec = Annotated[
+    LocalTrainer | TorchrunTrainer | KubernetesTrainer,
+    Field(discriminator="kind"),
+    BeforeValidator(lambda value: {"kind": value} if isinstance(value, str) else value),
+]
+"""Where trainings run; in YAML also a kind's name alone."""

@@ -1,0 +1,37 @@
+"""Heartbeats: who was at work, and when last."""
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Engine, func, select
+from sqlalchemy.dialects.postgresql import insert
+
+from datasets_defs.core.plain import plain
+from datasets_defs.store import tables
+from datasets_defs.store.database import database_errors
+
+SENSORS = ("watch_drift", "watch_quality", "watch_gpu")
+"""DAGs that beat once for each model they judged, as `SENSOR:MODEL`; every DAG beats as `dag:DAG` too."""
+
+
+GPU_CAPACITY = "gpu_capacity"
+"""Heartbeat of `watch_gpu` whose details hold `free` and `total`, numbers of GPUs, or null when not known."""
+
+
+GPU_POOL = "gpu"
+"""Airflow's pool of which each training takes a slot."""
+
+
+def beat(engine: Engine, component: str, details: dict[str, Any] | None = None) -> None:
+    """Say that a component is alive, and what it wants known of itself."""
+    values = {"component": component, "details": plain(details or {}), "at": func.now()}
+    with database_errors("writing a heartbeat"), engine.begin() as on:
+        on.execute(
+            insert(tables.heartbeat).values(values).on_conflict_do_update(index_elements=["component"], set_=values)
+        )
+
+
+def heartbeats(engine: Engine) -> dict[str, tuple[datetime, dict[str, Any]]]:
+    """Read when each component was last heard of, and what it said."""
+    with database_errors("reading heartbeats"), engine.connect() as on:
+        return {row.component: (row.at, row.details) for row in on.execute(select(tables.heartbeat))}

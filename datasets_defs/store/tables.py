@@ -1,0 +1,356 @@
+"""The loop's tables, as SQLAlchemy Core. Migrations are compared with this module by a test."""
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    CheckConstraint,
+    Column,
+    DateTime,
+    Float,
+    ForeignKey,
+    Identity,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    PrimaryKeyConstraint,
+    Table,
+    Text,
+    UniqueConstraint,
+    func,
+    text,
+)
+from sqlalchemy.dialects.postgresql import JSONB
+
+from datasets_defs.core.incidents import TERMINAL, State
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "ck": "ck_%(table_name)s_%(constraint_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s_%(referred_table_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+Timestamp = DateTime(timezone=True)
+_states = ", ".join(f"'{s.value}'" for s in State)
+_terminal = ", ".join(sorted(f"'{s.value}'" for s in TERMINAL))
+
+inference = Table(
+    "inference",
+    metadata,
+    Column("model", Text, nullable=False),
+    Column("request_id", Text, nullable=False),
+    Column("at", Timestamp, nullable=False, comment="when the request was answered"),
+    Column("model_version", Integer, comment="registry version that answered; null in a foreign log"),
+    Column("prompt", Text, nullable=False),
+    Column("completion", Text),
+    Column("prompt_bits_per_byte", Float, comment="loss on text the model did not write; needs no label"),
+    Column("completion_bits_per_byte", Float),
+    Column("prompt_tokens", Integer),
+    Column("completion_tokens", Integer),
+    Column("latency_seconds", Float),
+    Column("user_id", Text),
+    Column("session_id", Text),
+    Column("attributes", JSONB, nullable=False, server_default=text("'{}'::jsonb")),
+    PrimaryKeyConstraint("model", "request_id", "at"),
+    Index("ix_inference_model_at", "model", "at"),
+    postgresql_partition_by="RANGE (at)",
+    comment="the inference log; one partition a day; (model, request_id) is kept unique across days on writing",
+)
+
+feedback = Table(
+    "feedback",
+    metadata,
+    Column("model", Text, nullable=False),
+    Column("request_id", Text, nullable=False),
+    Column("reference", Text, comment="what a person wrote for the prompt"),
+    Column("score", Float, comment="a person's rating, 0..1"),
+    Column("received_at", Timestamp, nullable=False, server_default=func.now()),
+    PrimaryKeyConstraint("model", "request_id"),
+    CheckConstraint("reference IS NOT NULL OR score IS NOT NULL", name="says_something"),
+    comment="late references and scores; they join the log by request id, and may arrive before it",
+)
+
+quarantined_row = Table(
+    "quarantined_row",
+    metadata,
+    Column("id", BigInteger, Identity(), primary_key=True),
+    Column("model", Text, nullable=False),
+    Column("source", Text, nullable=False, comment="file that held the row"),
+    Column("row_number", BigInteger, nullable=False, comment="1-based line or row"),
+    Column("reason", Text, nullable=False),
+    Column("content", Text, comment="the row as found, cut to 10,000 characters"),
+    Column("at", Timestamp, nullable=False, server_default=func.now()),
+    UniqueConstraint("model", "source", "row_number"),
+    comment="rows that could not be ingested, and why",
+)
+
+verdict = Table(
+    "verdict",
+    metadata,
+    Column("model", Text, nullable=False),
+    Column("signal", Text, nullable=False),
+    Column("window_start", Timestamp, nullable=False),
+    Column("window_end", Timestamp, nullable=False),
+    Column("condition", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("method", Text, nullable=False),
+    Column("score", Float),
+    Column("limit", Float),
+    Column("champion_version", Integer),
+    Column("evidence", JSONB, nullable=False, server_default=text("'{}'::jsonb")),
+    Column("judged_at", Timestamp, nullable=False, server_default=func.now()),
+    PrimaryKeyConstraint("model", "signal", "window_end", "window_start"),
+    CheckConstraint("condition IN ('OK', 'WARN', 'BAD', 'NO_DATA', 'STALE')", name="condition"),
+    comment="one judgement per model, signal and window",
+)
+
+reference_profile = Table(
+    "reference_profile",
+    metadata,
+    Column("model", Text, nullable=False),
+    Column("version", Integer, nullable=False, comment="model version that the rows are a reference for"),
+    Column("uri", Text, nullable=False, comment="Parquet: request_id, prompt, reference, prompt_bits_per_byte, role"),
+    Column("sha256", Text, nullable=False),
+    Column("rows", Integer, nullable=False),
+    Column("source", Text, nullable=False, comment="where the rows come from, in words"),
+    Column("created_at", Timestamp, nullable=False, server_default=func.now()),
+    PrimaryKeyConstraint("model", "version"),
+    comment="what each champion is judged against; bound to its version, so it changes with promotion and rollback",
+)
+
+window_sketch = Table(
+    "window_sketch",
+    metadata,
+    Column("model", Text, nullable=False),
+    Column("version", Integer, nullable=False, comment="model version that answered the rows"),
+    Column("window_end", Timestamp, nullable=False),
+    Column(
+        "window_start", Timestamp, nullable=False, comment="earlier than the window's own, if it carries others over"
+    ),
+    Column("encoding", Text, nullable=False, comment="how rows became counts; only equal ones add up"),
+    Column("rows", BigInteger, nullable=False),
+    Column("content", LargeBinary, nullable=False, comment="counts of every column"),
+    Column("state", LargeBinary, comment="the detector's after this window; null if drift was not judged"),
+    Column("judged", Boolean, nullable=False, comment="false: too few rows, which the next window counts again"),
+    Column("windows", Integer, nullable=False, server_default=text("1"), comment="more than 1: a day's, added up"),
+    Column("flooded", Text, comment="that one prompt filled the rows, in words; null: none did"),
+    PrimaryKeyConstraint("model", "version", "window_end"),
+    comment="what is kept of each window's rows: counts that add up",
+)
+
+drift_profile = Table(
+    "drift_profile",
+    metadata,
+    Column("model", Text, nullable=False),
+    Column("version", Integer, nullable=False),
+    Column("revision", Integer, nullable=False, comment="1, 2, 3 … per version"),
+    Column("effective_from", Timestamp, comment="windows that begin earlier have the one before; null: all windows"),
+    Column("source", Text, nullable=False, comment="what it was made from, in words"),
+    Column("rows", BigInteger, nullable=False),
+    Column("encoding", Text, nullable=False, comment="SHA-256 of the encoding that its content begins with"),
+    Column("content", LargeBinary, nullable=False, comment="encoding, reference counts and tolerances"),
+    Column("created_at", Timestamp, nullable=False, server_default=func.now()),
+    PrimaryKeyConstraint("model", "version", "revision"),
+    comment="what windows are compared with; bound to a model version, and never changed, only followed by another",
+)
+
+label_reference = Table(
+    "label_reference",
+    metadata,
+    Column("model", Text, nullable=False),
+    Column("label", Text, nullable=False, comment="name in the spec"),
+    Column("version", Integer, nullable=False),
+    Column("window_start", Timestamp, nullable=False),
+    Column("window_end", Timestamp, nullable=False, comment="rows up to here are in it; later ones are judged"),
+    Column("labels", BigInteger, nullable=False),
+    Column("total", Float, nullable=False, comment="sum of the scores"),
+    Column("squares", Float, nullable=False, comment="sum of their squares"),
+    Column("icc", Float, nullable=False, comment="how much alike the scores of one user are, 0..1"),
+    Column("created_at", Timestamp, nullable=False, server_default=func.now()),
+    PrimaryKeyConstraint("model", "label", "version"),
+    comment="scores of a version's first labels, which its later ones are compared with; never changed",
+)
+
+champion = Table(
+    "champion",
+    metadata,
+    Column("model", Text, primary_key=True),
+    Column("version", Integer, nullable=False),
+    Column("previous_version", Integer, comment="where a rollback goes"),
+    Column("since", Timestamp, nullable=False, server_default=func.now()),
+    Column("token", BigInteger, nullable=False, server_default=text("1"), comment="grows with every change"),
+    comment="which version serves; the registry's aliases are copies of this",
+)
+
+incident = Table(
+    "incident",
+    metadata,
+    Column("id", BigInteger, Identity(), primary_key=True),
+    Column("model", Text, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("signal", Text, nullable=False),
+    Column("opened_at", Timestamp, nullable=False, server_default=func.now()),
+    Column("updated_at", Timestamp, nullable=False, server_default=func.now()),
+    Column("degraded_since", Timestamp, nullable=False),
+    Column("attempt", Integer, nullable=False, server_default=text("0")),
+    Column("rings", Integer, nullable=False, server_default=text("0")),
+    Column("rung_at", Timestamp),
+    Column("token", BigInteger, nullable=False, server_default=text("0")),
+    Column("claimed_by", Text),
+    Column("lease_until", Timestamp),
+    Column("not_before", Timestamp),
+    Column("cause", Text),
+    Column("action", Text),
+    Column("challenger_version", Integer),
+    Column("approved", Boolean, nullable=False, server_default=text("false")),
+    Column("closed_at", Timestamp),
+    Column("evidence", JSONB, nullable=False, server_default=text("'{}'::jsonb")),
+    CheckConstraint(f"state IN ({_states})", name="state"),
+    Index(
+        "uq_incident_one_open_per_model",
+        "model",
+        unique=True,
+        postgresql_where=text(f"state NOT IN ({_terminal})"),
+    ),
+    comment="the ledger: one row per incident, moved only by compare-and-set",
+)
+
+incident_event = Table(
+    "incident_event",
+    metadata,
+    Column("id", BigInteger, Identity(), primary_key=True),
+    Column("model", Text, nullable=False),
+    Column("seq", BigInteger, nullable=False, comment="1, 2, 3 … per model"),
+    Column("incident_id", BigInteger, ForeignKey("incident.id"), comment="null for what concerns the model alone"),
+    Column("at", Timestamp, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("from_state", Text),
+    Column("state", Text),
+    Column("actor", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("evidence", JSONB, nullable=False),
+    Column("prev_hash", Text, nullable=False),
+    Column("hash", Text, nullable=False),
+    UniqueConstraint("model", "seq"),
+    comment="what happened, in order; each row's hash covers the one before; never updated",
+)
+
+history_head = Table(
+    "history_head",
+    metadata,
+    Column("model", Text, primary_key=True),
+    Column("seq", BigInteger, nullable=False),
+    Column("hash", Text, nullable=False),
+    comment="each history's newest event, written by a trigger that runs as the owner",
+)
+
+evaluation = Table(
+    "evaluation",
+    metadata,
+    Column("incident_id", BigInteger, ForeignKey("incident.id"), nullable=False),
+    Column("attempt", Integer, nullable=False),
+    Column("model", Text, nullable=False),
+    Column("champion_version", Integer, nullable=False),
+    Column("challenger_version", Integer, nullable=False),
+    Column("rows_uri", Text, nullable=False, comment="the frozen rows both were scored on"),
+    Column("rows_sha256", Text, nullable=False),
+    Column("scores", JSONB, nullable=False, comment="bits per byte of both, by slice, with intervals"),
+    Column("decision", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("at", Timestamp, nullable=False, server_default=func.now()),
+    PrimaryKeyConstraint("incident_id", "attempt"),
+    CheckConstraint("decision IN ('accept', 'reject', 'inconclusive')", name="decision"),
+    comment="one evaluation per attempt, with the gate's decision",
+)
+
+promotion = Table(
+    "promotion",
+    metadata,
+    Column("id", BigInteger, Identity(), primary_key=True),
+    Column("model", Text, nullable=False),
+    Column("incident_id", BigInteger, ForeignKey("incident.id")),
+    Column("kind", Text, nullable=False, comment="bootstrap | promote | roll_back | revert | drill | drill_end"),
+    Column("from_version", Integer),
+    Column("to_version", Integer, nullable=False),
+    Column("token", BigInteger, nullable=False, comment="champion token that this change set"),
+    Column("reason", Text, nullable=False),
+    Column("actor", Text, nullable=False),
+    Column("at", Timestamp, nullable=False, server_default=func.now()),
+    Column("confirmed_at", Timestamp, comment="when serving reported the version"),
+    UniqueConstraint("model", "token"),
+    comment="every change of champion, in order",
+)
+
+pause = Table(
+    "pause",
+    metadata,
+    Column("model", Text, primary_key=True),
+    Column("reason", Text, nullable=False),
+    Column("actor", Text, nullable=False),
+    Column("since", Timestamp, nullable=False, server_default=func.now()),
+    Column("until", Timestamp, nullable=False, comment="when it ends by itself"),
+    comment="models for which the loop watches and tells, and does nothing else; no row: it acts",
+)
+
+gpu_charge = Table(
+    "gpu_charge",
+    metadata,
+    Column("key", Text, primary_key=True, comment="model|incident|attempt: an attempt is charged once"),
+    Column("model", Text, nullable=False),
+    Column("at", Timestamp, nullable=False, server_default=func.now(), comment="when it was taken from the budget"),
+    Column("gpu_hours", Float, nullable=False, comment="what was set aside; once settled, what was used"),
+    Column("settled", Boolean, nullable=False, server_default=text("false")),
+    CheckConstraint("gpu_hours >= 0", name="gpu_hours"),
+    Index("ix_gpu_charge_at", "at"),
+    comment="what trainings took from the fleet's budget of GPU-hours",
+)
+
+shadow_score = Table(
+    "shadow_score",
+    metadata,
+    Column("model", Text, nullable=False),
+    Column("champion_version", Integer, nullable=False),
+    Column("request_id", Text, nullable=False),
+    Column("previous_version", Integer, nullable=False),
+    Column("at", Timestamp, nullable=False, comment="when the request was answered"),
+    Column("user_id", Text),
+    Column("bytes", Integer, nullable=False, comment="of the prompt, UTF-8"),
+    Column("champion_bits", Float, nullable=False),
+    Column("previous_bits", Float, nullable=False),
+    Column("scored_at", Timestamp, nullable=False, server_default=func.now()),
+    PrimaryKeyConstraint("model", "champion_version", "request_id"),
+    CheckConstraint("bytes > 0", name="bytes"),
+    comment="prompts answered by a champion on probation, scored by the champion before it as well",
+)
+
+alert_outbox = Table(
+    "alert_outbox",
+    metadata,
+    Column("id", BigInteger, Identity(), primary_key=True),
+    Column("key", Text, nullable=False, unique=True, comment="what the message is about; one message per key"),
+    Column("model", Text, nullable=False),
+    Column("incident_id", BigInteger),
+    Column("severity", Text, nullable=False),
+    Column("text", Text, nullable=False, comment="plain text for notifications and for `driftloop status`"),
+    Column("blocks", JSONB, nullable=False),
+    Column("created_at", Timestamp, nullable=False, server_default=func.now()),
+    Column("attempts", Integer, nullable=False, server_default=text("0")),
+    Column("next_attempt_at", Timestamp, nullable=False, server_default=func.now()),
+    Column("last_error", Text),
+    Column("sent_at", Timestamp),
+    Index("ix_alert_outbox_waiting", "next_attempt_at", postgresql_where=text("sent_at IS NULL")),
+    comment="messages to people; written with the work, delivered apart from it",
+)
+
+heartbeat = Table(
+    "heartbeat",
+    metadata,
+    Column("component", Text, primary_key=True, comment="e.g. serving:docs-writer, watch_drift"),
+    Column("at", Timestamp, nullable=False, server_default=func.now()),
+    Column("details", JSONB, nullable=False, server_default=text("'{}'::jsonb")),
+    comment="who is alive, and what it says of itself",
+)

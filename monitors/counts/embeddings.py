@@ -1,0 +1,277 @@
+"""Texts as vectors of a local sentence-transformers model, and the columns that watch where the vectors lie.
+
+Read by `transformers` from the model's own files, offline: encoder, pooling, and normalisation if there is any.
+"""
+
+import hashlib
+import json
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from datasets_defs.core.errors import ContractError
+
+Vectors = NDArray[np.float64]
+
+COMPONENTS = 8
+"""Principal components of the reference that become columns."""
+MAX_CHARACTERS = 4_000
+"""Longer texts are embedded by their beginning; models read a few hundred tokens anyway."""
+_BATCH = 8
+_TOKENS = 512
+_POOLINGS = {
+    "pooling_mode_mean_tokens": "mean",
+    "pooling_mode_cls_token": "cls",
+    "pooling_mode_max_tokens": "max",
+}
+_FORMAT = b"S1"
+_HEAD = struct.Struct("<III")
+
+
+def embed(path: str, texts: Sequence[str]) -> Vectors:
+    """Give one vector per text, as sentence-transformers would; the same text always gives the same vector.
+
+    `path` is the model's folder, or its name if the Hugging Face cache of this machine holds it.
+
+    Raises:
+        ContractError: there is no such model here, or it is of a kind that cannot be read without code of its own.
+    """
+    return _encoder(str(_folder(path))).embed(texts)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class EmbeddingSpace:
+    """Where reference texts lie among a model's vectors."""
+
+    path: str
+    """The model's folder or name."""
+    model: str
+    """SHA-256 of its weights: vectors of other weights are not comparable."""
+    centroid: Vectors
+    components: Vectors
+    """The main directions in which the reference varies, one a row, strongest first; eight at most."""
+
+    @classmethod
+    def learn(cls, path: str, texts: Sequence[str]) -> "EmbeddingSpace":
+        """Embed reference texts and learn where they lie.
+
+        Raises:
+            ContractError: the model cannot be read, or there are fewer than two texts.
+        """
+        return cls.of(path, fingerprint(path), embed(path, texts))
+
+    @classmethod
+    def of(cls, path: str, model: str, vectors: Vectors) -> "EmbeddingSpace":
+        """Learn where vectors of reference texts lie.
+
+        Raises:
+            ContractError: there are fewer than two.
+        """
+        if len(vectors) < 2:
+            raise ContractError(f"{len(vectors)} reference texts are too few to say where texts lie; two at least")
+        centroid = vectors.mean(axis=0)
+        _, sizes, directions = np.linalg.svd(vectors - centroid, full_matrices=False)
+        kept = directions[:COMPONENTS][sizes[:COMPONENTS] > 1e-9 * max(sizes[0], 1e-300)]
+        strongest = np.take_along_axis(kept, np.abs(kept).argmax(axis=1)[:, None], axis=1)
+        single = np.float32  # as it is stored, so that a space that was read again gives the same columns
+        return cls(
+            path, model, centroid.astype(single).astype(float), (kept * np.sign(strongest)).astype(single).astype(float)
+        )
+
+    def embed(self, texts: Sequence[str]) -> Vectors:
+        """Embed texts with the model of the reference.
+
+        Raises:
+            ContractError: the model at the path is another one by now, or cannot be read.
+        """
+        if (found := fingerprint(self.path)) != self.model:
+            raise ContractError(
+                f"the embedding model {self.path} has other weights ({found[:12]}…) than the reference was embedded "
+                f"with ({self.model[:12]}…); put it back, or calibrate anew"
+            )
+        return embed(self.path, texts)
+
+    def columns(self, vectors: Vectors) -> dict[str, NDArray[np.float64]]:
+        """Give the distance to the reference's centre and the place along its main directions, a value per vector.
+
+        Raises:
+            ContractError: the vectors have another length.
+        """
+        if vectors.ndim != 2 or vectors.shape[1] != len(self.centroid):
+            raise ContractError(f"vectors of shape {vectors.shape} do not fit a space of {len(self.centroid)}")
+        apart = vectors - self.centroid
+        places = apart @ self.components.T
+        names = self.names
+        return {
+            names[0]: np.linalg.norm(apart, axis=1),
+            **{name: places[:, number] for number, name in enumerate(names[1:])},
+        }
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of its columns."""
+        return ("embedding_distance", *(f"embedding_component_{n + 1}" for n in range(len(self.components))))
+
+    def to_bytes(self) -> bytes:
+        """Give it as bytes, the numbers in single precision."""
+        text = json.dumps([self.path, self.model]).encode()
+        head = _HEAD.pack(len(text), len(self.centroid), len(self.components))
+        return _FORMAT + head + text + np.vstack([self.centroid, self.components]).astype("<f4").tobytes()
+
+    @classmethod
+    def from_bytes(cls, content: bytes) -> "EmbeddingSpace":
+        """Read what `to_bytes` gave.
+
+        Raises:
+            ContractError: the bytes are no embedding space.
+        """
+        if content[: len(_FORMAT)] != _FORMAT:
+            raise ContractError(f"an embedding space should begin with {_FORMAT!r}; found {content[:2]!r}")
+        try:
+            length, width, rows = _HEAD.unpack_from(content, len(_FORMAT))
+            begin = len(_FORMAT) + _HEAD.size
+            path, model = json.loads(content[begin : begin + length])
+            numbers = np.frombuffer(content[begin + length :], dtype="<f4").astype(np.float64)
+            both = numbers.reshape(rows + 1, width)
+        except (struct.error, ValueError, TypeError) as err:
+            raise ContractError(f"the {len(content)} bytes of an embedding space are damaged: {err}") from err
+        return cls(str(path), str(model), both[0], both[1:])
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, EmbeddingSpace) and self.to_bytes() == other.to_bytes()
+
+    def __hash__(self) -> int:
+        return hash((self.path, self.model))
+
+
+def fingerprint(path: str) -> str:
+    """Give the SHA-256 of the model's weights; the path itself does not count.
+
+    Raises:
+        ContractError: there is no such model here.
+    """
+    return _fingerprint(str(_folder(path)))
+
+
+@cache
+def _fingerprint(folder: str) -> str:
+    digest = hashlib.sha256()
+    for file in sorted(Path(folder).glob("*.safetensors")):
+        with file.open("rb") as opened:
+            digest.update(hashlib.file_digest(opened, "sha256").digest())
+    return digest.hexdigest()
+
+
+def _folder(path: str) -> Path:
+    folder = Path(path).expanduser()
+    if not (folder / "config.json").is_file():
+        from huggingface_hub import snapshot_download
+        from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
+
+        try:
+            folder = Path(snapshot_download(path, local_files_only=True))
+        except (LocalEntryNotFoundError, HFValidationError) as err:
+            raise ContractError(
+                f"embedding model {path!r} is no folder with a config.json, and not in this machine's Hugging Face "
+                "cache; nothing is downloaded: give the folder of a sentence-transformers model"
+            ) from err
+    if not any(folder.glob("*.safetensors")):
+        raise ContractError(f"embedding model {folder} has no *.safetensors; pickled weights can run code")
+    return folder
+
+
+@cache
+def _encoder(folder: str) -> "_Encoder":
+    return _Encoder(Path(folder))
+
+
+class _Encoder:
+    """An encoder with its tokenizer, pooling and normalisation."""
+
+    def __init__(self, folder: Path) -> None:
+        import torch
+        from transformers import AutoConfig, AutoModel, AutoTokenizer
+        from transformers.utils import logging as chatter
+
+        chatter.disable_progress_bar()
+        self.pooling, self.normalised = _modules(folder)
+        reads = _json(folder / "sentence_bert_config.json")
+        try:
+            config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+            self._tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+            self._model = AutoModel.from_pretrained(
+                folder,
+                config=config,
+                local_files_only=True,
+                trust_remote_code=False,
+                use_safetensors=True,
+                dtype=torch.float32,
+            ).eval()
+        except (OSError, ValueError, KeyError) as err:
+            raise ContractError(f"embedding model {folder} cannot be read: {err}") from err
+        limits = [reads.get("max_seq_length"), getattr(config, "max_position_embeddings", None), _TOKENS]
+        self._tokens = min(int(limit) for limit in limits if limit)
+        self._lower = bool(reads.get("do_lower_case"))
+
+    def embed(self, texts: Sequence[str]) -> Vectors:
+        """Embed texts, those of like length together."""
+        heads = [text[:MAX_CHARACTERS].encode("utf-8", "replace").decode() for text in texts]
+        if self._lower:
+            heads = [head.lower() for head in heads]
+        order = sorted(range(len(heads)), key=lambda place: len(heads[place]))
+        vectors = np.zeros((len(heads), int(self._model.config.hidden_size)), dtype=np.float64)
+        for start in range(0, len(order), _BATCH):
+            places = order[start : start + _BATCH]
+            vectors[places] = self._batch([heads[place] for place in places])
+        return vectors
+
+    def _batch(self, texts: list[str]) -> Vectors:
+        import torch
+
+        read = self._tokenizer(texts, padding=True, truncation=True, max_length=self._tokens, return_tensors="pt")
+        with torch.inference_mode():
+            states = self._model(**read).last_hidden_state
+            mask = read["attention_mask"].unsqueeze(-1).to(states.dtype)
+            match self.pooling:
+                case "cls":
+                    pooled = states[:, 0]
+                case "max":
+                    pooled = states.masked_fill(mask == 0, -torch.inf).amax(1)
+                case _:
+                    pooled = (states * mask).sum(1) / mask.sum(1).clamp(min=1e-9)
+            if self.normalised:
+                pooled = torch.nn.functional.normalize(pooled, dim=-1)
+            found: Vectors = pooled.double().numpy()
+        return found
+
+
+def _modules(folder: Path) -> tuple[str, bool]:
+    """Read how the encoder's states become one vector; without sentence-transformers' files: their mean."""
+    modules = _json(folder / "modules.json") or []
+    kinds = [str(module.get("type", "")).rsplit(".", 1)[-1] for module in modules]
+    if kinds and (kinds[0] != "Transformer" or set(kinds) - {"Transformer", "Pooling", "Normalize"}):
+        raise ContractError(
+            f"embedding model {folder} is made of {', '.join(kinds)}; "
+            "only a Transformer, a Pooling and a Normalize can be read"
+        )
+    pooling = next((module for module, kind in zip(modules, kinds, strict=True) if kind == "Pooling"), None)
+    wanted = _json(folder / pooling["path"] / "config.json") if pooling else {}
+    modes = [name for name, on in wanted.items() if name.startswith("pooling_mode_") and on]
+    if len(modes) > 1 or (modes and modes[0] not in _POOLINGS):
+        raise ContractError(
+            f"embedding model {folder} pools by {', '.join(modes)}; one of {', '.join(_POOLINGS)} can be"
+        )
+    return _POOLINGS[modes[0]] if modes else "mean", "Normalize" in kinds
+
+
+def _json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    except ValueError as err:
+        raise ContractError(f"{path} is not JSON ({err})") from err

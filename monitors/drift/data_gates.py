@@ -1,0 +1,122 @@
+"""Whether a window can be judged at all: enough rows, and whole ones. What fails here is never called drift. Pure."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+from monitors.counts.rollup import WindowSketch
+from monitors.counts.sketch import CategorySketch, NumericSketch, Sketch, is_hashed
+from monitors.evidence.e_detector import KEPT_LEVEL_SHARE
+from monitors.profiles.profile import Profile
+
+MAX_EMPTY_SHARE = 0.2
+"""More empty prompts are a broken log."""
+MAX_NULL_RISE = 0.2
+"""The share of rows without a finite value may lie so much above the reference's."""
+MAX_WRONG_RISE = 0.01
+"""The share of values of another type may lie so much above the reference's."""
+MIN_WRONG = 5
+"""Fewer such values are a slip."""
+MAX_UNSEEN_RISE = 0.5
+"""The share of levels that the reference never had may lie so much above what it itself had of unknown ones.
+
+Below that a new level is drift, as any other; above it, the column says something else than it did.
+"""
+ROWS_PER_LEVEL = 50
+"""A category column needs so many rows for each level that is watched."""
+_TOLD = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gate:
+    """What hinders a judgement, in words; nothing where all is None and empty."""
+
+    too_few: str | None = None
+    """The rows do not suffice: they are to be judged together with the next window's."""
+    broken: str | None = None
+    """The rows are not what they should be: an incident of the data, and no judgement."""
+    left_out: Mapping[str, str] = field(default_factory=dict)
+    """Columns, by name, that are passed over in this window, and why."""
+
+
+def gate(sketch: WindowSketch, profile: Profile | None, *, min_rows: int) -> Gate:
+    """Say whether a window can be judged, against a profile if there is one."""
+    if sketch.rows < min_rows:
+        return Gate(too_few=f"{sketch.rows} rows in {sketch.window}, {min_rows} are needed")
+    found = list(_empty(sketch))
+    if profile is None:
+        return Gate(broken=_sentence(found))
+    texts = {column.name for column in profile.encoding.of("text", "embedding")}
+    left_out = {}
+    for name, reference in profile.reference.items():
+        window = sketch.columns.get(name)
+        if _is_missing(window, reference):
+            found.append(f"{name} is missing: no row has it")
+        elif window is not None:
+            found += _changed(name, window, reference, levels=name not in texts)
+            if reason := _few_for_levels(window, reference):
+                left_out[name] = reason
+    return Gate(broken=_sentence(found), left_out=left_out)
+
+
+def _empty(sketch: WindowSketch) -> Iterator[str]:
+    share = sketch.empty_prompts / max(sketch.rows, 1)
+    if share > MAX_EMPTY_SHARE:
+        yield f"{share:.0%} of the prompts are empty, more than {MAX_EMPTY_SHARE:.0%}"
+
+
+def _is_missing(window: Sketch | None, reference: Sketch) -> bool:
+    """Say whether a column that the reference has holds nothing any more, not even something wrong."""
+    is_empty = window is None or not (_finite(window) or window.wrong)
+    return is_empty and _absent_share(reference) < MAX_NULL_RISE
+
+
+def _changed(name: str, window: Sketch, reference: Sketch, *, levels: bool) -> list[str]:
+    """Say what has become of a column that is there."""
+    found = []
+    wrong, before = _share(window.wrong, window), _share(reference.wrong, reference)
+    if wrong > before + MAX_WRONG_RISE and window.wrong >= MIN_WRONG:
+        kind = "numbers" if isinstance(reference, NumericSketch) else "texts"
+        found.append(f"{name} changed its type: {wrong:.0%} of its values are no {kind}")
+    absent, before = _absent_share(window), _absent_share(reference)
+    if absent > before + MAX_NULL_RISE:
+        what = "no finite value" if isinstance(reference, NumericSketch) else "no value"
+        found.append(f"{absent:.0%} of the rows have {what} of {name}, {before:.0%} of the reference's")
+    if levels and isinstance(window, CategorySketch) and isinstance(reference, CategorySketch):
+        unseen = _unseen_share(window, reference)
+        if unseen > _unseen_share(reference, reference) + MAX_UNSEEN_RISE and window.present >= ROWS_PER_LEVEL:
+            found.append(f"{unseen:.0%} of the values of {name} are levels that the reference never had")
+    return found
+
+
+def _few_for_levels(window: Sketch, reference: Sketch) -> str | None:
+    if not isinstance(reference, CategorySketch):
+        return None
+    least = KEPT_LEVEL_SHARE * reference.present
+    kept = sum(n >= least for level, n in zip(reference.levels, reference.counts, strict=True) if not is_hashed(level))
+    needed = ROWS_PER_LEVEL * kept
+    return None if window.rows >= needed else f"{window.rows} rows, its {kept} levels need {needed}"
+
+
+def _absent_share(sketch: Sketch) -> float:
+    return _share(sketch.rows - _finite(sketch) - sketch.wrong, sketch)
+
+
+def _finite(sketch: Sketch) -> int:
+    return sketch.present - (sketch.infinities if isinstance(sketch, NumericSketch) else 0)
+
+
+def _unseen_share(sketch: CategorySketch, reference: CategorySketch) -> float:
+    """Give the share of levels that are not among the reference's by name, of the values that are there."""
+    named = [level for level in reference.levels if not is_hashed(level)]
+    return 1 - int(sketch.count_of(named).sum()) / sketch.present if sketch.present else 0.0
+
+
+def _share(count: int, sketch: Sketch) -> float:
+    return count / max(sketch.rows, 1)
+
+
+def _sentence(found: list[str]) -> str | None:
+    if not found:
+        return None
+    more = f"; and {len(found) - _TOLD} more" if len(found) > _TOLD else ""
+    return "; ".join(found[:_TOLD]) + more

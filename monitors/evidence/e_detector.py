@@ -1,0 +1,306 @@
+"""Finds a lasting change in counted columns, with a stated time between false alarms however often one looks. Pure.
+
+A column is watched through *indicators*, facts that hold for a share of its rows: "at most the reference's first
+decile", "is level x", "is null". Each window gives, for an indicator, a direction and a size of change, an e-value: a
+number whose mean is at most 1 as long as the indicator's true share lies within `eps` of the reference's. From them
+
+    M <- (1 + M) e,        M = mean over columns of the mean within a column,
+
+the Shiryaev-Roberts e-detector of Shin, Ramdas and Rinaldo, "E-detectors" (arXiv:2203.03532, definitions 2.2 and 2.6):
+while nothing changes, the mean number of windows until M reaches A is at least A, whatever the dependence between
+columns, since a mean of e-detectors is an e-detector.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from math import log
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from datasets_defs.core.errors import ContractError
+from monitors.counts.sketch import CategorySketch, Codes, Floats, NumericSketch, Scale, Sketch, decile_edges, is_hashed
+
+DELTAS = (0.02, 0.05, 0.12)
+"""Sizes of change beyond the tolerance that are looked for, as differences of shares."""
+EPS_GRID = (0.02, 0.03, 0.04, 0.05, 0.06, 0.08, 0.10, 0.15)
+"""Tolerances that calibration chooses from."""
+BAD_RUN_LENGTH = 87_600.0
+"""Windows between false alarms, at least: ten years of hours."""
+WARN_RUN_LENGTH = 876.0
+KEPT_LEVEL_SHARE = 0.01
+"""Levels of at least this share of the reference are watched one by one, the others together."""
+LEAST_LOG10 = -12.0
+"""Evidence below this, as of a column that was never seen, is shown as this."""
+_FORKS = 2 * len(DELTAS)
+Bools = NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reference:
+    """What a column is held against."""
+
+    sketch: Sketch
+    eps: float
+    """Difference of a share from the reference's that is no change, 0..1."""
+    icc: float
+    """Intraclass correlation of the rows of one user, 0..1: how much they say the same."""
+
+    def __post_init__(self) -> None:
+        """Refuse shares that are none."""
+        if not (0 < self.eps < 0.5 and 0 <= self.icc <= 1):
+            raise ValueError(f"eps must lie in 0..0.5 and icc in 0..1, not {self.eps} and {self.icc}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evidence:
+    """What has gathered against "nothing has changed": log10 of windows in which chance would show as much once."""
+
+    log10_m: float
+    by_column: dict[str, float]
+    """Each column by itself, strongest first."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Tally:
+    """How many rows of a window each indicator holds for."""
+
+    hits: Floats
+    rows: Floats
+    """Rows for which it could hold."""
+    seen: Bools
+    """Per column, whether the window has it."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Deciles:
+    scale: Scale
+    edges: Codes
+
+    @classmethod
+    def of(cls, sketch: NumericSketch) -> "_Deciles":
+        return cls(sketch.scale, decile_edges(sketch))
+
+    def __len__(self) -> int:
+        return len(self.edges) + 1
+
+    def count(self, sketch: Sketch) -> tuple[Floats, Floats]:
+        if not isinstance(sketch, NumericSketch) or sketch.scale != self.scale:
+            raise ContractError("the reference's column holds numbers on another scale, or the window's holds texts")
+        hits = np.append(sketch.at_most(self.edges), sketch.absent).astype(np.float64)
+        rows = np.full(len(self), float(sketch.present))
+        rows[-1] = sketch.rows
+        return hits, rows
+
+
+@dataclass(frozen=True, slots=True)
+class _Levels:
+    kept: tuple[str, ...]
+    rare: tuple[str, ...]
+
+    @classmethod
+    def of(cls, sketch: CategorySketch) -> "_Levels":
+        least = KEPT_LEVEL_SHARE * sketch.present
+        known = [(level, n) for level, n in zip(sketch.levels, sketch.counts, strict=True) if not is_hashed(level)]
+        return cls(tuple(level for level, n in known if n >= least), tuple(level for level, n in known if n < least))
+
+    def __len__(self) -> int:
+        return len(self.kept) + 3
+
+    def count(self, sketch: Sketch) -> tuple[Floats, Floats]:
+        if not isinstance(sketch, CategorySketch):
+            raise ContractError("the reference's column holds texts, the window's holds numbers")
+        counts = sketch.count_of(self.kept + self.rare)
+        kept, rare = counts[: len(self.kept)], int(counts[len(self.kept) :].sum())
+        unseen = sketch.present - int(kept.sum()) - rare
+        rows = np.full(len(self), float(sketch.present))
+        rows[-1] = sketch.rows
+        return np.concatenate((kept, (rare, unseen, sketch.absent))).astype(np.float64), rows
+
+
+_Layout = _Deciles | _Levels
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Detector:
+    """The e-detector of one reference; its state, an array of log M, is the caller's to keep."""
+
+    columns: tuple[str, ...]
+    """By name."""
+    layouts: tuple[_Layout, ...]
+    eps: Floats
+    """Per column, as `icc`."""
+    icc: Floats
+    share: Floats
+    """Per indicator, in the reference."""
+    widths: NDArray[np.int64]
+    """Per column, its indicators."""
+    forks: ClassVar[int] = _FORKS
+    """Pairs of direction and delta per indicator."""
+    counted: Bools
+    """Per indicator and fork, whether it can be tested and counts in the mean."""
+    log_hit: Floats
+    """Per indicator and fork, the log e of one row that it holds for; 0 where it cannot be tested."""
+    log_miss: Floats
+
+    @classmethod
+    def of(cls, columns: Mapping[str, Reference]) -> "Detector":
+        """Make the detector of a reference.
+
+        Raises:
+            ContractError: it has no columns.
+        """
+        if not columns:
+            raise ContractError("a reference without columns cannot be watched")
+        names = tuple(sorted(columns))
+        layouts = tuple(_layout(columns[name].sketch) for name in names)
+        share = np.concatenate(
+            [_shares(layout, columns[name].sketch) for name, layout in zip(names, layouts, strict=True)]
+        )
+        eps = np.array([columns[name].eps for name in names])
+        widths = np.array([len(layout) for layout in layouts])
+        log_hit, log_miss, live = _ratios(share, eps.repeat(widths))
+        icc = np.array([columns[name].icc for name in names])
+        return cls(columns=names, layouts=layouts, eps=eps, icc=icc, share=share, widths=widths,
+                   counted=live, log_hit=log_hit, log_miss=log_miss)  # fmt: skip
+
+    def with_rates(self, columns: Mapping[str, Sketch]) -> "Detector":
+        """Give the same indicators with their shares in other sketches, as of one hour of the day.
+
+        States of both are interchangeable. A column that is not given, or has no rows, keeps its shares.
+        """
+        parts = np.split(self.share, self._starts[1:])
+        for at, (name, layout) in enumerate(zip(self.columns, self.layouts, strict=True)):
+            if name in columns and columns[name].present:
+                parts[at] = _shares(layout, columns[name])
+        return self._with(np.concatenate(parts), self.eps, self.counted)
+
+    def with_eps(self, eps: Mapping[str, float]) -> "Detector":
+        """Give the same indicators with other tolerances, for the columns given."""
+        changed = np.array([eps.get(name, old) for name, old in zip(self.columns, self.eps.tolist(), strict=True)])
+        return self._with(self.share, changed, None)
+
+    @property
+    def size(self) -> int:
+        """Length of the state."""
+        return len(self.log_hit)
+
+    def start(self) -> Floats:
+        """Give the state in which nothing is known: every M is 0."""
+        return np.full(self.size, -np.inf)
+
+    def count(self, window: Mapping[str, Sketch]) -> Tally:
+        """Count what the indicators look at; columns that the reference lacks are left aside.
+
+        Raises:
+            ContractError: a column is of another kind, or on another scale, than in the reference.
+        """
+        hits, rows = np.zeros(len(self.share)), np.zeros(len(self.share))
+        seen = np.zeros(len(self.columns), dtype=bool)
+        start = 0
+        for at, (name, layout) in enumerate(zip(self.columns, self.layouts, strict=True)):
+            end = start + len(layout)
+            if name in window:
+                seen[at] = True
+                try:
+                    hits[start:end], rows[start:end] = layout.count(window[name])
+                except ContractError as err:
+                    raise ContractError(f"column {name!r}: {err}") from err
+            start = end
+        return Tally(hits=hits, rows=rows, seen=seen)
+
+    def step(self, log_m: Floats, window: Mapping[str, Sketch], *, rows_per_user: float) -> Floats:
+        """Give the state after one more window; a column that the window lacks keeps its own.
+
+        Raises:
+            ContractError: the state is of another detector, or a column of another kind.
+        """
+        return self.advance(log_m, self.count(window), rows_per_user=rows_per_user)
+
+    def advance(self, log_m: Floats, tally: Tally, *, rows_per_user: float) -> Floats:
+        """Give the state after one more window, counted already.
+
+        Rows and hits are divided by the design effect 1 + (rows per user - 1) icc (Kish, "Survey Sampling", 1965,
+        section 5.4; Kish 1987), as if so many fewer rows had come from a user each.
+
+        A column's M is held at the level where that column alone makes the whole twice `BAD_RUN_LENGTH`, so that a
+        change that ended is soon forgotten. Holding it can only lower M, so the stated run length stays true.
+        """
+        if len(log_m) != self.size:
+            raise ContractError(f"a detector's state has {len(log_m)} numbers; this reference needs {self.size}")
+        grown = np.logaddexp(0, log_m) + self.log_e(tally, rows_per_user=rows_per_user)
+        moved = np.where(tally.seen.repeat(self.widths * self.forks) & (self.log_hit != 0), grown, log_m)
+        ceiling = log(2 * BAD_RUN_LENGTH * len(self.columns))
+        excess = np.maximum(self.log_m_of_columns(moved) - ceiling, 0)
+        return np.asarray(moved - excess.repeat(self.widths * self.forks))
+
+    def log_e(self, tally: Tally, *, rows_per_user: float) -> Floats:
+        """Give the log e-values of a window.
+
+        Each is the likelihood ratio of a Bernoulli share p +- (eps + delta) against p +- eps. Its mean grows with the
+        distance of the true share from p in its direction and is 1 at p +- eps, so it is at most 1 for every share
+        within eps; a power of at most 1, which dividing by the design effect is, keeps it so (Jensen).
+        """
+        effects = self.effects(rows_per_user)
+        hits, rows = (tally.hits / effects).repeat(self.forks), (tally.rows / effects).repeat(self.forks)
+        return np.asarray(hits * self.log_hit + (rows - hits) * self.log_miss)
+
+    def effects(self, rows_per_user: float) -> Floats:
+        """Give each indicator's design effect."""
+        return (1 + max(rows_per_user - 1, 0) * self.icc).repeat(self.widths)
+
+    def largest(self, by_indicator: Floats) -> Floats:
+        """Give each column's largest figure of its indicators."""
+        return np.asarray(np.maximum.reduceat(by_indicator, self._starts))
+
+    def log_m_of_columns(self, log_m: Floats) -> Floats:
+        """Give the log of each column's M: the mean of what counts in it."""
+        counted = np.where(self.counted, log_m, -np.inf)
+        starts = self._starts * self.forks
+        sums = np.logaddexp.reduceat(counted, starts)
+        return np.asarray(sums - np.log(np.maximum(np.add.reduceat(self.counted, starts, dtype=np.int64), 1)))
+
+    def evidence(self, log_m: Floats) -> Evidence:
+        """Say what a state means, for all columns and for each."""
+        by_column = self.log_m_of_columns(log_m)
+        whole = float(np.logaddexp.reduce(by_column)) - log(len(self.columns))
+        strongest = np.argsort(-by_column, kind="stable")
+        return Evidence(
+            log10_m=_log10(whole), by_column={self.columns[at]: _log10(float(by_column[at])) for at in strongest}
+        )
+
+    @property
+    def _starts(self) -> NDArray[np.int64]:
+        return np.asarray(np.cumsum(self.widths) - self.widths)
+
+    def _with(self, share: Floats, eps: Floats, counted: Bools | None) -> "Detector":
+        log_hit, log_miss, live = _ratios(share, eps.repeat(self.widths))
+        return replace(
+            self, share=share, eps=eps, counted=live if counted is None else counted, log_hit=log_hit, log_miss=log_miss
+        )
+
+
+def _layout(sketch: Sketch) -> _Layout:
+    return _Deciles.of(sketch) if isinstance(sketch, NumericSketch) else _Levels.of(sketch)
+
+
+def _shares(layout: _Layout, sketch: Sketch) -> Floats:
+    """Give the share of each indicator; one that always or never held gets half a row of the other."""
+    hits, rows = layout.count(sketch)
+    certain = (hits == 0) | (hits == rows)
+    return np.where(certain, (hits + 0.5) / (rows + 1), hits / np.maximum(rows, 1))
+
+
+def _ratios(share: Floats, eps: Floats) -> tuple[Floats, Floats, Bools]:
+    """Give the log likelihood ratio of a hit and of a miss, and whether both shares lie inside 0..1."""
+    sign = np.repeat([1.0, -1.0], len(DELTAS))
+    null = share[:, None] + sign * eps[:, None]
+    other = null + sign * np.tile(DELTAS, 2)
+    live = (other > 0) & (other < 1)
+    null, other = np.where(live, null, 0.5), np.where(live, other, 0.5)
+    return np.log(other / null).ravel(), np.log((1 - other) / (1 - null)).ravel(), live.ravel()
+
+
+def _log10(natural: float) -> float:
+    return max(natural / log(10), LEAST_LOG10)

@@ -1,0 +1,70 @@
+"""End an incident that went away by itself, and take a quarantined one up again when its data is whole."""
+
+from datetime import UTC, datetime
+
+from sqlalchemy import Engine
+
+from datasets_defs.core.conditions import Outcome
+from datasets_defs.core.incidents import BY_HAND, Incident, State
+from datasets_defs.core.settings import settings
+from datasets_defs.ledger.ledger import Ledger
+from datasets_defs.spec.files import spec_of
+from datasets_defs.spec.model import ModelSpec
+from datasets_defs.store.verdicts import recent_verdicts
+from monitors.verdicts.conclude import judged_window
+from monitors.verdicts.confirm import is_quiet
+from monitors.verdicts.rules import rule_of
+
+_WAITING = (State.OPEN, State.QUARANTINED, State.REJECTED, State.ESCALATED)
+"""States in which nobody is at work on the incident."""
+
+
+def standing_signals(incident: Incident, spec: ModelSpec, *, until: datetime, db: Engine) -> list[str]:
+    """List the incident's signals that have not been OK for long enough; one that cannot be judged stands.
+
+    A signal that the spec no longer has does not stand: nothing will ever be measured of it again.
+    """
+    standing = []
+    for signal in incident.evidence:
+        rule = rule_of(spec, signal)
+        if rule is None:
+            continue
+        count = 2 * rule.of
+        verdicts = recent_verdicts(db, incident.model, signal, until=until, count=count, waiting=False)
+        newest = recent_verdicts(db, incident.model, signal, until=until, count=1)
+        # sensors run side by side: another one's verdict on this very window may be a moment away, no older than that
+        current = bool(newest) and newest[0].window.end >= until - newest[0].window.length
+        if not (current and is_quiet(verdicts, count)):
+            standing.append(signal)
+    return standing
+
+
+def resolve_if_quiet(model: str, *, until: datetime, db: Engine, actor: str) -> Outcome:
+    """Resolve the model's waiting incident when all its signals have been OK for twice their confirmation windows.
+
+    Raises:
+        ContractError: the spec is wrong, or the incident moved on meanwhile.
+        TransientError: PostgreSQL is away.
+    """
+    ledger, spec = Ledger(db), spec_of(model)
+    incident = ledger.open_of(model)
+    if incident is None or incident.state not in _WAITING:
+        return Outcome(f"{model} has no incident that waits")
+    if (holder := incident.holder(datetime.now(UTC))) is not None:
+        return Outcome(f"incident {incident.id} is in the hands of {holder}")
+    signals = sorted(incident.evidence.keys() - {BY_HAND})
+    end = judged_window(until).end
+    standing = standing_signals(incident, spec, until=end, db=db)
+    if not standing:
+        reason = f"{', '.join(signals)} OK in every window for twice as long as it takes to confirm"
+        if incident.is_by_hand:
+            reason = "what a person offered is decided on, and no signal is bad"
+        ledger.move(incident, State.RESOLVED, actor=actor, reason=reason)
+        return Outcome(f"incident {incident.id} resolved: {reason}")
+    if incident.state is State.QUARANTINED and "data" in signals and "data" not in standing:
+        reason = f"the data is whole again; {', '.join(standing)} stand"
+        whole = end - 2 * spec.drift.confirm.of * settings().window_length
+        since = max(incident.degraded_since, whole)  # what is older may be broken, and is not trained on
+        ledger.move(incident, State.OPEN, actor=actor, reason=reason, not_before=None, degraded_since=since)
+        return Outcome(f"incident {incident.id} leaves quarantine: {reason}")  # reconcile finds it due, and rings
+    return Outcome(f"incident {incident.id} stays {incident.state}: {', '.join(standing)} not quiet")

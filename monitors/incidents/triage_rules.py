@@ -1,0 +1,104 @@
+"""Why a model is degraded and what to do about it: a decision from the evidence. Pure."""
+
+from dataclasses import dataclass
+
+from datasets_defs.core.incidents import Action, Cause
+from monitors.verdicts.kinds import is_infrastructure, is_saturation
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TriageEvidence:
+    """What stands against a model."""
+
+    signals: frozenset[str]
+    """Confirmed bad and not quiet since: `drift`, `loss`, `data`, `quality:NAME`, `label:NAME`, `gpu:NAME`."""
+    windows_since_promotion: float | None
+    """From the champion's promotion to the first bad window; None when it was not promoted (first, or gone back to).
+
+    Down to -1 the first bad window is the one in which the promotion fell; below, the model was bad before.
+    """
+    probation_windows: int
+    """A model that turns bad this soon after a promotion is taken back."""
+    has_previous: bool
+    """Whether there is a previous champion."""
+    loss_known: bool
+    """Whether the newest window's loss could be measured."""
+    attempts_left: int
+    """Retraining attempts that the spec still allows in this incident."""
+    previous_champion_better: bool | None = None
+    """Whether the champion before this one surely costs less, or surely not, on the same prompts; None: not known."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TriageDecision:
+    """The answer, with its reason."""
+
+    cause: Cause
+    action: Action
+    reason: str
+
+
+def triage(evidence: TriageEvidence) -> TriageDecision:
+    """Decide cause and action. In order: broken data, a bad promotion, real loss, machines, a harmless shift.
+
+    Raises:
+        ValueError: no signal stands; there is nothing to decide.
+    """
+    if not evidence.signals:
+        raise ValueError("triage needs a signal that stands")
+    if "data" in evidence.signals:
+        return _decided(Cause.DATA_BREAK, Action.QUARANTINE, "the data is broken: nothing is trained on it")
+    machines = sorted(signal for signal in evidence.signals if is_infrastructure(signal))
+    harm = sorted(evidence.signals - {"drift"} - set(machines))
+    if harm:
+        return _harmful(evidence, harm)
+    if machines:
+        return _machines(evidence, machines)
+    known = "its loss stays within its limit" if evidence.loss_known else "whether it costs anything is not measured"
+    return _decided(Cause.INPUT_SHIFT, Action.WATCH, f"the input has shifted and {known}: watched, not retrained")
+
+
+def _harmful(evidence: TriageEvidence, harm: list[str]) -> TriageDecision:
+    names = ", ".join(harm)
+    if regression := _regression(evidence):
+        return _decided(Cause.REGRESSION_AFTER_PROMOTION, Action.ROLL_BACK, f"{names} confirmed {regression}")
+    shifted = "drift" in evidence.signals
+    if not shifted and evidence.loss_known and all(signal.startswith("label:") for signal in harm):
+        why = f"{names} fell while neither the input nor its loss changed: the labels may be wrong, a person looks"
+        return _decided(Cause.QUALITY_LOSS, Action.ALERT, why)
+    cause = Cause.INPUT_SHIFT if shifted else Cause.QUALITY_LOSS
+    why = f"the input has shifted and it costs: {names}" if shifted else f"the model got worse: {names}"
+    if evidence.attempts_left <= 0:
+        return _decided(cause, Action.ALERT, f"{why}; no retraining attempt is left: a person decides")
+    return _decided(cause, Action.RETRAIN, why)
+
+
+def _regression(evidence: TriageEvidence) -> str | None:
+    """Say why the harm came with a promotion, or None.
+
+    Prompts that both champions were scored on settle it, either way; without them the time since the promotion does.
+    """
+    since, better = evidence.windows_since_promotion, evidence.previous_champion_better
+    if since is None or since < -1 or not evidence.has_previous or better is False:
+        return None
+    if better:
+        return f"{since:.1f} windows after a promotion, and the champion before surely costs less on the same prompts"
+    if since > evidence.probation_windows:
+        return None
+    return f"{since:.1f} windows after a promotion (within {evidence.probation_windows})"
+
+
+def _machines(evidence: TriageEvidence, machines: list[str]) -> TriageDecision:
+    full = [signal for signal in machines if is_saturation(signal)]
+    if full:
+        return _decided(Cause.INFRASTRUCTURE, Action.SCALE, f"the GPUs are full: {', '.join(full)}")
+    also = "; the input has shifted, too" if "drift" in evidence.signals else ""
+    return _decided(
+        Cause.INFRASTRUCTURE,
+        Action.ALERT,
+        f"the machines, not the model: {', '.join(machines)}{also}: a person decides",
+    )
+
+
+def _decided(cause: Cause, action: Action, reason: str) -> TriageDecision:
+    return TriageDecision(cause=cause, action=action, reason=reason)

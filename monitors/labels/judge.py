@@ -1,0 +1,215 @@
+"""Watch what people say of a model's answers afterwards: the `labels` of its spec.
+
+A verdict has the window in which it is given, so that confirmation and age go by the clock, and speaks of the rows of
+the window `maturity_windows` before, whose labels are due by then. Labels that come later still count when the window
+is judged again (`rescore`).
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Engine
+
+from datasets_defs.core.conditions import Condition, Verdict
+from datasets_defs.core.errors import ContractError
+from datasets_defs.core.plain import plain
+from datasets_defs.core.windows import EPOCH, Window
+from datasets_defs.ledger.champions import Champion
+from datasets_defs.ledger.ledger import Ledger
+from datasets_defs.spec.files import spec_of
+from datasets_defs.spec.model import ModelSpec
+from datasets_defs.spec.signals import LabelSpec
+from datasets_defs.store.inference_log import oldest_row
+from datasets_defs.store.label_log import (
+    LabelReference,
+    label_reference_of,
+    read_scores,
+    read_single_scores,
+    save_label_reference,
+    time_of_label,
+)
+from datasets_defs.store.verdicts import recent_verdicts, save_verdict
+from monitors.drift.policy import Subject
+from monitors.evidence.harm import WINDOWS as HARM_WINDOWS
+from monitors.labels.policy import METHOD, judge_label, judged_scores, left_out, span
+from monitors.profiles.calibration import intraclass_correlation
+from monitors.verdicts.conclude import judged_window
+
+REFERENCE_TIMES = 5
+"""A reference has at least this many times `min_labels`."""
+_SINGLE_LABELS = 20_000
+"""Labels of a reference from which it is estimated how much alike a user's are."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Assessment:
+    """What one label says, before anything is kept of it."""
+
+    verdict: Verdict
+    stretch: Window
+    """The rows that it speaks of."""
+    made: LabelReference | None = None
+    """A reference for which there is enough by now, to be kept."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rescored:
+    """A window's verdict on a label that came out otherwise."""
+
+    before: Verdict | None
+    """None when the window had none."""
+    after: Verdict
+
+
+def judge(spec: ModelSpec, champion: Champion | None, window: Window, *, db: Engine) -> list[Verdict]:
+    """Give the verdicts on a model's labels at one window; keep the references for which there is enough by now."""
+    return [each.verdict for each in _judge(spec, champion, window, db)]
+
+
+def assess(spec: ModelSpec, champion: Champion | None, window: Window, *, db: Engine) -> list[Verdict]:
+    """Judge a model's labels at one window, and write nothing."""
+    return [_assess(spec.name, label, champion, window, db).verdict for label in spec.labels]
+
+
+def rescore(model: str, *, since: datetime, until: datetime, db: Engine) -> list[Rescored]:
+    """Judge the labels of past windows again, by the present spec and all labels there are; give what changed.
+
+    All windows that ended after `since` and could be judged by `until` are, oldest first, each for the version that
+    served it; those whose rows the log no longer holds stay as they are. The verdicts are replaced, and made where the
+    sensor gave none; no incident opens here. Doing it again without new labels changes nothing.
+
+    Raises:
+        ContractError: the spec is wrong, or names no labels.
+        TransientError: PostgreSQL is away.
+    """
+    spec, ledger = spec_of(model), Ledger(db)
+    if not spec.labels:
+        raise ContractError(f"{model}: its spec names no `labels`; there is nothing to judge again")
+    first, oldest = ledger.first_served(model), oldest_row(db, model)
+    if first is None or oldest is None:
+        return []
+    day = oldest.replace(hour=0, minute=0, second=0, microsecond=0)  # the log is dropped by days
+    changes = (
+        _replace(found.verdict, db)
+        for window in _windows(max(since, first), until)
+        for found in _judge(spec, ledger.champion_at(model, window.end), window, db)
+        if found.stretch.start >= day
+    )
+    return [change for change in changes if change is not None]
+
+
+def _windows(since: datetime, until: datetime) -> Iterator[Window]:
+    """Give the windows that ended after `since` and are judged by `until`, oldest first."""
+    last = judged_window(until)
+    for count in range(max((last.end - since) // last.length, -1), -1, -1):
+        if (window := last.before(count)).end > since:
+            yield window
+
+
+def _replace(verdict: Verdict, db: Engine) -> Rescored | None:
+    """Keep a verdict if it says something else than the one there is."""
+    newest = recent_verdicts(db, verdict.model, verdict.signal, until=verdict.window.end, count=1)
+    before = newest[0] if newest and newest[0].window == verdict.window else None
+    news = verdict.condition.is_known if before is None else _substance(before) != _substance(verdict)
+    if not news:
+        return None
+    save_verdict(db, verdict)
+    return Rescored(before=before, after=verdict)
+
+
+def _substance(verdict: Verdict) -> tuple[Any, ...]:
+    """Give what a verdict says, but not why nothing is known: a reference may have come about since."""
+    evidence = {name: value for name, value in plain(verdict.evidence).items() if name != "waits"}
+    return verdict.condition, verdict.score, verdict.limit, verdict.champion_version, evidence
+
+
+def _judge(spec: ModelSpec, champion: Champion | None, window: Window, db: Engine) -> Iterator[Assessment]:
+    for label in spec.labels:
+        found = _assess(spec.name, label, champion, window, db)
+        if found.made is not None:
+            save_label_reference(db, found.made)
+        yield found
+
+
+def _assess(model: str, label: LabelSpec, champion: Champion | None, window: Window, db: Engine) -> Assessment:
+    subject = Subject(model=model, window=window, champion_version=None if champion is None else champion.version)
+    due = window.before(label.maturity_windows)
+    if champion is None:
+        found = _waiting(subject, label, due, "no champion serves yet; `driftloop bootstrap` makes the first")
+    elif due.end <= champion.since:
+        said = f"{span(due)}, whose labels are due by now, was before version {champion.version} served"
+        found = _waiting(subject, label, due, f"{said} (since {champion.since:%Y-%m-%d %H:%M:%S}Z)")
+    else:
+        found = _of_champion(subject, label, champion, due, db)
+    evidence = {**found.verdict.evidence, "lag_seconds": (window.end - due.end).total_seconds()}
+    return replace(found, verdict=replace(found.verdict, evidence=evidence))
+
+
+def _of_champion(subject: Subject, label: LabelSpec, champion: Champion, due: Window, db: Engine) -> Assessment:
+    reference = label_reference_of(db, champion.model, label.name, champion.version)
+    if reference is None:
+        return _first_reference(subject, label, champion, due, db)
+    if due.end <= reference.window.end:
+        return _waiting(subject, label, due, f"the labels of {span(due)} are part of the reference")
+    verdicts = recent_verdicts(
+        db, champion.model, f"label:{label.name}", until=subject.window.start, count=HARM_WINDOWS - 1, having="scores"
+    )
+    earlier = judged_scores(verdicts, champion.version, until=due.start)
+    earliest = due.before(label.carry_over_windows - 1).start
+    start = max(earliest, earlier[-1][0].end) if earlier else earliest
+    stretch = Window(max(start, champion.since, reference.window.end), due.end)
+    verdict = judge_label(
+        subject,
+        label,
+        stretch,
+        read_scores(db, champion.model, champion.version, stretch),
+        reference,
+        [scores for _, scores in earlier],
+        may_wait=stretch.start > earliest,
+    )
+    return Assessment(verdict=verdict, stretch=stretch)
+
+
+def _first_reference(subject: Subject, label: LabelSpec, champion: Champion, due: Window, db: Engine) -> Assessment:
+    """Make the reference of the version's first labels that are due, if they are enough; else say how many there are.
+
+    While labels come, the windows that go into the reference are no sign that the model cannot be judged.
+    """
+    model, version, needed = champion.model, champion.version, REFERENCE_TIMES * label.min_labels
+    last = time_of_label(db, model, version, Window(champion.since, due.end), number=needed)
+    if last is None:
+        return _too_few_for_a_reference(subject, label, champion, due, db)
+    window = Window(champion.since, EPOCH + ((last - EPOCH) // due.length + 1) * due.length)
+    single = read_single_scores(db, model, version, window, limit=_SINGLE_LABELS)
+    made = LabelReference(
+        model=model,
+        label=label.name,
+        version=version,
+        window=window,
+        scores=read_scores(db, model, version, window),
+        icc=intraclass_correlation([score for score, _ in single], [who for _, who in single]),
+    )
+    said = f"{made.scores.labels} labels of {span(window)} became version {version}'s reference just now"
+    return replace(_waiting(subject, label, due, said), made=made)
+
+
+def _too_few_for_a_reference(
+    subject: Subject, label: LabelSpec, champion: Champion, due: Window, db: Engine
+) -> Assessment:
+    model, version = champion.model, champion.version
+    scores = read_scores(db, model, version, Window(champion.since, due.end))
+    earliest = due.before(label.carry_over_windows - 1).start
+    recent = Window(max(earliest, champion.since), due.end)
+    comes = recent.start > earliest or read_scores(db, model, version, recent).labels >= label.min_labels
+    reason = (
+        f"no reference yet: {scores.labels} of the {REFERENCE_TIMES * label.min_labels} labels that make version "
+        f"{version}'s, up to {due.end:%Y-%m-%d %H:%M:%S}Z{left_out(scores)}"
+    )
+    return _waiting(subject, label, due, reason, waits=comes)
+
+
+def _waiting(subject: Subject, label: LabelSpec, due: Window, reason: str, *, waits: bool = True) -> Assessment:
+    verdict = subject.verdict(f"label:{label.name}", Condition.NO_DATA, reason, METHOD, evidence={"waits": waits})
+    return Assessment(verdict=verdict, stretch=due)

@@ -1,0 +1,80 @@
+"""The rows that a champion is judged by: its reference, made from its own log if it has none."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+import numpy as np
+from sqlalchemy import Engine
+
+from datasets_defs.core.windows import Window
+from datasets_defs.ledger.champions import Champion
+from datasets_defs.spec.model import ModelSpec
+from datasets_defs.store.artifacts import artifact_url, read_rows, write_rows
+from datasets_defs.store.inference_log import read_window
+from datasets_defs.store.references import ReferenceProfile, reference_of, save_reference
+from monitors.counts.moments import Moments
+
+OWN_ROWS = 500
+"""A reference made from the log has at least this many rows, and five times `drift.min_rows`."""
+
+
+def losses_of(rows: Sequence[Mapping[str, Any]]) -> Moments:
+    """Sum what the prompts of rows of the log, or of a reference, cost; rows without a loss are left out."""
+    return Moments.of(
+        [np.nan if row.get("prompt_bits_per_byte") is None else row["prompt_bits_per_byte"] for row in rows],
+        [len((row["prompt"] or "").encode("utf-8", "replace")) for row in rows],
+    )
+
+
+def recent_rows(db: Engine, champion: Champion, *, limit: int) -> list[dict[str, Any]]:
+    """Read the rows that show what the champion's traffic costs, at most `limit`; none while it has no reference.
+
+    Raises:
+        ContractError: the reference's file is gone or damaged.
+    """
+    found = reference_of(db, champion.model, champion.version)
+    rows = read_rows(found.uri, found.sha256) if found is not None else []
+    return [row for row in rows if row["role"] == "recent"][:limit]
+
+
+def rows_of_champion(db: Engine, champion: Champion, window: Window, *, limit: int) -> list[dict[str, Any]]:
+    """Read the window's rows that the champion answered; a foreign log, which names no version, counts as its own."""
+    rows = read_window(db, champion.model, window, limit=limit)
+    return [row for row in rows if row["model_version"] in (champion.version, None)]
+
+
+def build_reference(db: Engine, spec: ModelSpec, champion: Champion, *, until: datetime) -> str:
+    """Make the champion's reference from what it was asked since it serves, once there is enough; say how it stands.
+
+    For models whose first version came from elsewhere: what its traffic looks like and costs, only its log can tell.
+    Older text that is not to be forgotten stays. Doing it again changes nothing.
+    """
+    needed = max(OWN_ROWS, 5 * spec.drift.min_rows)
+    if until <= champion.since:
+        return f"version {champion.version} serves only since {champion.since:%Y-%m-%d %H:%M:%S}Z"
+    limit = max(needed, spec.drift.max_rows)
+    rows = rows_of_champion(db, champion, Window(champion.since, until), limit=limit)
+    accepted = [row for row in rows if row["prompt"].strip()]
+    if len(accepted) < needed:
+        return f"{len(accepted)} of the {needed} logged requests that make version {champion.version}'s reference"
+    url = artifact_url("references", champion.model, f"v{champion.version}-{until:%Y%m%dT%H%M%SZ}.parquet")
+    kept = ("request_id", "prompt", "prompt_bits_per_byte")
+    content = [{**{name: row[name] for name in kept}, "reference": None, "role": "recent"} for row in accepted]
+    present = reference_of(db, champion.model, champion.version)
+    if present is not None:
+        content += [row for row in read_rows(present.uri, present.sha256) if row["role"] == "anchor"]
+    sha256 = write_rows(url, content)
+    save_reference(
+        db,
+        ReferenceProfile(
+            model=champion.model,
+            version=champion.version,
+            uri=url,
+            sha256=sha256,
+            rows=len(content),
+            source=f"the first requests that version {champion.version} answered",
+        ),
+        completes=present,
+    )
+    return f"{len(accepted)} logged requests became version {champion.version}'s reference just now"

@@ -1,0 +1,94 @@
+"""The `prometheus` connection type: where Prometheus is, and with which credentials."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any, ClassVar
+
+from airflow.sdk import BaseHook
+
+from datasets_defs.core.errors import ContractError, DriftloopError
+from monitors.prometheus.client import PrometheusClient
+
+
+class PrometheusHook(BaseHook):
+    """Gives a client of the Prometheus that a Connection names.
+
+    Connection fields: host, port (9090), schema (`http` or `https`), login and password (HTTP basic), and extra
+    `{"headers": {"Authorization": "Bearer …"}, "timeout_seconds": 10, "path": "/prometheus"}`.
+    """
+
+    conn_name_attr: ClassVar[str] = "prometheus_conn_id"
+    default_conn_name: ClassVar[str] = "prometheus_default"
+    conn_type: ClassVar[str] = "prometheus"
+    hook_name: ClassVar[str] = "Prometheus"
+
+    def __init__(self, prometheus_conn_id: str = default_conn_name, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.prometheus_conn_id = prometheus_conn_id
+
+    @classmethod
+    def get_ui_field_behaviour(cls) -> dict[str, Any]:
+        """Name the connection form's fields in Prometheus' terms."""
+        return {
+            "hidden_fields": [],
+            "relabeling": {"schema": "Scheme (http or https)", "extra": "Headers, timeout, path"},
+            "placeholders": {
+                "host": "127.0.0.1",
+                "port": "9090",
+                "schema": "http",
+                "extra": '{"headers": {"Authorization": "Bearer …"}, "timeout_seconds": 10, "path": "/prometheus"}',
+            },
+        }
+
+    def client(self) -> PrometheusClient:
+        """Give a client for the connection.
+
+        Raises:
+            ContractError: the connection names no host, or its extra is wrong.
+        """
+        return client_of(self.get_connection(self.prometheus_conn_id))
+
+    async def aclient(self) -> PrometheusClient:
+        """Give a client for the connection, inside the triggerer's event loop."""
+        return client_of(await self.aget_connection(self.prometheus_conn_id))
+
+    def get_conn(self) -> PrometheusClient:
+        """Give the client, under the name that Airflow knows."""
+        return self.client()
+
+    def test_connection(self) -> tuple[bool, str]:
+        """Ask Prometheus for `vector(1)`; say whether and what it answered."""
+        try:
+            client = self.client()
+            client.query("vector(1)", at=datetime.now(UTC))
+        except DriftloopError as err:
+            return False, str(err)
+        return True, f"Prometheus at {client.url} answers queries"
+
+
+def client_of(connection: Any) -> PrometheusClient:
+    """Make a client from a Connection's fields.
+
+    Raises:
+        ContractError: the connection names no host, or its extra is wrong.
+    """
+    where, extra = f"connection {connection.conn_id!r}", connection.extra_dejson
+    if not connection.host:
+        raise ContractError(f"{where} has no host; put Prometheus' address there")
+    scheme, _, host = connection.host.rpartition("://")
+    scheme = scheme or connection.schema or "http"
+    if scheme not in ("http", "https"):
+        raise ContractError(f"{where}: scheme {scheme!r} in the field Schema; needed: http or https")
+    headers, seconds = extra.get("headers", {}), extra.get("timeout_seconds", 10)
+    if not isinstance(headers, dict) or not all(isinstance(value, str) for value in headers.values()):
+        raise ContractError(f"{where}: extra 'headers' must be a mapping of names to texts")
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or seconds <= 0:
+        raise ContractError(f"{where}: extra 'timeout_seconds' is {seconds!r}; needed: a number above 0")
+    host, _, path = host.partition("/")
+    path = str(extra.get("path", path)).strip("/")
+    port = f":{connection.port}" if connection.port and ":" not in host else ""
+    return PrometheusClient(
+        f"{scheme}://{host}{port}" + (f"/{path}" if path else ""),
+        timeout=timedelta(seconds=seconds),
+        headers=headers,
+        auth=(connection.login, connection.password or "") if connection.login else None,
+    )

@@ -1,0 +1,126 @@
+"""PromQL signals of a model: the query of a window, its samples, and the verdict on them."""
+
+import math
+from collections.abc import Sequence
+from datetime import timedelta
+
+from sqlalchemy import Engine
+
+from datasets_defs.core.conditions import Condition, Verdict
+from datasets_defs.core.errors import ContractError, TransientError
+from datasets_defs.core.windows import Window
+from datasets_defs.ledger.champions import Champion
+from datasets_defs.spec.model import ModelSpec
+from datasets_defs.spec.signals import SignalSpec
+from monitors.profiles.reference import losses_of, recent_rows
+from monitors.prometheus.client import Freshness, PrometheusClient, Sample
+
+METHOD = "promql at the window's end"
+
+
+def fill_in(promql: str, *, model: str, window: Window) -> str:
+    """Put the model's name and the window's length (as a PromQL duration) into a query."""
+    milliseconds = window.length // timedelta(milliseconds=1)
+    length = f"{milliseconds // 1000}s" if milliseconds % 1000 == 0 else f"{milliseconds}ms"
+    return promql.replace("{model}", model).replace("{window}", length)
+
+
+def judge_signal(
+    spec: SignalSpec, samples: Sequence[Sample], freshness: Freshness, reference_bits_per_byte: float | None
+) -> tuple[Condition, str, float | None, float | None]:
+    """Judge a query's samples; give condition, reason, score and limit. Pure.
+
+    Of several series the worst counts: one that is bad is bad whatever the others say, and else one whose value is no
+    number (0/0: nothing was asked) makes it NO_DATA. Samples that are older than `max_age_seconds`, or series that have
+    ended, are STALE.
+    """
+    age = f"{freshness.age.total_seconds():.0f} s" if freshness.age is not None else "unknown age"
+    if freshness.age is not None and freshness.age.total_seconds() > spec.max_age_seconds:
+        return Condition.STALE, f"the newest sample is {age} old, over {spec.max_age_seconds:.0f} s", None, None
+    if not samples and freshness.age is not None and not freshness.live:
+        return (
+            Condition.STALE,
+            f"the series ended {age} before the window did; is its target still scraped?",
+            None,
+            None,
+        )
+    if not samples:
+        return Condition.NO_DATA, "the query gives no series", None, None
+    if spec.relative_to_reference and not reference_bits_per_byte:
+        return Condition.NO_DATA, "limits are relative to the reference's loss, and there is none yet", None, None
+    scale = (reference_bits_per_byte or 1.0) if spec.relative_to_reference else 1.0
+    values = [sample.value for sample in samples if math.isfinite(sample.value)]
+    found = _compare(spec, values, scale) if values else None
+    if found is not None and (found[0] is Condition.BAD or len(values) == len(samples)):
+        return found
+    none = next(sample.value for sample in samples if not math.isfinite(sample.value))
+    of = f" in {len(samples) - len(values)} of {len(samples)} series" if len(samples) > 1 else ""
+    return Condition.NO_DATA, f"the query gives {none}{of}", None, None
+
+
+def _compare(spec: SignalSpec, values: Sequence[float], scale: float) -> tuple[Condition, str, float, float]:
+    higher = spec.worse == "higher"
+    value = max(values) if higher else min(values)
+    bad = spec.bad * scale
+    beyond, within = ("≥", "<") if higher else ("≤", ">")
+    of = f" (the worst of {len(values)} series)" if len(values) > 1 else ""
+    if value >= bad if higher else value <= bad:
+        return Condition.BAD, f"{value:.4g}{of} {beyond} {bad:.4g}", value, bad
+    if spec.warn is not None:
+        warn = spec.warn * scale
+        if value >= warn if higher else value <= warn:
+            return Condition.WARN, f"{value:.4g}{of} {beyond} {warn:.4g}", value, bad
+    return Condition.OK, f"{value:.4g}{of} {within} {bad:.4g}", value, bad
+
+
+def assess(
+    kind: str, spec: ModelSpec, champion: Champion | None, window: Window, *, db: Engine, prometheus: PrometheusClient
+) -> list[Verdict]:
+    """Judge all `quality` or `gpu` signals of a model over one window, and write nothing."""
+    signals: tuple[SignalSpec, ...] = getattr(spec, kind)
+    reference = (
+        _reference_loss(spec, champion, db=db) if any(signal.relative_to_reference for signal in signals) else None
+    )
+    return [
+        _measure(f"{kind}:{signal.name}", signal, spec.name, window, champion, prometheus, reference)
+        for signal in signals
+    ]
+
+
+def _reference_loss(spec: ModelSpec, champion: Champion | None, *, db: Engine) -> float | None:
+    return None if champion is None else losses_of(recent_rows(db, champion, limit=spec.drift.max_rows)).mean
+
+
+def _measure(
+    signal: str,
+    spec: SignalSpec,
+    model: str,
+    window: Window,
+    champion: Champion | None,
+    prometheus: PrometheusClient,
+    reference: float | None,
+) -> Verdict:
+    promql = fill_in(spec.promql, model=model, window=window)
+    score = limit = None
+    shared = spec.relative_to_reference and champion is not None and champion.since > window.start
+    try:
+        samples = prometheus.query(promql, at=window.end)
+        freshness = prometheus.freshness(promql, at=window.end)
+    except (TransientError, ContractError) as err:  # one signal's wrong query does not silence the others
+        condition, reason = Condition.NO_DATA, str(err)
+    else:
+        condition, reason, score, limit = judge_signal(spec, samples, freshness, reference)
+    if shared and condition.is_known:  # the reference is the new champion's, the samples are not
+        condition, reason = Condition.NO_DATA, "was served by the version before, too, in this window"
+    return Verdict(
+        model=model,
+        signal=signal,
+        window=window,
+        condition=condition,
+        reason=f"{spec.name} {reason}",
+        method=METHOD,
+        score=score,
+        limit=limit,
+        champion_version=champion.version if champion is not None else None,
+        evidence={"promql": promql, **({"reference_bits_per_byte": reference} if spec.relative_to_reference else {})},
+    )

@@ -1,0 +1,1 @@
+"""Judging stored windows again, with the live policy or another one."""

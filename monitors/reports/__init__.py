@@ -1,0 +1,1 @@
+"""Evidently's reports, which explain a verdict and never make one."""

@@ -1,0 +1,1 @@
+"""What every sensor shares: how verdicts are kept, confirmed, and turned into an incident."""

@@ -1,0 +1,188 @@
+"""Watch a model's input: count the newest window of its inference log, and hold it against the champion's profile."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from sqlalchemy import Engine
+
+from datasets_defs.core.conditions import Outcome, Verdict
+from datasets_defs.core.windows import Window
+from datasets_defs.ledger.champions import Champion
+from datasets_defs.ledger.ledger import Ledger
+from datasets_defs.spec.files import spec_of
+from datasets_defs.spec.model import ModelSpec
+from datasets_defs.store.heartbeats import beat
+from datasets_defs.store.sketch_log import StoredSketch, last_sketch, save_sketch, sketch_of
+from datasets_defs.store.verdicts import recent_verdicts
+from monitors.counts.moments import Moments
+from monitors.counts.rollup import WindowSketch, roll_up
+from monitors.drift.flood import flood, most_repeated
+from monitors.drift.policy import REBASELINE_WINDOWS, Step, Subject, judge_window, should_rebaseline
+from monitors.drift.state import state_after, state_bytes
+from monitors.evidence.harm import WINDOWS as HARM_WINDOWS
+from monitors.profiles.profile import Profile, profile_of
+from monitors.profiles.renewal import first_profile, proposed_profile, rebaseline
+from monitors.verdicts.conclude import conclude, judged_window
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Assessment:
+    """What a window showed, before anything is kept of it."""
+
+    step: Step
+    counted: StoredSketch | None = None
+    """The window's counts with the detector's state after it, to be kept."""
+
+    @property
+    def verdicts(self) -> tuple[Verdict, Verdict, Verdict]:
+        """The verdicts on data, drift and loss."""
+        return self.step.verdicts
+
+
+def watch(model: str, *, until: datetime, db: Engine, actor: str) -> Outcome:
+    """Judge data, drift and loss of the newest window that ended by `until`; a confirmed one rings triage.
+
+    Raises:
+        ContractError: the spec or the reference is wrong.
+        TransientError: PostgreSQL is away.
+    """
+    spec = spec_of(model)
+    window = judged_window(until)
+    champion = Ledger(db).champion(model)
+    verdicts = judge(spec, champion, window, db=db)
+    confirm = {verdict.signal: spec.drift.confirm for verdict in verdicts}
+    outcome = conclude(verdicts, confirm, blind_after=spec.blind_after_windows, db=db, actor=actor)
+    if champion is not None:
+        _take_as_normal(spec, champion, window, db=db, actor=actor)
+    beat(db, f"watch_drift:{model}", {"window": str(window)})
+    return outcome
+
+
+def judge(spec: ModelSpec, champion: Champion | None, window: Window, *, db: Engine) -> Sequence[Verdict]:
+    """Give the verdicts on one window and keep its counts; make the champion's profile if there is none."""
+    found = assess(spec, champion, window, db=db, make=first_profile)
+    if found.counted is not None:
+        save_sketch(db, found.counted)
+    return found.verdicts
+
+
+def assess(
+    spec: ModelSpec,
+    champion: Champion | None,
+    window: Window,
+    *,
+    db: Engine,
+    make: Callable[..., Profile | str | None] = proposed_profile,
+) -> Assessment:
+    """Judge one window and write nothing; `make` says how a champion without a profile comes by one.
+
+    A window that was counted before is judged by those counts again.
+    """
+    subject = Subject(
+        model=spec.name, window=window, champion_version=champion.version if champion is not None else None
+    )
+    if champion is None:
+        return Assessment(step=subject.unknown("no champion serves yet; `driftloop bootstrap` makes the first"))
+    if champion.since >= window.end:  # a late run: not this champion's window, so not a sign that it cannot be seen
+        said = f"version {champion.version} serves since {champion.since:%Y-%m-%d %H:%M:%SZ}, after the window"
+        return Assessment(step=replace(subject, champion_version=None).unknown(said))
+    profile = profile_of(db, champion, at=window.start) or make(db, spec, champion, until=window.end)
+    if profile is None or isinstance(profile, str):
+        return Assessment(step=subject.unknown(f"no reference yet: {profile or 'the sensor makes one from the log'}"))
+    if profile.effective_from is not None and profile.effective_from > window.start:
+        said = f"{profile.source} are the reference from {profile.effective_from:%Y-%m-%d %H:%M:%SZ} on"
+        return Assessment(step=subject.unknown(said))
+    before = known = last_sketch(db, spec.name, champion.version, before=window.end)
+    if before is not None and before.state is None:  # it was broken: the detector goes on from before it
+        known = last_sketch(db, spec.name, champion.version, before=window.end, with_state=True)
+    sketch, flooded = _stored(db, champion, window, profile) or _counted(db, champion, window, profile, before, spec)
+    step = judge_window(
+        replace(subject, flooded=flooded),
+        sketch,
+        profile,
+        spec.drift,
+        log_m=state_after(known, profile),
+        losses=_losses(db, champion, window),
+        in_burn_in=window.start < champion.since + spec.window_count(spec.drift.burn_in_windows),
+        brought=sketch.rows - _carried(db, champion, window),
+    )
+    counted = StoredSketch(
+        model=spec.name,
+        version=champion.version,
+        window=sketch.window,
+        encoding=profile.encoding.digest,
+        rows=sketch.rows,
+        content=sketch.to_bytes(),
+        state=None if step.log_m is None else state_bytes(profile, step.log_m),
+        judged=step.is_done,
+        flooded=flooded,
+    )
+    return Assessment(step=step, counted=counted)
+
+
+def stretch(window: Window, *, after: Window | None, champion: Champion, profile: Profile, carry_over: int) -> Window:
+    """Give what a window is judged on: itself and the windows before it that had too few rows to be judged."""
+    start = window.before(carry_over - 1).start
+    for bound in (after.end if after is not None else None, profile.effective_from):
+        if bound is not None:
+            start = max(start, bound)
+    start = min(start, window.start)
+    return Window(max(start, champion.since), window.end)
+
+
+def _stored(db: Engine, champion: Champion, window: Window, profile: Profile) -> tuple[WindowSketch, str | None] | None:
+    """Read the counts of a window that was counted before, and whether one prompt flooded it."""
+    stored = sketch_of(db, champion.model, champion.version, window.end)
+    if stored is None or stored.windows > 1 or stored.encoding != profile.encoding.digest:
+        return None
+    return WindowSketch.from_bytes(stored.content), stored.flooded
+
+
+def _counted(
+    db: Engine, champion: Champion, window: Window, profile: Profile, before: StoredSketch | None, spec: ModelSpec
+) -> tuple[WindowSketch, str | None]:
+    """Count a window's rows, and look whether one prompt floods it: the only time that the log is read for it."""
+    whole = stretch(
+        window,
+        after=before.window if before is not None else None,
+        champion=champion,
+        profile=profile,
+        carry_over=spec.drift.carry_over_windows,
+    )
+    sketch = roll_up(db, champion.model, champion.version, whole, profile.encoding, text_rows=spec.drift.max_rows)
+    return sketch, flood(most_repeated(db, champion, window), min_rows=spec.drift.min_rows)
+
+
+def _carried(db: Engine, champion: Champion, window: Window) -> int:
+    """Read how many rows were too few to be judged a window ago, and are counted again in this one."""
+    before = sketch_of(db, champion.model, champion.version, window.start)
+    return before.rows if before is not None and not before.judged else 0
+
+
+def _losses(db: Engine, champion: Champion, window: Window) -> list[Moments]:
+    """Read what the prompts of this champion's earlier windows cost, oldest first, as their verdicts kept it."""
+    until = window.end - window.length
+    verdicts = recent_verdicts(db, champion.model, "loss", until=until, count=HARM_WINDOWS - 1)
+    return [
+        Moments(*verdict.evidence["moments"])
+        for verdict in reversed(verdicts)
+        if verdict.champion_version == champion.version and "moments" in verdict.evidence
+    ]
+
+
+def _take_as_normal(spec: ModelSpec, champion: Champion, window: Window, *, db: Engine, actor: str) -> None:
+    """Make an input the reference that has been another for long without costing anything."""
+    drift, loss = (
+        recent_verdicts(db, spec.name, signal, until=window.end, count=REBASELINE_WINDOWS, waiting=False)
+        for signal in ("drift", "loss")
+    )
+    if not should_rebaseline(drift, loss, REBASELINE_WINDOWS):
+        return
+    made = rebaseline(db, spec, champion, until=window.end, windows=REBASELINE_WINDOWS)
+    evidence = {"version": made.version, "revision": made.revision, "rows": made.rows}
+    ledger = Ledger(db)
+    if any(event.kind == "rebaselined" and event.evidence == evidence for event in ledger.events(spec.name)):
+        return  # an earlier try came to its end
+    reason = f"the input has drifted for {REBASELINE_WINDOWS} windows and costs nothing: it is the reference now"
+    ledger.note(spec.name, "rebaselined", reason, evidence, actor=actor)

@@ -1,0 +1,1 @@
+"""The `driftloop` command, one file for each group of commands."""

@@ -1,0 +1,1 @@
+"""The demo: the loop closes before your eyes, on real text."""

@@ -1,0 +1,87 @@
+"""`driftloop ingest`: a log that somebody else's server wrote, into the inference log."""
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+
+from sqlalchemy import Engine
+
+from datasets_defs.core.errors import ContractError
+from datasets_defs.store import inference_log
+from datasets_defs.store.row_files import Unreadable, rows_of
+from ops.ingest.rows import Row, parse
+
+BATCH_ROWS = 2_000
+
+
+@dataclass(slots=True, kw_only=True)
+class Summary:
+    """What became of a file's rows."""
+
+    rows: int = 0
+    new: int = 0
+    known: int = 0
+    """Rows whose request was in the log before, left as they were."""
+    feedback: int = 0
+    """References and scores kept; a later word on the same request replaces the earlier one."""
+    naive_times: int = 0
+    """Times without a zone, taken as UTC."""
+    quarantined: Counter[str] = field(default_factory=Counter)
+    """Rows kept apart, by reason."""
+
+
+def ingest(db: Engine, model: str, file: Path, progress: Callable[[float], None] = lambda _: None) -> Summary:
+    """Read a file into the model's log; reading it again changes nothing. `progress` hears shares of the file.
+
+    A row that cannot be read is quarantined with its number and reason, and the others go on.
+
+    Raises:
+        ContractError: the file is missing, or of a kind that is not read.
+        TransientError: PostgreSQL is away; run it again.
+    """
+    if not file.is_file():
+        raise ContractError(f"{file}: no such file")
+    summary = Summary()
+    parsed = _parsed(rows_of(file, progress), model, summary)
+    while batch := list(islice(parsed, BATCH_ROWS)):
+        _write(db, model, file, batch, summary)
+    progress(1.0)
+    return summary
+
+
+@dataclass(frozen=True, slots=True)
+class _Bad:
+    number: int
+    reason: str
+    content: str
+
+
+def _parsed(rows: Iterator[tuple[int, object]], model: str, summary: Summary) -> Iterator[Row | _Bad]:
+    for number, content in rows:
+        summary.rows += 1
+        if isinstance(content, Unreadable):
+            yield _Bad(number, content.reason, content.content)
+            continue
+        try:
+            row = parse(content, model)
+        except ValueError as err:
+            yield _Bad(number, str(err), repr(content))
+            continue
+        summary.naive_times += row.naive_time
+        yield row
+
+
+def _write(db: Engine, model: str, file: Path, batch: list[Row | _Bad], summary: Summary) -> None:
+    good = [item for item in batch if isinstance(item, Row)]
+    bad = [item for item in batch if isinstance(item, _Bad)]
+    requests = [row.inference for row in good if row.inference is not None]
+    new = inference_log.append(db, requests)
+    said = [row.feedback for row in good if row.feedback is not None]
+    inference_log.add_feedback_batch(db, model, [(item.request_id, item.reference, item.score) for item in said])
+    summary.feedback += len(said)
+    inference_log.quarantine(db, model, str(file.resolve()), [(item.number, item.reason, item.content) for item in bad])
+    summary.new += new
+    summary.known += len(requests) - new
+    summary.quarantined.update(item.reason for item in bad)

@@ -1,0 +1,1 @@
+"""The local stack: every component under one supervisor, and what starts, checks and stops them."""

@@ -1,0 +1,13 @@
+"""The loop's database, or a sentence that says how to get one."""
+
+from sqlalchemy import Engine
+
+from datasets_defs.store.database import engine
+from datasets_defs.store.schema import require_schema
+
+
+def database() -> Engine:
+    """Give the loop's database, checked to have its tables."""
+    found = engine()
+    require_schema(found)
+    return found

@@ -1,0 +1,1 @@
+"""`driftloop verify`: the invariants, and the reading that they are held against."""

@@ -1,0 +1,276 @@
+"""What must hold of the loop's records at any time, whatever was killed on the way: a sentence for each breach. Pure.
+
+Everything is judged from rows of PostgreSQL; what a champion's files are like is looked at by `ops.verify.reading`.
+"""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from alerts.topics import topic_of
+from datasets_defs.core.incidents import TERMINAL, Action, Incident, State, due, may_move
+from datasets_defs.ledger.champions import REPLACING, Champion
+from datasets_defs.ledger.events import Event
+
+LATE_PERIODS = 4
+"""Reconciliations by which work that is due must have been begun or rung for again."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """One row of `promotion`."""
+
+    model: str
+    incident_id: int | None
+    kind: str
+    from_version: int | None
+    to_version: int
+    token: int
+    at: datetime
+    confirmed_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judged:
+    """What is needed of one row of `evaluation`."""
+
+    incident_id: int
+    attempt: int
+    champion_version: int
+    challenger_version: int
+    decision: str
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Message:
+    """What is needed of one row of `alert_outbox`."""
+
+    key: str
+    sent: bool
+    refused: bool
+    """Slack said that it will never take it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Record:
+    """Everything that one moment's snapshot of the loop's database says."""
+
+    now: datetime
+    incidents: Sequence[Incident] = ()
+    events: Mapping[str, Sequence[Event]] = field(default_factory=dict)
+    """Each model's history, oldest first."""
+    chains: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """What is wrong with each model's hash chain."""
+    champions: Sequence[Champion] = ()
+    changes: Sequence[Change] = ()
+    evaluations: Sequence[Judged] = ()
+    messages: Sequence[Message] = ()
+    trainers: Mapping[str, int] = field(default_factory=dict)
+    """Sessions that hold a model's trainer lock now."""
+    paused_until: Mapping[str, datetime] = field(default_factory=dict)
+
+
+def broken(record: Record, *, reconcile_period: timedelta, alert_period: timedelta) -> list[str]:
+    """Give a sentence for each invariant that does not hold; none: all hold."""
+    return [
+        *(sentence for sentences in record.chains.values() for sentence in sentences),
+        *_lives(record),
+        *_stuck(record, reconcile_period),
+        *_trainers(record),
+        *_champions(record),
+        *_promotions(record),
+        *_messages(record, alert_period),
+    ]
+
+
+def _lives(record: Record) -> Iterator[str]:
+    """One open incident a model, and each one's history leads to its state by allowed moves, to an end at most once."""
+    still_open = Counter(incident.model for incident in record.incidents if incident.is_open)
+    for model, count in still_open.items():
+        if count > 1:
+            yield f"{model}: {count} incidents are open at once; there may be one"
+    of = _by_incident(record)
+    for incident in record.incidents:
+        yield from _life(incident, of.get(incident.id, []))
+        if (incident.rung_at is not None) != (incident.rings > 0):
+            yield f"incident {incident.id}: {incident.rings} wake-ups are counted, the last one at {incident.rung_at}"
+
+
+def _life(incident: Incident, events: Sequence[Event]) -> Iterator[str]:
+    name = f"incident {incident.id} of {incident.model}"
+    if [event.kind for event in events[:1]] != ["opened"]:
+        yield f"{name}: its history does not begin with its opening"
+        return
+    state, ends = State.OPEN, 0
+    for event in events:
+        if event.kind != "moved" or event.from_state is None or event.state is None:
+            continue
+        frm, to = State(event.from_state), State(event.state)
+        if frm is not state:
+            yield f"{name}: event {event.seq} moves it from {frm}, but it was {state}"
+        if not may_move(frm, to):
+            yield f"{name}: event {event.seq} moves it from {frm} to {to}, which is not allowed"
+        state, ends = to, ends + (to in TERMINAL)
+    if ends > 1:
+        yield f"{name}: it ended {ends} times"
+    if state is not incident.state:
+        yield f"{name}: the ledger says {incident.state}, its history {state}"
+    if incident.is_open == (incident.closed_at is not None):
+        yield f"{name}: it is {incident.state}, and closed at {incident.closed_at}"
+
+
+def _stuck(record: Record, period: timedelta) -> Iterator[str]:
+    """An open incident is at work, waits for a time, for a person or for its windows, or was rung for just now."""
+    then = record.now - LATE_PERIODS * period
+    for incident in record.incidents:
+        if not incident.is_open or record.paused_until.get(incident.model, record.now) > record.now:
+            continue
+        touched = (incident.updated_at, incident.rung_at, incident.lease_until, incident.not_before)
+        if max(at for at in touched if at is not None) > then:
+            continue
+        if (work := due(incident, record.now, timedelta(0))) is not None:
+            yield f"{incident.model}: {work.reason}; nobody took it up within {LATE_PERIODS} reconciliations"
+
+
+def in_progress(incident: Incident, now: datetime) -> str:
+    """Say what an open incident waits for, in words."""
+    if (holder := incident.holder(now)) is not None:
+        return f"{holder} is at work"
+    if incident.not_before is not None and now < incident.not_before:
+        return f"waits until {incident.not_before:%Y-%m-%d %H:%M:%S}Z"
+    match incident.state:
+        case State.ESCALATED:
+            return "waits for a person"
+        case State.APPROVING if not incident.approved:
+            return "waits for a person's approval"
+        case State.QUARANTINED:
+            return "waits for the data to be whole"
+        case State.PROBATION if incident.action is not Action.ROLL_BACK:
+            return "is judged window by window"
+    return f"is rung for (last {incident.rung_at:%H:%M:%S}Z)" if incident.rung_at else "is about to be rung for"
+
+
+def _trainers(record: Record) -> Iterator[str]:
+    """One trainer a model at any time: who claimed last is the only one that trains, and registers what came of it."""
+    for model, count in record.trainers.items():
+        if count > 1:
+            yield f"{model}: {count} trainers hold its lock at once"
+    for model, events in record.events.items():
+        training: tuple[int | None, str] | None = None
+        for event in events:
+            claims = event.state == State.RETRAINING and event.kind in ("moved", "claimed")
+            if claims:
+                if training is not None and training[0] != event.incident_id:
+                    yield (
+                        f"{model}: event {event.seq} begins to train for incident {event.incident_id} while "
+                        f"{training[1]} trains for incident {training[0]}"
+                    )
+                training = (event.incident_id, event.actor)
+            elif training is not None and event.incident_id == training[0] and event.kind in ("moved", "progress"):
+                if event.kind == "progress" and event.actor != training[1]:
+                    yield (
+                        f"{model}: event {event.seq}: {event.actor} registered a challenger after "
+                        f"{training[1]} had taken the training over"
+                    )
+                training = None
+
+
+def _champions(record: Record) -> Iterator[str]:
+    """The champion is where the last change left it; changes follow each other without a gap, and all were told."""
+    rows = {champion.model: champion for champion in record.champions}
+    for model in sorted(rows.keys() | {change.model for change in record.changes}):
+        changes = sorted((row for row in record.changes if row.model == model), key=lambda row: row.token)
+        version: int | None = None
+        for number, change in enumerate(changes, 1):
+            if change.token != number:
+                yield f"{model}: change {number} of champion has token {change.token}; tokens must leave no gap"
+            if change.from_version != version:
+                yield f"{model}: change {number} goes from version {change.from_version}, but {version} served"
+            version = change.to_version
+        told = [
+            (event.evidence.get("change"), event.evidence.get("from_version"), event.evidence.get("to_version"))
+            for event in record.events.get(model, ())
+            if event.kind == "champion"
+        ]
+        if told != [(change.kind, change.from_version, change.to_version) for change in changes]:
+            yield f"{model}: the history tells of {len(told)} changes of champion that are not the {len(changes)} made"
+        yield from _champion(model, rows.get(model), changes)
+
+
+def _champion(model: str, champion: Champion | None, changes: Sequence[Change]) -> Iterator[str]:
+    if champion is None or not changes:
+        yield f"{model}: a champion and its changes must be there both or not at all"
+        return
+    last = changes[-1]
+    if (champion.version, champion.token) != (last.to_version, last.token):
+        yield (
+            f"{model}: version {champion.version} (token {champion.token}) is champion, "
+            f"but the last change made it version {last.to_version} (token {last.token})"
+        )
+    previous = last.from_version if last.kind in REPLACING else None
+    if champion.previous_version != previous:
+        yield f"{model}: a rollback would go to version {champion.previous_version}; it must be {previous}"
+
+
+def _promotions(record: Record) -> Iterator[str]:
+    """No promotion without the gate's yes to that very challenger, or a person's word against its no.
+
+    None of a version that was rolled back.
+    """
+    forced = {
+        (event.incident_id, event.evidence.get("challenger_version"))
+        for events in record.events.values()
+        for event in events
+        if event.state == State.APPROVING and event.evidence.get("forced_by")
+    }
+    accepted = {
+        (row.incident_id, row.champion_version, row.challenger_version): row
+        for row in record.evaluations
+        if row.decision == "accept" or (row.incident_id, row.challenger_version) in forced
+    }
+    incidents = {incident.id: incident for incident in record.incidents}
+    rolled_back: set[tuple[str, int | None]] = set()
+    for change in sorted(record.changes, key=lambda row: (row.model, row.token)):
+        what = f"{change.model}: version {change.to_version}"
+        if change.kind == "roll_back":
+            rolled_back.add((change.model, change.from_version))
+        if change.kind != "promote":
+            continue
+        if (change.model, change.to_version) in rolled_back:
+            yield f"{what} was promoted after it had been rolled back"
+        incident = incidents.get(change.incident_id or 0)
+        found = accepted.get((change.incident_id or 0, change.from_version or 0, change.to_version))
+        if found is None or incident is None or found.attempt > incident.attempt or found.at > change.at:
+            yield f"{what} was promoted without an accepting evaluation of it against version {change.from_version}"
+        elif incident.state is State.PROBATION and change.confirmed_at is None:
+            yield f"{what} is on probation, though serving never confirmed it"
+
+
+def _messages(record: Record, period: timedelta) -> Iterator[str]:
+    """Each event that people hear of has a message, which was sent or waits; no message is about nothing."""
+    keys = {message.key for message in record.messages}
+    incidents = {incident.id: incident for incident in record.incidents}
+    for model, events in record.events.items():
+        known = {f"event:{model}:{event.seq}" for event in events}
+        for event in events:
+            settled = event.at < record.now - LATE_PERIODS * period
+            told = f"event:{model}:{event.seq}" in keys
+            if settled and not told and topic_of(event, incidents.get(event.incident_id or 0)) is not None:
+                yield f"{model}: nobody was told of event {event.seq} ({event.kind}: {event.reason})"
+        for key in sorted(keys):
+            if key.startswith(f"event:{model}:") and key not in known:
+                yield f"{model}: message {key} is about an event that is not there"
+    for message in record.messages:
+        if message.refused and not message.sent:
+            yield f"message {message.key} was refused by Slack for what it says, and waits"
+
+
+def _by_incident(record: Record) -> dict[int, list[Event]]:
+    of: dict[int, list[Event]] = {}
+    for events in record.events.values():
+        for event in events:
+            if event.incident_id is not None:
+                of.setdefault(event.incident_id, []).append(event)
+    return of

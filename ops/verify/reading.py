@@ -1,0 +1,97 @@
+"""Reads what the invariants speak of: one moment's snapshot of PostgreSQL, and the files of every champion."""
+
+import tempfile
+from dataclasses import fields
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, Engine, func, select, text
+
+from datasets_defs.core.errors import ContractError, TransientError
+from datasets_defs.core.settings import settings
+from datasets_defs.ledger.champions import Champion
+from datasets_defs.ledger.ledger import Ledger, incident_of
+from datasets_defs.store import tables
+from datasets_defs.store.database import database_errors
+from ops.verify.invariants import Change, Judged, Message, Record, broken
+
+_TRAINERS = text(
+    "SELECT model, (SELECT count(*) FROM pg_locks l JOIN pg_database d ON d.oid = l.database "
+    "WHERE d.datname = current_database() AND l.locktype = 'advisory' AND l.granted AND l.objsubid = 2 "
+    "AND l.classid::bigint = hashtext('driftloop trainer')::bigint & 4294967295 "
+    "AND l.objid::bigint = hashtext(model)::bigint & 4294967295) AS held FROM champion"
+)
+
+
+def read_record(db: Engine) -> Record:
+    """Read the whole record as of one moment.
+
+    Raises:
+        TransientError: PostgreSQL is away.
+    """
+    snapshot = db.execution_options(isolation_level="REPEATABLE READ")
+    ledger = Ledger(snapshot)
+    with database_errors("reading the record"), snapshot.begin() as on:
+        now: datetime = on.execute(select(func.now())).scalar_one()
+        models = on.scalars(
+            select(tables.incident_event.c.model).union(select(tables.champion.c.model)).order_by("model")
+        ).all()
+        return Record(
+            now=now,
+            incidents=[incident_of(row) for row in on.execute(select(tables.incident).order_by(tables.incident.c.id))],
+            events={model: ledger.events(model, connection=on) for model in models},
+            chains={model: Ledger(db).verify(model) for model in models},
+            champions=[
+                Champion(**row._mapping)
+                for row in on.execute(select(tables.champion).order_by(tables.champion.c.model))
+            ],
+            changes=[Change(**row) for row in _rows(on, tables.promotion, Change)],
+            evaluations=[Judged(**row) for row in _rows(on, tables.evaluation, Judged)],
+            messages=_messages(on),
+            trainers={row.model: row.held for row in on.execute(_TRAINERS)},
+            paused_until={row.model: row.until for row in on.execute(select(tables.pause)) if row.since <= now},
+        )
+
+
+def broken_invariants(db: Engine) -> tuple[Record, list[str]]:
+    """Read the record and give it with a sentence for each invariant that does not hold."""
+    record = read_record(db)
+    found = broken(
+        record,
+        reconcile_period=timedelta(seconds=settings().reconcile_interval_seconds),
+        alert_period=timedelta(seconds=settings().alert_interval_seconds),
+    )
+    return record, found
+
+
+def broken_artifacts(record: Record) -> tuple[list[str], list[str]]:
+    """Check that every champion's files are complete and are what was registered.
+
+    Gives a sentence for each champion that is not, and one for each that could not be looked at.
+    """
+    from training.registry.registry import Registry
+
+    registry = Registry(settings().mlflow_url)
+    wrong, unknown = [], []
+    for champion in record.champions:
+        name = f"{champion.model} version {champion.version}"
+        try:
+            with tempfile.TemporaryDirectory(prefix="driftloop-verify-") as fresh:  # no cached copy may stand in
+                registry.download(champion.model, champion.version, Path(fresh))
+        except ContractError as err:
+            wrong.append(f"{name} is champion, and its files are not whole: {err}")
+        except TransientError as err:
+            unknown.append(f"the files of {name} were not looked at: {err}")
+    return wrong, unknown
+
+
+def _rows(on: Connection, table: Any, into: type) -> list[dict[str, Any]]:
+    columns = [table.c[item.name] for item in fields(into)]
+    return [dict(row._mapping) for row in on.execute(select(*columns).order_by(*table.primary_key.columns))]
+
+
+def _messages(on: Connection) -> list[Message]:
+    table = tables.alert_outbox.c
+    query = select(table.key, table.sent_at, table.blocks.has_key("odd").label("refused")).order_by(table.id)
+    return [Message(key=row.key, sent=row.sent_at is not None, refused=row.refused) for row in on.execute(query)]

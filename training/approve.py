@@ -1,0 +1,171 @@
+"""A person's yes or no to an accepted challenger, by form or by command, and the no of silence."""
+
+import json
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from sqlalchemy import Engine, select
+
+from datasets_defs.core.conditions import Outcome, RingKey
+from datasets_defs.core.errors import ContractError
+from datasets_defs.core.incidents import Incident, State
+from datasets_defs.ledger.ledger import Ledger
+from datasets_defs.spec.files import spec_of
+from datasets_defs.spec.model import ModelSpec
+from datasets_defs.store import tables
+from datasets_defs.store.database import database_errors
+from training.limits.governor import back_off_windows
+
+APPROVE = "Approve"
+"""The form's option that says yes; every other answer is a no."""
+REJECT = "Reject"
+
+
+def answer(model: str, approve: bool, *, who: str, reason: str, db: Engine) -> Outcome:  # noqa: FBT001 yes or no
+    """Answer for a challenger that waits; `who` stands in the history. Saying yes twice changes nothing.
+
+    There is no ring: a command cannot publish an event. `reconcile` finds the approved challenger and wakes the
+    promotion.
+
+    Raises:
+        ContractError: no challenger of the model waits for an answer, or it was answered otherwise meanwhile.
+    """
+    ledger = Ledger(db)
+    incident = ledger.open_of(model)
+    if incident is None or incident.state is not State.APPROVING:
+        found = f"its incident {incident.id} is {incident.state}" if incident else "it has no open incident"
+        raise ContractError(f"{model}: no challenger waits for an answer; {found}")
+    version = incident.challenger_version
+    if incident.approved:
+        if approve:
+            return Outcome(f"challenger version {version} was approved before; its promotion is on its way")
+        raise ContractError(
+            f"{model}: challenger version {version} was approved before and is about to be promoted; "
+            "`driftloop rollback` takes it back once it serves"
+        )
+    return _answered(ledger, incident, approve=approve, who=who, reason=reason)
+
+
+def _answered(ledger: Ledger, incident: Incident, *, approve: bool, who: str, reason: str) -> Outcome:
+    version = incident.challenger_version
+    if approve:
+        said = f"challenger version {version} approved by {who}: {reason}"
+        ledger.move(incident, State.APPROVING, actor=who, reason=said, approved=True, not_before=None)
+        return Outcome(said)
+    said = f"challenger version {version} refused by {who}: {reason}"
+    later = _next(incident, datetime.now(UTC))
+    ledger.move(incident, State.REJECTED, actor=who, reason=said, approved=False, not_before=later)
+    return Outcome(said)
+
+
+def wanted(key: str, *, db: Engine) -> Outcome:
+    """Say whether a person is to be asked about the wake-up's challenger; the ring is for whoever asks.
+
+    Raises:
+        ContractError: the key is wrong.
+        TransientError: PostgreSQL is away.
+    """
+    ledger = Ledger(db)
+    incident = ledger.incident(RingKey.parse(key).incident_id)
+    if incident.state is not State.APPROVING or incident.approved:
+        return Outcome(f"incident {incident.id} is {incident.state}: nobody is to be asked")
+    return Outcome(f"version {incident.challenger_version} waits for a person", ledger.ring(incident.id))
+
+
+def questions(key: str, *, db: Engine, actor: str, now: datetime | None = None) -> list[dict[str, Any]]:
+    """Give the form about the wake-up's challenger as arguments of Airflow's operator; empty if nobody is to be asked.
+
+    The run that asks holds the incident until the deadline, so that no second form is shown; if it dies, `reconcile`
+    asks again.
+
+    Raises:
+        ContractError: the key or the spec is wrong.
+        TransientError: PostgreSQL is away.
+    """
+    ring, ledger, at = RingKey.parse(key), Ledger(db), now or datetime.now(UTC)
+    spec, incident = spec_of(ring.model), ledger.incident(ring.incident_id)
+    left = incident.updated_at + spec.window_count(spec.approval_windows) - at
+    if incident.state is not State.APPROVING or incident.approved or left <= timedelta():
+        return []
+    claim = ledger.claim(
+        ring, frm={State.APPROVING}, to=State.APPROVING, actor=actor, lease=left, reason="a person is asked in Airflow"
+    )
+    if claim.incident is None:
+        return []
+    subject = f"{spec.name}: may version {incident.challenger_version} replace the champion?"
+    return [{"subject": subject, "body": _body(db, claim.incident, spec, at + left), "response_timeout": left}]
+
+
+def record(key: str, given: Sequence[Mapping[str, Any]], *, db: Engine, actor: str) -> Outcome:
+    """Write the form's answer to the ledger, with who gave it; the ring is for the promotion after a yes.
+
+    It counts only while the run that asked still holds the question: an answer given elsewhere before stands.
+
+    Raises:
+        ContractError: the key is wrong, or the incident moved on at this very moment.
+        TransientError: PostgreSQL is away.
+    """
+    ledger = Ledger(db)
+    incident = ledger.incident(RingKey.parse(key).incident_id)
+    user = given[0]["responded_by_user"]
+    approve = list(given[0]["chosen_options"]) == [APPROVE]
+    who = f"airflow:{user['name'] or user['id']}" if user else actor
+    if incident.state is State.APPROVING and incident.claimed_by == actor:
+        reason = "answered in Airflow" if user else "nobody answered in time, which is a no"
+        said = _answered(ledger, incident, approve=approve, who=who, reason=reason).reason
+        return Outcome(said, ledger.ring(incident.id) if approve else None)
+    if incident.state is State.APPROVING and incident.approved and approve:  # a retry of this very task, say
+        return Outcome(f"version {incident.challenger_version} stands approved", ledger.ring(incident.id))
+    return Outcome(f"{who} answered too late: {_last_word(ledger, incident)}")
+
+
+def _last_word(ledger: Ledger, incident: Incident) -> str:
+    events = ledger.events(incident.model, incident_id=incident.id)
+    return next(
+        (event.reason for event in reversed(events) if event.from_state == State.APPROVING and event.kind != "claimed"),
+        f"incident {incident.id} is {incident.state}",
+    )
+
+
+def _body(db: Engine, incident: Incident, spec: ModelSpec, deadline: datetime) -> str:
+    """Write what a person decides on, as Markdown; texts of users do not stand in it."""
+    table = tables.evaluation
+    query = select(table).where(table.c.incident_id == incident.id, table.c.attempt == incident.attempt)
+    with database_errors("reading an evaluation"), db.connect() as on:
+        judged = on.execute(query).one_or_none()
+    champion = Ledger(db).champion(spec.name)
+    serves = f"version {champion.version}" if champion is not None else "none"
+    since, attempt = f"{incident.degraded_since:%Y-%m-%d %H:%M}Z", incident.attempt
+    lines = [
+        f"**Model** {spec.name}; **champion** {serves}; **challenger** version {incident.challenger_version}",
+        f"**Incident** {incident.id} (`driftloop incident show {incident.id}`), attempt {attempt}",
+        f"Opened by {incident.signal}; degraded since {since}",
+    ]
+    if judged is not None:
+        lines.append(f"**Gate** {judged.decision}: {judged.reason}")
+        lines.append("```json\n" + json.dumps(judged.scores, indent=1, default=str).replace("`", "'") + "\n```")
+    lines.append(
+        f"No answer until {deadline:%Y-%m-%d %H:%M}Z is a no. The same: `driftloop approve {spec.name}` or "
+        f"`driftloop reject {spec.name}`; the first answer counts."
+    )
+    return "\n\n".join(lines)
+
+
+def expire(model: str, *, now: datetime, db: Engine, actor: str) -> bool:
+    """Refuse a challenger that nobody answered for within the spec's windows; says whether one ran out."""
+    ledger, spec = Ledger(db), spec_of(model)
+    incident = ledger.open_of(model)
+    if incident is None or incident.state is not State.APPROVING or incident.approved:
+        return False
+    if now < incident.updated_at + spec.window_count(spec.approval_windows):
+        return False
+    reason = f"nobody answered for version {incident.challenger_version} within {spec.approval_windows} windows: a no"
+    ledger.move(incident, State.REJECTED, actor=actor, reason=reason, not_before=_next(incident, now))
+    return True
+
+
+def _next(incident: Incident, now: datetime) -> datetime:
+    """Give the time of the next attempt: as after the gate's no, it waits for other data to come in."""
+    spec = spec_of(incident.model)
+    return now + spec.window_count(back_off_windows(incident.attempt, spec.retrain))

@@ -1,0 +1,83 @@
+"""Trains a challenger by hand, as the loop would; no incident is touched and no version changes its place."""
+
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import datetime
+from pathlib import Path
+
+from sqlalchemy import Engine
+
+from datasets_defs.core.errors import ContractError
+from datasets_defs.core.settings import settings
+from datasets_defs.ledger.ledger import Ledger
+from datasets_defs.spec.model import ModelSpec
+from training.data.inputs import fresh_since
+from training.fit.fine_tune import Progress
+from training.registry.registry import Registry
+from training.trainers.attempt import Attempt, train
+from training.trainers.locks import only_trainer
+
+STAMP = "%Y%m%dT%H%M%S"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trained:
+    """What came of a training by hand."""
+
+    version: int
+    parent: int
+    snapshot_uri: str
+
+
+def by_hand(
+    spec: ModelSpec,
+    *,
+    db: Engine,
+    registry: Registry,
+    since: datetime | None,
+    now: datetime,
+    actor: str,
+    tell: Callable[[Progress], None] = lambda _: None,
+) -> Trained:
+    """Train a challenger on what the log holds from `since` on; unless given, since the open incident or the champion.
+
+    Interrupted and asked for again from the same time, it goes on where it stopped, with the rows that it froze.
+
+    Raises:
+        ContractError: there is no champion to start from, or the data cannot be trained on.
+        TransientError: PostgreSQL or the registry is away, or another trainer of the model is at work.
+    """
+    ledger = Ledger(db)
+    champion = ledger.champion(spec.name)
+    if champion is None:
+        raise ContractError(f"{spec.name} has no champion to train from; run `driftloop bootstrap {spec.name}` first")
+    since = since or fresh_since(ledger, champion)
+    with only_trainer(db, spec.name) as still_only:
+        attempt = Attempt(
+            spec=spec,
+            parent=champion.version,
+            name=f"by-hand-since-{since:{STAMP}}-at-{now:{STAMP}}",
+            key="",
+            since=since,
+            ledger=ledger,
+            registry=registry,
+            actor=actor,
+            hold=still_only,
+            tags={"by_hand": "true"},
+            tell=tell,
+        )
+        attempt = _unfinished(attempt) or attempt
+        attempt = replace(attempt, key=f"{spec.name}|{attempt.name}")
+        attempt.folder.mkdir(parents=True, exist_ok=True)
+        version = train(attempt)
+        shutil.rmtree(attempt.folder, ignore_errors=True)
+        return Trained(version=version, parent=champion.version, snapshot_uri=attempt.snapshot_uri)
+
+
+def _unfinished(attempt: Attempt) -> Attempt | None:
+    """Find the newest training by hand from the same version and time that did not come to its end."""
+    beginning, end = attempt.name.partition("-at-")[0], f"-from-v{attempt.parent}"
+    folder: Path = settings().home / "training" / attempt.spec.name
+    found = sorted(path.name.removesuffix(end) for path in folder.glob(f"{beginning}-at-*{end}"))
+    return replace(attempt, name=found[-1]) if found else None

@@ -1,0 +1,1 @@
+"""What follows a change of champion: confirmation by serving, and drills."""

@@ -1,0 +1,159 @@
+"""Making a change of champion real: the registry's aliases after the ledger, and serving's word that it has loaded."""
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import Engine, select
+
+from datasets_defs.core.errors import ContractError
+from datasets_defs.core.faults import reached
+from datasets_defs.core.settings import settings
+from datasets_defs.ledger.champions import Champion
+from datasets_defs.ledger.ledger import Ledger
+from datasets_defs.spec.model import ModelSpec
+from datasets_defs.store import tables
+from datasets_defs.store.database import database_errors
+from datasets_defs.store.heartbeats import heartbeats
+from training.registry.aliases import mirrored
+from training.registry.registry import MANIFEST_SHA256, Registry
+
+log = logging.getLogger(__name__)
+POLL_SECONDS = 0.5
+
+
+class ChampionChangedError(ContractError):
+    """Somebody changed the champion, e.g. rolled back by hand, before serving had confirmed the change before."""
+
+
+def confirmed(
+    ledger: Ledger,
+    registry: Registry,
+    spec: ModelSpec,
+    champion: Champion,
+    *,
+    challenger: int | None = None,
+    renew: Callable[[], None] = lambda: None,
+) -> bool:
+    """Wait until serving reports the champion's version since it became that, and bring the aliases in line.
+
+    Says whether it did within the settings' limit. Serving follows the ledger, so its word is waited for first: a
+    registry that hangs holds up its own copies alone. An external server is confirmed by the aliases as read back.
+    """
+    changed = changed_at(ledger.engine, champion)
+    give_up = time.monotonic() + settings().serving_confirm_seconds
+    external = spec.serving.kind == "external"
+    while True:
+        renew()
+        if (
+            mirrored(registry, champion, challenger=challenger)
+            if external
+            else _loaded(ledger.engine, champion, changed)
+        ):
+            ledger.confirm_champion(champion)
+            break
+        if time.monotonic() >= give_up:
+            return False
+        time.sleep(POLL_SECONDS)
+    reached("confirm.confirmed")
+    if not external:
+        mirrored(registry, champion, challenger=challenger)
+    reached("confirm.mirrored")
+    return True
+
+
+def _loaded(db: Engine, champion: Champion, since: datetime) -> bool:
+    at, details = heartbeats(db).get(f"serving:{champion.model}", (None, {}))
+    return at is not None and at >= since and details.get("loaded_version") == champion.version
+
+
+def require_champion(ledger: Ledger, known: Champion) -> None:
+    """Check that a champion is still the one that was made.
+
+    Raises:
+        ChampionChangedError: it is not.
+    """
+    now = ledger.champion(known.model)
+    if now is None or now.token != known.token:
+        found = f"version {now.version}" if now else "none"
+        raise ChampionChangedError(
+            f"version {known.version} was made champion, and {found} took its place before it served"
+        )
+
+
+def changed_at(db: Engine, champion: Champion) -> datetime:
+    """Read when the change was made that the champion's token is of; after a drill that is later than its `since`."""
+    table = tables.promotion.c
+    query = select(table.at).where(table.model == champion.model, table.token == champion.token)
+    with database_errors("reading the promotions"), db.connect() as on:
+        at: datetime | None = on.scalar(query)
+    return at if at is not None else champion.since
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """The change that made the present champion."""
+
+    kind: str
+    from_version: int | None
+    to_version: int
+    reason: str
+    is_confirmed: bool
+    """Whether serving reported the version."""
+
+
+def last_change(db: Engine, champion: Champion) -> Change | None:
+    """Read the change that made this champion; None if it is not recorded."""
+    table = tables.promotion.c
+    query = select(tables.promotion).where(table.model == champion.model, table.token == champion.token)
+    with database_errors("reading the promotions"), db.connect() as on:
+        row = on.execute(query).one_or_none()
+    if row is None:
+        return None
+    return Change(
+        kind=row.kind,
+        from_version=row.from_version,
+        to_version=row.to_version,
+        reason=row.reason,
+        is_confirmed=row.confirmed_at is not None,
+    )
+
+
+def rolled_back_versions(db: Engine, model: str) -> list[int]:
+    """List the versions that were ever taken out of service by a rollback."""
+    table = tables.promotion.c
+    query = select(table.from_version).where(table.model == model, table.kind == "roll_back").distinct()
+    with database_errors("reading the promotions"), db.connect() as on:
+        return sorted(version for version in on.scalars(query) if version is not None)
+
+
+def why_never_again(db: Engine, registry: Registry, model: str, version: int) -> str | None:
+    """Say why a version may not be promoted: it, or one with the very same files, was rolled back; None: it may.
+
+    Raises:
+        TransientError: versions were rolled back, and the registry cannot say whether this is one of them.
+    """
+    out = rolled_back_versions(db, model)
+    if version in out:
+        return f"version {version} was rolled back before and is not promoted again"
+    files = registry.tags(model, version).get(MANIFEST_SHA256) if out else None
+    for other in out if files is not None else ():
+        try:
+            same = registry.tags(model, other).get(MANIFEST_SHA256) == files
+        except ContractError as err:  # deleted there: nothing is left to compare with
+            log.warning("%s", err)
+            continue
+        if same:
+            return f"version {version} has the files of version {other}, which was rolled back, and is not promoted"
+    return None
+
+
+def changed_by(db: Engine, incident_id: int, kind: str) -> int | None:
+    """Read the champion token that this incident's newest change of a kind set; None if there was none."""
+    table = tables.promotion.c
+    query = select(table.token).where(table.incident_id == incident_id, table.kind == kind).order_by(table.token.desc())
+    with database_errors("reading the promotions"), db.connect() as on:
+        token: int | None = on.scalar(query.limit(1))
+    return token

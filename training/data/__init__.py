@@ -1,0 +1,1 @@
+"""The frozen rows of one training: what goes in, how it is split, and the snapshot itself."""

@@ -1,0 +1,178 @@
+"""Text that models learn from and are judged by: Python's own documentation, or files; and passages cut from it."""
+
+import hashlib
+import json
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from datasets_defs.core.errors import ContractError
+from datasets_defs.spec.model import ModelSpec
+
+PYTHON_DOCS = "builtin:python-docs"
+HELD_OUT_SHARE = 0.3
+"""Share of the texts that is held out, chosen by the hash of the text, so never on both sides."""
+SPARE_SHARE = 0.2
+"""Share that is neither trained on nor part of any reference."""
+PIECE_BYTES = 4000
+"""Documentation topics are cut into pieces of about this size before they are dealt out; a topic may be huge."""
+
+
+@dataclass(frozen=True, slots=True)
+class Passage:
+    """A prompt and how its text went on."""
+
+    prompt: str
+    continuation: str
+
+    @property
+    def text(self) -> str:
+        """Prompt and continuation as one text."""
+        return self.prompt + self.continuation
+
+
+def training_documents(spec: ModelSpec) -> list[str]:
+    """Give the texts that the model's first champion learns from."""
+    return [text for text in all_documents(spec.training_text) if _place(text) >= HELD_OUT_SHARE + SPARE_SHARE]
+
+
+def heldout_documents(spec: ModelSpec) -> list[str]:
+    """Give the texts that no champion is trained on at set-up: its first reference."""
+    return [text for text in all_documents(spec.training_text) if _place(text) < HELD_OUT_SHARE]
+
+
+def spare_documents(spec: ModelSpec) -> list[str]:
+    """Give the texts that set-up does not touch: traffic of them is like the reference and repeats none of it."""
+    within = (HELD_OUT_SHARE, HELD_OUT_SHARE + SPARE_SHARE)
+    return [text for text in all_documents(spec.training_text) if within[0] <= _place(text) < within[1]]
+
+
+def all_documents(source: str) -> list[str]:
+    """Read every text of a source, each once, in the order of the source.
+
+    A `.jsonl` line or Parquet row has a `text`, or a `prompt` and maybe a `reference`; a `.txt` file is cut at blank
+    lines into pieces of a few thousand bytes.
+
+    Raises:
+        ContractError: the source is unknown, unreadable, or holds no text on one of the two sides.
+    """
+    texts = list(dict.fromkeys(text for text in _read(source) if text.strip()))
+    places = [_place(text) for text in texts]
+    held = sum(place < HELD_OUT_SHARE for place in places)
+    trained = sum(place >= HELD_OUT_SHARE + SPARE_SHARE for place in places)
+    if not held or not trained:
+        raise ContractError(
+            f"training_text {source}: {len(texts)} distinct texts, {held} of them held out and {trained} to train on; "
+            "both sides need at least one, so give more texts"
+        )
+    return texts
+
+
+def cut_passages(text: str, rng: random.Random, *, smallest: int = 280, largest: int = 560) -> list[Passage]:
+    """Cut a text into consecutive passages of about `smallest`..`largest` characters, each split in two.
+
+    Passages and continuations begin where a line or a word begins. A prompt is 40..65 % of its passage. What is left
+    over at the end and is shorter than `smallest` is dropped.
+    """
+    passages = []
+    at = 0
+    while len(text) - at >= smallest:
+        end = _boundary(text, at + rng.randint(smallest, largest), at)
+        middle = _boundary(text, at + round((end - at) * rng.uniform(0.40, 0.65)), at)
+        prompt, continuation = text[at:middle], text[middle:end]
+        if prompt.strip() and continuation.strip():
+            passages.append(Passage(prompt, continuation))
+        at = end
+    return passages
+
+
+def _boundary(text: str, near: int, start: int) -> int:
+    """Find a line's start shortly before `near`, else a word's; `near` itself in text without either."""
+    if near >= len(text):
+        return len(text)
+    floor = max(start + 1, near - 80)
+    for mark in ("\n", " "):
+        if (found := text.rfind(mark, floor, near)) >= 0:
+            return found + 1
+    return near
+
+
+def _place(text: str) -> float:
+    """Give a text's place in 0..1, by its hash."""
+    digest = hashlib.sha256(text.encode("utf-8", "replace")).digest()
+    return int.from_bytes(digest[:4], "big") / 2**32
+
+
+def _read(source: str) -> Iterator[str]:
+    if source == PYTHON_DOCS:
+        from pydoc_data.topics import topics
+
+        for name in sorted(topics):
+            yield from _pieces(topics[name])
+        return
+    path = Path(source).expanduser()
+    if not path.is_file():
+        raise ContractError(f"training_text {source}: no such file; give {PYTHON_DOCS} or a .txt, .jsonl or .parquet")
+    match path.suffix:
+        case ".txt":
+            yield from _pieces(_content(path))
+        case ".jsonl":
+            yield from _json_texts(path)
+        case ".parquet":
+            yield from _parquet_texts(path)
+        case other:
+            raise ContractError(f"training_text {source}: {other!r} is not read; give .txt, .jsonl or .parquet")
+
+
+def _pieces(text: str) -> Iterator[str]:
+    piece = ""
+    for paragraph in text.split("\n\n"):
+        piece += paragraph + "\n\n"
+        if len(piece) >= PIECE_BYTES:
+            yield piece
+            piece = ""
+    if piece.strip():
+        yield piece
+
+
+def _content(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as err:
+        raise ContractError(f"training_text {path}: not UTF-8 at byte {err.start}; convert it") from err
+
+
+def _json_texts(path: Path) -> Iterator[str]:
+    for number, line in enumerate(_content(path).splitlines(), start=1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except ValueError as err:
+            raise ContractError(f"training_text {path} line {number}: not JSON ({err})") from err
+        yield _text_of(row, f"{path} line {number}")
+
+
+def _parquet_texts(path: Path) -> Iterator[str]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        rows = pq.read_table(path).to_pylist()
+    except pa.ArrowException as err:
+        raise ContractError(f"training_text {path}: not Parquet ({err})") from err
+    for number, row in enumerate(rows, start=1):
+        yield _text_of(row, f"{path} row {number}")
+
+
+def _text_of(row: object, where: str) -> str:
+    if isinstance(row, dict):
+        match row:
+            case {"text": str(text)}:
+                return text
+            case {"prompt": str(prompt), "reference": str(reference)}:
+                return prompt + reference
+            case {"prompt": str(prompt)}:
+                return prompt
+    raise ContractError(f"training_text {where}: needs `text`, or `prompt` with or without `reference`, as strings")

@@ -1,0 +1,186 @@
+"""The frozen rows of an evaluation: what they are, whose they are, and which slices they belong to."""
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Engine
+
+from datasets_defs.core.errors import ContractError
+from datasets_defs.spec.gate import SliceSpec
+from datasets_defs.spec.model import ModelSpec
+from datasets_defs.store.artifacts import exists, read_bytes, read_rows, write_rows
+from datasets_defs.store.inference_log import read_origins
+from datasets_defs.store.references import reference_of
+from training.data.snapshot import text_of
+
+MOST_RECENT, MOST_OLD, MOST_GOLDEN = 2000, 400, 2000
+"""Rows judged, and of the old ones kept as anchors, at most."""
+FEWEST_CLUSTERS = {"source": 10, "user_id": 5}
+"""Bounds from fewer clusters hold, but are too wide to show anything: what is finer is the unit then."""
+LANGUAGE, OTHER = "language", "other"
+COLUMNS = ("request_id", "prompt", "reference", "user_id", "source")
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """The frozen rows of an evaluation.
+
+    As stored: columns `slice` (recent, old, golden), `request_id`, `prompt`, `reference`, `user_id`, `source`, and
+    `attributes`, the ones that slices are made of, as JSON.
+    """
+
+    uri: str
+    """Empty for rows that were not stored."""
+    sha256: str
+    rows: list[dict[str, Any]]
+
+    @property
+    def texts(self) -> list[str]:
+        """The texts that are scored."""
+        return [text_of(row) for row in self.rows]
+
+    def numbers(self, name: str) -> list[int]:
+        """Give the places of one slice's rows."""
+        return [number for number, row in enumerate(self.rows) if row["slice"] == name]
+
+
+@dataclass(frozen=True, slots=True)
+class SliceRows:
+    """The rows of one protected slice."""
+
+    name: str
+    numbers: list[int]
+    spec: SliceSpec
+    required: bool
+
+
+def stored(uri: str) -> Rows | None:
+    """Read the rows that were frozen earlier; None when there are none."""
+    if not exists(uri):
+        return None
+    sha256 = hashlib.sha256(read_bytes(uri)).hexdigest()
+    return Rows(uri, sha256, read_rows(uri, sha256))
+
+
+def frozen(rows: list[dict[str, Any]], uri: str) -> Rows:
+    """Store rows; those that stand there already are given as they are."""
+    return stored(uri) or Rows(uri, write_rows(uri, rows), rows)
+
+
+def gather(db: Engine, spec: ModelSpec, holdout: Sequence[dict[str, Any]], champion: int) -> list[dict[str, Any]]:
+    """Give the rows to judge by: a snapshot's held-out ones, the champion's own older ones, and the golden set.
+
+    Raises:
+        ContractError: the golden set cannot be read.
+    """
+    profile = reference_of(db, spec.name, champion)
+    old = read_rows(profile.uri, profile.sha256) if profile is not None else []
+    kept = [row for row in _by_hash(old)[:MOST_OLD] if row["reference"] is not None]
+    rows = [
+        *_plain("recent", holdout[:MOST_RECENT]),
+        *_plain("old", kept),
+        *_plain("golden", golden_rows(spec)[:MOST_GOLDEN]),
+    ]
+    return _with_origins(db, spec, rows)
+
+
+def golden_rows(spec: ModelSpec) -> list[dict[str, Any]]:
+    """Read the golden set: prompts with references that are never trained on, each once.
+
+    Raises:
+        ContractError: it is not there, or a row of it is broken: people made it, and shall mend it.
+    """
+    if spec.evaluation.golden is None:
+        return []
+    from datasets_defs.spec.training import SourceSpec
+    from training.prepare.corpus import Broken, rows_of
+
+    rows: dict[str, dict[str, Any]] = {}
+    for found in rows_of(SourceSpec(name="golden", url=spec.evaluation.golden)):
+        if isinstance(found, Broken):
+            raise ContractError(f"golden set {spec.evaluation.golden}, row {found.place}: {found.reason}; correct it")
+        row = {name: getattr(found, name) for name in ("request_id", "prompt", "reference", "user_id")}
+        rows.setdefault(text_of(row), row)
+    if not rows:
+        raise ContractError(f"golden set {spec.evaluation.golden} holds no rows")
+    return _by_hash(list(rows.values()))
+
+
+def overlap(frozen_rows: Rows, snapshot: Iterable[dict[str, Any]]) -> int:
+    """Count the texts of an evaluation that stand among those trained on; case and white space do not matter."""
+    judging = Counter(_key(text) for text in frozen_rows.texts)
+    trained = {key for row in snapshot if row["part"] != "holdout" and (key := _key(text_of(row))) in judging}
+    return sum(judging[key] for key in trained)
+
+
+def clusters(rows: Sequence[dict[str, Any]]) -> list[str | None]:
+    """Name the cluster of each row: its source, or its user where there are too few sources; None: it stands alone.
+
+    The coarsest that has at least `FEWEST_CLUSTERS`. With fewer users documents are taken one by one, as if they were
+    strangers': what is said of so few users is then said of these users' documents only.
+    """
+    for column, fewest in FEWEST_CLUSTERS.items():
+        names = [row.get(column) for row in rows]
+        if len({name for name in names if name}) >= fewest:
+            return [str(name) if name else None for name in names]
+    return [None] * len(rows)
+
+
+def slices(rows: Sequence[dict[str, Any]], specs: Sequence[SliceSpec]) -> list[SliceRows]:
+    """Cut the rows into the protected slices; old and golden rows count, too.
+
+    Without `values` every value with enough rows is a slice, and the rest are one called `other`.
+    """
+    found: list[SliceRows] = []
+    for spec in specs:
+        values = [_attributes(row).get(spec.attribute) for row in rows]
+        counts = Counter(value for value in values if value is not None)
+        named = spec.values or tuple(sorted(name for name, count in counts.items() if count >= spec.min_documents))
+        for name in named:
+            numbers = [number for number, value in enumerate(values) if value == name]
+            found.append(SliceRows(f"slice:{spec.attribute}={name}", numbers, spec, required=bool(spec.values)))
+        rest = [number for number, value in enumerate(values) if value is not None and value not in named]
+        if rest and not spec.values:
+            found.append(SliceRows(f"slice:{spec.attribute}={OTHER}", rest, spec, required=False))
+    return found
+
+
+def _plain(which: str, rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [{"slice": which, **{name: row.get(name) for name in COLUMNS}, "attributes": None} for row in rows]
+
+
+def _with_origins(db: Engine, spec: ModelSpec, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Add what slices need: languages of the prompts, users and attributes from the inference log."""
+    wanted = {each.attribute for each in spec.evaluation.slices}
+    origins = read_origins(db, spec.name, [str(row["request_id"]) for row in rows if row["slice"] != "golden"])
+    tongues: list[str | None] = [None] * len(rows)
+    if LANGUAGE in wanted:
+        from datasets_defs.core.languages import languages
+
+        tongues = list(languages([text_of(row) for row in rows]))
+    full = []
+    for row, tongue in zip(rows, tongues, strict=True):
+        user, attributes = origins.get(str(row["request_id"]), (None, {}))
+        known = {name: str(value) for name, value in (attributes or {}).items() if name in wanted and value is not None}
+        if tongue is not None:
+            known[LANGUAGE] = tongue
+        said = json.dumps(known, sort_keys=True) if known else None
+        full.append({**row, "user_id": row["user_id"] or user, "attributes": said})
+    return full
+
+
+def _attributes(row: dict[str, Any]) -> dict[str, str]:
+    found: dict[str, str] = json.loads(row.get("attributes") or "{}")
+    return found
+
+
+def _by_hash(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return sorted(rows, key=lambda row: hashlib.sha256(text_of(row).encode("utf-8", "replace")).hexdigest())
+
+
+def _key(text: str) -> str:
+    return " ".join(text.casefold().split())

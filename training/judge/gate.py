@@ -1,0 +1,216 @@
+"""Whether a challenger may replace the champion. Pure: evidence in, a decision with its reason out."""
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+from datasets_defs.spec.gate import GateSpec
+from training.judge.paired import Interval, Pair, Power, clusters_alike, compare, documents_needed
+from training.judge.self_tests import SelfTests, failures
+
+Verdict = Literal["accept", "reject", "inconclusive"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What the look at the recent documents can see, said before it is taken."""
+
+    documents: int
+    needed: int
+    visible: float
+    """The least gain that is seen with the power asked for, as a share of bits per byte."""
+    spread: float
+    chance: float
+    """Of seeing the gain that is worth seeing."""
+    reason: str
+
+    @property
+    def suffices(self) -> bool:
+        """Whether there are enough documents for a look."""
+        return self.documents >= self.needed
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Protected:
+    """Documents of a slice on which the challenger must not be much worse."""
+
+    name: str
+    pairs: Sequence[Pair]
+    max_loss_share: float
+    min_documents: int
+    required: bool = True
+    """Too few documents are inconclusive; otherwise they are told of, and not judged."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Archived:
+    """A former champion on the recent documents: `champion_bits` are the challenger's, `challenger_bits` its own."""
+
+    version: int
+    pairs: Sequence[Pair]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GateEvidence:
+    """Both models' losses on the same frozen documents; `champion_version` None: there is no champion yet."""
+
+    recent: Sequence[Pair]
+    old: Sequence[Pair]
+    champion_version: int | None
+    protected: Sequence[Protected] = ()
+    """Golden set and slices."""
+    archived: Archived | None = None
+    self_tests: SelfTests | None = None
+    """None: nobody asks, as for a comparison by hand of two versions that no snapshot belongs to."""
+    broken_rules: Sequence[str] = ()
+    """The spec's rules that the challenger breaks, in words."""
+    known_spread: float | None = None
+    """Of the recent documents, from the model's earlier evaluations."""
+    problem: str | None = None
+    """Why it could not be measured."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GateDecision:
+    """Accepts, rejects or cannot tell, with the reason."""
+
+    decision: Verdict
+    reason: str
+    recent: Interval | None = None
+    old: Interval | None = None
+    protected: dict[str, Interval] = field(default_factory=dict)
+    archived: Interval | None = None
+    """Former champion against challenger."""
+    plan: Plan | None = None
+    escalate: bool = False
+    """The evaluation itself cannot be trusted: a person has to look."""
+
+    @property
+    def scores(self) -> dict[str, Any]:
+        """The intervals as plain values, by slice."""
+        found = {"recent": self.recent, "old": self.old, **self.protected, "archived": self.archived}
+        return {name: asdict(interval) for name, interval in found.items() if interval is not None}
+
+
+def plan_look(names: Sequence[str | None], spec: GateSpec, known_spread: float | None = None) -> Plan:
+    """Say beforehand what recent documents of these clusters can show, and how many see what is worth seeing."""
+    documents = len(names)
+    sizes = Counter(f"document {number}" if name is None else f"of {name}" for number, name in enumerate(names))
+    clusters = clusters_alike(sizes.values()) if documents else 0
+    spread = spec.expected_spread if known_spread is None else known_spread
+    wanted = spec.worth_seeing - spec.min_gain_share
+    power = Power(documents=documents, clusters=clusters, spread=spread, confidence=spec.confidence)
+    enough = documents_needed(wanted, spread=spread, confidence=spec.confidence, power=spec.power)
+    needed = max(spec.min_documents, enough)
+    visible = power.visible(spec.power) + spec.min_gain_share
+    said = f"{needed} documents can see a gain of {_seen(needed, spread, spec):.1%}; have {documents}"
+    if math.isfinite(visible):
+        said += f", which can see {visible:.1%}"
+    return Plan(
+        documents=documents,
+        needed=needed,
+        visible=visible,
+        spread=spread,
+        chance=power.chance(wanted),
+        reason=said,
+    )
+
+
+def decide(evidence: GateEvidence, spec: GateSpec) -> GateDecision:
+    """Accept a challenger that is surely better on recent documents and surely not much worse anywhere else.
+
+    One look at a number of documents that is fixed before. Superiority on recent documents and non-inferiority on old
+    ones, the golden set and every protected slice each hold at the one-sided `confidence`, and all must hold, so the
+    chance of accepting a challenger that fails any of them is at most 1 - confidence, however many there are: an
+    intersection-union test needs no correction for their number (Berger, "Multiparameter hypothesis testing and
+    acceptance sampling", Technometrics 1982). A look at too few documents, at identical losses, with bounds on both
+    sides of a limit, or by an evaluation that fails its own tests is inconclusive: neither a yes nor a no.
+    """
+    if evidence.champion_version is None:
+        return GateDecision(decision="accept", reason="there is no champion to be better than")
+    if distrust := _distrust(evidence, spec):
+        return GateDecision(decision="inconclusive", reason=distrust, escalate=True)
+    plan = plan_look([pair.cluster for pair in evidence.recent], spec, evidence.known_spread)
+    if short := _too_few(evidence, spec, plan):
+        return GateDecision(decision="inconclusive", reason=short, plan=plan)
+    recent, old = compare(evidence.recent, spec.confidence), compare(evidence.old, spec.confidence)
+    judged = [each for each in evidence.protected if len(each.pairs) >= each.min_documents]
+    found = {each.name: compare(each.pairs, spec.confidence) for each in judged}
+    limits = {"old": spec.max_loss_share} | {each.name: each.max_loss_share for each in judged}
+    decision, reason = _decided(recent, {"old": old, **found}, limits, spec)
+    if decision == "accept" and evidence.broken_rules:
+        decision, reason = "reject", f"{'; '.join(evidence.broken_rules)}; otherwise {reason}"
+    archived = compare(evidence.archived.pairs, spec.confidence) if evidence.archived else None
+    reason += _remarks(evidence, archived)
+    return GateDecision(
+        decision=decision, reason=reason, recent=recent, old=old, protected=found, archived=archived, plan=plan
+    )
+
+
+def _seen(documents: int, spread: float, spec: GateSpec) -> float:
+    power = Power(documents=documents, clusters=documents, spread=spread, confidence=spec.confidence)
+    return power.visible(spec.power) + spec.min_gain_share
+
+
+def _distrust(evidence: GateEvidence, spec: GateSpec) -> str | None:
+    """Say why the measurement itself is not to be trusted."""
+    if evidence.problem is not None:
+        return f"could not be measured: {evidence.problem}"
+    everything = [*evidence.recent, *evidence.old, *(pair for each in evidence.protected for pair in each.pairs)]
+    if wrong := sum(
+        not (math.isfinite(pair.champion_bits) and math.isfinite(pair.challenger_bits)) for pair in everything
+    ):
+        return f"{wrong} of {len(everything)} losses are no numbers: a model or the scoring is broken"
+    found = failures(evidence.self_tests, spec) if evidence.self_tests is not None else []
+    return f"the evaluation fails its own tests: {'; '.join(found)}" if found else None
+
+
+def _too_few(evidence: GateEvidence, spec: GateSpec, plan: Plan) -> str | None:
+    counts = [("recent", len(evidence.recent), spec.min_documents), ("old", len(evidence.old), spec.min_documents)]
+    counts += [(each.name, len(each.pairs), each.min_documents) for each in evidence.protected if each.required]
+    for name, count, needed in counts:
+        if count < needed:
+            return f"{count} {name} documents; {needed} are needed to judge"
+    return None if plan.suffices else plan.reason
+
+
+def _decided(
+    recent: Interval, others: dict[str, Interval], limits: dict[str, float], spec: GateSpec
+) -> tuple[Verdict, str]:
+    gain = f"recent {recent.champion:.3f} → {recent.challenger:.3f} bits/byte ({_span(recent)})"
+    losses = {
+        name: f"{name} {each.champion:.3f} → {each.challenger:.3f} ({_span(each)})" for name, each in others.items()
+    }
+    allowed = ", ".join(f"{name} at most {limit:.1%} up" for name, limit in limits.items())
+    needs = f"needed: recent at least {spec.min_gain_share:.1%} down, {allowed}"
+    if recent.change == recent.low == recent.high == 0:
+        return "inconclusive", f"champion and challenger cost the same on every recent document; {needs}"
+    if -recent.low < spec.min_gain_share:
+        return "reject", f"{gain}: surely not better enough; {needs}"
+    if worse := [name for name, each in others.items() if each.low > limits[name]]:
+        return "reject", f"{'; '.join(losses[name] for name in worse)}: surely forgets too much; {needs}"
+    everything = "; ".join([gain, *losses.values()])
+    if -recent.high >= spec.min_gain_share and all(each.high <= limits[name] for name, each in others.items()):
+        return "accept", f"{everything}; {needs}"
+    return "inconclusive", f"{everything}: the bounds lie on both sides of a limit; {needs}"
+
+
+def _remarks(evidence: GateEvidence, archived: Interval | None) -> str:
+    """Say what a person should know beside the decision."""
+    said = [
+        f"{each.name} has {len(each.pairs)} documents, too few to judge"
+        for each in evidence.protected
+        if not each.required and 0 < len(each.pairs) < each.min_documents
+    ]
+    if archived is not None and evidence.archived is not None and archived.high < 0:
+        said.append(
+            f"version {evidence.archived.version}, a former champion, is surely better still on the recent documents "
+            f"({_span(archived)} against the challenger): consider bringing it back"
+        )
+    return "".join(f"; {each}" for each in said)
+
+
+def _span(interval: Interval) -> str:
+    return f"{interval.low:+.1%} to {interval.high:+.1%}, {interval.documents} documents"

@@ -1,0 +1,160 @@
+"""One comparison of a challenger with the champion: rows, files, measurement, decision; nothing of it is written."""
+
+import logging
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from sqlalchemy import Engine, select
+
+from datasets_defs.core.errors import ContractError, DriftloopError
+from datasets_defs.core.settings import settings
+from datasets_defs.spec.model import ModelSpec
+from datasets_defs.store import tables
+from datasets_defs.store.artifacts import read_rows
+from datasets_defs.store.database import database_errors
+from datasets_defs.store.references import reference_of
+from training.data.snapshot import Snapshot
+from training.judge.frozen_rows import Rows, clusters, overlap
+from training.judge.gate import GateDecision, GateEvidence, Plan, decide, plan_look
+from training.judge.scoring import Folders, Measured, Tick, closest, measure, protected
+from training.registry.registry import Registry, broken_rules
+
+log = logging.getLogger(__name__)
+MOST_FORMER = 10
+"""Former champions that are looked at for the best fit."""
+PROFILE_TEXTS = 300
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Comparison:
+    """What is compared by which rows."""
+
+    spec: ModelSpec
+    champion: int
+    challenger: int
+    rows: Rows
+    snapshot: Snapshot
+    """What the challenger was trained on."""
+    known_spread: float | None
+    """Of the recent documents, from earlier evaluations."""
+
+    @property
+    def plan(self) -> Plan:
+        """What the look can see, before it is taken."""
+        names = clusters(self.rows.rows)
+        recent = [names[number] for number in self.rows.numbers("recent")]
+        return plan_look(recent, self.spec.gate, self.known_spread)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judged:
+    """The gate's decision and what it was made from."""
+
+    decision: GateDecision
+    measured: Measured | None
+    """None: it could not be measured."""
+
+    @property
+    def scores(self) -> dict[str, Any]:
+        """All scores as plain values: intervals by slice, and other metrics under `metrics`."""
+        metrics = {name: asdict(each) for name, each in self.measured.metrics.items()} if self.measured else {}
+        return {**self.decision.scores, **({"metrics": metrics} if metrics else {})}
+
+
+def judge(
+    db: Engine, registry: Registry, asked: Comparison, *, tick: Tick, prompts: bool = False, use: Callable[[], None]
+) -> Judged:
+    """Score both on the rows and decide; what the machine cannot do is inconclusive, with its reason.
+
+    `use` chooses the threads. With `prompts` the challenger's losses of the prompts alone are measured, too.
+
+    Raises:
+        ContractError: a version, a metric or a rule is wrong.
+        TransientError: PostgreSQL or the registry is away.
+    """
+    spec, cache = asked.spec, settings().home / "cache"
+    folders = Folders(
+        champion=registry.download(spec.name, asked.champion, cache),
+        challenger=registry.download(spec.name, asked.challenger, cache),
+        archived=_former(db, registry, asked) if spec.evaluation.archived else None,
+    )
+    use()
+    try:
+        measured = measure(
+            spec, asked.rows, folders, overlap=overlap(asked.rows, asked.snapshot.rows()), prompts=prompts, tick=tick
+        )
+    except (RuntimeError, MemoryError) as err:  # torch's own: out of memory, a GPU that fell off the bus
+        problem = (str(err).strip() or type(err).__name__).splitlines()[0][:300]
+        evidence = GateEvidence(recent=[], old=[], champion_version=asked.champion, problem=problem)
+        return Judged(decision=decide(evidence, spec.gate), measured=None)
+    evidence = GateEvidence(
+        recent=[measured.pairs[number] for number in asked.rows.numbers("recent")],
+        old=[measured.pairs[number] for number in asked.rows.numbers("old")],
+        champion_version=asked.champion,
+        protected=protected(spec, asked.rows, measured.pairs),
+        archived=measured.archived,
+        self_tests=measured.self_tests,
+        broken_rules=_broken(spec, measured),
+        known_spread=asked.known_spread,
+    )
+    return Judged(decision=decide(evidence, spec.gate), measured=measured)
+
+
+def spread_seen(db: Engine, model: str, *, before: tuple[int, int] | None = None) -> float | None:
+    """Read the spread that the model's newest evaluation found, other than that of this incident and attempt."""
+    table = tables.evaluation.c
+    query = select(table.incident_id, table.attempt, table.scores).where(table.model == model).order_by(table.at.desc())
+    with database_errors("reading evaluations"), db.connect() as on:
+        for row in on.execute(query.limit(5)):
+            spread = row.scores.get("recent", {}).get("spread")
+            if spread and (row.incident_id, row.attempt) != before:
+                return float(spread)
+    return None
+
+
+def former_champions(db: Engine, model: str, *, besides: set[int]) -> list[int]:
+    """List versions that were champion and never rolled back, newest first."""
+    table = tables.promotion.c
+    query = select(table.kind, table.from_version, table.to_version).where(table.model == model)
+    with database_errors("reading the promotions"), db.connect() as on:
+        rows = on.execute(query.order_by(table.token.desc())).all()
+    fallen = {row.from_version for row in rows if row.kind in ("roll_back", "revert")}
+    found = dict.fromkeys(row.to_version for row in rows)
+    return [version for version in found if version not in fallen | besides][:MOST_FORMER]
+
+
+def _former(db: Engine, registry: Registry, asked: Comparison) -> tuple[int, Any] | None:
+    """Find the former champion whose own traffic was most like the recent rows; it only informs, so it may fail."""
+    model = asked.spec.name
+    try:
+        profiles = {
+            version: _profile_texts(db, model, version)
+            for version in former_champions(db, model, besides={asked.champion, asked.challenger})
+        }
+        recent = [str(asked.rows.rows[number]["prompt"]) for number in asked.rows.numbers("recent")]
+        version = closest(recent[:PROFILE_TEXTS], profiles)
+        return None if version is None else (version, registry.download(model, version, settings().home / "cache"))
+    except DriftloopError as err:
+        log.warning("no former champion of %s is looked at: %s", model, err)
+        return None
+
+
+def _profile_texts(db: Engine, model: str, version: int) -> list[str]:
+    profile = reference_of(db, model, version)
+    rows = read_rows(profile.uri, profile.sha256) if profile is not None else []
+    return [str(row["prompt"]) for row in rows if row["role"] in ("recent", "trained")][:PROFILE_TEXTS]
+
+
+def _broken(spec: ModelSpec, measured: Measured) -> list[str]:
+    rules = spec.gate.rules
+    if absent := sorted(rules.keys() - measured.metrics.keys()):
+        raise ContractError(
+            f"gate.rules names {', '.join(absent)}, which was not measured; measured: "
+            f"{', '.join(sorted(measured.metrics))}. Metrics of completions need `evaluation: {{generate: N}}`"
+        )
+    return broken_rules(
+        rules,
+        {name: measured.metrics[name].challenger for name in rules},
+        {name: measured.metrics[name].champion for name in rules},
+    )

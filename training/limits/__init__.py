@@ -1,0 +1,1 @@
+"""Whether a training may start: the governor, the budget of GPU-hours, and admission."""

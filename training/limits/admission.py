@@ -1,0 +1,183 @@
+"""How a training attempt begins: the governor asked, the incident claimed and the GPU-hours charged as one step."""
+
+from datetime import UTC, datetime, timedelta
+
+from sqlalchemy import Engine, func, select
+
+from datasets_defs.core.conditions import Outcome, RingKey
+from datasets_defs.core.incidents import Action, Incident, State
+from datasets_defs.core.settings import settings
+from datasets_defs.core.windows import Window
+from datasets_defs.ledger.ledger import Ledger
+from datasets_defs.ledger.pauses import pause_of
+from datasets_defs.spec.files import spec_of
+from datasets_defs.spec.model import ModelSpec
+from datasets_defs.store import tables
+from datasets_defs.store.database import database_errors
+from datasets_defs.store.heartbeats import GPU_CAPACITY, heartbeats
+from datasets_defs.store.inference_log import read_documents
+from training.limits.budget import charge
+from training.limits.governor import FUTILITY_DAYS, Evaluated, GovernorDecision, GovernorEvidence, may_retrain
+
+
+class _OverBudgetError(Exception):
+    """Takes the claim back with its transaction."""
+
+    def __init__(self, decision: GovernorDecision) -> None:
+        super().__init__(decision.reason)
+        self.decision = decision
+
+
+def begin(key: RingKey, *, db: Engine, actor: str, now: datetime | None = None) -> Incident | Outcome:
+    """Claim the wake-up's incident for a training attempt; an Outcome says why not.
+
+    Raises:
+        ContractError: the key or the spec is wrong, or the incident moved meanwhile.
+        TransientError: PostgreSQL is away.
+    """
+    ledger = Ledger(db)
+    spec, incident = spec_of(key.model), ledger.incident(key.incident_id)
+    if incident.state is State.OPEN:
+        if (paused := pause_of(db, spec.name, datetime.now(UTC))) is not None:
+            return Outcome(str(paused))
+        refusal = _overtaken(incident, actor, datetime.now(UTC)) or _ask_governor(
+            ledger, incident, spec, actor=actor, now=now or datetime.now(UTC)
+        )
+        if refusal is not None:
+            return refusal
+    try:
+        return _claimed_and_charged(ledger, key, spec, actor=actor, now=now)
+    except _OverBudgetError as err:
+        return _hold(ledger, ledger.incident(key.incident_id), err.decision, actor=actor)
+
+
+def _claimed_and_charged(
+    ledger: Ledger, key: RingKey, spec: ModelSpec, *, actor: str, now: datetime | None
+) -> Incident | Outcome:
+    with ledger.transaction() as on:
+        claim = ledger.claim(
+            key,
+            frm={State.OPEN},
+            to=State.RETRAINING,
+            actor=actor,
+            lease=settings().lease,
+            reason=f"training attempt of incident {key.incident_id}",
+            connection=on,
+        )
+        if claim.incident is None:
+            return Outcome(claim.reason)
+        decision = charge(on, claim.incident, spec, now)
+        if not decision.go:
+            raise _OverBudgetError(decision)
+    return claim.incident
+
+
+def _overtaken(incident: Incident, actor: str, now: datetime) -> Outcome | None:
+    """Find out that the wake-up came late: triage has decided otherwise since, or somebody is rolling back."""
+    if incident.action not in (None, Action.RETRAIN):
+        return Outcome(f"incident {incident.id}: triage says {incident.action}, no longer retrain")
+    if (holder := incident.holder(now)) not in (None, actor):
+        return Outcome(f"incident {incident.id} is in the hands of {holder}")
+    return None
+
+
+def _ask_governor(ledger: Ledger, incident: Incident, spec: ModelSpec, *, actor: str, now: datetime) -> Outcome | None:
+    if incident.not_before is not None and now < incident.not_before:
+        return Outcome(f"incident {incident.id}: not before {incident.not_before:%H:%M:%S}Z")
+    evidence = GovernorEvidence(
+        now=now,
+        window_length=settings().window_length,
+        last_closed_at=_last_retrained(ledger.engine, spec.name),
+        fresh_documents=_fresh(ledger.engine, incident, spec, now),
+        attempts=incident.attempt,
+        recent_starts=_recent_starts(ledger.engine, spec, now),
+        free_gpus=_free_gpus(ledger.engine, now) if spec.retrain.min_free_gpus else None,
+        evaluations=_evaluations(ledger.engine, spec, now),
+    )
+    decision = may_retrain(evidence, spec.retrain)
+    if decision.go:
+        if incident.challenger_version is not None:  # of an earlier attempt: it must not pass for this one's
+            ledger.move(incident, State.OPEN, actor=actor, reason=decision.reason, challenger_version=None)
+        return None
+    return _hold(ledger, incident, decision, actor=actor)
+
+
+def _hold(ledger: Ledger, incident: Incident, decision: GovernorDecision, *, actor: str) -> Outcome:
+    """Let an incident wait until it may ask again, or call a person where waiting does not help."""
+    to = State.OPEN if decision.not_before is not None else State.ESCALATED
+    # people hear of it once, not at every window that it lasts
+    first = to is State.OPEN and incident.not_before is None
+    ledger.move(
+        incident,
+        to,
+        actor=actor,
+        reason=f"no retrain now: {decision.reason}",
+        evidence={"retrain": "waits"} if first else {},
+        not_before=decision.not_before,
+    )
+    return Outcome(f"incident {incident.id}: no retrain now: {decision.reason}")
+
+
+def _fresh(db: Engine, incident: Incident, spec: ModelSpec, now: datetime) -> int:
+    """Count the prompts with references since the model degraded, up to what a snapshot takes."""
+    return len(read_documents(db, spec.name, Window(incident.degraded_since, now), limit=spec.retrain.max_documents))
+
+
+def _last_retrained(db: Engine, model: str) -> datetime | None:
+    """Read when the last retrained incident ended; one that a person resolved lets the loop start afresh at once."""
+    table, event = tables.incident.c, tables.incident_event.c
+    by_hand = select(event.incident_id).where(
+        event.model == model, event.kind == "moved", event.state == State.RESOLVED, event.actor.startswith("cli:")
+    )
+    query = select(func.max(table.closed_at)).where(table.model == model, table.attempt > 0, table.id.not_in(by_hand))
+    with database_errors("reading the last retrained incident"), db.connect() as on:
+        closed: datetime | None = on.scalar(query)
+    return closed
+
+
+def _evaluations(db: Engine, spec: ModelSpec, now: datetime) -> tuple[Evaluated, ...]:
+    """Read how the model's newest challengers were judged, newest first, since a person last resolved an incident."""
+    table, event = tables.evaluation.c, tables.incident_event.c
+    by_hand = select(func.max(event.at)).where(
+        event.model == spec.name, event.kind == "moved", event.state == State.RESOLVED, event.actor.startswith("cli:")
+    )
+    low = table.scores["recent"]["low"].as_float()
+    query = (
+        select(table.decision, low.label("low"))
+        .where(table.model == spec.name, table.at > now - timedelta(days=FUTILITY_DAYS))
+        .where(table.at > func.coalesce(by_hand.scalar_subquery(), datetime(1970, 1, 1, tzinfo=UTC)))
+        .order_by(table.at.desc())
+        .limit(spec.retrain.futile_after)
+    )
+    with database_errors("reading evaluations"), db.connect() as on:
+        return tuple(
+            Evaluated(
+                accepted=row.decision == "accept",
+                best_gain=-row.low if row.low is not None else None,
+                needed=spec.gate.min_gain_share,
+            )
+            for row in on.execute(query)
+        )
+
+
+def _free_gpus(db: Engine, now: datetime) -> float | None:
+    """Read what `watch_gpu` last saw; None when that was more than two windows ago, or it could not tell."""
+    at, seen = heartbeats(db).get(GPU_CAPACITY, (None, {}))
+    if at is None or now - at > 2 * settings().window_length:
+        return None
+    free: float | None = seen.get("free")
+    return free
+
+
+def _recent_starts(db: Engine, spec: ModelSpec, now: datetime) -> tuple[datetime, ...]:
+    """Read when attempts of the loop's own began within the budget's stretch of time, oldest first."""
+    event = tables.incident_event.c
+    query = (
+        select(event.at)
+        .where(event.model == spec.name, event.kind == "moved", event.state == State.RETRAINING)
+        .where(event.actor.not_like("cli:%"))  # a person's offer trains nothing
+        .where(event.at > now - spec.window_count(spec.retrain.budget.windows))
+        .order_by(event.at)
+    )
+    with database_errors("reading when training attempts began"), db.connect() as on:
+        return tuple(on.scalars(query))

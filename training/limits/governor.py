@@ -1,0 +1,160 @@
+"""Whether a retrain may start now. Pure."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from datasets_defs.spec.training import RetrainSpec
+
+MOST_BACK_OFF_WINDOWS = 336
+"""A rejected challenger is never waited for longer than this: a fortnight of hours."""
+
+WEEK_WINDOWS = 168
+"""The fleet's GPU-hours come back within so many windows: a week of hours."""
+FUTILITY_DAYS = 30
+"""Older evaluations say nothing of whether another attempt is worth it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Charge:
+    """What one training attempt took from the fleet's budget."""
+
+    at: datetime
+    gpu_hours: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evaluated:
+    """How a challenger was judged."""
+
+    accepted: bool
+    best_gain: float | None
+    """Upper bound of its gain on recent documents, a share of bits per byte; None: it could not be measured."""
+    needed: float
+    """The gain that would have been enough."""
+
+    @property
+    def is_futile(self) -> bool:
+        """Whether it surely fell short."""
+        return not self.accepted and self.best_gain is not None and self.best_gain < self.needed
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GovernorEvidence:
+    """What the governor looks at."""
+
+    now: datetime
+    window_length: timedelta
+    last_closed_at: datetime | None
+    """When the model's last incident in which it was retrained ended; None: there was none."""
+    fresh_documents: int
+    """Prompts with references since the model degraded."""
+    attempts: int
+    """Retraining attempts begun in this incident."""
+    recent_starts: tuple[datetime, ...] = ()
+    """When attempts began within the budget's stretch of time, in any incident, oldest first."""
+    free_gpus: float | None = None
+    """GPUs that were just seen to be free; None: not known."""
+    evaluations: tuple[Evaluated, ...] = ()
+    """The model's newest challengers in any incident, newest first, `futile_after` of them at most."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GovernorDecision:
+    """Whether to go, why, and when to ask again if not."""
+
+    go: bool
+    reason: str
+    not_before: datetime | None = None
+    """Earliest time to ask again; None with `go` false: waiting does not help, a person decides."""
+
+
+def may_retrain(evidence: GovernorEvidence, spec: RetrainSpec) -> GovernorDecision:
+    """Decide whether a retrain may start: attempts left, some hope, cool-down over, budget left, GPUs, documents.
+
+    The cool-down holds for an incident's first attempt; later ones wait for what rejected the one before.
+    """
+    if evidence.attempts >= spec.max_attempts:
+        reason = f"{evidence.attempts} of {spec.max_attempts} attempts are used up"
+        return GovernorDecision(go=False, reason=reason)
+    if is_futile(evidence.evaluations, spec.futile_after):
+        needed = evidence.evaluations[0].needed
+        reason = (
+            f"the last {spec.futile_after} challengers surely gained less than the {needed:.1%} that is needed: "
+            "another attempt would not help; resolving the incident by hand lets the loop try again"
+        )
+        return GovernorDecision(go=False, reason=reason)
+    if evidence.last_closed_at is not None and evidence.attempts == 0:
+        until = evidence.last_closed_at + spec.cool_down_windows * evidence.window_length
+        if evidence.now < until:
+            reason = (
+                f"cool-down: the last retrained incident ended {evidence.last_closed_at:%H:%M:%S}Z; "
+                f"{spec.cool_down_windows} windows later is {until:%H:%M:%S}Z"
+            )
+            return GovernorDecision(go=False, reason=reason, not_before=until)
+    if len(evidence.recent_starts) >= spec.budget.attempts:
+        until = evidence.recent_starts[-spec.budget.attempts] + spec.budget.windows * evidence.window_length
+        reason = (
+            f"budget: {len(evidence.recent_starts)} attempts began within {spec.budget.windows} windows, "
+            f"{spec.budget.attempts} are allowed; the next may at {until:%Y-%m-%d %H:%M:%S}Z"
+        )
+        return GovernorDecision(go=False, reason=reason, not_before=until)
+    if spec.min_free_gpus and (evidence.free_gpus is None or evidence.free_gpus < spec.min_free_gpus):
+        seen = "not known how many" if evidence.free_gpus is None else f"{evidence.free_gpus:.0f}"
+        reason = f"GPUs that are free: {seen}; {spec.min_free_gpus} are needed"
+        return GovernorDecision(go=False, reason=reason, not_before=evidence.now + evidence.window_length)
+    if evidence.fresh_documents < spec.min_documents:
+        reason = f"{evidence.fresh_documents} fresh documents with references; {spec.min_documents} are needed"
+        return GovernorDecision(go=False, reason=reason, not_before=evidence.now + evidence.window_length)
+    reason = f"{evidence.fresh_documents} fresh documents, attempt {evidence.attempts + 1} of {spec.max_attempts}"
+    return GovernorDecision(go=True, reason=reason)
+
+
+def back_off_windows(attempt: int, spec: RetrainSpec) -> int:
+    """Give the windows to wait after an incident's attempt (1, 2 …) was rejected: time for other data to come."""
+    return min(spec.back_off_windows << max(attempt - 1, 0), MOST_BACK_OFF_WINDOWS)
+
+
+def is_futile(evaluations: Sequence[Evaluated], count: int) -> bool:
+    """Say whether the newest `count` challengers all surely fell short; fewer say nothing."""
+    newest = evaluations[:count]
+    return len(newest) == count and all(each.is_futile for each in newest)
+
+
+def bucket_level(charges: Sequence[Charge], now: datetime, capacity: float, refill_seconds: float) -> float:
+    """Give what is left in a token bucket; `charges` oldest first, later ones than `now` count, too.
+
+    It is full before the first charge and fills evenly, from empty to full in `refill_seconds`.
+    """
+    left, at = capacity, None
+    for each in charges:
+        if at is not None:
+            left = _filled(left, each.at - at, capacity, refill_seconds)
+        left, at = left - each.gpu_hours, each.at
+    return left if at is None or now <= at else _filled(left, now - at, capacity, refill_seconds)
+
+
+def _filled(left: float, time: timedelta, capacity: float, refill_seconds: float) -> float:
+    return min(capacity, left + time.total_seconds() / refill_seconds * capacity)
+
+
+def may_spend(
+    gpu_hours: float, charges: Sequence[Charge], *, now: datetime, capacity: float | None, refill: timedelta
+) -> GovernorDecision:
+    """Decide whether the fleet's budget has the GPU-hours that an attempt may need; `capacity` None: no limit."""
+    if capacity is None:
+        return GovernorDecision(go=True, reason="GPU-hours are not limited")
+    if gpu_hours > capacity:
+        reason = f"the attempt may take {gpu_hours:.2f} GPU-hours; the fleet has {capacity:.2f} a week at most"
+        return GovernorDecision(go=False, reason=reason)
+    left = bucket_level(charges, now, capacity, refill.total_seconds())
+    if left >= gpu_hours:
+        return GovernorDecision(go=True, reason=f"{left:.2f} GPU-hours are left, {gpu_hours:.2f} are taken")
+    until = (
+        now + (gpu_hours - left) / capacity * refill + timedelta(seconds=1)
+    )  # a fraction's rounding must not ring twice
+    reason = (
+        f"the fleet has {max(left, 0):.2f} of {capacity:.2f} GPU-hours left, {gpu_hours:.2f} are needed; "
+        f"there will be at {until:%Y-%m-%d %H:%M:%S}Z"
+    )
+    return GovernorDecision(go=False, reason=reason, not_before=until)

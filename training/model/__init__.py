@@ -1,0 +1,1 @@
+"""Language models as files and in memory: safe loading, adapters, sampling, and models made from scratch."""

@@ -1,0 +1,291 @@
+"""Causal language models: load, save, make, score and complete. The only file that imports transformers."""
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from torch.nn import functional
+from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2Config, GPT2LMHeadModel
+from transformers import PreTrainedTokenizerFast as Wrapped
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES as KNOWN_TYPES
+from transformers.utils import logging as chatter
+
+from datasets_defs.core.errors import ContractError
+from datasets_defs.spec.model import FromScratch
+from training.model.safe_files import WrongConfigError, folder_of
+from training.model.sampling import Completion, Loss, choose, first_stop
+
+chatter.set_verbosity_error()  # it warns of attention masks that padding on the right does not need
+chatter.disable_progress_bar()
+
+END = "<|endoftext|>"
+SCORED_TOKENS = 1024
+"""Longest stretch that is scored at once, in tokens: bounds the memory of the logits of models with long contexts."""
+SCORED_LOGITS = 2**24
+"""Logits held at once while scoring (64 MiB of float32)."""
+CPU_TOKENS = 1024
+"""Tokens scored at once on a CPU: more do not stay in its cache, which takes half as long again."""
+
+_NOT_LOADED = (
+    *(OSError, ValueError, LookupError, RuntimeError, TypeError, AttributeError, ArithmeticError, ImportError),
+    *(SafetensorError, WrongConfigError),
+)
+"""What comes of a folder whose configuration asks for what cannot be made, or whose weights are damaged."""
+
+
+@dataclass(frozen=True, slots=True)
+class LanguageModel:
+    """A network with its tokenizer. Loss and completion may be called from several threads at once."""
+
+    network: Any
+    tokenizer: Any
+
+    @classmethod
+    def load(cls, source: str | Path, *, device: str | None = None) -> "LanguageModel":
+        """Load a folder or a hub name: safetensors only, and no code that comes with the model.
+
+        Unless a device is named, it goes to the GPU where there is one.
+
+        Raises:
+            ContractError: the folder is incomplete, holds pickled weights or code, or is no causal language model.
+            TransientError: the hub is not reachable.
+        """
+        name, folder = str(source), folder_of(source, KNOWN_TYPES)
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+            network, loading = AutoModelForCausalLM.from_pretrained(
+                folder,
+                use_safetensors=True,
+                trust_remote_code=False,
+                local_files_only=True,
+                dtype=torch.float32,
+                output_loading_info=True,
+            )
+        except _NOT_LOADED as err:
+            first = (str(err).strip() or type(err).__name__).splitlines()[0]
+            raise ContractError(f"model {name} cannot be loaded: {first}") from err
+        if missing := sorted(loading["missing_keys"]):
+            raise ContractError(
+                f"model {name}: {len(missing)} of its weights are in no *.safetensors and would be random, first "
+                f"{missing[0]}; save the whole model again, with the names that its own class gives them"
+            )
+        device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+        return cls(network.to(device).eval(), _still(tokenizer, name))
+
+    @classmethod
+    def scratch(cls, shape: FromScratch, texts: Iterable[str], *, seed: int = 0) -> "LanguageModel":
+        """Make an untrained GPT-2 of this shape with a byte-level BPE learned from `texts`; a seed gives one model.
+
+        Raises:
+            ContractError: the width cannot be divided among the heads.
+        """
+        from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+
+        if shape.width % shape.heads:
+            raise ContractError(f"base_model: width {shape.width} is no multiple of heads {shape.heads}")
+        bpe = Tokenizer(models.BPE())
+        bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+        bpe.decoder = decoders.ByteLevel()
+        trainer = trainers.BpeTrainer(
+            vocab_size=shape.vocabulary,
+            special_tokens=[END],
+            initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+            show_progress=False,
+        )
+        bpe.train_from_iterator(texts, trainer)
+        tokenizer = Wrapped(
+            tokenizer_object=bpe,
+            bos_token=END,
+            eos_token=END,
+            pad_token=END,
+            model_max_length=shape.context,
+            clean_up_tokenization_spaces=False,
+        )
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            network = GPT2LMHeadModel(_gpt2(shape, len(tokenizer), tokenizer.eos_token_id))
+        return cls(network.eval(), _still(tokenizer, "the new model"))
+
+    def save(self, folder: Path) -> None:
+        """Write weights (safetensors), configuration and tokenizer; existing files are replaced."""
+        self.network.save_pretrained(folder)
+        self.tokenizer.save_pretrained(folder)
+
+    @property
+    def context(self) -> int:
+        """Longest prompt plus completion, in tokens."""
+        return int(getattr(self.network.config, "max_position_embeddings", 0) or self.tokenizer.model_max_length)
+
+    @property
+    def start(self) -> int:
+        """The token before the first: the tokenizer's BOS, or EOS where it has none."""
+        bos = self.tokenizer.bos_token_id
+        return int(bos if bos is not None else self.tokenizer.eos_token_id)
+
+    @property
+    def end(self) -> int:
+        """The token that ends a text."""
+        eos = self.tokenizer.eos_token_id
+        return int(eos if eos is not None else self.tokenizer.bos_token_id)
+
+    def encode(self, text: str) -> list[int]:
+        """Give a text's tokens, without BOS or EOS; control tokens spelled out in the text stay ordinary text."""
+        text = text.encode("utf-8", "replace").decode()  # a lone surrogate has no UTF-8 form
+        backend = getattr(self.tokenizer, "backend_tokenizer", None)
+        if backend is None:
+            return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
+        return list(backend.encode(text, add_special_tokens=False).ids)
+
+    def encode_all(self, texts: Sequence[str]) -> list[list[int]]:
+        """Give the tokens of many texts, as `encode` gives them one by one; faster."""
+        backend = getattr(self.tokenizer, "backend_tokenizer", None)
+        if backend is None:
+            return [self.encode(text) for text in texts]
+        clean = [text.encode("utf-8", "replace").decode() for text in texts]
+        return [list(encoded.ids) for encoded in backend.encode_batch_fast(clean, add_special_tokens=False)]
+
+    def losses(self, texts: Sequence[str]) -> list[Loss]:
+        """Give what each text costs, every byte counted; consecutive chunks where it is longer than the context."""
+        step = min(self.context, SCORED_TOKENS) - 1
+        chunks: list[tuple[int, list[int]]] = []
+        for index, ids in enumerate(self.encode_all(texts)):
+            chunks += [(index, ids[at : at + step]) for at in range(0, len(ids), step)]
+        chunks.sort(key=lambda chunk: len(chunk[1]))  # batches of like length waste little on padding
+        bits = [0.0] * len(texts)
+        for batch in self._batches(chunks):
+            for (index, _), cost in zip(batch, self._bits([ids for _, ids in batch]), strict=True):
+                bits[index] += cost
+        return [
+            Loss(bits=cost, bytes=len(text.encode("utf-8", "replace"))) for cost, text in zip(bits, texts, strict=True)
+        ]
+
+    def _batches(self, chunks: list[tuple[int, list[int]]]) -> Iterator[list[tuple[int, list[int]]]]:
+        """Cut chunks, the shortest first, into batches of as many tokens as are scored at once, padding included."""
+        most = SCORED_LOGITS // self.network.config.vocab_size
+        if self.network.device.type == "cpu":
+            most = min(most, CPU_TOKENS)
+        batch: list[tuple[int, list[int]]] = []
+        for chunk in chunks:
+            if batch and (len(batch) + 1) * (len(chunk[1]) + 1) > most:
+                yield batch
+                batch = []
+            batch.append(chunk)
+        if batch:
+            yield batch
+
+    @torch.inference_mode()
+    def _bits(self, rows: list[list[int]]) -> list[float]:
+        longest = max(len(ids) for ids in rows)
+        inputs = torch.tensor([[self.start, *ids] + [self.end] * (longest - len(ids)) for ids in rows])
+        targets = inputs[:, 1:].clone()
+        for row, ids in enumerate(rows):
+            targets[row, len(ids) :] = -100
+        device = self.network.device
+        # No attention mask: padding stands on the right, where a causal model cannot see it.
+        logits = self.network(inputs[:, :-1].to(device), use_cache=False).logits
+        nats = functional.cross_entropy(logits.flatten(0, 1).float(), targets.flatten().to(device), reduction="none")
+        totals: list[float] = (nats.view(len(rows), -1).double().sum(1) / math.log(2)).tolist()
+        return totals
+
+    @torch.inference_mode()
+    def complete(
+        self,
+        prompt: str,
+        *,
+        max_tokens: int,
+        temperature: float = 0.0,
+        top_p: float = 1.0,
+        seed: int | None = None,
+        stop: Sequence[str] = (),
+    ) -> Completion:
+        """Continue a prompt; temperature 0 takes the likeliest token, a seed makes sampling repeatable.
+
+        The prompt's loss comes from the pass that reads the prompt, so it costs nothing extra; the completion's loss
+        is of the model's own distribution, whatever the temperature. A stop string is left out of the text.
+
+        Raises:
+            ContractError: prompt and completion do not fit the context, or a parameter is out of range.
+        """
+        if temperature < 0 or not 0 < top_p <= 1 or max_tokens < 0:
+            raise ContractError(
+                f"temperature {temperature}, top_p {top_p}, max_tokens {max_tokens}: "
+                "needed temperature >= 0, 0 < top_p <= 1, max_tokens >= 0"
+            )
+        ids = self.encode(prompt)
+        if len(ids) + 1 + max_tokens > self.context:
+            raise ContractError(
+                f"prompt of {len(ids)} tokens, its start token and max_tokens {max_tokens} make "
+                f"{len(ids) + 1 + max_tokens} tokens; the model's context holds {self.context}"
+            )
+        source = torch.Generator(device="cpu")
+        source.seed() if seed is None else source.manual_seed(seed)
+        device = self.network.device
+        out = self.network(torch.tensor([[self.start, *ids]], device=device), use_cache=True)
+        prompt_loss = Loss(bits=_cost(out.logits[0, :-1], ids), bytes=len(prompt.encode("utf-8", "replace")))
+        made: list[int] = []
+        bits, cut, finish = 0.0, None, "length"
+        while len(made) < max_tokens:
+            logits = out.logits[0, -1].float().cpu()
+            token = choose(logits, temperature=temperature, top_p=top_p, source=source)
+            if token == self.end:
+                finish = "stop"
+                break
+            made.append(token)
+            bits += _cost(logits[None], [token])
+            if stop and (cut := first_stop(self._decode(made), stop)) is not None:
+                finish = "stop"
+                break
+            if len(made) < max_tokens:
+                out = self.network(
+                    torch.tensor([[token]], device=device), past_key_values=out.past_key_values, use_cache=True
+                )
+        text = self._decode(made)
+        return Completion(
+            text=text[:cut],
+            finish_reason=finish,
+            prompt_tokens=len(ids),
+            completion_tokens=len(made),
+            prompt_loss=prompt_loss,
+            completion_loss=Loss(bits=bits, bytes=len(text.encode())) if made else None,
+        )
+
+    def _decode(self, ids: list[int]) -> str:
+        return str(self.tokenizer.decode(ids, clean_up_tokenization_spaces=False))
+
+
+def _cost(logits: torch.Tensor, ids: list[int]) -> float:
+    if not ids:
+        return 0.0
+    targets = torch.tensor(ids, device=logits.device)
+    return float(functional.cross_entropy(logits.float(), targets, reduction="sum")) / math.log(2)
+
+
+def _gpt2(shape: FromScratch, vocabulary: int, end: int) -> Any:
+    return GPT2Config(
+        vocab_size=vocabulary,
+        n_positions=shape.context,
+        n_embd=shape.width,
+        n_layer=shape.layers,
+        n_head=shape.heads,
+        resid_pdrop=0.0,  # a model this small underfits; without dropout a resumed training is bit-identical too
+        embd_pdrop=0.0,
+        attn_pdrop=0.0,
+        bos_token_id=end,
+        eos_token_id=end,
+        pad_token_id=end,
+    )
+
+
+def _still(tokenizer: Any, name: str) -> Any:
+    if tokenizer.bos_token_id is None and tokenizer.eos_token_id is None:
+        raise ContractError(f"model {name}: its tokenizer has neither BOS nor EOS, so first tokens cannot be scored")
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is not None:  # set once: changing it per call is not safe between threads
+        backend.no_truncation()
+        backend.no_padding()
+        backend.encode_special_tokens = True
+    return tokenizer

@@ -1,0 +1,1 @@
+"""Preparing text: checks, redaction, duplicates, injected phrases, overlap, corpora, and the report."""

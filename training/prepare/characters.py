@@ -1,0 +1,148 @@
+"""What stands in a document that nobody sees or should see: control and hidden characters, disguised words, scripts."""
+
+import re
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import replace
+
+from datasets_defs.spec.training import DataSpec
+from training.prepare.checks import Drop, Record, Redacted
+from training.prepare.hints import SPACE, column, hinted
+
+MOST_MIXED = 3
+"""Places where a Latin letter touches a Cyrillic one; a text with as many is taken for one that hides its words."""
+MOST_LOST_SHARE = 0.02
+"""Share of characters that an earlier reader could not decode (U+FFFD)."""
+BLOB_CHARACTERS, BLOB_LINES = 400, 8
+"""Of one run without a space, and lines of sixty and more of them: from there on it is data, not text."""
+
+
+def _code_point(found: re.Match[str]) -> str:
+    """Write a character as RE2 does."""
+    return rf"\x{{{int(next(filter(None, found.groups())), 16):x}}}"
+
+
+_CONTROL = r"[\x00-\x08\x0e-\x1f\x7f-\x84\x86-\x9f\ufffe\uffff]"
+_LOST = "\ufffd"
+_INVISIBLE = (
+    r"[\xad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180e\u200b\u200e\u200f\u202a-\u202e\u2060-\u206f\u3164\ufeff\uffa0"
+    r"\ufff9-\ufffb\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff]"
+)
+_LATIN, _CYRILLIC = r"A-Za-z\u00c0-\u024f", r"\u0400-\u04ff"
+_JOINER, _VARIANT = r"[\u200c\u200d]", r"[\ufe00-\ufe0f]"
+_HIDDEN = (
+    _INVISIBLE,
+    rf"[{_LATIN}]{_JOINER}",  # between letters of scripts that join, and in emoji, they are written by right
+    rf"{_JOINER}[{_LATIN}]",
+    rf"[{_LATIN}]{_VARIANT}",
+    rf"{_VARIANT}{_VARIANT}",
+)
+_LOOKALIKE = (
+    "\u0430\u0435\u043e\u0440\u0441\u0443\u0445\u0456\u0458\u0455\u04bb\u0501\u051b\u051d"
+    "\u0410\u0412\u0415\u0417\u041a\u041c\u041d\u041e\u0420\u0421\u0422\u0423\u0425\u0406\u0408\u0405"
+    "\u03bf\u03f3\u0391\u0392\u0395\u0396\u0397\u0399\u039a\u039c\u039d\u039f\u03a1\u03a4\u03a5\u03a7"
+    "\u0585\u057d\u0578\u0581\u0555\u054f"
+    "\u13a0\u13a1\u13a2\u13aa\u13ac\u13b3\u13b7\u13bb\u13bd\u13c0\u13c3\u13ce\u13d4\u13da\u13df\u13e2\u13e6"
+)
+"""Letters of Cyrillic, Greek, Armenian and Cherokee that look like Latin ones."""
+_STYLED = r"[\uff21-\uff3a\uff41-\uff5a\u24b6-\u24e9\U0001d400-\U0001d7ff\U0001f130-\U0001f149]{3,}"
+_MARKUP = (
+    r"[<\uff1c]\s{0,20}/?\s{0,20}(?i:script)\b",
+    r"(?i:&lt;|&#0*60;|&#x0*3c;)\s{0,20}/?\s{0,20}(?i:script)\b",
+    r"(?i:<iframe\b[^<>]*\bsrc|<(?:object|embed)\b[^<>]*\b(?:data|src)\s*=)",
+    r"(?i:<[a-z][^<>]*[\s/\"']on[a-z]{3,20}\s*=)",
+    r"(?i:\bj[\t\r\n]*a[\t\r\n]*v[\t\r\n]*a[\t\r\n]*s[\t\r\n]*c[\t\r\n]*r[\t\r\n]*i[\t\r\n]*p[\t\r\n]*t:\s*(?:[\w$]+\s*[(=\[`]|[\w$]+\.\w|[(\[`]))",
+    r"(?i:\bvbscript:\s*\w|\bdata:text/html\b)",
+)
+_BLOB = (
+    rf"(?<![A-Za-z0-9+/=_-])[A-Za-z0-9+/=_-]{{{BLOB_CHARACTERS},}}"
+    rf"|^(?:[A-Za-z0-9+/]{{60,100}}=*\r?\n){{{BLOB_LINES},}}[A-Za-z0-9+/]*=*"
+)
+
+_MARKUP_HINT = (
+    rf"(?i:[<;\x{{ff1c}}]{SPACE}*/?{SPACE}*script|<iframe|<(?:object|embed){SPACE}[^<>]*=|(?:[/\"']|{SPACE})on[a-z]{{3,20}}{SPACE}*="
+    r"|i[\t\r\n]*p[\t\r\n]*t:|data:text)"
+)
+_RUN_HINTS = (r"\n[A-Za-z0-9+/]{60}", r"[A-Za-z0-9+/=_-]{100}")
+_HINT = rf"[\x00-\x08\x0e-\x1f\x7f]|{_MARKUP_HINT}"
+_WIDE_HINT = "|".join(
+    re.sub(r"\\(?:x([0-9a-f]{2})|u([0-9a-f]{4})|U([0-9a-f]{8}))", _code_point, each)
+    for each in (
+        _CONTROL,
+        _LOST,
+        *_HIDDEN,
+        rf"[{_LATIN}][{_CYRILLIC}]",
+        rf"[{_CYRILLIC}][{_LATIN}]",
+        rf"[{_LOOKALIKE}][{_LATIN}]",
+        _STYLED,
+        r"\uff1c",
+    )
+)
+_find_control, _find_markup = re.compile(_CONTROL), re.compile("|".join(_MARKUP))
+_find_hidden = re.compile(
+    rf"{_INVISIBLE}|(?<=[{_LATIN}]){_JOINER}+|{_JOINER}+(?=[{_LATIN}])|(?<=[{_LATIN}]){_VARIANT}+|{_VARIANT}{{2,}}"
+)
+_find_mixed = re.compile(rf"[{_LATIN}][{_CYRILLIC}]|[{_CYRILLIC}][{_LATIN}]")
+_find_disguised = re.compile(
+    rf"(?<![^\W\d_])[{_LATIN}{_LOOKALIKE}]*[{_LOOKALIKE}][{_LATIN}][{_LATIN}{_LOOKALIKE}]*(?![^\W\d_])"
+)
+_find_latin = re.compile(rf"[{_LATIN}]")
+_find_styled, _find_blob = re.compile(_STYLED), re.compile(_BLOB, re.MULTILINE)
+
+
+def doubtful(texts: Sequence[str]) -> set[int]:
+    """Give the numbers of all texts that `check_characters` does not keep as they are, and of few others."""
+    wide = [number for number, text in enumerate(texts) if not text.isascii()]
+    every = column(texts)
+    runs = (number for number in hinted(every, *_RUN_HINTS) if _find_blob.search(texts[number]))
+    found = {*hinted(every, _HINT), *runs}
+    return found | {wide[number] for number in hinted(column([texts[number] for number in wide]), _WIDE_HINT)}
+
+
+def check_characters(record: Record, spec: DataSpec) -> Record | Redacted | Drop:
+    """Drop what hides or acts: control characters, scripts, disguised words. Take out what nobody sees or reads."""
+    clean, reasons = record, []
+    for reason, cut in (("invisible characters", _seen), ("styled letters", _plain), ("encoded data", _without_blobs)):
+        prompt, reference = cut(clean.prompt), cut(clean.reference)
+        if prompt != clean.prompt or reference != clean.reference:
+            clean = replace(clean, prompt=prompt, reference=reference)
+            reasons.append(reason)
+    if (why := _why_bad(record.text, clean.text, spec)) is not None:
+        return Drop(why)
+    if not clean.reference.strip():
+        return Drop("invisible characters only")
+    return Redacted(clean, tuple(reasons)) if reasons else record
+
+
+def _why_bad(said: str, clean: str, spec: DataSpec) -> str | None:
+    if _find_control.search(said):
+        return "control characters"
+    if not spec.markup and _find_markup.search(clean):
+        return "script markup"
+    if said.count(_LOST) > MOST_LOST_SHARE * len(said):
+        return "characters that were lost in decoding"
+    if clean.isascii():
+        return None
+    if len(_find_mixed.findall(clean)) >= MOST_MIXED:
+        return "words that mix Latin and Cyrillic letters"
+    if any(len(_find_latin.findall(word)) > 1 for word in _find_disguised.findall(clean)):
+        return "a word with letters that only look Latin"
+    return None
+
+
+def _seen(text: str) -> str:
+    return text if text.isascii() else _find_hidden.sub("", text)
+
+
+def _plain(text: str) -> str:
+    return text if text.isascii() else _find_styled.sub(lambda found: unicodedata.normalize("NFKC", found[0]), text)
+
+
+def _without_blobs(text: str) -> str:
+    return _find_blob.sub(_marked, text)
+
+
+def _marked(found: re.Match[str]) -> str:
+    """Mark a run that has digits and letters: a ruler has none, and a genome no digits."""
+    run = found[0]
+    return "<data>" if re.search(r"\d", run) and re.search(r"[A-Za-z]", run) else run

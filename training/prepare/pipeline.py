@@ -1,0 +1,383 @@
+"""Training documents on their way from their sources to a snapshot, in batches: memory does not grow with them.
+
+First pass: each document is checked, redacted, held against those before it and those that judge, and put aside on
+disk. Second pass, where something is strangely frequent: phrases. What is dropped goes to a file with its reason.
+"""
+
+import ctypes
+import hashlib
+import logging
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+from itertools import islice
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from datasets_defs.core.errors import ContractError
+from datasets_defs.core.languages import languages
+from datasets_defs.spec.training import DataSpec, SourceSpec
+from training.prepare.characters import check_characters, doubtful
+from training.prepare.checks import LOG, Drop, Record, Redacted, Step, check_shape, utf8_size
+from training.prepare.corpus import Broken, rows_of
+from training.prepare.duplicates import Seen
+from training.prepare.ngrams import Words
+from training.prepare.overlap import Judging
+from training.prepare.phrases import Phrase, PhraseCounter, holds, repeats_itself
+from training.prepare.redact import finders, redact
+from training.prepare.report import DUPLICATE, HELD_OUT_USER, NEAR_DUPLICATE, OVER_QUOTA, OVERLAP, Report, SourceReport
+
+log = logging.getLogger(__name__)
+Doubtful = Callable[[Sequence[str]], set[int]]
+BATCH_BYTES, BATCH_ROWS = 2**20, 2_000
+_TRIMMED_EACH = 8
+"""Batches after which freed memory is given back."""
+MOST_LOOKED_AT = 20_000
+"""Documents among which phrases are counted exactly; of more, every so many batches are looked at."""
+MOST_NAMED = 50
+"""Phrases that a report names."""
+STEPS: tuple[tuple[Step, Doubtful | None], ...] = ((check_shape, None), (check_characters, doubtful))
+"""What looks at single documents, and what says quickly which of them it need not look at."""
+NAMED = "an id that is an address or a secret"
+OTHER_REASON, MOST_REASONS = "one of many other reasons", 100
+"""Reasons of one source that are told apart: some say a number, which a source could make different in every row."""
+EXCERPT = 200
+"""Characters of a dropped document that are kept with its reason."""
+_KEPT = pa.schema(
+    [
+        ("source", pa.string()),
+        ("place", pa.int64()),
+        ("request_id", pa.string()),
+        ("prompt", pa.string()),
+        ("reference", pa.string()),
+        ("user_id", pa.string()),
+        ("at", pa.timestamp("us", tz="UTC")),
+    ]
+)
+_DROPPED = pa.schema(
+    [
+        ("source", pa.string()),
+        ("place", pa.int64()),
+        ("request_id", pa.string()),
+        ("reason", pa.string()),
+        ("content", pa.string()),
+    ]
+)
+
+
+@dataclass(slots=True)
+class _Batch:
+    """Documents of one source that go through the steps together."""
+
+    records: list[Record]
+    reasons: dict[int, str]
+    """Why a document is dropped, by its place in `records`."""
+
+    def left(self) -> list[int]:
+        """Give the places of the documents that nothing speaks against so far."""
+        return [at for at in range(len(self.records)) if at not in self.reasons]
+
+    def drop(self, at: int, reason: str) -> None:
+        """Leave a document out."""
+        self.reasons[at] = reason
+
+
+class Preparation:
+    """One preparation, in a folder of its own that is thrown away afterwards."""
+
+    def __init__(self, folder: Path, spec: DataSpec, *, older: Sequence[str] = ()) -> None:
+        self.report = Report()
+        self.rejects = folder / "rejected.parquet"
+        """What was dropped: source, place, request id, reason, and the beginning of the content."""
+        self._spec, self._older = spec, older
+        self._finders = finders(spec.redact)
+        self._seen = Seen(folder)
+        self._judging, self._users = Judging.of([]), frozenset[str]()
+        self._broken: set[str] = set()
+        self._folder, self._stages = folder, 0
+        self._begin()
+        self._rejected: Any = pq.ParquetWriter(self.rejects, _DROPPED, compression="zstd")
+        self._waiting: list[dict[str, Any]] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, err: BaseException | None, at: TracebackType | None) -> None:
+        self._writer.close()
+        self.close_rejects()
+        self._seen.close()
+
+    def close_rejects(self) -> None:
+        """Finish the file of what was dropped."""
+        self._flush_rejects()
+        self._rejected.close()
+
+    def take(self, name: str, rows: Iterable[Record | Broken], quota: SourceSpec | None = None) -> None:
+        """First pass over a source: keep what may be trained on, on disk, until its quota is reached."""
+        said = self.report.of(name)
+        for number, batch in enumerate(_batches(rows), start=1):
+            self._step(name, batch, said, quota)
+            if OVER_QUOTA in said.dropped:
+                break
+            if number % _TRIMMED_EACH == 0:
+                _trim()
+
+    def take_corpus(self, source: SourceSpec) -> None:
+        """Do so with a corpus; one that is broken is said, and stops nothing."""
+        said = self.report.of(source.name)
+        try:
+            self.take(source.name, rows_of(source), source)
+        except ContractError as err:
+            said.broken = str(err)
+        if (why := said.why_broken(self._spec.max_rejected_share)) is not None:
+            self._broken.add(source.name)
+            said.broken = f"{why}: nothing of it is used"
+        if said.broken is not None:
+            log.warning("data source %s: %s", source.name, said.broken)
+
+    def keep_apart(self, judging: Judging, users: Iterable[str]) -> None:
+        """From now on leave out what overlaps with these texts, and what these users wrote."""
+        self._judging, self._users = judging, frozenset(users)
+
+    def settled(self) -> Iterator[Any]:
+        """Give, as record batches, what was kept since the last call, without injected phrases and broken corpora."""
+        spool, phrases = self._spool, self._phrases
+        self._writer.close()
+        self._begin()
+        self.report.floods = self._seen.floods()
+        found = self._strange(spool, phrases) if phrases is not None and phrases.suspects else {}
+        injected = np.array(sorted(key for key in found if found[key].kind == "injected"), dtype=np.uint64)
+        for batch in _spooled(spool):
+            name = batch["source"][0].as_py()
+            if name in self._broken:
+                self.report.of(name).kept = self.report.of(name).bytes = 0
+                continue
+            hit = holds(Words.of(_texts(batch)), injected) if len(injected) else {}
+            for at, key in hit.items():
+                self.drop(records_of(batch.slice(at, 1))[0], f"the injected phrase “{found[key].said[:120]}”")
+            yield batch.take(np.delete(np.arange(batch.num_rows), list(hit))) if hit else batch
+        spool.unlink()
+
+    def _begin(self) -> None:
+        """Begin a new file for what is kept, and new counts of phrases."""
+        self._stages += 1
+        self._spool = self._folder / f"kept-{self._stages}.arrow"
+        self._writer: Any = pa.ipc.new_stream(self._spool, _KEPT)
+        least = self._spec.phrase_documents
+        self._phrases = PhraseCounter(least) if least is not None else None
+
+    def _strange(self, spool: Path, phrases: PhraseCounter) -> dict[int, Phrase]:
+        every = math.ceil(phrases.documents / MOST_LOOKED_AT)
+        for batch in islice(_spooled(spool), 0, None, every):
+            phrases.look(Words.of(_texts(batch)))
+        for at in range(0, min(len(self._older), MOST_LOOKED_AT), BATCH_ROWS):
+            phrases.look_at_older(Words.of(self._older[at : at + BATCH_ROWS]))
+        found = {key: each for key, each in phrases.judge().items() if not self._allowed(each)}
+        for each in sorted(set(found.values()), key=lambda each: (-each.documents, each.said))[:MOST_NAMED]:
+            self.report.phrases.append(
+                {"phrase": each.said, "kind": each.kind, "documents": each.documents, "older": each.older}
+            )
+        return found
+
+    def drop(self, record: Record, reason: str) -> None:
+        """Leave out a document that had been kept so far."""
+        said = self.report.of(record.source)
+        said.kept -= 1
+        said.bytes -= utf8_size(record.text)
+        self._reject(record.source, record.place, record.request_id, reason, record.text[:EXCERPT])
+
+    def _step(self, name: str, rows: list[Record | Broken], said: SourceReport, quota: SourceSpec | None) -> None:
+        said.rows += len(rows)
+        batch = _Batch([row for row in rows if isinstance(row, Record)], {})
+        for row in rows:
+            if isinstance(row, Broken):
+                self._reject(name, row.place, "", row.reason, row.content)
+                if row.rest_lost:
+                    said.broken = f"{row.reason}: {row.content}"
+        self._hide_names(batch, said)
+        self._check(batch, said)
+        self._redact(batch, said)
+        left, words = self._compare(batch, said)
+        kept = _within_quota(batch, said, quota)
+        if self._phrases is not None and kept:
+            self._phrases.count(self._narrowed(batch, left, words)[1])
+        for at, reason in batch.reasons.items():
+            record = batch.records[at]
+            self._reject(name, record.place, record.request_id, reason, record.text[:EXCERPT])
+        if kept:
+            columns = [pa.array([getattr(each, field.name) for each in kept], field.type) for field in _KEPT]
+            self._writer.write_batch(pa.record_batch(columns, schema=_KEPT))
+
+    def _hide_names(self, batch: _Batch, said: SourceReport) -> None:
+        """Give ids that are addresses or tokens another name, the same for the same: users stay apart by it."""
+        for at, record in enumerate(batch.records):
+            names = {"user_id": record.user_id or "", "request_id": "" if record.source == LOG else record.request_id}
+            changed = {
+                field: _another_name(name)
+                for field, name in names.items()
+                if ("@" in name or "eyJ" in name) and any(finder.cut(name)[1] for finder in self._finders)
+            }
+            if changed:
+                batch.records[at] = replace(record, **changed)  # type: ignore[arg-type]
+                said.redacted[NAMED] += 1
+
+    def _check(self, batch: _Batch, said: SourceReport) -> None:
+        for step, choose in STEPS:
+            left = batch.left()
+            if choose is not None:
+                left = [left[number] for number in sorted(choose([batch.records[at].text for at in left]))]
+            for at in left:
+                outcome = step(batch.records[at], self._spec)
+                if isinstance(outcome, Drop):
+                    batch.drop(at, outcome.reason)
+                elif isinstance(outcome, Redacted):
+                    batch.records[at] = outcome.record
+                    said.redacted.update(outcome.reasons)
+
+    def _redact(self, batch: _Batch, said: SourceReport) -> None:
+        left = batch.left()
+        fields = [(batch.records[at].prompt, batch.records[at].reference) for at in left]
+        for number, ((prompt, reference), reasons) in redact(fields, self._finders).items():
+            at = left[number]
+            batch.records[at] = replace(batch.records[at], prompt=prompt, reference=reference)
+            said.redacted.update(reasons)
+
+    def _compare(self, batch: _Batch, said: SourceReport) -> tuple[list[int], Words]:
+        """Drop what came before, what repeats itself, and what is in another language; give the rest with its words."""
+        left = batch.left()
+        for at, copies in zip(left, self._seen.copies([batch.records[at].text for at in left]), strict=True):
+            if copies > 1:
+                batch.drop(at, DUPLICATE)
+        left = batch.left()
+        words = Words.of([batch.records[at].text for at in left])
+        self._by_words(batch, left, words)
+        if self._spec.languages is not None:
+            self._by_language(batch, said)
+        left, words = self._narrowed(batch, left, words)
+        if self._spec.near_duplicates is not None:
+            for at, near in zip(left, self._seen.near(words, self._spec.near_duplicates), strict=True):
+                if near:
+                    batch.drop(at, NEAR_DUPLICATE)
+        return left, words
+
+    def _by_words(self, batch: _Batch, left: list[int], words: Words) -> None:
+        for number, times in repeats_itself(words).items():
+            batch.drop(left[number], f"a phrase that it repeats {'100' if times >= 100 else '20'} times or more")
+        for number in self._judging.contaminated(words):
+            batch.drop(left[number], OVERLAP)
+        for at in left:
+            if batch.records[at].user_id in self._users:
+                batch.drop(at, HELD_OUT_USER)
+
+    def _by_language(self, batch: _Batch, said: SourceReport) -> None:
+        wanted = self._spec.languages
+        left = batch.left()
+        for at, language in zip(left, languages([batch.records[at].text for at in left]), strict=True):
+            if wanted and language not in wanted:
+                batch.drop(at, f"another language ({language})")
+            else:
+                said.languages[language] += 1
+
+    @staticmethod
+    def _narrowed(batch: _Batch, numbers: list[int], words: Words) -> tuple[list[int], Words]:
+        left = [at for at in numbers if at not in batch.reasons]
+        return left, words if len(left) == len(numbers) else Words.of([batch.records[at].text for at in left])
+
+    def _allowed(self, found: Phrase) -> bool:
+        said = found.said.casefold()
+        allowed = [" ".join(phrase.casefold().split()) for phrase in self._spec.allow_phrases]
+        return any(phrase in said or said in phrase for phrase in allowed)
+
+    def _reject(self, source: str, place: int, request_id: str, reason: str, content: str) -> None:
+        dropped = self.report.of(source).dropped
+        if reason not in dropped and len(dropped) >= MOST_REASONS:
+            reason = OTHER_REASON
+        dropped[reason] += 1
+        row = {"source": source, "place": place, "request_id": request_id, "reason": reason, "content": content}
+        self._waiting.append(row)
+        if len(self._waiting) >= BATCH_ROWS:
+            self._flush_rejects()
+
+    def _flush_rejects(self) -> None:
+        if not self._waiting:
+            return
+        contents = [(_whole(row["content"]),) for row in self._waiting]
+        clean = redact(contents, self._finders)
+        rows = [
+            {**row, "request_id": _whole(row["request_id"])[:EXCERPT], "content": clean.get(at, (contents[at],))[0][0]}
+            for at, row in enumerate(self._waiting)
+        ]
+        self._rejected.write_table(pa.Table.from_pylist(rows, schema=_DROPPED))
+        self._waiting.clear()
+
+
+@cache
+def _trimmer() -> Callable[[int], int] | None:
+    return getattr(ctypes.CDLL(None), "malloc_trim", None)
+
+
+def _trim() -> None:
+    """Give freed memory back, where the C library does so: between what is kept it leaves holes that add up."""
+    if (trim := _trimmer()) is not None:
+        trim(0)
+
+
+def _batches(rows: Iterable[Record | Broken]) -> Iterator[list[Record | Broken]]:
+    batch: list[Record | Broken] = []
+    size = 0
+    for row in rows:
+        batch.append(row)
+        size += len(row.prompt) + len(row.reference) if isinstance(row, Record) else len(row.content)
+        if size >= BATCH_BYTES or len(batch) >= BATCH_ROWS:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
+
+
+def _another_name(name: str) -> str:
+    return hashlib.blake2b(name.encode("utf-8", "replace"), digest_size=12).hexdigest()
+
+
+def _within_quota(batch: _Batch, said: SourceReport, quota: SourceSpec | None) -> list[Record]:
+    """Give what is kept of a batch, and count it; the rest is over the quota."""
+    kept = []
+    for at in batch.left():
+        record = batch.records[at]
+        size = utf8_size(record.text)
+        if quota is not None and (
+            said.kept >= (quota.max_documents or math.inf) or said.bytes + size > (quota.max_bytes or math.inf)
+        ):
+            batch.drop(at, OVER_QUOTA)
+            continue
+        kept.append(record)
+        said.kept += 1
+        said.bytes += size
+    return kept
+
+
+def _spooled(file: Path) -> Iterator[Any]:
+    with pa.OSFile(str(file)) as content, pa.ipc.open_stream(content) as reader:
+        yield from reader
+
+
+def _texts(batch: Any) -> list[str]:
+    pairs = zip(batch["prompt"].to_pylist(), batch["reference"].to_pylist(), strict=True)
+    return [prompt + reference for prompt, reference in pairs]
+
+
+def records_of(batch: Any) -> list[Record]:
+    """Give the documents of a record batch."""
+    columns = [batch[name].to_pylist() for name in _KEPT.names]
+    return [Record(**dict(zip(_KEPT.names, cells, strict=True))) for cells in zip(*columns, strict=True)]
+
+
+def _whole(text: str) -> str:
+    """Give a text that UTF-8 can hold."""
+    return text.encode("utf-8", "replace").decode()

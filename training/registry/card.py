@@ -1,0 +1,363 @@
+"""A version's model card: what it is made of, how it was judged, who let it serve; rewritten when that grows."""
+
+import base64
+import hashlib
+import io
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import Engine, select
+
+from datasets_defs.core.conditions import RingKey
+from datasets_defs.core.errors import DriftloopError
+from datasets_defs.core.settings import settings
+from datasets_defs.ledger.events import Event
+from datasets_defs.ledger.ledger import Ledger
+from datasets_defs.store import tables
+from datasets_defs.store.database import database_errors
+from training.registry.registry import KEY, WARNING, Registry
+
+log = logging.getLogger(__name__)
+MOST_EVENTS = 40
+MOST_DESCRIPTION = 4_900
+"""Characters of a description; MLflow's column holds 5,000."""
+CURVES = ("loss", "validation_bits_per_byte")
+WRITTEN = "driftloop.card_sha256"
+"""Tag of a version that says which text its card holds."""
+_NO_DECISION = ("rung", "claimed")
+"""Kinds of events that come with every wake-up, whether anything is done or not."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evaluation:
+    """How a version was judged in one attempt."""
+
+    incident_id: int
+    at: datetime
+    champion: int
+    decision: str
+    reason: str
+    scores: Mapping[str, Any]
+    rows_uri: str
+    rows_sha256: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """A change of champion that the version took part in."""
+
+    at: datetime
+    kind: str
+    from_version: int | None
+    to_version: int
+    actor: str
+    reason: str
+    confirmed_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CardFacts:
+    """All that a card says."""
+
+    model: str
+    version: int
+    description: str
+    """The spec's."""
+    created_at: datetime
+    tags: Mapping[str, str]
+    params: Mapping[str, str]
+    metrics: Mapping[str, float]
+    lineage: Sequence[int]
+    """Parents, newest first."""
+    evaluations: Sequence[Evaluation]
+    changes: Sequence[Change]
+    events: Sequence[Event]
+    """Of the incident that it was made in, and of those in which it was judged; not the mere wake-ups."""
+    curves: Mapping[str, Sequence[tuple[int, float]]]
+
+
+def write(key: str, *, db: Engine) -> str:
+    """Write the cards of the versions that a wake-up's incident is about: its challenger, and who serves or served.
+
+    Says which had anything new in them: most wake-ups of a model change none or one.
+
+    Raises:
+        ContractError: the key is wrong.
+        TransientError: PostgreSQL is away.
+    """
+    ring, ledger = RingKey.parse(key), Ledger(db)
+    incident, champion = ledger.incident(ring.incident_id), ledger.champion(ring.model)
+    serving = (champion.version, champion.previous_version) if champion is not None else ()
+    versions = sorted({version for version in (incident.challenger_version, *serving) if version is not None})
+    registry = Registry(settings().mlflow_url)
+    new = [version for version in versions if refresh(db, registry, ring.model, version)]
+    return f"cards of {ring.model}: {', '.join(f'version {version}' for version in new) or 'nothing new'}"
+
+
+def refresh(db: Engine, registry: Registry, model: str, version: int) -> bool:
+    """Write a version's card: its description in MLflow, and Markdown and HTML beside it, over the one before.
+
+    Says whether it did: a card that would say the same is left alone. One that cannot be written now holds up nothing:
+    the next step that concerns the version writes it.
+    """
+    try:
+        facts = facts_of(db, registry, model, version)
+        text = markdown(facts)
+        sha256 = hashlib.sha256(text.encode()).hexdigest()
+        if facts.tags.get(WRITTEN) == sha256:
+            return False
+        files = {"card/card.md": text, "card/card.html": html(facts, text)}
+        registry.log_evaluation(model, version, metrics={}, files=files)
+        registry.describe(model, version, shortened(text))
+        registry.set_tags(model, version, {WRITTEN: sha256})  # last: a card that was cut short is written again
+    except DriftloopError as err:
+        log.warning("the card of %s version %d is not written: %s", model, version, err)
+        return False
+    return True
+
+
+def facts_of(db: Engine, registry: Registry, model: str, version: int) -> CardFacts:
+    """Read what the ledger and the registry know of a version.
+
+    Raises:
+        ContractError: the registry does not know it.
+        TransientError: PostgreSQL or the registry is away.
+    """
+    known = registry.facts(model, version)
+    evaluations, made_in = _evaluations(db, model, version), known.tags.get("incident", "")
+    incidents = {each.incident_id for each in evaluations} | ({int(made_in)} if made_in.isdigit() else set())
+    events = [
+        each for each in Ledger(db).events(model) if each.incident_id in incidents and each.kind not in _NO_DECISION
+    ]
+    return CardFacts(
+        model=model,
+        version=version,
+        description=_described(model),
+        created_at=datetime.fromtimestamp(known.created_ms / 1000, UTC),
+        tags=known.tags,
+        params=known.params,
+        metrics=known.metrics,
+        lineage=_lineage(registry, model, known.tags),
+        evaluations=evaluations,
+        changes=_changes(db, model, version),
+        events=events[-MOST_EVENTS:],
+        curves={name: registry.losses(model, version, name) for name in CURVES if name in known.metrics},
+    )
+
+
+def markdown(facts: CardFacts) -> str:
+    """Give the card as Markdown. Pure."""
+    parts = [
+        _title(facts),
+        _data(facts),
+        _judgement(facts),
+        _service(facts),
+        _table("Parameters", ("parameter", "value"), sorted(facts.params.items())),
+        _table("Training", ("metric", "value"), _training_metrics(facts)),
+        _history(facts),
+    ]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def html(facts: CardFacts, text: str) -> str:
+    """Give the card as one HTML file with its plots inside; what stands in texts stays text."""
+    from markdown_it import MarkdownIt
+
+    body = MarkdownIt("commonmark", {"html": False}).enable("table").render(text)
+    shown = "".join(f'<img alt="{name}" src="data:image/png;base64,{data}">' for name, data in plots(facts).items())
+    style = (
+        "body{font:15px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem}"
+        "table{border-collapse:collapse}td,th{border-bottom:1px solid #ccc;padding:.2rem .6rem;text-align:left}"
+        "td{overflow-wrap:anywhere}img{max-width:100%}"
+    )
+    return (
+        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Version {facts.version}</title>'
+        f"<style>{style}</style></head><body>{body}{shown}</body></html>\n"
+    )
+
+
+def plots(facts: CardFacts) -> dict[str, str]:
+    """Draw the newest evaluation's changes and the loss curves, each a PNG in base64; none where there is nothing."""
+    drawn = {}
+    if facts.evaluations and (found := _intervals(facts.evaluations[-1].scores)):
+        drawn["change of bits per byte by slice"] = _changes_plot(found)
+    if curves := {name: points for name, points in facts.curves.items() if len(points) > 1}:
+        drawn["loss curves"] = _curves_plot(curves)
+    return drawn
+
+
+def shortened(text: str) -> str:
+    """Cut a card at a line so that MLflow's description holds it."""
+    if len(text) <= MOST_DESCRIPTION:
+        return text
+    return text[:MOST_DESCRIPTION].rpartition("\n")[0] + "\n\n… the whole card is the artifact `card/card.md`.\n"
+
+
+def plain_cell(value: object) -> str:
+    """Make a value safe for a cell: one line, no pipes, no markup of its own."""
+    text = " ".join(str(value).split())
+    for sign in "\\`*_[]|!#~":
+        text = text.replace(sign, "\\" + sign)
+    return text.replace("<", "&lt;").replace(">", "&gt;")[:600]
+
+
+def _title(facts: CardFacts) -> str:
+    serving = [change for change in facts.changes if change.to_version == facts.version]
+    state = "has never served" if not serving else f"champion since {_when(serving[-1].at)}"
+    if facts.changes and facts.changes[-1].to_version != facts.version:
+        state = f"replaced by version {facts.changes[-1].to_version} at {_when(facts.changes[-1].at)}"
+    parents = " ← ".join(f"version {each}" for each in facts.lineage) or "none known; the first of its line"
+    warning = f"**Warning:** {plain_cell(facts.tags[WARNING])}\n\n" if facts.tags.get(WARNING) else ""
+    return (
+        f"# {plain_cell(facts.model)}, version {facts.version}\n\n{plain_cell(facts.description)}\n\n{warning}"
+        f"Registered {_when(facts.created_at)}; {state}.\n\nTrained from: {parents}."
+    )
+
+
+def _data(facts: CardFacts) -> str:
+    counts = [(name.removeprefix("rows_"), value) for name, value in facts.params.items() if name.startswith("rows_")]
+    named = {"snapshot_uri": "snapshot", "snapshot_sha256": "its SHA-256", "code_version": "code", "actor": "made by",
+             "incident": "incident", "attempt": "attempt", KEY: "key"}  # fmt: skip
+    rows = [(label, facts.tags[name]) for name, label in named.items() if name in facts.tags]
+    return _table(
+        "Data and origin", ("what", "value"), [*((f"rows to {part}", n) for part, n in sorted(counts)), *rows]
+    )
+
+
+def _judgement(facts: CardFacts) -> str:
+    if not facts.evaluations:
+        return "## Judgement\n\nIt was not judged against another version."
+    parts = ["## Judgement"]
+    for each in facts.evaluations:
+        parts.append(
+            f"**{plain_cell(each.decision)}** against version {each.champion}, {_when(each.at)}: "
+            f"{plain_cell(each.reason)}"
+        )
+        rows = [
+            (name, s["documents"], f"{s['champion']:.3f}", f"{s['challenger']:.3f}", f"{s['change']:+.1%}",
+             f"{s['low']:+.1%} to {s['high']:+.1%}")
+            for name, s in _intervals(each.scores).items()
+        ]  # fmt: skip
+        parts.append(_cells(("slice", "documents", "champion", "this", "change", "interval"), rows))
+        metrics = each.scores.get("metrics", {})
+        said = [(name, f"{s['champion']:.4g}", f"{s['challenger']:.4g}") for name, s in metrics.items()]
+        parts.append(_cells(("metric", "champion", "this"), said) if said else "")
+        parts.append(f"Rows: {plain_cell(each.rows_uri)}, SHA-256 {each.rows_sha256}")
+    return "\n\n".join(part for part in parts if part)
+
+
+def _service(facts: CardFacts) -> str:
+    rows = [
+        (_when(each.at), each.kind, each.from_version or "", each.to_version, each.actor, each.reason,
+         _when(each.confirmed_at) if each.confirmed_at else "no")
+        for each in facts.changes
+    ]  # fmt: skip
+    return _table("Service", ("when", "what", "from", "to", "by", "why", "confirmed by serving"), rows)
+
+
+def _training_metrics(facts: CardFacts) -> list[tuple[str, str]]:
+    return [(name, f"{value:.6g}") for name, value in sorted(facts.metrics.items()) if "/" not in name]
+
+
+def _history(facts: CardFacts) -> str:
+    rows = [(_when(each.at), each.state or each.kind, each.actor, each.reason) for each in facts.events]
+    return _table("Who decided what", ("when", "state", "who", "why"), rows)
+
+
+def _table(title: str, head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    return f"## {title}\n\n{_cells(head, rows)}" if rows else ""
+
+
+def _cells(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    lines = [" | ".join(head), " | ".join("---" for _ in head), *(" | ".join(map(plain_cell, row)) for row in rows)]
+    return "\n".join(f"| {line} |" for line in lines)
+
+
+def _intervals(scores: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    return {name: each for name, each in scores.items() if isinstance(each, Mapping) and "change" in each}  # type: ignore[misc]
+
+
+def _when(at: datetime) -> str:
+    return f"{at.astimezone(UTC):%Y-%m-%d %H:%M}Z"
+
+
+def _changes_plot(found: Mapping[str, Mapping[str, Any]]) -> str:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8, 1.2 + 0.4 * len(found)), layout="constrained")
+    axes = figure.subplots()
+    for place, each in enumerate(list(found.values())[::-1]):
+        low, high = 100 * (each["change"] - each["low"]), 100 * (each["high"] - each["change"])
+        axes.errorbar(100 * each["change"], place, xerr=[[low], [high]], fmt="o", capsize=4, color="#1f6feb")
+    axes.axvline(0, color="#888", linewidth=1)
+    axes.set_yticks(range(len(found)), list(found)[::-1], parse_math=False)
+    axes.set_xlabel("change of bits per byte, per cent (less is better)")
+    return _png(figure)
+
+
+def _curves_plot(curves: Mapping[str, Sequence[tuple[int, float]]]) -> str:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8, 3), layout="constrained")
+    axes = figure.subplots()
+    for name, points in curves.items():
+        axes.plot([step for step, _ in points], [value for _, value in points], label=name)
+    axes.set_xlabel("step")
+    axes.legend()
+    return _png(figure)
+
+
+def _png(figure: Any) -> str:
+    content = io.BytesIO()
+    figure.savefig(content, format="png", dpi=100, metadata={"Software": None})
+    return base64.b64encode(content.getvalue()).decode()
+
+
+def _described(model: str) -> str:
+    from datasets_defs.spec.files import spec_of
+
+    try:
+        return spec_of(model).description
+    except DriftloopError:  # the model's file is gone or broken; its versions stay what they are
+        return ""
+
+
+def _lineage(registry: Registry, model: str, tags: Mapping[str, str]) -> list[int]:
+    found: list[int] = []
+    while (parent := tags.get("parent_version", "")).isdigit() and int(parent) not in found and len(found) < 20:
+        found.append(int(parent))
+        try:
+            tags = registry.tags(model, int(parent))
+        except DriftloopError:  # deleted there
+            break
+    return found
+
+
+def _evaluations(db: Engine, model: str, version: int) -> list[Evaluation]:
+    table = tables.evaluation.c
+    query = (
+        select(
+            table.incident_id, table.at, table.champion_version.label("champion"), table.decision, table.reason,
+            table.scores, table.rows_uri, table.rows_sha256,
+        )
+        .where(table.model == model, table.challenger_version == version)
+        .order_by(table.at)
+    )  # fmt: skip
+    with database_errors("reading evaluations"), db.connect() as on:
+        return [Evaluation(**row._mapping) for row in on.execute(query)]
+
+
+def _changes(db: Engine, model: str, version: int) -> list[Change]:
+    table = tables.promotion.c
+    query = (
+        select(
+            table.at, table.kind, table.from_version, table.to_version, table.actor, table.reason, table.confirmed_at
+        )
+        .where(table.model == model, (table.to_version == version) | (table.from_version == version))
+        .order_by(table.token)
+    )
+    with database_errors("reading the promotions"), db.connect() as on:
+        return [Change(**row._mapping) for row in on.execute(query)]

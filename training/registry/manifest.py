@@ -1,0 +1,54 @@
+"""A folder's manifest: every file with its size and SHA-256, so that a damaged or partial copy is known as such."""
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from datasets_defs.store.artifacts import file_sha256
+
+MANIFEST = "manifest.json"
+
+
+def make_manifest(folder: Path) -> dict[str, Any]:
+    """Write the folder's manifest beside its files and give it; the same files give the same manifest.
+
+    Files and manifest are flushed to disk, so that what follows a rename is really there.
+    """
+    files = {}
+    for path in sorted(path for path in folder.rglob("*") if path.is_file() and path != folder / MANIFEST):
+        with path.open("rb+") as file:
+            os.fsync(file.fileno())
+        files[path.relative_to(folder).as_posix()] = {"bytes": path.stat().st_size, "sha256": file_sha256(path)}
+    manifest = {"files": files}
+    with (folder / MANIFEST).open("w") as file:
+        json.dump(manifest, file, indent=1, sort_keys=True)
+        file.flush()
+        os.fsync(file.fileno())
+    return manifest
+
+
+def verify_manifest(folder: Path, sha256: str | None = None) -> list[str]:
+    """Check a folder against its manifest (and that against its own hash, if known); give a sentence per problem."""
+    if not (folder / MANIFEST).is_file():
+        return [f"{MANIFEST} is missing"]
+    if sha256 is not None and file_sha256(folder / MANIFEST) != sha256:
+        return [f"{MANIFEST} is not the one that was written"]
+    try:
+        files = json.loads((folder / MANIFEST).read_text())["files"]
+    except (ValueError, KeyError, TypeError) as err:
+        return [f"{MANIFEST} is damaged ({err})"]
+    problems = []
+    for name, expected in files.items():
+        path = folder / name
+        if not path.is_file():
+            problems.append(f"{name} is missing")
+        elif path.stat().st_size != expected["bytes"] or file_sha256(path) != expected["sha256"]:
+            problems.append(f"{name} is not what was written")
+    return problems
+
+
+def missing_from(manifest: Mapping[str, Any], listing: Mapping[str, int]) -> list[str]:
+    """Name the files that a listing (name → bytes) lacks or has in another size."""
+    return [name for name, expected in manifest["files"].items() if listing.get(name) != expected["bytes"]]

@@ -1,0 +1,1 @@
+"""Where a training runs: a local process, torchrun, or a pod, behind one contract."""

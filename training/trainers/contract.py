@@ -1,0 +1,135 @@
+"""What a place that trains can do: take a job, say how it stands, stop it. A job outlives the task that watches it."""
+
+import json
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from typing import Protocol
+
+from datasets_defs.core.errors import ContractError
+from datasets_defs.core.incidents import Incident, attempt_name
+from datasets_defs.store.artifacts import artifact_url, exists, read_bytes, write_bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """One training attempt of an incident: the same for every run of Airflow that watches it."""
+
+    model: str
+    incident_id: int
+    attempt: int
+
+    @classmethod
+    def of(cls, incident: Incident) -> "Job":
+        """Name the training of an incident's present attempt."""
+        return cls(model=incident.model, incident_id=incident.id, attempt=incident.attempt)
+
+    @property
+    def name(self) -> str:
+        """Of the attempt in artifacts and folders; one model's jobs differ in it."""
+        return attempt_name(self.incident_id, self.attempt)
+
+    @property
+    def key(self) -> str:
+        """Of the challenger's version in the registry: `model|incident|attempt`."""
+        return f"{self.model}|{self.incident_id}|{self.attempt}"
+
+    @property
+    def arguments(self) -> tuple[str, ...]:
+        """What Python is to run where the job trains."""
+        return ("-m", "training.trainers.job", self.model, str(self.incident_id), str(self.attempt))
+
+    @property
+    def result_url(self) -> str:
+        """Where the job writes how it ended."""
+        return artifact_url("training", self.model, f"{self.name}.json")
+
+
+class Phase(StrEnum):
+    """Where a job stands."""
+
+    ABSENT = "absent"
+    """It was never submitted, or nothing is left of it."""
+    WAITING = "waiting"
+    """It was taken and does not train yet."""
+    RUNNING = "running"
+    ENDED = "ended"
+    """Well or not: the job's result says which; without one it died."""
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """How a job stands, as the place that trains sees it."""
+
+    phase: Phase
+    reason: str
+    """In words, for logs and errors."""
+
+    @property
+    def active(self) -> bool:
+        """Whether the job trains or will."""
+        return self.phase in (Phase.WAITING, Phase.RUNNING)
+
+
+class Trainer(Protocol):
+    """A place that trains. Made anew by each run that watches; what it knows of a job it finds out by itself.
+
+    Raises (every method):
+        TransientError: the place cannot be asked now.
+        ContractError: it refuses the job for good.
+    """
+
+    def submit(self, job: Job) -> None:
+        """Have the job begun; one that is active is left alone, so that doing it twice starts one."""
+        ...
+
+    def look(self, job: Job) -> Look:
+        """Say how the job stands."""
+        ...
+
+    def stop(self, job: Job) -> None:
+        """End the job and wait until it trains no more; one that is not there is fine."""
+        ...
+
+    def said(self, job: Job) -> list[str]:
+        """Give the lines that the job logged since the last call; the first call gives the newest few."""
+        ...
+
+
+class Ending(StrEnum):
+    """How a job ended for good; one that may end otherwise when tried again writes nothing."""
+
+    REGISTERED = "registered"
+    CONTRACT = "contract"
+    """The spec, the base model or the training is wrong."""
+    DATA_BREAK = "data_break"
+    """The rows are broken; no step was trained on them."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobResult:
+    """What came of a job: written once by the process that trained, read by whoever watches."""
+
+    ending: Ending
+    version: int | None = None
+    """Of the challenger that was registered."""
+    message: str = ""
+    """What is wrong."""
+
+    def save(self, job: Job) -> None:
+        """Write the result whole or not at all; writing it again changes nothing."""
+        write_bytes(job.result_url, json.dumps(asdict(self)).encode())
+
+    @classmethod
+    def of(cls, job: Job) -> "JobResult | None":
+        """Read a job's result; None while there is none.
+
+        Raises:
+            ContractError: it is there and says nothing that a job says.
+        """
+        if not exists(job.result_url):
+            return None
+        try:
+            found = json.loads(read_bytes(job.result_url))
+            return cls(ending=Ending(found["ending"]), version=found["version"], message=found["message"])
+        except (ValueError, KeyError, TypeError) as err:
+            raise ContractError(f"{job.result_url} is damaged ({err}); remove it, and the job is done again") from err

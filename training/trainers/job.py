@@ -1,0 +1,136 @@
+"""`python -m training.trainers.job MODEL INCIDENT ATTEMPT`: the process that trains a challenger.
+
+It is no part of Airflow's task: it holds the model's trainer locks, goes on while its incident waits for this very
+attempt, whoever watches, and leaves its result as a file. What may go well when tried again leaves none.
+"""
+
+import logging
+import os
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+
+from sqlalchemy import Engine
+
+from datasets_defs.core.errors import ContractError, DriftloopError
+from datasets_defs.core.incidents import Incident
+from datasets_defs.core.settings import settings
+from datasets_defs.ledger.ledger import Ledger
+from datasets_defs.spec.files import spec_of
+from datasets_defs.store.database import engine
+from training.data.snapshot import DataBreakError
+from training.limits.budget import settle
+from training.registry.registry import Registry
+from training.trainers.attempt import Attempt, train
+from training.trainers.contract import Ending, Job, JobResult
+from training.trainers.locks import BusyError, only_trainer
+from training.trainers.watch import is_wanted
+
+log = logging.getLogger(__name__)
+
+
+class UnwantedError(ContractError):
+    """The incident does not wait for this attempt any more; nothing is written, and nobody has to be told."""
+
+
+def run(job: Job, *, db: Engine) -> JobResult:
+    """Train as the model's only trainer, register the challenger, and write down how it ended.
+
+    Killed anywhere and run again, it goes on from its last checkpoint with the rows it froze, to the same version.
+
+    Raises:
+        UnwantedError: somebody ended the incident, or another attempt has begun.
+        TransientError: PostgreSQL or the registry is away.
+    """
+    ledger = Ledger(db)
+    with _when_it_is_free(ledger, job) as still_only:
+
+        def hold() -> None:
+            still_only()
+            _require_wanted(ledger.incident(job.incident_id), job)
+
+        hold()
+        try:
+            attempt = attempt_of(job, ledger, hold)
+            result = JobResult(ending=Ending.REGISTERED, version=train(attempt))
+        except UnwantedError:
+            raise
+        except DataBreakError as err:
+            result = JobResult(ending=Ending.DATA_BREAK, message=str(err))
+        except ContractError as err:
+            result = JobResult(ending=Ending.CONTRACT, message=str(err))
+        result.save(job)
+    if result.ending is Ending.REGISTERED:
+        shutil.rmtree(attempt.folder, ignore_errors=True)
+    return result
+
+
+@contextmanager
+def _when_it_is_free(ledger: Ledger, job: Job) -> Iterator[Callable[[], None]]:
+    """Wait for the model's trainer locks for as long as the job is wanted, and hold them.
+
+    Who has them may be this very job on another machine, where a task before this one had begun it; once it has ended,
+    its version is found.
+    """
+    with ExitStack() as held:
+        while True:
+            _require_wanted(ledger.incident(job.incident_id), job)
+            try:
+                still_only = held.enter_context(only_trainer(ledger.engine, job.model))
+            except BusyError as err:
+                log.info("%s", err)
+            else:
+                yield still_only
+                return
+
+
+def attempt_of(job: Job, ledger: Ledger, hold: Callable[[], None]) -> Attempt:
+    """Describe the training of a job from what the ledger says of its incident.
+
+    Raises:
+        ContractError: there is no champion to start from, or the spec is wrong.
+    """
+    spec, incident = spec_of(job.model), ledger.incident(job.incident_id)
+    champion = ledger.champion(job.model)
+    if champion is None:
+        raise ContractError(f"{job.model} has no champion to train from; run `driftloop bootstrap {job.model}`")
+    return Attempt(
+        spec=spec,
+        parent=champion.version,
+        name=job.name,
+        key=job.key,
+        since=incident.degraded_since,
+        ledger=ledger,
+        registry=Registry(settings().mlflow_url),
+        actor=incident.claimed_by or "trainer",
+        hold=hold,
+        settle=lambda seconds: settle(ledger.engine, incident, spec, seconds),
+        tags={"incident": str(incident.id), "attempt": str(incident.attempt)},
+    )
+
+
+def _require_wanted(incident: Incident, job: Job) -> None:
+    if not is_wanted(incident, job):
+        raise UnwantedError(
+            f"incident {incident.id} is {incident.state} at attempt {incident.attempt}; {job.name} stops"
+        )
+
+
+def main(arguments: list[str]) -> int:
+    """Run a job to its end; 0 when it left a result."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    model, incident, attempt = arguments
+    job = Job(model=model, incident_id=int(incident), attempt=int(attempt))
+    log.info("%s of %s begins as process %d", job.name, job.model, os.getpid())
+    try:
+        result = run(job, db=engine())
+    except DriftloopError as err:
+        log.error("%s: %s", type(err).__name__, err)  # noqa: TRY400 the message says it all
+        return 1
+    log.info("%s: %s", job.name, result.message or f"version {result.version} is registered")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,91 @@
+"""One trainer per model at any time: a lock in PostgreSQL for all machines, and a file's lock for this one."""
+
+import fcntl
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import IO
+
+from sqlalchemy import Connection, Engine, text
+from sqlalchemy.exc import DBAPIError
+
+from datasets_defs.core.errors import TransientError
+from datasets_defs.core.settings import settings
+from datasets_defs.store.database import database_errors
+
+LOCK_PATIENCE_SECONDS = 30.0
+"""How long a step waits for a trainer that lost its claim to notice and stop."""
+
+
+class BusyError(TransientError):
+    """Another trainer of the model is at work."""
+
+
+@contextmanager
+def only_trainer(db: Engine, model: str) -> Iterator[Callable[[], None]]:
+    """Hold the model's trainer locks; gives a check that they are still held, to be made before each write.
+
+    PostgreSQL lets go of its lock when this process or the connection dies, so also at its own restart, while the
+    trainer lives on. The file's lock, which the kernel lets go of only with the process, then keeps the next trainer
+    of this machine waiting until the check has stopped this one.
+
+    Raises:
+        BusyError: another trainer is at work.
+        TransientError: PostgreSQL is away; or, from the check, the lock was lost and this one must stop.
+    """
+    names = {"space": "driftloop trainer", "model": model}
+    give_up = time.monotonic() + LOCK_PATIENCE_SECONDS
+    with database_errors("taking the trainer's lock"), db.connect() as opened:
+        on = opened.execution_options(isolation_level="AUTOCOMMIT")
+        while not _locked(on, names):
+            _wait(model, give_up)
+        try:
+            with _file_lock(model, give_up):
+                yield lambda: _check(on, model)
+        finally:
+            _unlock(on, names)
+
+
+def _locked(on: Connection, names: dict[str, str]) -> bool:
+    return bool(on.scalar(text("SELECT pg_try_advisory_lock(hashtext(:space), hashtext(:model))"), names))
+
+
+def _unlock(on: Connection, names: dict[str, str]) -> None:
+    try:
+        if not on.invalidated:
+            on.execute(text("SELECT pg_advisory_unlock(hashtext(:space), hashtext(:model))"), names)
+    except DBAPIError:
+        on.invalidate()  # the server let go of the lock when it lost the connection
+
+
+def _check(on: Connection, model: str) -> None:
+    """Ask over the lock's own connection; a new one would not hold the lock."""
+    with database_errors(f"the lock of {model}'s only trainer is lost, so this one stops"):
+        if on.invalidated:
+            raise TransientError(f"the lock of {model}'s only trainer is lost, so this one stops")
+        on.execute(text("SELECT 1"))
+
+
+@contextmanager
+def _file_lock(model: str, give_up: float) -> Iterator[None]:
+    folder = settings().home / "training" / model
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "lock").open("w") as file:
+        while not flocked(file, fcntl.LOCK_EX):
+            _wait(model, give_up)
+        yield
+
+
+def flocked(file: IO[str], kind: int) -> bool:
+    """Take a file's lock, `fcntl.LOCK_EX` or `LOCK_SH`, unless somebody's hinders that; say whether it is taken."""
+    try:
+        fcntl.flock(file.fileno(), kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _wait(model: str, give_up: float) -> None:
+    if time.monotonic() > give_up:
+        raise BusyError(f"another trainer of {model} is still at work; this one tries again later")
+    time.sleep(0.5)
