@@ -5,17 +5,16 @@ The connection `slack_default` (type Slack API) holds the bot token as its passw
 """
 
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from http.client import HTTPException
 from typing import Any
 
 from airflow.providers.slack.hooks.slack import SlackHook
 from airflow.sdk.exceptions import AirflowNotFoundException
 from slack_sdk.errors import SlackApiError, SlackRequestError
-from sqlalchemy import Engine
 
 from alerts.messages import escape
-from alerts.outbox import Alert, Answer, Posted, deliver, enqueue_new, waiting
+from alerts.outbox import Alert, Answer, Posted
 
 CONNECTION = "slack_default"
 CHANNEL = "#driftloop"
@@ -27,17 +26,6 @@ AWAY_ERRORS = frozenset(
     {"internal_error", "fatal_error", "service_unavailable", "request_timeout", "team_added_to_org"}
 )
 """Slack's words for a failure of its own."""
-
-
-def deliver_alerts(db: Engine) -> str:
-    """Write the messages of new events and send what waits; say what was done, and what keeps messages back."""
-    written = enqueue_new(db)
-    sender = slack_sender()
-    if sender is None:
-        return f"{waiting(db)} messages unsent: Slack connection {CONNECTION} is not configured"
-    report = deliver(db, sender, now=datetime.now(UTC))
-    said = f"{written} messages written, {report.sent} sent, {report.waiting} waiting"
-    return f"{said}; the last failure: {report.error}" if report.error else said
 
 
 def slack_sender() -> Callable[[Alert], Posted] | None:

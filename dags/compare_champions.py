@@ -20,9 +20,9 @@ def compare_champions():
 
     @task(max_active_tis_per_dagrun=1)
     def score(model: str, *, dag_run=None):
-        from training.compare_champions import run
+        from training.compare_champions import compare_champions
 
-        return run(model, until=dag_run.run_after, db=loop_database()).reason
+        return compare_champions(model, until=dag_run.run_after, db=loop_database()).reason
 
     score.expand(model=on_probation())
 

@@ -20,7 +20,7 @@ from datasets_defs.core.settings import settings
 def deliver_alerts():
     @task
     def deliver():
-        from alerts.slack import deliver_alerts
+        from alerts.deliver_alerts import deliver_alerts
 
         return deliver_alerts(loop_database())
 

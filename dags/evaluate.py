@@ -23,9 +23,9 @@ from datasets_defs.assets import (
 def evaluate():
     @task(outlets=[CHALLENGER_ACCEPTED], max_active_tis_per_dag=1)
     def judge(*, dag_run=None, outlet_events=None):
-        from training.evaluate import run
+        from training.evaluate import evaluate
 
-        outcome = run(dag_run.partition_key, db=loop_database(), actor=actor(dag_run))
+        outcome = evaluate(dag_run.partition_key, db=loop_database(), actor=actor(dag_run))
         return publish(outcome, CHALLENGER_ACCEPTED, outlet_events)
 
     @task(outlets=[APPROVAL_REQUESTED], trigger_rule="none_failed")

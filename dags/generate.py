@@ -13,9 +13,9 @@ from datasets_defs.assets import CHAMPION_CHANGED, COMMON, actor, loop_database,
 def generate():
     @task
     def complete_prompts(*, dag_run=None):
-        from training.generate import run
+        from training.generate import generate
 
-        return run(dag_run.partition_key, db=loop_database(), actor=actor(dag_run))
+        return generate(dag_run.partition_key, db=loop_database(), actor=actor(dag_run))
 
     complete_prompts()
 

@@ -27,7 +27,7 @@ def maintain():
 
     @task(trigger_rule="all_done")
     def tidy(*, dag_run=None):
-        from monitors.retention import tidy
+        from monitors.maintain import tidy
 
         return tidy(db=loop_database(), now=dag_run.run_after)
 

@@ -14,9 +14,9 @@ from datasets_defs.assets import CHALLENGER_ACCEPTED, CHAMPION_CHANGED, COMMON, 
 def promote():
     @task(outlets=[CHAMPION_CHANGED])
     def change_champion(*, dag_run=None, outlet_events=None):
-        from training.promote import run
+        from training.promote import promote
 
-        outcome = run(dag_run.partition_key, db=loop_database(), actor=actor(dag_run))
+        outcome = promote(dag_run.partition_key, db=loop_database(), actor=actor(dag_run))
         return publish(outcome, CHAMPION_CHANGED, outlet_events)
 
     @task(trigger_rule="all_done")

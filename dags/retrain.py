@@ -24,9 +24,9 @@ from datasets_defs.assets import (
 def retrain():
     @task(outlets=[CHALLENGER_REGISTERED], **TRAINING)
     def train(*, dag_run=None, outlet_events=None):
-        from training.retrain import run
+        from training.retrain import retrain
 
-        outcome = run(dag_run.partition_key, db=loop_database(), actor=actor(dag_run))
+        outcome = retrain(dag_run.partition_key, db=loop_database(), actor=actor(dag_run))
         return publish(outcome, CHALLENGER_REGISTERED, outlet_events)
 
     train()

@@ -12,9 +12,9 @@ from datasets_defs.assets import CHAMPION_CHANGED, COMMON, ROLLBACK_REQUESTED, a
 def roll_back():
     @task(outlets=[CHAMPION_CHANGED])
     def restore(*, dag_run=None, outlet_events=None):
-        from training.roll_back import run
+        from training.roll_back import roll_back
 
-        outcome = run(dag_run.partition_key, db=loop_database(), actor=actor(dag_run))
+        outcome = roll_back(dag_run.partition_key, db=loop_database(), actor=actor(dag_run))
         return publish(outcome, CHAMPION_CHANGED, outlet_events)
 
     restore()

@@ -12,9 +12,9 @@ from datasets_defs.assets import COMMON, SCALE_REQUESTED, actor, loop_database, 
 def scale_gpu():
     @task
     def ask(*, dag_run=None):
-        from monitors.scale_gpu import run
+        from monitors.scale_gpu import scale_gpu
 
-        return run(dag_run.partition_key, db=loop_database(), actor=actor(dag_run)).reason
+        return scale_gpu(dag_run.partition_key, db=loop_database(), actor=actor(dag_run)).reason
 
     ask()
 

@@ -16,7 +16,7 @@ PATIENCE_WINDOWS = 3
 """Windows to wait for the asked capacity before triage looks again."""
 
 
-def run(key: str, *, db: Engine, actor: str) -> Outcome:
+def scale_gpu(key: str, *, db: Engine, actor: str) -> Outcome:
     """Ask for capacity once per wake-up; the wake-up's key is the webhook's Idempotency-Key.
 
     Raises:

@@ -24,7 +24,7 @@ LOOKED_AT = 3
 """Windows that are looked at again for prompts that were not scored, as after an hour without the registry."""
 
 
-def run(model: str, *, until: datetime, db: Engine) -> Outcome:
+def compare_champions(model: str, *, until: datetime, db: Engine) -> Outcome:
     """Score with the version before the champion what the champion answered in the newest windows; rings for nobody.
 
     Of each window the first `shadow.rows` prompts by hash count, those scored before are left out: doing it again

@@ -36,7 +36,7 @@ ANNOUNCED = "announced"
 """Kind of the event that says what an evaluation can see, before it is begun."""
 
 
-def run(key: str, *, db: Engine, actor: str, now: datetime | None = None, by_hand: bool = False) -> Outcome:
+def evaluate(key: str, *, db: Engine, actor: str, now: datetime | None = None, by_hand: bool = False) -> Outcome:
     """Evaluate the wake-up's challenger; the ring is for its promotion, if it may go ahead without a person.
 
     What a person does by hand is done in a pause, too.

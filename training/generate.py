@@ -19,7 +19,7 @@ PROMPTS = 50
 MAX_TOKENS = 64
 
 
-def run(key: str, *, db: Engine, actor: str) -> str:
+def generate(key: str, *, db: Engine, actor: str) -> str:
     """Complete up to 50 of the champion's reference prompts and give the artifact's URL; once per version.
 
     Prompts that leave no room for a completion in the model's context are passed over. Generation is greedy, so the

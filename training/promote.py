@@ -18,7 +18,7 @@ from training.registry.aliases import mirrored
 from training.registry.registry import Registry
 
 
-def run(key: str, *, db: Engine, actor: str, by_hand: bool = False) -> Outcome:
+def promote(key: str, *, db: Engine, actor: str, by_hand: bool = False) -> Outcome:
     """Promote the wake-up's challenger; the ring is for what follows a change of champion.
 
     Killed anywhere and run again, it goes on with the change it finds made. What a person does by hand is done in a

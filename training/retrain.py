@@ -19,7 +19,9 @@ from training.trainers.contract import Ending, Job, JobResult, Trainer
 from training.trainers.watch import watch
 
 
-def run(key: str, *, db: Engine, actor: str, now: datetime | None = None, trainer: Trainer | None = None) -> Outcome:
+def retrain(
+    key: str, *, db: Engine, actor: str, now: datetime | None = None, trainer: Trainer | None = None
+) -> Outcome:
     """Have a challenger trained for the wake-up's incident; the ring is for its evaluation.
 
     Killed anywhere and run again, by this run or the next, it finds the trainer that is at work, or what came of it.

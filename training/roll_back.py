@@ -19,7 +19,7 @@ from training.registry.registry import ROLLED_BACK, Registry
 log = logging.getLogger(__name__)
 
 
-def run(key: str, *, db: Engine, actor: str) -> Outcome:
+def roll_back(key: str, *, db: Engine, actor: str) -> Outcome:
     """Roll back the champion of the wake-up's incident and end it; the ring is for what follows the change.
 
     Raises:
@@ -43,7 +43,7 @@ def run(key: str, *, db: Engine, actor: str) -> Outcome:
     return _roll_back(ledger, incident.model, claim.incident, actor=actor, reason=reason)
 
 
-def roll_back(model: str, *, db: Engine, actor: str, reason: str) -> Outcome:
+def roll_back_by_hand(model: str, *, db: Engine, actor: str, reason: str) -> Outcome:
     """Roll back at a person's word; the open incident, if the rollback can end it, ends with it.
 
     Killed anywhere and run again, it goes on with the change it finds made.

@@ -164,11 +164,11 @@ def promote(
 
 def rollback(model: Model, reason: Reason) -> None:
     """Make the previous champion serve again, and wait until serving confirms it."""
-    from training.roll_back import roll_back
+    from training.roll_back import roll_back_by_hand
 
     known(model)
     with console.status("rolling back"):
-        outcome = roll_back(model, db=database(), actor=_who(), reason=reason)
+        outcome = roll_back_by_hand(model, db=database(), actor=_who(), reason=reason)
     console.print(escape(outcome.reason), highlight=False)
 
 

@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import select, update
 
 from alerts import outbox
-from alerts.slack import deliver_alerts
+from alerts.deliver_alerts import deliver_alerts
 from datasets_defs.core.incidents import State
 from datasets_defs.ledger.ledger import Ledger
 from datasets_defs.store import tables

@@ -1,5 +1,6 @@
 """The rules of the house that a machine can check."""
 
+import ast
 import re
 import subprocess
 import sys
@@ -9,6 +10,7 @@ import pytest
 
 from datasets_defs.core.incidents import TRANSITIONS
 from datasets_defs.core.settings import ROOT
+from tests.architecture.imports import between_folders, circles, graph_of
 
 PACKAGES = ("datasets_defs", "monitors", "training", "alerts", "serving", "ops")
 SOURCES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
@@ -20,6 +22,36 @@ def test_layers_hold():
         [Path(sys.executable).parent / "lint-imports"], cwd=ROOT, capture_output=True, text=True, check=False
     )
     assert result.returncode == 0, result.stdout
+
+
+def test_no_import_circle():
+    """No modules import each other in a circle, lazily or for types alone, and no folders do."""
+    graph = graph_of(ROOT, PACKAGES)
+    assert circles(graph) == []
+    assert circles(between_folders(graph)) == []
+
+
+def test_a_circle_is_found():
+    """The search finds a circle of three, and leaves alone what leads into it and out of it."""
+    graph = {"in": {"a"}, "a": {"b"}, "b": {"c"}, "c": {"a", "out"}, "out": set()}
+    assert circles(graph) == [["a", "b", "c"]]
+    assert circles({"p.q": {"r.s"}, "r.s": {"p.t"}, "p.t": set()}) == []
+    assert circles(between_folders({"p.q": {"r.s"}, "r.s": {"p.t"}, "p.t": set()})) == [["p", "r"]]
+
+
+@pytest.mark.parametrize("dag", sorted(path.stem for path in (ROOT / "dags").glob("*.py")))
+def test_a_dags_name_leads_to_its_step(dag: str):
+    """The step that a DAG runs stands at a package's root under the DAG's name."""
+    text = (ROOT / "dags" / f"{dag}.py").read_text()
+    assert re.search(rf"^ +from (monitors|training|alerts)\.{dag} import ", text, re.MULTILINE)
+
+
+def test_every_folder_has_a_caption():
+    """A package says in one sentence what it holds, and nothing else: nothing is imported through it."""
+    for path in SOURCES:
+        if path.name == "__init__.py" and "migrations" not in path.parts:
+            (only,) = ast.parse(path.read_text()).body
+            assert isinstance(only, ast.Expr), path
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from sqlalchemy import text
 from datasets_defs.store.sketch_log import StoredSketch, save_sketch
 from monitors.counts.moments import Moments
 from monitors.counts.rollup import WindowSketch
-from monitors.retention import SINGLE_DAYS, compact
+from monitors.maintain import SINGLE_DAYS, compact
 from tests.benchmarks.figures import Figure
 from tests.benchmarks.frames import tables
 from tests.benchmarks.ours import Decision

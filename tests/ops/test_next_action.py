@@ -13,7 +13,7 @@ from datasets_defs.ledger.ledger import Ledger
 from datasets_defs.store import tables
 from ops.cli import main
 from ops.cli.main import app
-from tests.ops.page_data import describe
+from tests.ops.page.page_data import describe
 
 
 @pytest.fixture

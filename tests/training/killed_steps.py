@@ -26,11 +26,11 @@ def _step(name: str, url: str, about: str, actor: str, environment: Mapping[str,
     try:
         match name:
             case "promote":
-                said.put(promote.run(about, db=db, actor=actor).reason)
+                said.put(promote.promote(about, db=db, actor=actor).reason)
             case "roll_back":
-                said.put(roll_back.run(about, db=db, actor=actor).reason)
+                said.put(roll_back.roll_back(about, db=db, actor=actor).reason)
             case "by hand":
-                said.put(roll_back.roll_back(about, db=db, actor=actor, reason="by hand").reason)
+                said.put(roll_back.roll_back_by_hand(about, db=db, actor=actor, reason="by hand").reason)
             case "promote by hand":
                 model, _, version = about.partition(" ")
                 found = promote_by_hand.by_hand(model, int(version), db=db, actor=actor, reason="better by hand")

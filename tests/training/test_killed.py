@@ -111,7 +111,7 @@ class World:
     def promoted(self) -> Incident:
         """Promote version 2."""
         incident = self.accepted()
-        assert promote.run(self.ring(incident), db=self.db, actor="promote:0").ring is not None
+        assert promote.promote(self.ring(incident), db=self.db, actor="promote:0").ring is not None
         return self.ledger.incident(incident.id)
 
     def condemned(self) -> Incident:
@@ -322,18 +322,18 @@ def test_what_comes_back_with_a_rollback(world: World) -> None:
     incident = world.condemned()
     promoted = what_counts(world.ledger.champion(world.model))
     assert all(new != old for new, old in zip(promoted, before, strict=True))
-    assert roll_back.run(world.ring(incident), db=world.db, actor="roll_back:1").ring is not None
+    assert roll_back.roll_back(world.ring(incident), db=world.db, actor="roll_back:1").ring is not None
     assert what_counts(world.ledger.champion(world.model)) == before
 
 
 def test_what_was_rolled_back_never_returns(world: World) -> None:
     """Neither the version nor another with the very same files is promoted; one with other files is."""
-    roll_back.run(world.ring(world.condemned()), db=world.db, actor="roll_back:1")
+    roll_back.roll_back(world.ring(world.condemned()), db=world.db, actor="roll_back:1")
     same = world.register("weights of version 2", key="the same again")
     assert same == 4
     for version in (2, same):
         incident = world.accepted(version)
-        said = promote.run(world.ring(incident), db=world.db, actor="promote:1").reason
+        said = promote.promote(world.ring(incident), db=world.db, actor="promote:1").reason
         assert f"version {version} " in said
         assert "rolled back" in said
         incident = world.ledger.incident(incident.id)
@@ -358,7 +358,7 @@ def test_a_drill_tells_and_changes_nothing(world: World) -> None:
     assert world.ledger.champion_at(world.model, after.since + timedelta(microseconds=1)).version == 2
     assert why_never_again(world.db, world.registry, world.model, 2) is None
     world.is_whole()
-    roll_back.roll_back(world.model, db=world.db, actor="cli:ann", reason="r")
+    roll_back.roll_back_by_hand(world.model, db=world.db, actor="cli:ann", reason="r")
     assert world.champion() == (1, None)
 
 

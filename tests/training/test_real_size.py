@@ -62,8 +62,8 @@ def test_licences_are_learned_and_documentation_kept(
         model, signal="loss", degraded_since=now - timedelta(hours=1), reason="worse", evidence={}, actor="test"
     )
 
-    trained = retrain.run(str(ledger.ring(incident.id)), db=engine, actor="retrain:1")
-    judged = evaluate.run(str(trained.ring), db=engine, actor="evaluate:1")
+    trained = retrain.retrain(str(ledger.ring(incident.id)), db=engine, actor="retrain:1")
+    judged = evaluate.evaluate(str(trained.ring), db=engine, actor="evaluate:1")
 
     print(judged.reason)  # noqa: T201  # the measurement itself
     with engine.connect() as on:
@@ -72,7 +72,7 @@ def test_licences_are_learned_and_documentation_kept(
     assert scores["recent"]["change"] < -0.20
     assert scores["old"]["high"] < 0.02
 
-    promoted = promote.run(str(judged.ring), db=engine, actor="promote:1")
+    promoted = promote.promote(str(judged.ring), db=engine, actor="promote:1")
 
     champion = ledger.champion(model)
     assert promoted.ring is not None, promoted.reason

@@ -111,48 +111,48 @@ def test_the_loop_closes_and_opens_again(db: Engine, serving: Serving):
     """A worse model is retrained, judged, promoted, confirmed, and rolled back; every step twice changes nothing."""
     incident, registry, ledger = open_incident(db), Registry(settings().mlflow_url), Ledger(db)
 
-    trained = retrain.run(ring(db, incident), db=db, actor="retrain:1")
+    trained = retrain.retrain(ring(db, incident), db=db, actor="retrain:1")
     assert trained.ring is not None, trained.reason
     assert ledger.incident(incident.id).challenger_version == 2
     assert registry.aliases(MODEL) == {"champion": 1, "challenger": 2}
-    again = retrain.run(ring(db, incident), db=db, actor="retrain:2")
+    again = retrain.retrain(ring(db, incident), db=db, actor="retrain:2")
     assert again.ring is not None
     assert {1, 2} == {int(v.version) for v in registry._client.search_model_versions(f"name='{MODEL}'")}
 
-    judged = evaluate.run(str(trained.ring), db=db, actor="evaluate:1")
+    judged = evaluate.evaluate(str(trained.ring), db=db, actor="evaluate:1")
     assert judged.ring is not None, judged.reason
-    assert evaluate.run(str(again.ring), db=db, actor="evaluate:2").ring is not None
+    assert evaluate.evaluate(str(again.ring), db=db, actor="evaluate:2").ring is not None
     with db.connect() as on:
         (row,) = on.execute(select(tables.evaluation)).all()
     assert (row.decision, row.champion_version, row.challenger_version) == ("accept", 1, 2)
     assert row.scores["recent"]["high"] < -0.005
 
-    promoted = promote.run(str(judged.ring), db=db, actor="promote:1")
+    promoted = promote.promote(str(judged.ring), db=db, actor="promote:1")
     assert promoted.ring is not None, promoted.reason
     assert (state(db, incident), ledger.champion(MODEL).version) == (State.PROBATION, 2)
     assert registry.aliases(MODEL) == {"champion": 2, "previous_champion": 1}
-    assert promote.run(str(judged.ring), db=db, actor="promote:2").ring is not None
+    assert promote.promote(str(judged.ring), db=db, actor="promote:2").ring is not None
     roles = {row["role"] for row in read_rows(reference_of(db, MODEL, 2).uri)}
     assert {"recent", "trained", "anchor"} == roles
-    url = generate.run(str(promoted.ring), db=db, actor="generate:1")
-    assert url == generate.run(str(promoted.ring), db=db, actor="generate:2")
+    url = generate.generate(str(promoted.ring), db=db, actor="generate:1")
+    assert url == generate.generate(str(promoted.ring), db=db, actor="generate:2")
     assert {2} == {row["model_version"] for row in read_rows(url)}
 
-    assert roll_back.run(str(promoted.ring), db=db, actor="roll_back:0").ring is None
+    assert roll_back.roll_back(str(promoted.ring), db=db, actor="roll_back:0").ring is None
     ledger.move(ledger.incident(incident.id), State.PROBATION, actor="t", reason="bad", action=Action.ROLL_BACK)
-    back = roll_back.run(ring(db, incident), db=db, actor="roll_back:1")
+    back = roll_back.roll_back(ring(db, incident), db=db, actor="roll_back:1")
     assert back.ring is not None, back.reason
     assert (state(db, incident), ledger.champion(MODEL).version) == (State.ROLLED_BACK, 1)
     assert registry.aliases(MODEL) == {"champion": 1}
     assert ROLLED_BACK in registry.tags(MODEL, 2)
     assert ledger.verify(MODEL) == []
     with pytest.raises(ContractError, match="no previous champion"):
-        roll_back.roll_back(MODEL, db=db, actor="cli", reason="again")
+        roll_back.roll_back_by_hand(MODEL, db=db, actor="cli", reason="again")
 
 
 def trained_and_judged(db: Engine, incident: Incident) -> Outcome:
-    trained = retrain.run(ring(db, incident), db=db, actor="retrain:1")
-    return evaluate.run(str(trained.ring), db=db, actor="evaluate:1")
+    trained = retrain.retrain(ring(db, incident), db=db, actor="retrain:1")
+    return evaluate.evaluate(str(trained.ring), db=db, actor="evaluate:1")
 
 
 def test_serving_does_not_confirm(db: Engine, serving: Serving):
@@ -161,7 +161,7 @@ def test_serving_does_not_confirm(db: Engine, serving: Serving):
     incident = open_incident(db)
     judged = trained_and_judged(db, incident)
 
-    outcome = promote.run(str(judged.ring), db=db, actor="promote:1")
+    outcome = promote.promote(str(judged.ring), db=db, actor="promote:1")
 
     assert outcome.ring is None
     assert "serving did not report" in outcome.reason
@@ -175,12 +175,12 @@ def test_a_persons_answer(db: Engine, serving: Serving, home: Path):
     incident = open_incident(db)
     judged = trained_and_judged(db, incident)
     assert (judged.ring, state(db, incident)) == (None, State.APPROVING)
-    assert "not approved" in promote.run(ring(db, incident), db=db, actor="promote:1").reason
+    assert "not approved" in promote.promote(ring(db, incident), db=db, actor="promote:1").reason
     assert not approve.expire(MODEL, now=datetime.now(UTC), db=db, actor="reconcile")
 
     approve.answer(MODEL, True, who="cli:ann", reason="looks right", db=db)
 
-    assert promote.run(ring(db, incident), db=db, actor="promote:2").ring is not None
+    assert promote.promote(ring(db, incident), db=db, actor="promote:2").ring is not None
     with pytest.raises(ContractError, match="no challenger waits"):
         approve.answer(MODEL, False, who="cli:bob", reason="too late", db=db)
 
@@ -203,12 +203,12 @@ def test_governor_holds_the_step(db: Engine, home: Path):
     path.write_text(path.read_text().replace("min_documents: 100", "min_documents: 500"))
     incident = open_incident(db)
 
-    outcome = retrain.run(ring(db, incident), db=db, actor="retrain:1")
+    outcome = retrain.retrain(ring(db, incident), db=db, actor="retrain:1")
 
     now = Ledger(db).incident(incident.id)
     assert (outcome.ring, now.state, now.attempt) == (None, State.OPEN, 0)
     assert now.not_before > datetime.now(UTC)
-    assert "not before" in retrain.run(ring(db, incident), db=db, actor="retrain:2").reason
+    assert "not before" in retrain.retrain(ring(db, incident), db=db, actor="retrain:2").reason
 
 
 def test_broken_references_quarantine(db: Engine):
@@ -217,7 +217,7 @@ def test_broken_references_quarantine(db: Engine):
         add_feedback(db, MODEL, f"r{i}", reference=" ")
     incident = open_incident(db)
 
-    outcome = retrain.run(ring(db, incident), db=db, actor="retrain:1")
+    outcome = retrain.retrain(ring(db, incident), db=db, actor="retrain:1")
 
     assert "60 of 120" in outcome.reason
     assert State.QUARANTINED is state(db, incident)
@@ -230,13 +230,13 @@ def test_registry_away_is_for_a_while(db: Engine, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setenv("DRIFTLOOP_MLFLOW_URL", "http://127.0.0.1:9")
     settings.cache_clear()
     with pytest.raises(TransientError, match="MLflow"):
-        retrain.run(ring(db, incident), db=db, actor="retrain:1")
+        retrain.retrain(ring(db, incident), db=db, actor="retrain:1")
     assert State.RETRAINING is state(db, incident)
 
     monkeypatch.setenv("DRIFTLOOP_MLFLOW_URL", url)
     settings.cache_clear()
-    assert "in the hands of" in retrain.run(ring(db, incident), db=db, actor="retrain:2").reason
-    assert retrain.run(ring(db, incident), db=db, actor="retrain:1").ring is not None
+    assert "in the hands of" in retrain.retrain(ring(db, incident), db=db, actor="retrain:2").reason
+    assert retrain.retrain(ring(db, incident), db=db, actor="retrain:1").ring is not None
 
 
 def test_bootstrap_again_finds_it_done(db: Engine):
@@ -269,6 +269,6 @@ class Refusing:
 def test_a_place_that_refuses_calls_a_person(db: Engine) -> None:
     """A trainer that cannot be used is no reason to try for ever: its incident is escalated with what to do."""
     incident = open_incident(db)
-    outcome = retrain.run(ring(db, incident), db=db, actor="retrain:1", trainer=Refusing())
+    outcome = retrain.retrain(ring(db, incident), db=db, actor="retrain:1", trainer=Refusing())
     assert (state(db, incident), outcome.ring) == (State.ESCALATED, None)
     assert "is not defined; define it" in Ledger(db).events(MODEL, incident_id=incident.id)[-1].reason

@@ -104,7 +104,7 @@ def test_a_no_waits_for_other_data(loop: Loop, by: str) -> None:
 def test_a_late_wake_up_trains_nothing(loop: Loop, action: Action) -> None:
     """A wake-up that comes after triage has decided otherwise changes nothing."""
     loop.ledger.move(opened(loop), State.OPEN, actor="triage:1", reason="r", action=action)
-    outcome = retrain.run(str(loop.ledger.ring(1)), db=loop.db, actor="retrain:1")
+    outcome = retrain.retrain(str(loop.ledger.ring(1)), db=loop.db, actor="retrain:1")
     assert f"triage says {action}" in outcome.reason
     assert loop.ledger.incident(1).state is State.OPEN
 
@@ -116,7 +116,7 @@ def test_resolved_by_hand_starts_afresh(loop: Loop, who: str, said: str) -> None
     escalated = loop.ledger.move(train(loop, "retrain:1"), State.ESCALATED, actor="t", reason="serving is broken")
     loop.ledger.move(escalated, State.RESOLVED, actor=who, reason="mended")
     incident = opened(loop)
-    outcome = retrain.run(str(loop.ledger.ring(incident.id)), db=loop.db, actor="retrain:2")
+    outcome = retrain.retrain(str(loop.ledger.ring(incident.id)), db=loop.db, actor="retrain:2")
     assert said in outcome.reason
 
 
@@ -136,7 +136,7 @@ def test_a_rollback_during_a_promotion_stands(loop: Loop, monkeypatch: pytest.Mo
         return {}
 
     monkeypatch.setattr("training.champions.confirmation.heartbeats", by_hand)
-    outcome = promote.run(str(loop.ledger.ring(1)), db=loop.db, actor="promote:1")
+    outcome = promote.promote(str(loop.ledger.ring(1)), db=loop.db, actor="promote:1")
     assert "version 1 took its place before it served" in outcome.reason
     assert (loop.ledger.incident(1).state, loop.ledger.champion(MODEL).version) == (State.ESCALATED, 1)
 
@@ -145,7 +145,9 @@ def test_waiting_is_told_once(loop: Loop) -> None:
     """People hear once that a retrain waits for documents, though the governor is asked at every window."""
     opened(loop)
     for _ in range(2):
-        retrain.run(str(loop.ledger.ring(1)), db=loop.db, actor="retrain:1", now=datetime.now(UTC) + timedelta(days=1))
+        retrain.retrain(
+            str(loop.ledger.ring(1)), db=loop.db, actor="retrain:1", now=datetime.now(UTC) + timedelta(days=1)
+        )
         with loop.db.begin() as on:
             on.execute(text("UPDATE incident SET not_before = now()"))
     waits = [event.evidence for event in loop.ledger.events(MODEL) if event.kind == "progress"]

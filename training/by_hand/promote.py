@@ -70,14 +70,14 @@ def by_hand(
         incident = _offer(ledger, model, version, actor=actor, reason=reason, force=force)
     if incident.state in _JUDGED:
         tell(f"judging version {version}")
-        said = evaluate.run(str(ledger.ring(incident.id)), db=db, actor=actor, by_hand=True).reason
+        said = evaluate.evaluate(str(ledger.ring(incident.id)), db=db, actor=actor, by_hand=True).reason
         incident = ledger.incident(incident.id)
         if incident.state in _JUDGED:
             raise ContractError(f"{said}; it goes on there: `driftloop incident show {incident.id}`")
         if incident.state not in _ACCEPTED:
             return ByHand(is_champion=False, reason=_over(ledger, incident, said, actor=actor))
     tell(f"waiting until serving reports version {version}")
-    outcome = promote.run(str(ledger.ring(incident.id)), db=db, actor=actor, by_hand=True)
+    outcome = promote.promote(str(ledger.ring(incident.id)), db=db, actor=actor, by_hand=True)
     if outcome.ring is None and ledger.incident(incident.id).state is State.PROMOTING:
         raise ContractError(f"{outcome.reason}; it goes on there: `driftloop incident show {incident.id}`")
     return ByHand(is_champion=outcome.ring is not None, reason=outcome.reason, ring=outcome.ring)

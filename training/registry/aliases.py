@@ -1,9 +1,12 @@
 """MLflow's aliases as a projection of the ledger."""
 
+import logging
+
 from datasets_defs.core.errors import DriftloopError
 from datasets_defs.ledger.champions import Champion
-from training.champions.confirmation import log
 from training.registry.registry import Registry
+
+log = logging.getLogger(__name__)
 
 
 def mirrored(registry: Registry, champion: Champion, *, challenger: int | None = None) -> bool:
