@@ -1,25 +1,28 @@
 """A dry run of all sensors for one window: what they would say, and triage of it; nothing is written."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 
 from sqlalchemy import Engine
 
 from datasets_defs.core.conditions import Condition, Verdict
+from datasets_defs.core.incidents import Incident, State
 from datasets_defs.core.windows import Window
-from datasets_defs.ledger.champions import Champion
 from datasets_defs.ledger.ledger import Ledger
 from datasets_defs.spec.files import spec_of
 from datasets_defs.spec.model import ModelSpec
-from datasets_defs.store.verdicts import recent_verdicts
+from datasets_defs.spec.signals import ConfirmSpec
 from monitors import watch_drift
-from monitors.incidents.triage_rules import TriageDecision, TriageEvidence, triage
+from monitors.incidents.quiet import standing_signals
+from monitors.incidents.triage_evidence import Degradation, read_evidence
+from monitors.incidents.triage_rules import TriageDecision, triage
 from monitors.labels import judge
 from monitors.prometheus import signals
 from monitors.prometheus.client import PrometheusClient
 from monitors.verdicts.conclude import judged_window
-from monitors.verdicts.confirm import is_confirmed
+from monitors.verdicts.confirm import bad_since, is_confirmed
+from monitors.verdicts.newest import NewestVerdicts
 from monitors.verdicts.rules import rule_of
 
 
@@ -33,9 +36,11 @@ class Check:
     confirmed: frozenset[str]
     """Signals that are bad here and, with the windows before as they were judged, often enough to open an incident."""
     decision: TriageDecision | None
-    """What triage would say if all that is bad here were confirmed; None when nothing is bad."""
+    """What triage would say of the open incident if all that is bad here were confirmed; None when nothing stands."""
     incident_id: int | None
     """The model's open incident, which would take this in as evidence."""
+    held: str | None = None
+    """Why triage would not decide, whatever is bad: somebody is at work on the incident, or it waits for another."""
 
 
 def check(model: str, *, until: datetime, db: Engine, prometheus: PrometheusClient) -> Check:
@@ -56,42 +61,47 @@ def check(model: str, *, until: datetime, db: Engine, prometheus: PrometheusClie
         *judge.assess(spec, champion, window, db=db),
         *signals.assess("gpu", spec, champion, window, db=db, prometheus=prometheus),
     ]
-    attempts_left = spec.retrain.max_attempts - (incident.attempt if incident is not None else 0)
+    fresh = {verdict.signal: verdict for verdict in verdicts}
+    newest = NewestVerdicts(db=db, model=model, window=window, fresh=fresh)
+    bad = {signal: verdict for signal, verdict in fresh.items() if verdict.condition is Condition.BAD}
+    histories = {
+        signal: (rule, newest.of(signal, rule.of, waiting=False))
+        for signal in bad
+        if (rule := rule_of(spec, signal)) is not None
+    }
+    degradation = _degradation(histories, incident, spec, newest)
+    held = _held(incident) if incident is not None else None
     return Check(
         window=window,
         champion_version=champion.version if champion is not None else None,
         verdicts=tuple(verdicts),
-        confirmed=frozenset(verdict.signal for verdict in verdicts if _is_confirmed(verdict, spec, db)),
-        decision=_decide(verdicts, spec, champion, attempts_left),
+        confirmed=frozenset(signal for signal, (rule, recent) in histories.items() if is_confirmed(recent, rule)),
+        decision=triage(read_evidence(degradation, spec, champion, newest)) if degradation and not held else None,
         incident_id=incident.id if incident is not None else None,
+        held=held,
     )
 
 
-def _is_confirmed(verdict: Verdict, spec: ModelSpec, db: Engine) -> bool:
-    rule = rule_of(spec, verdict.signal)
-    if rule is None or verdict.condition is not Condition.BAD:
-        return False
-    before = recent_verdicts(db, spec.name, verdict.signal, until=verdict.window.start, count=rule.of, waiting=False)
-    return is_confirmed([verdict, *before], rule)
-
-
-def _decide(
-    verdicts: Sequence[Verdict], spec: ModelSpec, champion: Champion | None, attempts_left: int
-) -> TriageDecision | None:
-    bad = {verdict.signal: verdict for verdict in verdicts if verdict.condition is Condition.BAD}
-    if not bad:
+def _degradation(
+    histories: Mapping[str, tuple[ConfirmSpec, list[Verdict]]],
+    incident: Incident | None,
+    spec: ModelSpec,
+    newest: NewestVerdicts,
+) -> Degradation | None:
+    """Add what is bad here to what stands in the open incident, as if all of it were confirmed; None: neither is."""
+    since = [bad_since(recent, rule) for rule, recent in histories.values()]
+    signals = {*histories}
+    if incident is not None:
+        since.append(incident.degraded_since)
+        signals |= {*standing_signals(incident, spec, newest)}
+    if not signals:
         return None
-    promoted = champion is not None and champion.previous_version is not None
-    first = min(verdict.since for verdict in bad.values())
-    return triage(
-        TriageEvidence(
-            signals=frozenset(bad),
-            windows_since_promotion=(first - champion.since) / verdicts[0].window.length
-            if champion is not None and promoted
-            else None,
-            probation_windows=spec.probation_windows,
-            has_previous=promoted,
-            loss_known=any(each.signal == "loss" and each.condition.is_known for each in verdicts),
-            attempts_left=attempts_left,
-        )
-    )
+    attempts = incident.attempt if incident is not None else 0
+    return Degradation(signals=frozenset(signals), degraded_since=min(since), attempts=attempts)
+
+
+def _held(incident: Incident) -> str | None:
+    if (holder := incident.holder(datetime.now(UTC))) is not None:
+        return f"incident {incident.id} is in the hands of {holder}"
+    decides = incident.state in (State.OPEN, State.REJECTED)
+    return None if decides else f"incident {incident.id} is {incident.state}"

@@ -7,15 +7,14 @@ from sqlalchemy import Engine
 
 from datasets_defs.core.conditions import Outcome, RingKey
 from datasets_defs.core.incidents import Action, Incident, State
-from datasets_defs.core.settings import settings
 from datasets_defs.ledger.ledger import Ledger
 from datasets_defs.spec.files import spec_of
 from datasets_defs.spec.model import ModelSpec
-from datasets_defs.store.verdicts import recent_verdicts
 from monitors.incidents.quiet import standing_signals
-from monitors.incidents.shadow import previous_is_better
-from monitors.incidents.triage_rules import TriageDecision, TriageEvidence, triage
+from monitors.incidents.triage_evidence import Degradation, read_evidence
+from monitors.incidents.triage_rules import TriageDecision, triage
 from monitors.verdicts.conclude import judged_window
+from monitors.verdicts.newest import NewestVerdicts
 
 NONE = "none"
 """Action of a decision that wakes nobody."""
@@ -44,10 +43,14 @@ def decide(key: str, *, db: Engine, actor: str, now: datetime | None = None) -> 
     if incident.state is not State.OPEN:
         again = incident.action is not None and _MOVES.get(incident.action) is incident.state
         return _said(incident, incident.action if again else None, f"incident {incident.id} is {incident.state}")
-    standing = standing_signals(incident, spec, until=judged_window(at).end, db=db)
+    newest = NewestVerdicts(db=db, model=incident.model, window=judged_window(at))
+    standing = standing_signals(incident, spec, newest)
     if not standing:
         return _said(incident, None, f"incident {incident.id}: every signal is quiet; it will be resolved")
-    decision = triage(_evidence(ledger, incident, spec, standing, at))
+    degradation = Degradation(
+        signals=frozenset(standing), degraded_since=incident.degraded_since, attempts=incident.attempt
+    )
+    decision = triage(read_evidence(degradation, spec, ledger.champion(incident.model), newest))
     waits = incident.not_before is not None and at < incident.not_before
     if waits and decision.action is Action.RETRAIN and incident.action is Action.RETRAIN:
         return _said(
@@ -75,27 +78,6 @@ def _take_up(ledger: Ledger, incident: Incident, spec: ModelSpec, now: datetime,
     reason = f"attempt {incident.attempt} of {most} was rejected; triage looks again"
     return ledger.move(
         incident, State.OPEN, actor=actor, reason=reason, not_before=None, challenger_version=None, approved=False
-    )
-
-
-def _evidence(
-    ledger: Ledger, incident: Incident, spec: ModelSpec, standing: list[str], now: datetime
-) -> TriageEvidence:
-    champion = ledger.champion(incident.model)
-    promoted = champion is not None and champion.previous_version is not None
-    loss = recent_verdicts(ledger.engine, incident.model, "loss", until=now, count=1, waiting=False)
-    return TriageEvidence(
-        signals=frozenset(standing),
-        windows_since_promotion=(incident.degraded_since - champion.since) / settings().window_length
-        if champion is not None and promoted
-        else None,
-        probation_windows=spec.probation_windows,
-        has_previous=promoted,
-        loss_known=bool(loss) and loss[0].condition.is_known,
-        attempts_left=spec.retrain.max_attempts - incident.attempt,
-        previous_champion_better=previous_is_better(ledger.engine, champion, spec, since=incident.degraded_since)
-        if champion is not None and promoted
-        else None,
     )
 
 

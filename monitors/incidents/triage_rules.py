@@ -2,8 +2,11 @@
 
 from dataclasses import dataclass
 
+from datasets_defs.core.conditions import Condition
 from datasets_defs.core.incidents import Action, Cause
 from monitors.verdicts.kinds import is_infrastructure, is_saturation
+
+_WITHIN_LIMIT = (Condition.OK, Condition.WARN)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,8 +24,10 @@ class TriageEvidence:
     """A model that turns bad this soon after a promotion is taken back."""
     has_previous: bool
     """Whether there is a previous champion."""
-    loss_known: bool
-    """Whether the newest window's loss could be measured."""
+    drift: Condition
+    """How the input stands in the judged window; NO_DATA when nothing current is known."""
+    loss: Condition
+    """How the loss stands in the judged window; NO_DATA when nothing current is known."""
     attempts_left: int
     """Retraining attempts that the spec still allows in this incident."""
     previous_champion_better: bool | None = None
@@ -54,8 +59,15 @@ def triage(evidence: TriageEvidence) -> TriageDecision:
         return _harmful(evidence, harm)
     if machines:
         return _machines(evidence, machines)
-    known = "its loss stays within its limit" if evidence.loss_known else "whether it costs anything is not measured"
-    return _decided(Cause.INPUT_SHIFT, Action.WATCH, f"the input has shifted and {known}: watched, not retrained")
+    return _decided(Cause.INPUT_SHIFT, Action.WATCH, f"the input has shifted and {_cost(evidence)}: watched")
+
+
+def _cost(evidence: TriageEvidence) -> str:
+    if evidence.loss in _WITHIN_LIMIT:
+        return "its loss stays within its limit"
+    if evidence.loss is Condition.BAD:
+        return "its loss is beyond its limit, which is not confirmed yet"
+    return "whether it costs anything is not measured"
 
 
 def _harmful(evidence: TriageEvidence, harm: list[str]) -> TriageDecision:
@@ -63,7 +75,8 @@ def _harmful(evidence: TriageEvidence, harm: list[str]) -> TriageDecision:
     if regression := _regression(evidence):
         return _decided(Cause.REGRESSION_AFTER_PROMOTION, Action.ROLL_BACK, f"{names} confirmed {regression}")
     shifted = "drift" in evidence.signals
-    if not shifted and evidence.loss_known and all(signal.startswith("label:") for signal in harm):
+    unchanged = evidence.drift in _WITHIN_LIMIT and evidence.loss in _WITHIN_LIMIT
+    if not shifted and unchanged and all(signal.startswith("label:") for signal in harm):
         why = f"{names} fell while neither the input nor its loss changed: the labels may be wrong, a person looks"
         return _decided(Cause.QUALITY_LOSS, Action.ALERT, why)
     cause = Cause.INPUT_SHIFT if shifted else Cause.QUALITY_LOSS

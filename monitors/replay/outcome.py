@@ -14,7 +14,8 @@ from datasets_defs.core.incidents import Action
 from datasets_defs.core.plain import plain
 from datasets_defs.core.windows import Window
 from datasets_defs.spec.model import ModelSpec
-from monitors.incidents.triage_rules import TriageDecision, TriageEvidence, triage
+from monitors.incidents.triage_evidence import Degradation, Promotion, evidence_of
+from monitors.incidents.triage_rules import TriageDecision, triage
 from monitors.verdicts.confirm import bad_since, is_confirmed, is_quiet
 
 SIGNALS = ("data", "drift", "loss")
@@ -172,17 +173,10 @@ def _cool(found: Sequence[ReplayedIncident], spec: ModelSpec, now: Judged) -> da
 def _decide(
     standing: Sequence[str], now: Judged, degraded_since: datetime, spec: ModelSpec, attempts: int
 ) -> TriageDecision:
-    since = now.promoted_at
-    return triage(
-        TriageEvidence(
-            signals=frozenset(standing),
-            windows_since_promotion=(degraded_since - since) / now.window.length if since is not None else None,
-            probation_windows=spec.probation_windows,
-            has_previous=since is not None,
-            loss_known=now.verdicts["loss"].condition.is_known,
-            attempts_left=spec.retrain.max_attempts - attempts,
-        )
-    )
+    degradation = Degradation(signals=frozenset(standing), degraded_since=degraded_since, attempts=attempts)
+    promotion = None if now.promoted_at is None else Promotion(at=now.promoted_at, previous_is_better=None)
+    conditions = {signal: now.verdicts[signal].condition for signal in ("drift", "loss")}
+    return triage(evidence_of(degradation, spec, now.window, promotion=promotion, conditions=conditions))
 
 
 _COMPARED = ("condition", "reason", "method", "score", "limit", "champion_version")

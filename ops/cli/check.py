@@ -67,6 +67,7 @@ def _plain(model: str, found: "Check") -> Any:
             "triage": {"cause": decision.cause, "action": decision.action, "reason": decision.reason}
             if decision is not None
             else None,
+            "triage_held": found.held,
             "incident_id": found.incident_id,
         }
     )
@@ -79,10 +80,12 @@ def _tell(model: str, found: "Check") -> None:
         style = _STYLES.get(each.condition, "magenta")
         confirmed = " [bold](confirmed)[/]" if each.signal in found.confirmed else ""
         _print(f"[{style}]{each.condition:8}[/] [bold]{escape(each.signal)}[/] {escape(each.reason)}{confirmed}")
-    if found.decision is None:
-        _print("triage would have nothing to decide: no signal is bad")
+    if found.held is not None:
+        _print(f"triage would not decide now: {escape(found.held)}")
+    elif found.decision is None:
+        _print("triage would have nothing to decide: nothing stands")
     else:
-        when = "would say" if found.confirmed else "would say, were it confirmed"
+        when = "would say" if found.confirmed or found.incident_id is not None else "would say, were it confirmed"
         _print(f"triage {when}: {found.decision.action} ({found.decision.cause}): {escape(found.decision.reason)}")
     if found.incident_id is not None:
         _print(f"incident {found.incident_id} is open already")

@@ -1,5 +1,7 @@
 """Triage: the pure decision, and the step that records it."""
 
+from dataclasses import replace
+
 import pytest
 
 from datasets_defs.core.conditions import Condition
@@ -16,7 +18,7 @@ def evidence(*signals: str, since: float | None = None, previous: bool = True, l
     """Make evidence."""
     return TriageEvidence(
         signals=frozenset(signals), windows_since_promotion=since, probation_windows=3, has_previous=previous,
-        loss_known=True, attempts_left=left,
+        drift=Condition.OK, loss=Condition.OK, attempts_left=left,
     )  # fmt: skip
 
 
@@ -50,6 +52,31 @@ def test_decision(given: TriageEvidence, cause: Cause, action: Action) -> None:
     decision = triage(given)
     assert (decision.cause, decision.action) == (cause, action)
     assert decision.reason
+
+
+@pytest.mark.parametrize(
+    ("drift", "loss", "action"),
+    [
+        (Condition.OK, Condition.OK, Action.ALERT),
+        (Condition.WARN, Condition.WARN, Action.ALERT),
+        (Condition.OK, Condition.NO_DATA, Action.RETRAIN),
+        (Condition.NO_DATA, Condition.OK, Action.RETRAIN),
+        (Condition.OK, Condition.BAD, Action.RETRAIN),
+        (Condition.BAD, Condition.OK, Action.RETRAIN),
+    ],
+)
+def test_labels_that_fall_alone(drift: Condition, loss: Condition, action: Action) -> None:
+    """Labels are doubted only when input and loss are known now and neither is beyond its limit."""
+    assert triage(replace(evidence("label:good"), drift=drift, loss=loss)).action is action
+
+
+@pytest.mark.parametrize(
+    ("loss", "words"),
+    [(Condition.OK, "within its limit"), (Condition.BAD, "not confirmed yet"), (Condition.STALE, "not measured")],
+)
+def test_a_watched_shift_says_what_is_known_of_the_loss(loss: Condition, words: str) -> None:
+    """The reason of a watched shift claims of the loss no more than is known."""
+    assert words in triage(replace(evidence("drift"), loss=loss)).reason
 
 
 def test_machines_never_retrain() -> None:

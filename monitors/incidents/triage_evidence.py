@@ -1,0 +1,94 @@
+"""What triage decides from: one builder for the step, for its dry run and for replays."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from datasets_defs.core.conditions import Condition, Verdict
+from datasets_defs.core.windows import Window
+from datasets_defs.ledger.champions import Champion
+from datasets_defs.spec.model import ModelSpec
+from monitors.incidents.shadow import previous_is_better
+from monitors.incidents.triage_rules import TriageEvidence
+from monitors.verdicts.newest import NewestVerdicts
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Degradation:
+    """What stands against a model, since when, and what was tried."""
+
+    signals: frozenset[str]
+    degraded_since: datetime
+    """Start of the first bad window."""
+    attempts: int
+    """Retraining attempts begun in this incident."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Promotion:
+    """The promotion that made the present champion."""
+
+    at: datetime
+    previous_is_better: bool | None
+    """What the prompts that both champions were scored on say; None: not known."""
+
+
+def evidence_of(
+    degradation: Degradation,
+    spec: ModelSpec,
+    window: Window,
+    *,
+    promotion: Promotion | None,
+    conditions: Mapping[str, Condition],
+) -> TriageEvidence:
+    """Build triage's evidence. Pure.
+
+    `promotion` is None when the champion was not promoted (the first, or one that was gone back to). `conditions` are
+    those of `drift` and `loss` in the judged window; one that is left out is not known.
+    """
+    return TriageEvidence(
+        signals=degradation.signals,
+        windows_since_promotion=(degradation.degraded_since - promotion.at) / window.length if promotion else None,
+        probation_windows=spec.probation_windows,
+        has_previous=promotion is not None,
+        drift=conditions.get("drift", Condition.NO_DATA),
+        loss=conditions.get("loss", Condition.NO_DATA),
+        attempts_left=spec.retrain.max_attempts - degradation.attempts,
+        previous_champion_better=promotion.previous_is_better if promotion else None,
+    )
+
+
+def read_evidence(
+    degradation: Degradation, spec: ModelSpec, champion: Champion | None, newest: NewestVerdicts
+) -> TriageEvidence:
+    """Build triage's evidence from what the loop keeps.
+
+    Raises:
+        TransientError: PostgreSQL is away.
+    """
+    promotion = None
+    if champion is not None and champion.previous_version is not None:
+        better = previous_is_better(newest.db, champion, spec, since=degradation.degraded_since)
+        promotion = Promotion(at=champion.since, previous_is_better=better)
+    count = spec.drift.carry_over_windows + 1
+    version = champion.version if champion is not None else None
+    conditions = {
+        signal: condition_now(newest.of(signal, count), newest.window, version) for signal in ("drift", "loss")
+    }
+    return evidence_of(degradation, spec, newest.window, promotion=promotion, conditions=conditions)
+
+
+def condition_now(verdicts: Iterable[Verdict], window: Window, version: int | None) -> Condition:
+    """Say how a signal stands in a window; NO_DATA when its verdicts, newest first, do not reach up to it.
+
+    Sensors run side by side, so the verdict on the window before counts while the window's own is under way. Verdicts
+    that wait for more rows are passed over. A verdict on another version says nothing.
+    """
+    edge = window.start
+    for verdict in verdicts:
+        if verdict.window.end < edge or verdict.champion_version not in (version, None):
+            return Condition.NO_DATA
+        if not verdict.waits:
+            return verdict.condition
+        edge = verdict.window.start
+    return Condition.NO_DATA
