@@ -18,6 +18,9 @@ from serving.engine import Completer, Loaded, ServedModel
 
 log = logging.getLogger(__name__)
 
+SIDE_BY_SIDE = 2
+"""Loads of one model at a time: the wanted version's, and one that was begun before and is not wanted any more."""
+
 Fetch = Callable[[str, int], Completer]
 """Brings a version of a model into memory; ContractError when it cannot ever be, TransientError when not now."""
 
@@ -35,7 +38,11 @@ class Pace:
 
 
 class _Follower:
-    """What is known of one model: wanted version, a load under way, the last failure."""
+    """What is known of one model: wanted version, a load under way, the last failure.
+
+    Each model loads by itself: one model's slow load holds up no other. A load that is no longer wanted is left alone
+    and its result dropped; the one that is wanted begins beside it.
+    """
 
     def __init__(self, served: ServedModel) -> None:
         self.served = served
@@ -45,23 +52,34 @@ class _Follower:
         self.error: str | None = None
         self.failed: int | None = None
         self.not_before = 0.0
+        self.loader = ThreadPoolExecutor(SIDE_BY_SIDE, thread_name_prefix=f"load-{served.spec.name}")
 
     @property
     def details(self) -> dict[str, Any]:
         """What the heartbeat says."""
-        said = {"wanted_version": self.wanted, "loading_version": self.loading, "load_error": self.error}
-        return {"loaded_version": self.served.version, **{k: v for k, v in said.items() if v is not None}}
+        unusual = {"wanted_version": self.wanted, "loading_version": self.loading, "load_error": self.error}
+        return {
+            "loaded_version": self.served.version,
+            **{name: value for name, value in unusual.items() if value is not None},
+        }
+
+    def drop_unwanted(self) -> None:
+        """Forget a load of a version that the ledger no longer wants; what it brings is never served."""
+        if self.load is None or self.loading == self.wanted:
+            return
+        self.load.cancel()
+        log.info("%s: version %s is not wanted any more; its load is dropped", self.served.spec.name, self.loading)
+        self.load = self.loading = None
 
 
 class Reloader:
-    """One thread that watches and beats, and one that loads; requests never wait for either."""
+    """One thread that watches and beats, and for each model some that load; requests never wait for any of them."""
 
     def __init__(
         self, db: Engine, models: Mapping[str, ServedModel], fetch: Fetch, *, pace: Pace | None = None
     ) -> None:
         self._db, self._ledger, self._fetch, self._pace = db, Ledger(db), fetch, pace or Pace()
         self._followers = {name: _Follower(served) for name, served in models.items()}
-        self._loader = ThreadPoolExecutor(1, thread_name_prefix="loader")
         self._wake = threading.Event()
         self._stopping = False
         self._beaten = 0.0
@@ -78,7 +96,8 @@ class Reloader:
         self._stopping = True
         self._wake.set()
         self._thread.join(limit)
-        self._loader.shutdown(wait=False, cancel_futures=True)
+        for follower in self._followers.values():
+            follower.loader.shutdown(wait=False, cancel_futures=True)
 
     def status(self) -> dict[str, dict[str, Any]]:
         """Say how each model stands."""
@@ -87,17 +106,17 @@ class Reloader:
     def _run(self) -> None:
         while not self._stopping:
             self._wake.clear()
-            swapped = [self._settle(name, follower) for name, follower in self._followers.items()]
-            self._look(swapped=any(swapped))
+            self._look()
             self._wake.wait(self._pace.poll)
 
-    def _look(self, *, swapped: bool) -> None:
+    def _look(self) -> None:
+        """Ask the ledger what is wanted, then swap in what was loaded and still is, and tell what serves.
+
+        Without the ledger nothing is swapped: a version that was wanted when its load began may be rolled back by now.
+        """
         try:
-            for name, follower in self._followers.items():
-                champion = self._ledger.champion(name)
-                follower.wanted = champion.version if champion else None
-                self._start_load(name, follower)
-            if swapped or time.monotonic() - self._beaten >= self._pace.beat:
+            swapped = [self._follow(name, follower) for name, follower in self._followers.items()]
+            if any(swapped) or time.monotonic() - self._beaten >= self._pace.beat:
                 for name, follower in self._followers.items():
                     heartbeats.beat(self._db, f"serving:{name}", follower.details)
                 self._beaten = time.monotonic()
@@ -107,6 +126,15 @@ class Reloader:
                 log.warning("serving goes on without the ledger: %s", err)
             self.database_problem = str(err).splitlines()[0]
             self._beaten = 0.0  # beat as soon as it is back: a swap may not have been told yet
+
+    def _follow(self, name: str, follower: _Follower) -> bool:
+        """Bring one model nearer to the ledger's champion; say whether anything changed that people wait to hear."""
+        champion = self._ledger.champion(name)
+        follower.wanted = champion.version if champion else None
+        follower.drop_unwanted()
+        swapped = self._settle(name, follower)
+        self._start_load(name, follower)
+        return swapped
 
     def _start_load(self, name: str, follower: _Follower) -> None:
         wanted = follower.wanted
@@ -119,7 +147,7 @@ class Reloader:
             return
         log.info("%s: loading version %d", name, wanted)
         follower.loading = wanted
-        follower.load = self._loader.submit(self._fetch, name, wanted)
+        follower.load = follower.loader.submit(self._fetch, name, wanted)
         follower.load.add_done_callback(lambda _: self._wake.set())
 
     def _settle(self, name: str, follower: _Follower) -> bool:

@@ -70,16 +70,27 @@ class Shelf:
     def __init__(self) -> None:
         self.versions: dict[int, Parrot | Exception] = {1: Parrot(1), 2: Parrot(2)}
         self.fetched: list[int] = []
+        """Versions whose load began."""
+        self.given: list[int] = []
+        """Versions whose load came to its end."""
         self.away = False
+        self._gates: dict[int, threading.Event] = {}
+
+    def hold(self, version: int) -> threading.Event:
+        """Let the load of a version wait until the event is set."""
+        return self._gates.setdefault(version, threading.Event())
 
     def fetch(self, _model: str, version: int) -> Parrot:
         """Give a version, or fail as told."""
         self.fetched.append(version)
         if self.away:
             raise TransientError("MLflow is not reachable")
+        if version in self._gates:
+            assert self._gates[version].wait(20)
         found = self.versions[version]
         if isinstance(found, Exception):
             raise found
+        self.given.append(version)
         return found
 
 
@@ -93,10 +104,10 @@ class Running:
     ledger: Ledger
     server: uvicorn.Server
 
-    def promote(self, version: int, expected: int | None) -> None:
+    def promote(self, version: int, expected: int | None, model: str = "writer") -> None:
         """Make a version the champion."""
         kind = "promote" if expected else "bootstrap"
-        self.ledger.change_champion("writer", expected=expected, to=version, kind=kind, reason="test", actor="test")
+        self.ledger.change_champion(model, expected=expected, to=version, kind=kind, reason="test", actor="test")
 
 
 def until(condition: Callable[[], object], seconds: float = 20) -> None:
@@ -109,7 +120,7 @@ def until(condition: Callable[[], object], seconds: float = 20) -> None:
 
 def writer_spec(**changes) -> ModelSpec:
     """A served model called `writer`."""
-    return ModelSpec(name="writer", base_model=FromScratch(), training_text="builtin:python-docs", **changes)
+    return ModelSpec(**{"name": "writer", **changes}, base_model=FromScratch(), training_text="builtin:python-docs")
 
 
 @pytest.fixture
@@ -133,13 +144,13 @@ def shelf() -> Shelf:
 
 
 @pytest.fixture
-def run_server(shelf: Shelf, engine: Engine) -> Iterator[Callable[[Engine], Running]]:
+def run_server(shelf: Shelf, engine: Engine) -> Iterator[Callable[..., Running]]:
     """Start servers on free ports; they are stopped at the end, before their database goes (hence `engine`)."""
     started: list[tuple[uvicorn.Server, threading.Thread]] = []
 
-    def run(engine: Engine) -> Running:
+    def run(engine: Engine, names: tuple[str, ...] = ("writer",)) -> Running:
         pace = Pace(poll=0.05, beat=0.1, retry_away=0.1, retry_broken=0.2)
-        service = Service(engine, {"writer": writer_spec()}, shelf.fetch, pace=pace)
+        service = Service(engine, {name: writer_spec(name=name) for name in names}, shelf.fetch, pace=pace)
         port = free_port()
         server = uvicorn.Server(uvicorn.Config(create_app(service), port=port, log_level="error", access_log=False))
         thread = threading.Thread(target=server.run, daemon=True)
@@ -155,7 +166,7 @@ def run_server(shelf: Shelf, engine: Engine) -> Iterator[Callable[[Engine], Runn
 
 
 @pytest.fixture
-def running(run_server: Callable[[Engine], Running], engine: Engine) -> Running:
+def running(run_server: Callable[..., Running], engine: Engine) -> Running:
     """A server whose first champion is loaded."""
     server = run_server(engine)
     server.promote(1, None)

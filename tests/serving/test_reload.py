@@ -4,6 +4,7 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 
 import httpx
+from sqlalchemy import text
 
 from datasets_defs.core.errors import ContractError
 from datasets_defs.store import heartbeats
@@ -101,6 +102,62 @@ def test_registry_away(running, engine, wait_until):
     running.shelf.away = False
     wait_until(lambda: running.service.models["writer"].version == 2)
     wait_until(lambda: "load_error" not in beat(engine)[1])
+
+
+def test_a_version_that_nobody_wants_any_more_is_never_served(running, engine, wait_until):
+    """Version 2 loads slowly and is taken back meanwhile: when its load ends, version 1 serves on."""
+    slow = running.shelf.hold(2)
+    running.promote(2, 1)
+    wait_until(lambda: 2 in running.shelf.fetched)
+    running.promote(1, 2)
+    wait_until(lambda: beat(engine)[1] == {"loaded_version": 1, "wanted_version": 1})
+    slow.set()
+    wait_until(lambda: running.shelf.given == [1, 2])
+    told = beat(engine)[0]
+    wait_until(lambda: beat(engine)[0] > told)  # a whole round of the reloader later
+    assert running.service.models["writer"].version == 1
+    assert complete(running).json()["system_fingerprint"] == "writer-v1"
+
+
+def test_the_wanted_version_does_not_wait_for_one_that_is_not(running, wait_until):
+    """While version 2 hangs in its load, version 3 is promoted, loads beside it, and serves."""
+    running.shelf.versions[3] = type(running.shelf.versions[1])(3)
+    hung = running.shelf.hold(2)
+    running.promote(2, 1)
+    wait_until(lambda: 2 in running.shelf.fetched)
+    running.promote(3, 2)
+    wait_until(lambda: running.service.models["writer"].version == 3)
+    hung.set()
+
+
+def test_one_models_slow_load_holds_up_no_other(run_server, engine, wait_until):
+    """Model A's load hangs; model B's promotion is loaded and served all the same."""
+    running = run_server(engine, names=("writer", "other"))
+    hung = running.shelf.hold(1)
+    running.promote(1, None)
+    wait_until(lambda: running.shelf.fetched == [1])
+    running.promote(2, None, model="other")
+    wait_until(lambda: running.service.models["other"].version == 2)
+    hung.set()
+    wait_until(lambda: running.service.models["writer"].version == 1)
+
+
+def test_without_the_ledger_nothing_is_swapped_in(running, engine, owner, wait_until):
+    """A load that ends while the ledger cannot be read waits for its word: nobody knows what is wanted now."""
+    slow = running.shelf.hold(2)
+    running.promote(2, 1)
+    wait_until(lambda: 2 in running.shelf.fetched)
+    with owner.begin() as on:
+        on.execute(text("ALTER TABLE champion RENAME TO away"))
+    wait_until(lambda: health(running)[1]["database"] != "ok")
+    slow.set()
+    wait_until(lambda: running.shelf.given == [1, 2])
+    problem = running.service.reloader.database_problem
+    assert problem is not None
+    assert running.service.models["writer"].version == 1
+    with owner.begin() as on:
+        on.execute(text("ALTER TABLE away RENAME TO champion"))
+    wait_until(lambda: running.service.models["writer"].version == 2)
 
 
 def test_schema_comes_later(run_server, cluster, wait_until):
