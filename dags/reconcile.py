@@ -1,8 +1,9 @@
 """# Reconcile
 
 Wake-ups get lost; the ledger does not. Finds work that is due and that nobody is doing and rings again, takes back the
-claims of runs that ended, mends the registry's aliases where they differ from the ledger, lets approvals run out, and
-records whatever else differs: serving, references, sensors that are late.
+claims of runs that ended, and lets approvals run out: that needs the ledger alone, and comes first. Then it mends the
+registry's aliases where they differ from the ledger, and records whatever else differs: serving, references, sensors
+that are late.
 """
 
 from airflow.sdk import dag, task
@@ -20,13 +21,19 @@ from datasets_defs.core.settings import settings
 )
 def reconcile():
     @task(outlets=list(ASSET_OF.values()))
-    def mend_and_ring(*, dag_run=None, outlet_events=None):
-        from training.reconcile import mend_and_find
+    def ring_again(*, dag_run=None, outlet_events=None):
+        from training.reconcile import find_due
 
-        rings = mend_and_find(db=loop_database(), actor=actor(dag_run), now=dag_run.run_after, ended=has_ended)
+        rings = find_due(db=loop_database(), actor=actor(dag_run), now=dag_run.run_after, ended=has_ended)
         return publish_all(rings, outlet_events)
 
-    mend_and_ring()
+    @task(trigger_rule="all_done")
+    def mend_copies(*, dag_run=None):
+        from training.reconcile import mend
+
+        return mend(db=loop_database(), actor=actor(dag_run), now=dag_run.run_after)
+
+    ring_again() >> mend_copies()
 
 
 reconcile()

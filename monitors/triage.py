@@ -43,6 +43,8 @@ def decide(key: str, *, db: Engine, actor: str, now: datetime | None = None) -> 
     if incident.state is not State.OPEN:
         again = incident.action is not None and _MOVES.get(incident.action) is incident.state
         return _said(incident, incident.action if again else None, f"incident {incident.id} is {incident.state}")
+    if ledger.is_rolled_back_for(incident):
+        return _said(incident, Action.ROLL_BACK, f"incident {incident.id}: a rollback for it was cut short and goes on")
     newest = NewestVerdicts(db=db, model=incident.model, window=judged_window(at))
     standing = standing_signals(incident, spec, newest)
     if not standing:

@@ -1,17 +1,19 @@
 """Finding work that is due and that nobody is doing, and mending what only mirrors the ledger."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import Engine
 
 from datasets_defs.core.conditions import RingKey
-from datasets_defs.core.errors import ContractError, DriftloopError
-from datasets_defs.core.incidents import Due, Incident, State, Wake, due
+from datasets_defs.core.errors import ContractError, TransientError
+from datasets_defs.core.incidents import Due, Incident, State, Wake, due, may_move
 from datasets_defs.core.settings import settings
+from datasets_defs.fleet import for_each
 from datasets_defs.ledger.champions import Champion
+from datasets_defs.ledger.events import Event
 from datasets_defs.ledger.ledger import Ledger
 from datasets_defs.ledger.pauses import pauses
 from datasets_defs.spec.files import model_names
@@ -26,18 +28,30 @@ PATIENCE = timedelta(seconds=30)
 """How long a wake-up may go unanswered; Airflow needs about a second, and one too many costs a run that skips."""
 MAX_RUNS = 5
 """Runs of one step that came to nothing, each with its own retries, before a person is called."""
+MAX_RINGS = 12
+"""Wake-ups in a row that nobody answered before a person is called: two hours of them at the usual ten minutes."""
 
 
-def mend_and_find(
+def find_due(
     *, db: Engine, actor: str, now: datetime, ended: Callable[[str], bool] = lambda _: False
 ) -> dict[Wake, list[RingKey]]:
-    """Mend what mirrors the ledger, free what the dead hold, then give fresh keys for the wake-ups that are due.
+    """End what has run out, free what the dead hold, then give fresh keys for the wake-ups that are due.
 
-    `ended` says of an actor whether it is surely at its end; of one it does not know it says no.
+    Needs the ledger alone: whatever else is away, work that lost its wake-up is found. `ended` says of an actor whether
+    it is surely at its end; of one it does not know it says no. What goes wrong with one model stops no other.
     """
-    mend(db=db, actor=actor, now=now)
+    for_each(model_names(), _run_out, db=db, now=now, actor=actor)
     free_the_held(db=db, actor=actor, ended=ended)
     return rings_due(db=db, actor=actor, now=now)
+
+
+def _run_out(model: str, *, db: Engine, now: datetime, actor: str) -> None:
+    """End what nobody came back to: an approval that was not answered, a drill that was cut short."""
+    from training.approve import expire
+    from training.champions.drill import end_abandoned
+
+    expire(model, now=now, db=db, actor=actor)
+    end_abandoned(model, db=db, actor=actor)
 
 
 def free_the_held(*, db: Engine, actor: str, ended: Callable[[str], bool]) -> list[str]:
@@ -58,73 +72,116 @@ def free_the_held(*, db: Engine, actor: str, ended: Callable[[str], bool]) -> li
 
 
 def rings_due(*, db: Engine, actor: str, now: datetime) -> dict[Wake, list[RingKey]]:
-    """Make fresh wake-ups for the incidents that need one, each recorded with why.
+    """Make fresh wake-ups for the incidents that need one; the first of a row is an event that says why.
 
     A step that `MAX_RUNS` runs began without getting on is not begun again: its incident is escalated. The retries of
-    one run count once, so that a peer which is away for some minutes calls nobody.
+    one run count once, so that a peer which is away for some minutes calls nobody. So is a step that `MAX_RINGS`
+    wake-ups did not bring to begin at all: its YAML is wrong, say, or its DAG is paused.
     """
     ledger = Ledger(db)
     patience = min(PATIENCE, timedelta(seconds=settings().reconcile_interval_seconds / 2))
-    rings: dict[Wake, list[RingKey]] = {wake: [] for wake in Wake}
     paused = pauses(db, now)
-    for incident in ledger.open_incidents():
-        work = due(incident, now, patience, paused=incident.model in paused)
-        if work is None:
-            continue
-        runs = _runs_since_progress(ledger, incident)
-        if runs < MAX_RUNS:
-            rings[work.wake].append(_ring(ledger, incident, work, actor=actor))
-            continue
-        reason = f"{incident.state} was begun by {runs} runs and never finished; a person has to look"
+    waiting = {
+        incident.model: (incident, work)
+        for incident in ledger.open_incidents()
+        if (
+            work := due(
+                incident, now, patience, paused=incident.model in paused, cut_short=_is_cut_short(ledger, incident)
+            )
+        )
+        is not None
+    }
+
+    def ring(model: str) -> tuple[Wake, RingKey] | None:
+        incident, work = waiting[model]
+        reason = stuck(ledger.events(model, incident_id=incident.id), incident)
+        if reason is None:
+            return work.wake, _ring(ledger, incident, work, actor=actor)
         try:
             ledger.move(incident, State.ESCALATED, actor=actor, reason=reason)
-        except ContractError as err:  # it got on meanwhile; the others' rings must not be lost for it
+        except ContractError as err:  # it got on meanwhile
             log.info("%s", err)
+        return None
+
+    rings: dict[Wake, list[RingKey]] = {wake: [] for wake in Wake}
+    for outcome in for_each(list(waiting), ring).outcomes.values():
+        if outcome is not None:
+            rings[outcome[0]].append(outcome[1])
     return rings
+
+
+def _is_cut_short(ledger: Ledger, incident: Incident) -> bool:
+    """Say whether a rollback for the incident changed the champion and did not come to its end.
+
+    One that a person looks at came to an end, unless somebody still holds the incident.
+    """
+    ended = incident.state is State.ESCALATED and incident.claimed_by is None
+    return not ended and may_move(incident.state, State.ROLLED_BACK) and ledger.is_rolled_back_for(incident)
+
+
+def stuck(events: Sequence[Event], incident: Incident) -> str | None:
+    """Say why ringing again is of no use, from the incident's events, oldest first; None: it may help. Pure."""
+    runs = _runs_since_progress(events)
+    if runs >= MAX_RUNS:
+        return f"{incident.state} was begun by {runs} runs and never finished; a person has to look"
+    unanswered = incident.rings - _ring_before_silence(events, incident.rings)
+    if unanswered >= MAX_RINGS:
+        return (
+            f"{unanswered} wake-ups in a row began nothing while the incident was {incident.state}: look whether the "
+            f"DAG is paused or fails at its start, and whether `driftloop check-models` accepts {incident.model}.yaml"
+        )
+    return None
 
 
 def _ring(ledger: Ledger, incident: Incident, work: Due, *, actor: str) -> RingKey:
     with ledger.transaction() as on:
         key = ledger.ring(incident.id, connection=on)
-        evidence = {"wake": work.wake, "ring": key.ring}
-        ledger.note(incident.model, "rung", work.reason, evidence, actor=actor, incident=incident, connection=on)
+        newest = ledger.events(incident.model, incident_id=incident.id, connection=on)[-1:]
+        if not newest or newest[0].kind != "rung":  # the same silence again is no news
+            evidence = {"wake": work.wake, "ring": key.ring}
+            ledger.note(incident.model, "rung", work.reason, evidence, actor=actor, incident=incident, connection=on)
     return key
 
 
 def mend(*, db: Engine, actor: str, now: datetime) -> dict[str, Any]:
-    """Bring the registry's aliases in line with the ledger, let unanswered approvals run out, and record what differs.
+    """Bring the registry's aliases in line with the ledger, and record what differs or is silent.
 
     Model by model; what was found stands in the heartbeat of `reconcile`, what was changed or began in the history.
+    Once the registry was away for one model it is not asked for the others: each would wait for its time limit anew.
     """
     beats = heartbeats(db)
     period = timedelta(seconds=settings().reconcile_interval_seconds)
     previous = beats.get("reconcile")
     memory: dict[str, str] = dict(previous[1].get("memory", {})) if previous else {}
     memory["awake"] = awake_since(previous, now=now, period=period).isoformat()
-    done: dict[str, Any] = {}
-    for model in model_names():
-        try:
-            done[model] = _mend_model(model, db=db, beats=beats, memory=memory, now=now, actor=actor)
-        except DriftloopError as err:  # one model's trouble is not the others'
-            done[model] = str(err)
-    stuck = stuck_messages(db, now=now)
-    beat(db, "reconcile", {"models": done, "memory": memory, "stuck_messages": stuck})
+    looks = for_each(model_names(), _look_at, db=db, beats=beats, memory=memory, now=now, actor=actor)
+    aliases = _mend_all_aliases(db, actor=actor)
+    done = {
+        model: "; ".join([*looks.outcomes.get(model, [f"failed: {looks.failures.get(model)}"]), *aliases[model]])
+        or "in line"
+        for model in model_names()
+    }
+    beat(db, "reconcile", {"models": done, "memory": memory, "stuck_messages": stuck_messages(db, now=now)})
     return done
 
 
-def _mend_model(model: str, *, db: Engine, beats: Beats, memory: dict[str, str], now: datetime, actor: str) -> str:
-    from training.approve import expire
-    from training.champions.drill import end_abandoned
+def _look_at(model: str, *, db: Engine, beats: Beats, memory: dict[str, str], now: datetime, actor: str) -> list[str]:
+    champion = Ledger(db).champion(model)
+    return look(model, champion, db=db, beats=beats, memory=memory, now=now, actor=actor) if champion else []
 
-    ledger = Ledger(db)
-    said = ["an unanswered approval ran out"] if expire(model, now=now, db=db, actor=actor) else []
-    if end_abandoned(model, db=db, actor=actor):
-        said.append("a drill that was cut short was ended")
-    champion = ledger.champion(model)
-    if champion is not None:
-        said += look(model, champion, db=db, beats=beats, memory=memory, now=now, actor=actor)
-        said += _mend_aliases(ledger, champion, actor=actor)
-    return "; ".join(said) or "in line"
+
+def _mend_all_aliases(db: Engine, *, actor: str) -> dict[str, list[str]]:
+    ledger, done = Ledger(db), dict[str, list[str]]()
+    away: TransientError | None = None
+    for model in model_names():
+        champion = ledger.champion(model)
+        if champion is None or away is not None:
+            done[model] = [] if champion is None else [f"aliases not looked at: {away}"]
+            continue
+        result = for_each([model], lambda _, at=champion: _mend_aliases(ledger, at, actor=actor))
+        done[model] = result.outcomes.get(model, [f"failed: {result.failures.get(model)}"])
+        away = next((err for err in result.failures.values() if isinstance(err, TransientError)), None)
+    return done
 
 
 def _mend_aliases(ledger: Ledger, champion: Champion, *, actor: str) -> list[str]:
@@ -149,9 +206,9 @@ def _words(aliases: dict[str, int]) -> str:
     return ", ".join(f"{name} {version}" for name, version in sorted(aliases.items())) or "none"
 
 
-def _runs_since_progress(ledger: Ledger, incident: Incident) -> int:
+def _runs_since_progress(events: Sequence[Event]) -> int:
     runs = set()
-    for event in reversed(ledger.events(incident.model, incident_id=incident.id)):
+    for event in reversed(events):
         if event.kind == "claimed":
             runs.add(event.actor)
         elif event.kind == "moved" and event.state in (State.RETRAINING, State.EVALUATING, State.PROMOTING):
@@ -159,3 +216,12 @@ def _runs_since_progress(ledger: Ledger, incident: Incident) -> int:
         elif event.kind in ("moved", "progress"):
             break
     return len(runs)
+
+
+def _ring_before_silence(events: Sequence[Event], newest: int) -> int:
+    """Give the number of the ring that the present row of unanswered ones began with; what happened after it answers.
+
+    While nothing has been rung in vain that is the newest ring itself.
+    """
+    last = events[-1] if events else None
+    return int(last.evidence["ring"]) - 1 if last is not None and last.kind == "rung" else newest

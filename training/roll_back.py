@@ -58,7 +58,7 @@ def roll_back_by_hand(model: str, *, db: Engine, actor: str, reason: str) -> Out
         raise ContractError(f"{model} has no previous champion to go back to; see `driftloop history {model}`")
     if incident is None or not may_move(incident.state, State.ROLLED_BACK):
         return _roll_back(ledger, model, None, actor=actor, reason=reason)
-    if incident.state is State.PROBATION and incident.action is not Action.ROLL_BACK:
+    if incident.action is not Action.ROLL_BACK:  # the ledger knows from now on that a person has ordered it
         incident = ledger.move(incident, incident.state, actor=actor, reason=reason, action=Action.ROLL_BACK)
     claim = ledger.claim(
         ledger.ring(incident.id), frm={incident.state}, to=incident.state, actor=actor, lease=settings().lease,

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from enum import StrEnum
 from typing import Any
 
 from sqlalchemy import Engine
@@ -22,49 +23,67 @@ REFERENCE_WINDOWS = 3
 Beats = Mapping[str, tuple[datetime, dict[str, Any]]]
 
 
+class Standing(StrEnum):
+    """How a part stands, as far as anybody can say."""
+
+    FINE = "fine"
+    """It was seen to do its work."""
+    WRONG = "wrong"
+    """It was seen not to do its work, or its time to do it is over."""
+    UNKNOWN = "unknown"
+    """Nobody can say yet: it may still be starting, or the loop itself has only just woken. Nothing is told."""
+
+
 @dataclass(frozen=True, slots=True)
-class Trouble:
-    """Why something is wrong now; without a reason nothing is."""
+class Finding:
+    """How a part stands, and why."""
 
-    reason: str | None = None
-
-    @property
-    def stands(self) -> bool:
-        """Whether anything is wrong."""
-        return self.reason is not None
+    standing: Standing
+    reason: str = ""
 
 
-def serving_trouble(champion: Champion, beats: Beats, *, now: datetime, limit: timedelta) -> Trouble:
-    """Judge whether the reference server serves the ledger's champion; a server that says nothing does not. Pure."""
+FINE, UNKNOWN = Finding(Standing.FINE), Finding(Standing.UNKNOWN)
+
+
+def serving_finding(champion: Champion, beats: Beats, *, now: datetime, limit: timedelta) -> Finding:
+    """Judge whether the reference server serves the ledger's champion. Pure.
+
+    Only a fresh word that the champion is loaded is fine. A server that says nothing, or another version, is given
+    `limit` after a change of champion; until then nobody can say.
+    """
+    at, details = beats.get(f"serving:{champion.model}", (None, {}))
+    heard = at is not None and now - at <= limit
+    loaded = details.get("loaded_version")
+    if heard and loaded == champion.version:
+        return FINE
     if now < champion.since + limit:
-        return Trouble()
-    at, said = beats.get(f"serving:{champion.model}", (None, {}))
+        return UNKNOWN
+    subject = f"version {champion.version} is champion"
     if at is None:
-        return Trouble(f"version {champion.version} is champion, and serving was never heard of")
-    if now - at > limit:
-        return Trouble(f"version {champion.version} is champion, and serving was last heard of at {at:%H:%M:%S}Z")
-    loaded = said.get("loaded_version")
-    if loaded == champion.version:
-        return Trouble()
-    found = f"serving has version {loaded} loaded" if loaded is not None else "serving has no version loaded"
-    why = f": {said['load_error']}" if said.get("load_error") else ""
-    return Trouble(f"version {champion.version} is champion, and {found}{why}")
+        return Finding(Standing.WRONG, f"{subject}, and serving was never heard of")
+    if not heard:
+        return Finding(Standing.WRONG, f"{subject}, and serving was last heard of at {at:%H:%M:%S}Z")
+    instead = f"serving has version {loaded} loaded" if loaded is not None else "serving has no version loaded"
+    why = f": {details['load_error']}" if details.get("load_error") else ""
+    return Finding(Standing.WRONG, f"{subject}, and {instead}{why}")
 
 
-def sensor_trouble(
+def sensor_finding(
     model: str, sensor: str, beats: Beats, *, now: datetime, since: datetime, window: timedelta
-) -> Trouble:
+) -> Finding:
     """Judge whether a sensor did its work of the last windows. Pure.
 
     `since` is the earliest time from which it can be expected to: the model's first champion, or the end of a time in
-    which the whole loop stood still.
+    which the whole loop stood still. Before it could be expected to nobody can say.
     """
     at, _ = beats.get(f"{sensor}:{model}", (None, {}))
-    last = max(at, since) if at is not None else since
-    if now - last <= LATE_WINDOWS * window:
-        return Trouble()
+    patience = LATE_WINDOWS * window
+    if at is not None and now - at <= patience:
+        return FINE
+    if now - since <= patience:
+        return UNKNOWN
     heard = f"last finished at {at:%Y-%m-%d %H:%M:%S}Z" if at is not None else "never finished"
-    return Trouble(f"{sensor} {heard}; it should finish once in {window.total_seconds():.0f} s")
+    return Finding(Standing.WRONG, f"{sensor} {heard}; it should finish once in {window.total_seconds():.0f} s")
 
 
 def look(
@@ -74,23 +93,19 @@ def look(
 
     `memory` is kept between two looks: when a difference was first seen, and since when the loop is awake.
     """
-    ledger, spec, said = Ledger(db), spec_of(model), []
+    ledger, spec, told = Ledger(db), spec_of(model), []
     limit = timedelta(seconds=settings().serving_confirm_seconds)
-    trouble = Trouble()
     if spec.serving.kind != "external":
-        trouble = _lasting(
-            serving_trouble(champion, beats, now=now, limit=limit), f"serving:{model}", memory, now, limit
-        )
-    said.append(_told(ledger, model, "serving", trouble, "it serves the champion again", champion.version, actor))
+        serving = serving_finding(champion, beats, now=now, limit=limit)
+        serving = _lasting(serving, f"serving:{model}", memory, now, limit)
+        told.append(_told(ledger, model, "serving", serving, "it serves the champion again", champion.version, actor))
     first = ledger.first_served(model) or champion.since
     since = max(first, datetime.fromisoformat(memory["awake"]))
     for sensor in SENSORS:
-        trouble = sensor_trouble(model, sensor, beats, now=now, since=since, window=settings().window_length)
-        said.append(_told(ledger, model, sensor, trouble, f"{sensor} finishes again", None, actor))
-    said.append(
-        _told(ledger, model, "reference", _unreferenced(db, champion, now), "it has one", champion.version, actor)
-    )
-    return [line for line in said if line]
+        finding = sensor_finding(model, sensor, beats, now=now, since=since, window=settings().window_length)
+        told.append(_told(ledger, model, sensor, finding, f"{sensor} finishes again", None, actor))
+    told.append(_told(ledger, model, "reference", _reference(db, champion, now), "it has one", champion.version, actor))
+    return [line for line in told if line]
 
 
 def awake_since(previous: tuple[datetime, dict[str, Any]] | None, *, now: datetime, period: timedelta) -> datetime:
@@ -101,29 +116,35 @@ def awake_since(previous: tuple[datetime, dict[str, Any]] | None, *, now: dateti
     return datetime.fromisoformat(known) if known else now
 
 
-def _lasting(trouble: Trouble, name: str, memory: dict[str, str], now: datetime, limit: timedelta) -> Trouble:
-    """Give a trouble once it has lasted; a restart or a swap is none."""
-    if not trouble.stands:
+def _lasting(finding: Finding, name: str, memory: dict[str, str], now: datetime, limit: timedelta) -> Finding:
+    """Give a trouble once it has lasted; a restart or a swap is none, and does not say that all is well either."""
+    if finding.standing is Standing.FINE:
         memory.pop(name, None)
-        return trouble
+    if finding.standing is not Standing.WRONG:
+        return finding
     first = datetime.fromisoformat(memory.setdefault(name, now.isoformat()))
-    return trouble if now - first >= limit else Trouble()
+    return finding if now - first >= limit else UNKNOWN
 
 
-def _unreferenced(db: Engine, champion: Champion, now: datetime) -> Trouble:
-    overdue = champion.since + REFERENCE_WINDOWS * settings().window_length <= now
-    if not overdue or reference_of(db, champion.model, champion.version) is not None:
-        return Trouble()
-    return Trouble(
-        f"version {champion.version} is champion and has no reference profile; one is made from what it is asked"
+def _reference(db: Engine, champion: Champion, now: datetime) -> Finding:
+    if reference_of(db, champion.model, champion.version) is not None:
+        return FINE
+    if now < champion.since + REFERENCE_WINDOWS * settings().window_length:
+        return UNKNOWN
+    return Finding(
+        Standing.WRONG,
+        f"version {champion.version} is champion and has no reference profile; one is made from what it is asked",
     )
 
 
-def _told(ledger: Ledger, model: str, about: str, trouble: Trouble, over: str, version: int | None, actor: str) -> str:
+def _told(ledger: Ledger, model: str, about: str, finding: Finding, over: str, version: int | None, actor: str) -> str:
+    """Record what began or ended; while nobody can say, nothing did."""
+    if finding.standing is Standing.UNKNOWN:
+        return ""
     kind = {"serving": "serving", "reference": "reference"}.get(about, "sensor")
     evidence = {} if version is None else {"version": version}
     changed = ledger.note_change(
-        model, about, stands=trouble.stands, begins=f"{kind}_trouble", ends=f"{kind}_mended",
-        reason=trouble.reason or over, evidence={"signal": about, **evidence}, actor=actor,
+        model, about, stands=finding.standing is Standing.WRONG, begins=f"{kind}_trouble", ends=f"{kind}_mended",
+        reason=finding.reason or over, evidence={"signal": about, **evidence}, actor=actor,
     )  # fmt: skip
-    return (trouble.reason or over) if changed else ""
+    return (finding.reason or over) if changed else ""

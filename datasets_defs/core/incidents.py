@@ -189,11 +189,14 @@ def may_move(frm: State, to: State) -> bool:
     return to in TRANSITIONS[frm]
 
 
-def due(incident: Incident, now: datetime, patience: timedelta, *, paused: bool = False) -> Due | None:
+def due(
+    incident: Incident, now: datetime, patience: timedelta, *, paused: bool = False, cut_short: bool = False
+) -> Due | None:
     """Find the wake-up that an incident needs, or None while somebody works on it or nothing is to be done.
 
     `patience` is how long a wake-up may go unanswered before it counts as lost. One that was rung in the future, by a
-    clock that was set back since, says nothing. A paused model needs none.
+    clock that was set back since, says nothing. A paused model needs none. `cut_short`: a rollback changed the champion
+    for the incident and was killed; it goes on, since what it cured must not be triaged again.
     """
     if paused or not incident.is_open or (incident.not_before is not None and now < incident.not_before):
         return None
@@ -202,19 +205,26 @@ def due(incident: Incident, now: datetime, patience: timedelta, *, paused: bool 
     if incident.rung_at is not None and incident.rung_at - patience < now < incident.rung_at + patience:
         return None
     why = "its holder is gone" if incident.claimed_by else "nobody answered the last wake-up"
+    wake = Wake.ROLL_BACK if cut_short else _wake_for(incident)
+    if wake is None:
+        return None
+    return Due(wake, f"incident {incident.id} is {incident.state} since {incident.updated_at:%H:%M:%S}Z and {why}")
+
+
+def _wake_for(incident: Incident) -> Wake | None:
+    """Name the consumer whose step an incident's state asks for; None: it waits for a person or for time."""
     match incident.state:
         case State.OPEN | State.REJECTED:
-            wake = Wake.TRIAGE
+            return Wake.TRIAGE
         case State.RETRAINING if incident.challenger_version is None:
-            wake = Wake.RETRAIN
+            return Wake.RETRAIN
         case State.RETRAINING | State.EVALUATING:
-            wake = Wake.EVALUATE
+            return Wake.EVALUATE
         case State.APPROVING if not incident.approved:
-            wake = Wake.APPROVE
+            return Wake.APPROVE
         case State.APPROVING | State.PROMOTING:
-            wake = Wake.PROMOTE
+            return Wake.PROMOTE
         case State.PROBATION if incident.action is Action.ROLL_BACK:
-            wake = Wake.ROLL_BACK
+            return Wake.ROLL_BACK
         case _:
             return None
-    return Due(wake, f"incident {incident.id} is {incident.state} since {incident.updated_at:%H:%M:%S}Z and {why}")

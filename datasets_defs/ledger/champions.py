@@ -82,6 +82,16 @@ class Champions(History):
             )
         return first
 
+    def is_rolled_back_for(self, incident: Incident) -> bool:
+        """Say whether the present champion was made by a rollback for this incident, which may have been cut short."""
+        table, champion = tables.promotion.c, self.champion(incident.model)
+        query = select(table.token).where(
+            table.model == incident.model, table.incident_id == incident.id, table.kind == "roll_back"
+        )
+        with self.transaction() as on:
+            tokens = set(on.scalars(query))
+        return champion is not None and champion.token in tokens
+
     def change_champion(
         self,
         model: str,

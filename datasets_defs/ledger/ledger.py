@@ -267,7 +267,8 @@ class Ledger(Champions):
     ) -> Incident:
         """Move an incident from the state and token it was read with, and let go of any claim; the token grows.
 
-        `to` may be its present state, to record `changes` (columns of `incident`) in place.
+        `to` may be its present state, to record `changes` (columns of `incident`) in place: of two who read the same
+        incident only one can write.
 
         Raises:
             ContractError: the move is not in the table of transitions, or the incident has moved on meanwhile.
@@ -286,7 +287,7 @@ class Ledger(Champions):
                 )
                 .values(
                     state=to,
-                    token=incident.token + (to is not incident.state),  # who knew it before must not come back to it
+                    token=incident.token + 1,  # who read it before must not write over this
                     updated_at=func.now() if to is not incident.state else tables.incident.c.updated_at,
                     closed_at=func.now() if to in TERMINAL else None,
                     claimed_by=None,

@@ -163,7 +163,7 @@ def airflow_stack() -> Iterator[Stack]:
     stack = empty_stack()
     stack.environment |= {"DRIFTLOOP_SENSOR_INTERVAL_SECONDS": "21600"}
     try:
-        code = "from ops import stack; stack.up(print)"
+        code = "from ops.stack import up; up.up(print)"
         subprocess.run([sys.executable, "-c", code], env=stack.environment, check=True, capture_output=True)
         yield stack
     finally:

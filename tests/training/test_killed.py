@@ -179,7 +179,7 @@ def killed_and_again(world: World, name: str, about: Callable[[], str], point: s
 def test_every_point_is_tried() -> None:
     """The points in the code are those that are killed at here."""
     found = set()
-    for path in (ROOT / "training").glob("*.py"):
+    for path in (ROOT / "training").rglob("*.py"):
         found |= set(re.findall(r'reached\(f?"([a-z_.{}]+)"\)', path.read_text()))
     found.remove("aliases.{name}")
     assert found == {

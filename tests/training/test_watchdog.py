@@ -6,19 +6,23 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Engine, text
 
-from datasets_defs.core.incidents import State, Wake
+from datasets_defs.core.errors import TransientError
+from datasets_defs.core.incidents import Action, Incident, State, Wake
 from datasets_defs.core.settings import settings
 from datasets_defs.ledger.champions import Champion
+from datasets_defs.ledger.ledger import Ledger
 from datasets_defs.store.heartbeats import SENSORS, beat, heartbeats
+from monitors.triage import decide
 from tests.monitors.loop import MODEL, Loop
-from training.reconcile import free_the_held, mend, mend_and_find, rings_due
+from training.reconcile import MAX_RINGS, find_due, free_the_held, mend, rings_due
 from training.registry.registry import Registry
-from training.watchdog import awake_since, sensor_trouble, serving_trouble
+from training.watchdog import Standing, awake_since, sensor_finding, serving_finding
 
 AT = datetime(2026, 5, 1, 12, tzinfo=UTC)
 LIMIT = timedelta(minutes=3)
 CHAMPION = Champion(MODEL, 2, 1, AT - timedelta(hours=9), 2)
 HOUR = timedelta(hours=1)
+OLD = (datetime.now(UTC) - timedelta(days=1)).isoformat()
 
 
 @pytest.fixture
@@ -46,6 +50,11 @@ def aged(loop: Loop, component: str, by: timedelta) -> None:
         on.execute(text("UPDATE heartbeat SET at = now() - :by WHERE component = :name"), {"by": by, "name": component})
 
 
+def heard_of_late(loop: Loop) -> None:
+    """Let the server have fallen silent a day ago."""
+    aged(loop, f"serving:{MODEL}", timedelta(days=1))
+
+
 def told(loop: Loop) -> list[str]:
     return [kind for kind in loop.kinds() if kind.endswith(("_trouble", "_mended"))]
 
@@ -62,21 +71,24 @@ def told(loop: Loop) -> list[str]:
 def test_what_serving_says_is_held_against_the_ledger(beats: dict | None, said: str | None):
     """Only a server that says it has the champion loaded serves it."""
     known = {} if beats is None else {f"serving:{MODEL}": (AT, beats)}
-    trouble = serving_trouble(CHAMPION, known, now=AT, limit=LIMIT)
-    assert trouble.stands == (said is not None)
-    assert (said or "") in (trouble.reason or "")
+    finding = serving_finding(CHAMPION, known, now=AT, limit=LIMIT)
+    assert finding.standing is (Standing.FINE if said is None else Standing.WRONG)
+    assert (said or "") in finding.reason
 
 
 def test_a_server_that_fell_silent_is_not_healthy():
     """What it said last is not what it does now."""
     known = {f"serving:{MODEL}": (AT - 2 * LIMIT, {"loaded_version": 2})}
-    assert "last heard of" in (serving_trouble(CHAMPION, known, now=AT, limit=LIMIT).reason or "")
+    assert "last heard of" in serving_finding(CHAMPION, known, now=AT, limit=LIMIT).reason
 
 
 def test_a_new_champion_is_given_time():
-    """Until serving had time to load it nothing is wrong."""
+    """Until serving had time to load it nobody can say: nothing is wrong, and nothing is mended."""
     new = Champion(MODEL, 2, 1, AT - LIMIT / 2, 2)
-    assert not serving_trouble(new, {}, now=AT, limit=LIMIT).stands
+    for beats in ({}, {f"serving:{MODEL}": (AT, {"loaded_version": 1})}, {f"serving:{MODEL}": (AT - 2 * LIMIT, {})}):
+        assert serving_finding(new, beats, now=AT, limit=LIMIT).standing is Standing.UNKNOWN
+    loaded = {f"serving:{MODEL}": (AT, {"loaded_version": 2})}
+    assert serving_finding(new, loaded, now=AT, limit=LIMIT).standing is Standing.FINE
 
 
 @pytest.mark.parametrize(("windows", "late"), [(2.4, False), (2.6, True)])
@@ -84,9 +96,13 @@ def test_a_sensor_is_late_when_it_missed_two_windows(windows: float, late: bool)
     """One missed window may be a restart; the time before anybody could expect it does not count."""
     known = {f"watch_drift:{MODEL}": (AT - windows * HOUR, {})}
     expected_since = {"now": AT, "window": HOUR}
-    assert sensor_trouble(MODEL, "watch_drift", known, since=AT - 9 * HOUR, **expected_since).stands == late
-    assert sensor_trouble(MODEL, "watch_drift", {}, since=AT - windows * HOUR, **expected_since).stands == late
-    assert not sensor_trouble(MODEL, "watch_drift", known, since=AT - HOUR, **expected_since).stands
+
+    def standing(beats: dict, since: datetime) -> Standing:
+        return sensor_finding(MODEL, "watch_drift", beats, since=since, **expected_since).standing
+
+    assert standing(known, AT - 9 * HOUR) is (Standing.WRONG if late else Standing.FINE)
+    assert standing({}, AT - windows * HOUR) is (Standing.WRONG if late else Standing.UNKNOWN)
+    assert standing(known, AT - HOUR) is (Standing.UNKNOWN if late else Standing.FINE)
 
 
 @pytest.mark.parametrize(
@@ -155,6 +171,28 @@ def test_a_late_sensor_is_told_once_and_once_when_it_is_back(loop: Loop):
     assert told(loop) == ["sensor_trouble", "sensor_mended"]
 
 
+@pytest.mark.parametrize("beat_of", ["missing", "old", "newer than the run"])
+def test_no_all_clear_while_nobody_can_say(loop: Loop, beat_of: str):
+    """A dead sensor and a dead server stay troubles after a gap of reconcile's, in its retry, and after a rollback."""
+    now, limit = datetime.now(UTC), timedelta(seconds=settings().serving_confirm_seconds)
+    aged(loop, f"watch_gpu:{MODEL}", 9 * loop.length)
+    heard_of_late(loop)
+    beat(loop.db, "reconcile", {"memory": {"awake": (now - 9 * loop.length).isoformat()}})
+    mend(db=loop.db, actor="reconcile:1", now=datetime.now(UTC))
+    beat(loop.db, "reconcile", {"memory": {"awake": (now - 9 * loop.length).isoformat(), f"serving:{MODEL}": OLD}})
+    mend(db=loop.db, actor="reconcile:1", now=datetime.now(UTC))
+    assert sorted(told(loop)) == ["sensor_trouble", "serving_trouble"]
+    with loop.db.begin() as on:
+        if beat_of == "missing":
+            on.execute(text("DELETE FROM heartbeat WHERE component = 'reconcile'"))
+        else:
+            shift = -limit if beat_of == "newer than the run" else 9 * loop.length
+            on.execute(text("UPDATE heartbeat SET at = now() - :by WHERE component = 'reconcile'"), {"by": shift})
+    loop.champion(2, since=datetime.now(UTC), kind="promote")  # within the confirmation's time
+    mend(db=loop.db, actor="reconcile:2", now=datetime.now(UTC))
+    assert sorted(told(loop)) == ["sensor_trouble", "serving_trouble"]
+
+
 def test_a_champion_without_a_reference_is_recorded_once(loop: Loop):
     """What it is judged by is made from its own traffic, and the record says since when."""
     loop.champion(2, since=datetime.now(UTC) - timedelta(days=1), kind="promote")
@@ -203,7 +241,7 @@ def test_a_dead_runs_claim_is_taken_back_before_its_lease_ends(loop: Loop):
     held = loop.ledger.claim(key, actor="retrain:1", **take).incident
     now = datetime.now(UTC)
     assert free_the_held(db=loop.db, actor="reconcile:1", ended=lambda name: name == "retrain:2") == []
-    rings = mend_and_find(db=loop.db, actor="reconcile:1", now=now, ended=lambda name: name == "retrain:1")
+    rings = find_due(db=loop.db, actor="reconcile:1", now=now, ended=lambda name: name == "retrain:1")
     assert [len(rings[wake]) for wake in (Wake.RETRAIN, Wake.TRIAGE)] == [1, 0]
     assert loop.kinds() == ["opened", "moved", "released", "rung"]
     with pytest.raises(Exception, match="must stop"):
@@ -234,6 +272,108 @@ def test_every_ring_says_why(loop: Loop):
     event = loop.ledger.events(MODEL)[-1]
     assert (event.kind, event.evidence) == ("rung", {"wake": "triage_due", "ring": 2})
     assert "nobody answered the last wake-up" in event.reason
+
+
+def other_model(loop: Loop, name: str) -> Incident:
+    """A second model with an open incident whose bell is old."""
+    path = Path(settings().models_dir) / f"{MODEL}.yaml"
+    (path.parent / f"{name}.yaml").write_text(path.read_text().replace(f"name: {MODEL}", f"name: {name}"))
+    incident, _ = loop.ledger.open_incident(
+        name, signal="loss", degraded_since=loop.window(0).start, reason="r", evidence={}, actor="t"
+    )
+    return incident
+
+
+def test_a_registry_that_hangs_holds_up_no_bell(loop: Loop, monkeypatch: pytest.MonkeyPatch):
+    """What lost its wake-up is found without the registry; once that was away for one model no other waits for it."""
+    other_model(loop, "second")
+    asked = []
+
+    def away(_: Registry, model: str, **__: object) -> dict[str, int]:
+        asked.append(model)
+        raise TransientError("MLflow did not answer within 30 s")
+
+    monkeypatch.setattr(Registry, "aliases", away)
+    loop.ledger.change_champion("second", expected=None, to=1, kind="bootstrap", reason="r", actor="t")
+    rings = find_due(db=loop.db, actor="reconcile:1", now=datetime.now(UTC))
+    assert len(rings[Wake.TRIAGE]) == 1
+    assert asked == []
+    done = mend(db=loop.db, actor="reconcile:1", now=datetime.now(UTC))
+    assert len(asked) == 1
+    assert "did not answer" in done["second"]
+    assert "did not answer" in done[MODEL]
+
+
+def test_one_models_bug_stops_no_others_bell(loop: Loop, monkeypatch: pytest.MonkeyPatch):
+    """An unexpected error about one model is told, and the other's incident is rung."""
+    incident, _ = loop.ledger.open_incident(
+        MODEL, signal="loss", degraded_since=loop.window(0).start, reason="r", evidence={}, actor="t"
+    )
+    other_model(loop, "second")
+    real = Ledger.ring
+
+    def broken(self: Ledger, incident_id: int, **rest: object) -> object:
+        if incident_id == incident.id:
+            raise ZeroDivisionError("a bug")
+        return real(self, incident_id, **rest)
+
+    monkeypatch.setattr(Ledger, "ring", broken)
+    rings = find_due(db=loop.db, actor="reconcile:1", now=datetime.now(UTC))
+    assert [key.model for key in rings[Wake.TRIAGE]] == ["second"]
+
+
+def test_what_never_begins_is_not_rung_for_ever(loop: Loop):
+    """Twenty rounds in which every run fails before it claims: one event of ringing, then a person is called."""
+    incident, _ = loop.ledger.open_incident(
+        MODEL, signal="loss", degraded_since=loop.window(0).start, reason="r", evidence={}, actor="t"
+    )
+    now = datetime.now(UTC)
+    rung = [
+        len(rings_due(db=loop.db, actor="reconcile:1", now=now + number * timedelta(minutes=10))[Wake.TRIAGE])
+        for number in range(20)
+    ]
+    assert sum(rung) == MAX_RINGS
+    assert loop.kinds() == ["opened", "rung", "moved"]
+    escalated = loop.ledger.incident(incident.id)
+    assert escalated.state is State.ESCALATED
+    assert "wake-ups in a row began nothing" in loop.ledger.events(MODEL)[-1].reason
+
+
+def test_a_step_that_begins_again_starts_the_count_anew(loop: Loop):
+    """A claim between two silences answers the first one."""
+    incident, _ = loop.ledger.open_incident(
+        MODEL, signal="loss", degraded_since=loop.window(0).start, reason="r", evidence={}, actor="t"
+    )
+    now = datetime.now(UTC)
+    for number in range(MAX_RINGS - 1):
+        rings_due(db=loop.db, actor="reconcile:1", now=now + number * timedelta(minutes=10))
+    key = loop.ledger.ring(incident.id)
+    loop.ledger.claim(
+        key, frm={State.OPEN}, to=State.OPEN, actor="scale_gpu:1", lease=timedelta(), reason="a webhook was called"
+    )
+    for number in range(MAX_RINGS - 1):
+        later = now + timedelta(days=1) + number * timedelta(minutes=10)
+        assert len(rings_due(db=loop.db, actor="reconcile:1", now=later)[Wake.TRIAGE]) == 1
+    assert loop.ledger.incident(incident.id).state is State.OPEN
+
+
+def test_a_rollback_that_was_cut_short_goes_on(loop: Loop):
+    """Killed after the change of champion, a rollback of an open incident is rung again, not triaged anew."""
+    loop.champion(2, since=datetime.now(UTC) - timedelta(hours=2), kind="promote")
+    incident, _ = loop.ledger.open_incident(
+        MODEL, signal="loss", degraded_since=loop.window(0).start, reason="r", evidence={}, actor="t"
+    )
+    ordered = loop.ledger.move(incident, State.OPEN, actor="cli:ann", reason="worse", action=Action.ROLL_BACK)
+    claim = loop.ledger.claim(
+        loop.ledger.ring(ordered.id), frm={State.OPEN}, to=State.OPEN, actor="cli:ann", lease=timedelta(), reason="r"
+    )
+    loop.ledger.change_champion(
+        MODEL, expected=2, to=1, kind="roll_back", reason="worse", actor="cli:ann", incident=claim.incident
+    )
+    rings = find_due(db=loop.db, actor="reconcile:1", now=datetime.now(UTC) + timedelta(minutes=1))
+    assert [len(rings[wake]) for wake in (Wake.ROLL_BACK, Wake.TRIAGE)] == [1, 0]
+    decision = decide(str(loop.ledger.ring(incident.id)), db=loop.db, actor="triage:1")
+    assert decision["action"] == Action.ROLL_BACK
 
 
 @pytest.mark.parametrize("jump", [-HOUR, timedelta(), HOUR], ids=["an hour back", "no jump", "an hour on"])

@@ -70,9 +70,9 @@ LANGUAGES = {
 
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_language(language: str) -> None:
-    """A sentence or two are enough to name a language, offline; what comes after the first of them hardly counts."""
+    """A sentence or two are enough to name a language, offline, whatever figures stand before and behind them."""
     text = LANGUAGES[language]
-    assert languages([text, text + " " + "0123 " * 1000]) == [language, language]
+    assert languages([text, text + " " + "0123 " * 1000, "# 17\n" + text]) == [language] * 3
 
 
 @pytest.mark.parametrize("text", ["", " ", "ok", "12345 !!! 67890 ??? 4711 ###", "\x00\ud800\udfff" * 30, "}{" * 99])

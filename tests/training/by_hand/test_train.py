@@ -88,15 +88,15 @@ def test_interrupted(db: Engine, home: Path, monkeypatch: pytest.MonkeyPatch):
         if progress.step == 3:
             raise KeyboardInterrupt
 
-    def train(at: datetime, tell=lambda _: None) -> train.Trained:
+    def trained(at: datetime, tell=lambda _: None) -> train.Trained:
         since = now - timedelta(hours=1)
         return train.by_hand(spec, db=db, registry=registry, since=since, now=at, actor="t", tell=tell)
 
     with pytest.raises(KeyboardInterrupt):
-        train(now, stop)
+        trained(now, stop)
     told.clear()
-    found = train(now + timedelta(minutes=5), lambda progress: told.append(progress.step))
-    another = train(now + timedelta(minutes=6))
+    found = trained(now + timedelta(minutes=5), lambda progress: told.append(progress.step))
+    another = trained(now + timedelta(minutes=6))
 
     assert told[0] == 3  # the step that was not saved yet is taken again
     assert (found.version, another.version) == (2, 3)

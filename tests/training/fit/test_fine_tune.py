@@ -34,7 +34,7 @@ sys.path.insert(0, sys.argv[1])
 import torch
 torch.set_num_threads(1)
 from test_fine_tune import PLANS, SHAPE, TEXTS, UNSEEN
-from training import checkpoints, fine_tune
+from training.fit import checkpoints, fine_tune
 from training.model.language_model import LanguageModel
 
 base, method = Path(sys.argv[2]), sys.argv[3]
@@ -84,7 +84,7 @@ def train(folder: Path, plan: Plan = PLAN, **more) -> tuple[Result, list]:
 
 def trainings(base: Path, method: str, *moments: tuple[str, dict]) -> list[list | None]:
     """Train in a process of its own per moment, each killed at it; give what each learned, None for the killed."""
-    command = [sys.executable, "-c", TRAINER, str(Path(__file__).parents[1]), str(base), method, json.dumps(moments)]
+    command = [sys.executable, "-c", TRAINER, str(Path(__file__).parent), str(base), method, json.dumps(moments)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=280, check=False)
     assert done.returncode == 0, done.stderr
     found: list[list | None] = []

@@ -23,8 +23,8 @@ import torch
 torch.set_num_threads(1)
 from torch import distributed
 from datasets_defs.core.errors import ContractError
-from test_distributed import PLANS, SHAPE, TEXTS, UNSEEN
-from training import adapters, fine_tune
+from test_group import PLANS, SHAPE, TEXTS, UNSEEN
+from training.fit import fine_tune
 from training.fit.group import Together
 from training.model.language_model import LanguageModel
 import peft, torch.distributed.fsdp
@@ -84,7 +84,7 @@ FEW = {"batch_tokens": 64}  # one row in each step: the second process has none
 
 def trained(base: Path, *groups: dict) -> list:
     """Train in groups of processes, one after the other; give what each learned, None for those that were killed."""
-    command = [sys.executable, "-c", GROUPS, str(Path(__file__).parents[1]), str(base), json.dumps(groups)]
+    command = [sys.executable, "-c", GROUPS, str(Path(__file__).parent), str(base), json.dumps(groups)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=280, check=False)
     assert done.returncode == 0, done.stderr
     codes = [int(code) for code in done.stdout.split()]

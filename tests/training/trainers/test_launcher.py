@@ -44,9 +44,9 @@ sys.exit(1)
 LAUNCHER = """
 import sys
 from pathlib import Path
-from tests.training.trainers import test_launcher as test_together as test
+from tests.training.trainers import test_launcher as test
 
-test.together._arguments = lambda *_: test.arguments(sys.argv[1])
+test.launcher._arguments = lambda *_: test.arguments(sys.argv[1])
 test.launched(Path(sys.argv[2]))
 """
 
