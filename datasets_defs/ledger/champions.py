@@ -53,6 +53,11 @@ class Champions(History):
             row = on.execute(query.with_for_update() if lock else query).one_or_none()
         return Champion(**row._mapping) if row is not None else None
 
+    def champions(self) -> dict[str, Champion]:
+        """Read which version serves each model, by the model's name; models before their first are not in it."""
+        with self.transaction() as on:
+            return {row.model: Champion(**row._mapping) for row in on.execute(select(tables.champion))}
+
     def champion_at(self, model: str, at: datetime) -> Champion | None:
         """Read which version served a model just before a time; None before its first."""
         present, table = self.champion(model), tables.promotion

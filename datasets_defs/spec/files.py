@@ -17,8 +17,21 @@ def load(path: Path) -> ModelSpec:
         ContractError: the file is unreadable, not YAML, or says something impossible; names file, field and fix.
     """
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as err:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as err:
+        raise ContractError(f"{path}: not readable as YAML: {err}") from err
+    return parse(text, path)
+
+
+def parse(text: str, path: Path) -> ModelSpec:
+    """Read the text of a spec; `path` is where it stands or will stand.
+
+    Raises:
+        ContractError: the text is not YAML, or says something impossible; names file, field and fix.
+    """
+    try:
+        content = yaml.safe_load(text)
+    except yaml.YAMLError as err:
         raise ContractError(f"{path}: not readable as YAML: {err}") from err
     if not isinstance(content, dict):
         raise ContractError(f"{path}: expected a mapping of fields, found {type(content).__name__}")

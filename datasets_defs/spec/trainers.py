@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
 
 from datasets_defs.spec.fields import Section
 
@@ -36,10 +36,12 @@ class TorchrunTrainer(_Processes):
         return self
 
 
+_AMOUNT = r"^\d+(\.\d+)?(m|k|M|G|T|P|Ki|Mi|Gi|Ti|Pi)?$"
 Amount = Annotated[
     str,
-    Field(pattern=r"^\d+(\.\d+)?(m|k|M|G|T|P|Ki|Mi|Gi|Ti|Pi)?$"),
+    Field(pattern=_AMOUNT),
     BeforeValidator(lambda value: str(value) if isinstance(value, int | float) else value),
+    WithJsonSchema({"anyOf": [{"type": "string", "pattern": _AMOUNT}, {"type": "number", "minimum": 0}]}),
 ]
 """As Kubernetes writes amounts: `4`, `500m`, `64Gi`."""
 
@@ -109,6 +111,8 @@ class KubernetesTrainer(_Processes):
         return self
 
 
+IN_A_WORD = ("local", "torchrun")
+"""Kinds that need no further field, so that the YAML may name them alone."""
 TrainerSpec = Annotated[
     LocalTrainer | TorchrunTrainer | KubernetesTrainer,
     Field(discriminator="kind"),

@@ -1,5 +1,6 @@
 """What monitors and components write down: verdicts, reference profiles, heartbeats."""
 
+from collections.abc import Collection
 from datetime import datetime
 from typing import Any
 
@@ -82,6 +83,23 @@ def newest_verdicts(engine: Engine, model: str, *, now: datetime) -> list[Verdic
     )
     with database_errors("reading verdicts"), engine.connect() as on:
         return [verdict_of(row, row.evidence).as_of(now, patience=patience) for row in on.execute(query)]
+
+
+def newest_verdicts_by_model(engine: Engine, models: Collection[str], *, now: datetime) -> dict[str, list[Verdict]]:
+    """Read the newest verdict of each signal of several models in one query, without their evidence."""
+    patience = STALE_AFTER_WINDOWS * settings().window_length
+    table = tables.verdict.c
+    query = (
+        select(*(column for column in table if column is not table.evidence))
+        .where(table.model.in_(models))
+        .ext(distinct_on(table.model, table.signal))
+        .order_by(table.model, table.signal, table.window_end.desc())
+    )
+    newest: dict[str, list[Verdict]] = {model: [] for model in models}
+    with database_errors("reading verdicts"), engine.connect() as on:
+        for row in on.execute(query):
+            newest[row.model].append(verdict_of(row, {}).as_of(now, patience=patience))
+    return newest
 
 
 def verdict_of(row: Any, evidence: dict[str, Any]) -> Verdict:

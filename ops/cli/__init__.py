@@ -1,1 +1,1 @@
-"""The `driftloop` command, one file for each group of commands."""
+"""The `driftloop` command: what its commands share, and a folder for each panel of its help."""

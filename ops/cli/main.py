@@ -1,147 +1,56 @@
-"""The `driftloop` command: the stack, and ways into everything else. Heavy imports wait until they are needed."""
+"""The `driftloop` command. Whatever takes long to import is imported by the command that needs it."""
 
 import errno
-import json
 import os
 import sys
-from dataclasses import asdict
 from typing import Annotated
 
 import typer
 from pydantic import ValidationError
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
-from sqlalchemy import make_url
 
 from datasets_defs.core.errors import DriftloopError
-from ops.cli import check, data, drift, drill, evaluate, incidents, labels, models, train, trainer_node, verify
-from ops.stack.components import PRIVACY
-from ops.stack.first_champions import bootstrap_all
+from ops.cli.data import data, ingest, rescore
+from ops.cli.decide import approval, champion, pause
+from ops.cli.shared import tables
+from ops.cli.stack import init, local_stack, model_files
+from ops.cli.train import bootstrap, evaluate, train, trainer_node
+from ops.cli.watch import backtest, calibrate, check, history, incident, status, verify
 
 HUSHED = {"MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true", "MLFLOW_LOGGING_LEVEL": "WARNING"}
 """Keeps MLflow's own lines out of ours."""
 
-app = typer.Typer(
-    help="Keep a generative model good, unattended: watch, retrain, judge, promote, roll back, and remember why.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-)
-console = Console()
-models.register(app)
-incidents.register(app)
-check.register(app)
-data.register(app)
-drift.register(app)
-evaluate.register(app)
-labels.register(app)
-drill.register(app)
-train.register(app)
-trainer_node.register(app)
-verify.register(app)
+app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
+for module in (
+    status, check, history, incident, verify, calibrate, backtest,
+    approval, champion, pause,
+    bootstrap, train, evaluate, trainer_node,
+    ingest, data, rescore,
+    local_stack, init, model_files,
+):  # fmt: skip
+    module.register(app)
 
 
-def _say(line: str) -> None:
-    console.print(f"  {line}", style="dim", markup=False, highlight=False)
+def _version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import version
+
+        tables.plainly(f"driftloop {version('driftloop')}")
+        raise typer.Exit
 
 
-@app.command()
-def up() -> None:
-    """Start the local stack, and make the first champion of every model that has none."""
-    from ops.stack import doctor
-    from ops.stack import up as stack
-
-    console.print("[bold]Starting the stack[/]")
-    doctor.require(_say)
-    info = stack.up(_say)
-    problems = bootstrap_all(console)
-    table = Table(show_header=False, box=None)
-    for name in ("api-server", "mlflow", "prometheus", "serving"):
-        table.add_row(name, info.urls[name])
-    console.print("[bold green]The stack is up.[/]", table)
-    console.print(f"Airflow: user {info.airflow_user}, password in {info.home}/credentials.json", highlight=False)
-    for problem in problems:
-        console.print(escape(problem), style="red", highlight=False)
-    if problems:
-        raise typer.Exit(1)
-
-
-@app.command()
-def down() -> None:
-    """Stop the local stack; the data stay."""
-    from ops.stack import up as stack
-
-    stack.down(_say)
-    console.print("The stack is down; its data stay.")
-
-
-@app.command()
-def status(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
-    """Show components, models, incidents and unsent messages."""
-    from ops.cli import status as report
-
-    found = report.collect()
-    if as_json:
-        print(json.dumps(found, indent=1))  # noqa: T201 for a program, without rich's line breaks
-    else:
-        report.show(found, console)
-
-
-@app.command()
-def doctor() -> None:
-    """Check whether this machine can run the stack, and say what to do where it cannot."""
-    from datasets_defs.store.database import engine
-    from ops.stack import doctor as checks
-
-    styles = {checks.Grade.OK: "green", checks.Grade.WARN: "yellow", checks.Grade.BAD: "red"}
-    grades = []
-    for finding in (*checks.examine(), checks.history_guard(engine())):
-        grades.append(finding.grade)
-        console.print(f"[{styles[finding.grade]}]{finding.grade:8}[/] {escape(finding.sentence)}", highlight=False)
-    if checks.Grade.BAD in grades:
-        raise typer.Exit(1)
-
-
-@app.command()
-def migrate() -> None:
-    """Bring the loop's database schema to this release's, and give the loop's role what it needs.
-
-    With DRIFTLOOP_OWNER_DATABASE_URL it is done as that role, the schema's owner, and the loop's role cannot rewrite
-    the history.
-    """
-    from datasets_defs.core.settings import OwnerSettings, settings
-    from datasets_defs.store.schema import migrate as bring
-
-    loop = settings().database_url
-    owner = OwnerSettings().owner_database_url
-    bring(owner or loop, make_url(loop).username if owner else None)
-    console.print("The schema is this release's.")
-
-
-@app.command()
-def demo(
-    quiet_windows: Annotated[int, typer.Option(min=1, help="Windows of ordinary traffic before the shift.")] = 4,
-    method: Annotated[str, typer.Option(help="How challengers are trained: full or lora.")] = "full",
+@app.callback()
+def driftloop(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
 ) -> None:
-    """Show the loop closing on real text: drift, incident, retraining, evaluation, promotion. Takes some minutes."""
-    from ops.demo import run as show
-
-    raise typer.Exit(show.run(quiet_windows, method))
-
-
-@app.command()
-def info() -> None:
-    """Print the stack's addresses as JSON."""
-    from ops.stack import up as stack
-
-    found = asdict(stack.info())
-    found.pop("airflow_password")
-    print(json.dumps(found, default=str, indent=1))  # noqa: T201 for a program
+    """Keep a generative model good, unattended: watch, retrain, judge, promote, roll back, and remember why."""
 
 
 def main() -> None:
-    """Run the command line; what goes wrong on purpose is one red sentence."""
+    """Run the command line; a mistake ends it with one red sentence on stderr and exit code 1."""
+    from ops.stack.privacy import PRIVACY
+
     for name, value in {**PRIVACY, **HUSHED}.items():
         os.environ.setdefault(name, value)
     try:
@@ -160,7 +69,7 @@ def main() -> None:
 
 
 def _fail(sentence: str) -> None:
-    Console(stderr=True).print(escape(sentence), style="red", highlight=False, soft_wrap=True)
+    tables.errors.print(tables.escape(sentence), style="red", highlight=False, soft_wrap=True)
     sys.exit(1)
 
 

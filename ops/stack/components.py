@@ -9,18 +9,11 @@ from pathlib import Path
 from datasets_defs.core.settings import ROOT
 from ops.stack.layout import Credentials, Layout
 from ops.stack.postgres import LOOP_ROLE, USER, Cluster
+from ops.stack.privacy import PRIVACY
 
 DATABASES = ("airflow", "mlflow", "driftloop")
 AIRFLOW_USER = "driftloop"
 AIRFLOW_COMPONENTS = ("api-server", "scheduler", "dag-processor", "triggerer")
-PRIVACY = {
-    "DO_NOT_TRACK": "1",
-    "SCARF_ANALYTICS": "false",
-    "MLFLOW_DISABLE_TELEMETRY": "true",
-    "HF_HUB_DISABLE_TELEMETRY": "1",
-    "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",
-}
-"""Nothing in the stack reports to anybody."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

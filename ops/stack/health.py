@@ -1,13 +1,14 @@
 """Whether the components of the local stack work: the supervisor's view, and a question that only ours can answer."""
 
 import json
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
 import httpx
 
 from ops.stack import ports
-from ops.stack.components import AIRFLOW_USER
+from ops.stack.components import AIRFLOW_COMPONENTS, AIRFLOW_USER
 from ops.stack.layout import Layout, defined
 from ops.stack.postgres import Cluster
 from ops.stack.supervision import Supervisor
@@ -29,35 +30,48 @@ class Health:
     """Healthy, or up and waiting only for a champion: for the first one to be made, or for its load to end."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Peers:
+    """What the questions need."""
+
+    client: httpx.Client
+    known: dict[str, int]
+    """Ports by component."""
+    layout: Layout
+    airflow: Future[dict[str, tuple[bool, str]]]
+    """The api-server's report on itself and its siblings: one question answers for four components."""
+
+
 def check(layout: Layout) -> dict[str, Health]:
-    """Ask every component of the stack how it is; nothing raises, a silent component is unhealthy."""
+    """Ask every component of the stack how it is, all at once; nothing raises, a silent component is unhealthy."""
     states = Supervisor(layout).states()
     known = ports.remembered(layout.ports)
     order = list(defined(layout))
     names = [name for name in order if name in states] + [name for name in states if name not in order] or order
-    with httpx.Client(timeout=TIMEOUT_SECONDS, trust_env=False) as client:
-        airflow = _airflow_report(client, known, layout) if states else {}
-        return {name: _health(client, name, states.get(name, "down"), known, layout, airflow) for name in names}
+    if not states:
+        return {name: _down(name, "down") for name in names}
+    with httpx.Client(timeout=TIMEOUT_SECONDS, trust_env=False) as client, ThreadPoolExecutor() as together:
+        airflow = together.submit(_airflow_report, client, known, layout)  # first: the others may wait for it
+        peers = _Peers(client, known, layout, airflow)
+        answers = {name: together.submit(_health, name, states[name], peers) for name in names}
+        return {name: answer.result() for name, answer in answers.items()}
 
 
-def _health(
-    client: httpx.Client,
-    name: str,
-    state: str,
-    known: dict[str, int],
-    layout: Layout,
-    airflow: dict[str, tuple[bool, str]],
-) -> Health:
+def _down(name: str, state: str) -> Health:
+    return Health(name=name, state=state, healthy=False, detail="does not run")
+
+
+def _health(name: str, state: str, peers: _Peers) -> Health:
     if state != "RUNNING":
-        return Health(name=name, state=state, healthy=False, detail="does not run")
-    if name in airflow:
-        healthy, detail = airflow[name]
+        return _down(name, state)
+    if name in AIRFLOW_COMPONENTS:
+        healthy, detail = peers.airflow.result()[name]
         return Health(name=name, state=state, healthy=healthy, detail=detail, started=healthy)
     if name == "postgres":
-        healthy = _cluster(known, layout).answers()
+        healthy = _cluster(peers.known, peers.layout).answers()
         detail = "answers" if healthy else "does not take our connections"
         return Health(name=name, state=state, healthy=healthy, detail=detail, started=healthy)
-    status, detail = _get(client, f"http://127.0.0.1:{known.get(name, 0)}{PATHS.get(name, '/')}")
+    status, detail = _get(peers.client, f"http://127.0.0.1:{peers.known.get(name, 0)}{PATHS.get(name, '/')}")
     started = status == httpx.codes.OK
     if name == "serving" and status == httpx.codes.SERVICE_UNAVAILABLE:
         started, detail = True, _serving_waits_for(detail)
@@ -103,17 +117,18 @@ def _get(client: httpx.Client, url: str) -> tuple[int, str]:
 def _airflow_report(client: httpx.Client, known: dict[str, int], layout: Layout) -> dict[str, tuple[bool, str]]:
     """Ask the api-server, proving by our password that it is ours and not one that another stack left on the port."""
     url = f"http://127.0.0.1:{known.get('api-server', 0)}"
-    names = ("api-server", "scheduler", "dag-processor", "triggerer")
     password = layout.load_credentials().airflow_password
     try:
         login = client.post(f"{url}/auth/token", json={"username": AIRFLOW_USER, "password": password})
         if login.status_code != httpx.codes.CREATED:
-            return dict.fromkeys(names, (False, f"{url} does not know our password: another Airflow holds the port"))
+            return dict.fromkeys(
+                AIRFLOW_COMPONENTS, (False, f"{url} does not know our password: another Airflow holds the port")
+            )
         report = client.get(f"{url}/api/v2/monitor/health")
         parts = report.json()
     except (httpx.HTTPError, ValueError) as err:
-        return dict.fromkeys(names, (False, f"{url} does not answer ({type(err).__name__})"))
-    return {"api-server": (True, "answers"), **{name: _heartbeat(parts, name) for name in names[1:]}}
+        return dict.fromkeys(AIRFLOW_COMPONENTS, (False, f"{url} does not answer ({type(err).__name__})"))
+    return {"api-server": (True, "answers"), **{name: _heartbeat(parts, name) for name in AIRFLOW_COMPONENTS[1:]}}
 
 
 def _heartbeat(parts: dict[str, Any], name: str) -> tuple[bool, str]:

@@ -12,8 +12,9 @@ from pydantic import ValidationError
 from datasets_defs.core.errors import ContractError
 from datasets_defs.core.settings import Settings, settings
 from ops.stack import ports, prometheus_binary
-from ops.stack.components import AIRFLOW_USER, PRIVACY, Component, Stack, components
+from ops.stack.components import AIRFLOW_USER, Component, Stack, components
 from ops.stack.layout import DEMO_MODELS, Layout, defined, write_private
+from ops.stack.privacy import PRIVACY
 from ops.stack.prometheus_config import prometheus_config
 
 PASSED_ON = ("DRIFTLOOP_MODELS_DIR", "DRIFTLOOP_ARTIFACT_ROOT", "DRIFTLOOP_DCGM_URL", "DRIFTLOOP_EXPORTERS")

@@ -15,9 +15,10 @@ from datasets_defs.core.errors import ContractError
 from datasets_defs.core.incidents import State
 from datasets_defs.core.settings import ROOT, settings
 from datasets_defs.ledger.ledger import Ledger
-from ops.cli import main, status
-from ops.cli.incidents import resolve_by_hand
+from ops.cli import main
 from ops.cli.main import app
+from ops.cli.watch import status_report
+from ops.cli.watch.incident import resolve_by_hand
 from ops.stack import health
 
 
@@ -172,7 +173,7 @@ def test_status_without_a_database_says_so(home, monkeypatch):
     """Nothing raises; the problem is a sentence."""
     monkeypatch.setenv("DRIFTLOOP_DATABASE_URL", "postgresql+psycopg://x@127.0.0.1:1/x")
     settings.cache_clear()
-    found = status.collect()
+    found = status_report.collect()
     assert found["models"] == {}
     assert "PostgreSQL is not reachable" in found["problems"][0]
 

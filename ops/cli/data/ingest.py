@@ -1,0 +1,41 @@
+"""The command that reads another server's log: `driftloop ingest`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ops.cli.shared import tables
+from ops.cli.shared.options import Model, require_known
+from ops.cli.shared.panels import Panel, add
+
+
+def register(app: typer.Typer) -> None:
+    """Add this module's command."""
+    add(app, ingest, Panel.DATA, "driftloop ingest docs-writer log-2026-05-01.jsonl")
+
+
+def ingest(model: Model, file: Annotated[Path, typer.Argument(help="A .jsonl, .csv or .parquet file.")]) -> None:
+    """Read another server's log. Rows that cannot be read are kept apart with their reason.
+
+    A row that is known already changes nothing, so the same file may be read again.
+    Exit code 1: no row could be read.
+    """
+    require_known(model)
+    from ops.ingest.ingest import ingest as read
+    from ops.stack.database import database
+    from ops.stack.first_champions import progress_bar
+
+    with progress_bar(tables.console, f"reading {file.name}") as bar:
+        found = read(database(), model, file, bar.share)
+    tables.say(
+        f"{found.rows:,} rows read: {found.new:,} new, {found.known:,} known, {found.feedback:,} with feedback, "
+        f"{found.quarantined.total():,} quarantined"
+    )
+    if found.naive_times:
+        tables.say(f"{found.naive_times:,} times had no zone and were taken as UTC")
+    for reason, count in found.quarantined.most_common(10):
+        tables.plainly(f"  {count:,} rows: {reason}", style="yellow")
+    if found.rows and found.quarantined.total() == found.rows:  # whoever runs it nightly shall notice a broken export
+        tables.plainly(f"no row of {file} could be read", style="red")
+        raise typer.Exit(1)

@@ -1,0 +1,1 @@
+"""Commands by which a person decides: approve, reject, promote, roll back, drill, pause, resume."""

@@ -1,0 +1,1 @@
+"""Commands about the local stack and the files that describe models."""

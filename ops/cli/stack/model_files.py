@@ -1,0 +1,41 @@
+"""Commands about the files that describe models: check-models, schema."""
+
+import typer
+
+from ops.cli.shared import tables
+from ops.cli.shared.panels import Panel, add
+
+
+def register(app: typer.Typer) -> None:
+    """Add this module's commands."""
+    add(app, check_models, Panel.STACK, "driftloop check-models", name="check-models")
+    add(app, schema, Panel.STACK, "driftloop schema > models/schema.json")
+
+
+def check_models() -> None:
+    """Check every models/*.yaml. Each mistake is named with file, field and what to do.
+
+    Exit code 1: a file is wrong, or there is none.
+    """
+    from datasets_defs.core.errors import ContractError
+    from datasets_defs.core.settings import settings
+    from datasets_defs.spec.files import load_all
+
+    specs, problems = load_all()
+    for name in specs:
+        tables.say(f"[green]ok[/] {tables.escape(name)}")
+    for problem in problems:
+        tables.plainly(problem, style="red")
+    if not specs and not problems:
+        raise ContractError(
+            f"{settings().models_dir} holds no *.yaml; describe a model there first: driftloop init NAME"
+        )
+    if problems:
+        raise typer.Exit(1)
+
+
+def schema() -> None:
+    """Print the JSON Schema of models/*.yaml, by which editors complete and check a model's file."""
+    from datasets_defs.spec.json_schema import json_schema
+
+    tables.print_json(json_schema())

@@ -1,0 +1,1 @@
+"""Commands that make challengers and compare versions."""

@@ -1,0 +1,57 @@
+"""The command that trains a challenger by hand."""
+
+from dataclasses import asdict
+from datetime import UTC, datetime
+
+import typer
+
+from ops.cli.shared import tables
+from ops.cli.shared.options import AsJson, Model, Since, person
+from ops.cli.shared.panels import Panel, add
+from ops.cli.shared.times import past_time
+
+
+def register(app: typer.Typer) -> None:
+    """Add this module's command."""
+    add(app, train, Panel.TRAIN, "driftloop train docs-writer", "driftloop train docs-writer --since 2026-05-01")
+
+
+def train(
+    model: Model,
+    since: Since = None,
+    as_json: AsJson = False,
+) -> None:
+    """Train a challenger as the loop would, and register it. No incident is touched, and the champion goes on serving.
+
+    When it was interrupted, the same command goes on.
+    """
+    from datasets_defs.core.settings import settings
+    from datasets_defs.spec.files import spec_of
+    from ops.stack.database import database
+    from ops.stack.first_champions import progress_bar
+
+    spec, now = spec_of(model), datetime.now(UTC)
+    start = past_time(since, "--since", now=now) if since is not None else None
+    db = database()
+    from training.by_hand.train import by_hand
+    from training.fit.fine_tune import Progress
+    from training.registry.registry import Registry
+
+    with progress_bar(tables.errors, model) as bar:
+
+        def tell(progress: Progress) -> None:
+            bar.stage(str(progress), progress.share)
+
+        bar.stage("freezing the data", 0.0)
+        registry = Registry(settings().mlflow_url)
+        found = by_hand(spec, db=db, registry=registry, since=start, now=now, actor=person(), tell=tell)
+    if as_json:
+        tables.print_json(asdict(found))
+        return
+    tables.say(f"version {found.version}, trained from version {found.parent}, is registered")
+    tables.plainly(f"  its frozen rows: {found.snapshot_uri}", style="dim")
+    tables.plainly(
+        f"  compare it with the champion: driftloop evaluate {model} --challenger {found.version}\n"
+        f'  make it champion, if the gate accepts it: driftloop promote {model} {found.version} --reason "…"',
+        style="dim",
+    )

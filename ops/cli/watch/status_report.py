@@ -1,0 +1,113 @@
+"""What `driftloop status` shows: components, models and unsent messages, gathered once as plain JSON."""
+
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import Engine, func, select
+
+from datasets_defs.core.conditions import Verdict
+from datasets_defs.core.errors import DriftloopError
+from datasets_defs.core.settings import settings
+from datasets_defs.ledger.ledger import Ledger
+from datasets_defs.ledger.pauses import pauses
+from datasets_defs.spec.files import load_all, model_names
+from datasets_defs.store import tables
+from datasets_defs.store.database import database_errors, engine
+from datasets_defs.store.schema import require_schema
+from datasets_defs.store.verdicts import newest_verdicts_by_model
+from monitors.exporter_reading import is_current
+from ops.cli.watch.next_action import next_action
+from ops.stack import health, ports
+from ops.stack.layout import Layout
+
+
+def collect() -> dict[str, Any]:
+    """Gather everything as plain JSON; what cannot be reached is said under `problems`, and nothing raises for it."""
+    layout = Layout(settings().home.resolve())
+    components = {}
+    for name, item in health.check(layout).items():
+        components[name] = {"state": item.state, "healthy": item.healthy, "detail": item.detail}
+    found: dict[str, Any] = {
+        "home": str(layout.home),
+        "components": components,
+        "urls": {
+            name: f"http://127.0.0.1:{port}"
+            for name, port in ports.remembered(layout.ports).items()
+            if name != "postgres"
+        },
+        "models": {},
+        "alerts_unsent": None,
+        "alerts": [],
+        "problems": [],
+    }
+    db = engine()
+    try:
+        require_schema(db)
+        found |= {"models": _models(db), **_alerts(db)}
+    except DriftloopError as err:
+        down = not any(item["state"] != "down" for item in components.values())
+        found["problems"] = [f"The stack is down; `make up` starts it. ({err})" if down else str(err)]
+    finally:
+        db.dispose()
+    return found
+
+
+def _models(db: Engine) -> dict[str, Any]:
+    ledger, now = Ledger(db), datetime.now(UTC)
+    specs, problems = load_all()
+    names, paused = model_names(), pauses(db, now)
+    champions, verdicts = ledger.champions(), newest_verdicts_by_model(db, names, now=now)
+    incidents = {incident.model: incident for incident in ledger.open_incidents()}
+    report = {}
+    for name in names:
+        champion, incident = champions.get(name), incidents.get(name)
+        wrong = [problem for problem in problems if problem.startswith(f"{settings().models_dir / name}.yaml")]
+        if champion is None and not wrong:
+            wrong = [f"no champion yet; run `driftloop bootstrap {name}`"]
+        report[name] = {
+            "champion_version": champion.version if champion else None,
+            "previous_version": champion.previous_version if champion else None,
+            "since": champion.since.isoformat() if champion else None,
+            "conditions": {verdict.signal: _condition(verdict) for verdict in verdicts[name] if is_current(verdict)},
+            "incident": _plain(asdict(incident)) if incident else None,
+            "next": _plain(asdict(next_action(incident, specs.get(name), paused.get(name), now))),
+            "paused_until": paused[name].until.isoformat() if name in paused else None,
+            "problems": wrong,
+        }
+    return report
+
+
+def _condition(verdict: Verdict) -> dict[str, Any]:
+    return {
+        "condition": str(verdict.condition),
+        "reason": verdict.reason,
+        "score": verdict.score,
+        "limit": verdict.limit,
+        "window_end": verdict.window.end.isoformat(),
+    }
+
+
+def _plain(values: dict[str, Any]) -> dict[str, Any]:
+    return {name: value.isoformat() if hasattr(value, "isoformat") else value for name, value in values.items()}
+
+
+def _alerts(db: Engine) -> dict[str, Any]:
+    table = tables.alert_outbox
+    waiting = table.c.sent_at.is_(None)
+    with database_errors("reading the outbox"), db.connect() as on:
+        count = on.scalar(select(func.count()).select_from(table).where(waiting))
+        latest = on.execute(select(table).where(waiting).order_by(table.c.id.desc()).limit(5)).all()
+    return {
+        "alerts_unsent": count,
+        "alerts": [
+            {
+                "at": row.created_at.isoformat(),
+                "model": row.model,
+                "severity": row.severity,
+                "text": row.text,
+                "last_error": row.last_error,
+            }
+            for row in latest
+        ],
+    }
