@@ -9,8 +9,9 @@ from pathlib import Path
 from sqlalchemy import Engine
 
 from datasets_defs.core.errors import ContractError
+from datasets_defs.rows.files import find, rows_of
+from datasets_defs.rows.row import Rows, Unreadable
 from datasets_defs.store import inference_log
-from datasets_defs.store.row_files import Unreadable, rows_of
 from ops.ingest.rows import Row, parse
 
 BATCH_ROWS = 2_000
@@ -41,10 +42,11 @@ def ingest(db: Engine, model: str, file: Path, progress: Callable[[float], None]
         ContractError: the file is missing, or of a kind that is not read.
         TransientError: PostgreSQL is away; run it again.
     """
-    if not file.is_file():
-        raise ContractError(f"{file}: no such file")
+    (found,) = find(str(file))
+    if found.kind == "txt":
+        raise ContractError(f"{file} is plain text; give requests as .jsonl, .json, .csv, .tsv or .parquet")
     summary = Summary()
-    parsed = _parsed(rows_of(file, progress), model, summary)
+    parsed = _parsed(rows_of(found, progress=progress), model, summary)
     while batch := list(islice(parsed, BATCH_ROWS)):
         _write(db, model, file, batch, summary)
     progress(1.0)
@@ -58,7 +60,7 @@ class _Bad:
     content: str
 
 
-def _parsed(rows: Iterator[tuple[int, object]], model: str, summary: Summary) -> Iterator[Row | _Bad]:
+def _parsed(rows: Rows, model: str, summary: Summary) -> Iterator[Row | _Bad]:
     for number, content in rows:
         summary.rows += 1
         if isinstance(content, Unreadable):

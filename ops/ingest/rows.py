@@ -1,22 +1,25 @@
 """One row of somebody else's log as an Inference, or the reason why it is none. Pure."""
 
 import json
-import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeVar
 
+from datasets_defs.rows.times import moment
+from datasets_defs.rows.values import given, id_of, is_missing, number_of, readable, text_of
 from datasets_defs.store.inference_log import Inference
+from ops.ingest.gateways import own_form
 
-OWN = {field.name for field in fields(Inference)} | {"reference", "score"}
+OWN = {field.name for field in fields(Inference)} | {"reference", "score", "messages"}
 """Columns with a meaning; all others become attributes."""
 LONGEST_ID = 500
 """Characters of a request id; the database's index takes no more than about 2,700 bytes."""
 DEEPEST = 50
 """Levels of nesting in attributes."""
-MILLISECONDS_FROM = 1e11
-"""An epoch time this large is in milliseconds (as seconds it would lie beyond the year 5000)."""
+_Read = TypeVar("_Read")
+GAPS = ("nan", "na", "n/a", "null", "none", "<na>", "")
+"""Texts in a column of numbers that stand for nothing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,20 +42,29 @@ class Row:
 
 
 def parse(content: object, model: str) -> Row:
-    """Read one row.
+    """Read one row, of our own form or of a gateway's.
 
     Raises:
         ValueError: the row is neither a request nor feedback; says which column is wrong, and what was needed.
     """
     if not isinstance(content, Mapping):
         raise ValueError(f"a mapping of columns is needed, found {type(content).__name__}")  # noqa: TRY004 one kind
-    row = {str(name): value for name, value in content.items() if value is not None}
-    if "model" in row and row["model"] != model:
-        raise ValueError(f"column 'model' is not {model!r}")
-    request_id = row.get("request_id")
-    if isinstance(request_id, int) and not isinstance(request_id, bool):
-        request_id = str(request_id)
-    if not isinstance(request_id, str) or not request_id.strip():
+    whose = ""
+    try:
+        row = own_form(given(content), model)
+        if "model" in row and row["model"] != model:
+            whose = f"column 'model' is {str(row['model'])[:80]!r}, not {model!r}"
+        read = _read(row, model)
+    except ValueError as err:
+        raise ValueError(f"{err}; {whose}" if whose else str(err)) from err
+    if whose:
+        raise ValueError(whose)
+    return read
+
+
+def _read(row: Mapping[str, Any], model: str) -> Row:
+    request_id = _id(row, "request_id") or ""
+    if not request_id.strip():
         raise ValueError("column 'request_id' is missing or empty")
     if len(request_id) > LONGEST_ID:
         raise ValueError(f"column 'request_id' is longer than {LONGEST_ID} characters")
@@ -75,8 +87,8 @@ def _inference(row: Mapping[str, Any], model: str, request_id: str) -> tuple[Inf
         prompt=prompt,
         attributes=_attributes(row),
         completion=_text(row, "completion"),
-        user_id=_text(row, "user_id"),
-        session_id=_text(row, "session_id"),
+        user_id=_id(row, "user_id"),
+        session_id=_id(row, "session_id"),
         prompt_bits_per_byte=_from_zero(row, "prompt_bits_per_byte"),
         completion_bits_per_byte=_from_zero(row, "completion_bits_per_byte"),
         latency_seconds=_from_zero(row, "latency_seconds"),
@@ -91,6 +103,8 @@ def _feedback(row: Mapping[str, Any], request_id: str) -> Feedback | None:
     reference, score = _text(row, "reference"), _float(row, "score")
     if reference is None and score is None:
         return None
+    if score is not None and not 0 <= score <= 1:
+        raise ValueError("column 'score' needs a number from 0 to 1")
     return Feedback(request_id=request_id, reference=reference, score=score)
 
 
@@ -98,48 +112,35 @@ def _time(value: Any) -> tuple[datetime, bool]:
     if value is None:
         raise ValueError("column 'at' is missing")
     try:
-        moment = _read_time(value)
-    except (TypeError, ValueError, OverflowError, OSError) as err:
-        raise ValueError("column 'at' is no time; ISO 8601 or seconds since 1970 are needed") from err
-    if not 1990 <= moment.year <= 2200:
-        raise ValueError("column 'at' lies outside the years 1990 to 2200")
-    naive = moment.tzinfo is None
-    return (moment.replace(tzinfo=UTC) if naive else moment.astimezone(UTC)), naive
+        at = moment(value)
+    except ValueError as err:
+        raise ValueError(f"column 'at' {err}") from err
+    naive = at.tzinfo is None
+    return (at.replace(tzinfo=UTC) if naive else at.astimezone(UTC)), naive
 
 
-def _read_time(value: Any) -> datetime:
-    if isinstance(value, datetime):  # pandas' subclass of it is made a plain one
-        return datetime.combine(value.date(), value.time(), value.tzinfo)
-    if isinstance(value, str):
-        text = value.strip()
-        if len(text) <= 8 or not text.replace(".", "", 1).isdigit():  # 20260501 is a date, 1777593600 an epoch time
-            return datetime.fromisoformat(text)
-        value = float(text)
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise TypeError(type(value).__name__)
-    return datetime.fromtimestamp(value / 1_000 if abs(value) >= MILLISECONDS_FROM else value, tz=UTC)
+def _cell(row: Mapping[str, Any], name: str, how: Callable[[Any], _Read]) -> _Read | None:
+    if name not in row:
+        return None
+    try:
+        return how(row[name])
+    except ValueError as err:
+        raise ValueError(f"column {name!r} {err}") from err
 
 
 def _text(row: Mapping[str, Any], name: str) -> str | None:
-    value = row.get(name)
-    if value is not None and not isinstance(value, str):
-        if name in ("user_id", "session_id") and isinstance(value, int):
-            return str(value)
-        raise ValueError(f"column {name!r} needs text, found {type(value).__name__}")
-    return value
+    return _cell(row, name, text_of)
+
+
+def _id(row: Mapping[str, Any], name: str) -> str | None:
+    return _cell(row, name, id_of)
 
 
 def _float(row: Mapping[str, Any], name: str) -> float | None:
     value = row.get(name)
-    if value is None:
+    if isinstance(value, str) and value.strip().lower() in GAPS:
         return None
-    try:
-        number = math.nan if isinstance(value, bool) else float(value)
-    except (TypeError, ValueError, OverflowError):
-        number = math.nan
-    if not math.isfinite(number):
-        raise ValueError(f"column {name!r} needs a number")
-    return number
+    return _cell(row, name, number_of)
 
 
 def _from_zero(row: Mapping[str, Any], name: str) -> float | None:
@@ -159,18 +160,18 @@ def _integer(row: Mapping[str, Any], name: str) -> int | None:
 
 
 def _attributes(row: Mapping[str, Any]) -> dict[str, Any]:
-    given = row.get("attributes", {})
-    if isinstance(given, str):  # as CSV has it
+    stated = row.get("attributes", {})
+    if isinstance(stated, str):  # as CSV has it
         try:
-            given = json.loads(given)
+            stated = json.loads(stated)
         except (ValueError, RecursionError) as err:
             raise ValueError("column 'attributes' needs a JSON object") from err
-    if not isinstance(given, Mapping):
+    if not isinstance(stated, Mapping):
         raise ValueError("column 'attributes' needs a JSON object")  # noqa: TRY004 one kind for all of a row
-    both = {**given, **{name: value for name, value in row.items() if name not in OWN}}
+    both = {**stated, **{name: value for name, value in row.items() if name not in OWN}}
     if _deeper_than(both, DEEPEST):
         raise ValueError(f"attributes are nested deeper than {DEEPEST} levels")
-    return both
+    return {str(name): readable(value) for name, value in both.items() if not is_missing(value)}
 
 
 def _deeper_than(content: Any, levels: int) -> bool:

@@ -17,7 +17,7 @@ from datasets_defs.store.artifacts import read_rows
 from datasets_defs.store.inference_log import Document, read_documents
 from datasets_defs.store.references import reference_of
 from training.data.snapshot import REPLAYED, Snapshot, text_of
-from training.prepare.corpus import Broken, rows_of
+from training.prepare.corpus import Broken, documents_of
 from training.registry.registry import Registry
 
 log = logging.getLogger(__name__)
@@ -74,7 +74,7 @@ def golden_texts(spec: ModelSpec) -> set[str]:
     if spec.evaluation.golden is None:
         return set()
     texts = set()
-    for row in rows_of(SourceSpec(name="golden", url=spec.evaluation.golden)):
+    for row in documents_of(SourceSpec(name="golden", url=spec.evaluation.golden)):
         if isinstance(row, Broken):
             raise ContractError(f"golden set {spec.evaluation.golden}: row {row.place}: {row.reason}; mend the file")
         texts.add(row.text)

@@ -1,13 +1,14 @@
 """Text that models learn from and are judged by: Python's own documentation, or files; and passages cut from it."""
 
 import hashlib
-import json
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 from datasets_defs.core.errors import ContractError
+from datasets_defs.rows.documents import COLUMNS, NoDocumentError, text_in
+from datasets_defs.rows.files import find, rows_of
+from datasets_defs.rows.row import EXCERPT, Row, Unreadable
 from datasets_defs.spec.model import ModelSpec
 
 PYTHON_DOCS = "builtin:python-docs"
@@ -51,8 +52,8 @@ def spare_documents(spec: ModelSpec) -> list[str]:
 def all_documents(source: str) -> list[str]:
     """Read every text of a source, each once, in the order of the source.
 
-    A `.jsonl` line or Parquet row has a `text`, or a `prompt` and maybe a `reference`; a `.txt` file is cut at blank
-    lines into pieces of a few thousand bytes.
+    Rows are those of `datasets_defs.rows.documents`, or a `prompt` alone; a `.txt` file is cut at blank lines into
+    pieces of a few thousand bytes.
 
     Raises:
         ContractError: the source is unknown, unreadable, or holds no text on one of the two sides.
@@ -111,18 +112,24 @@ def _read(source: str) -> Iterator[str]:
         for name in sorted(topics):
             yield from _pieces(topics[name])
         return
-    path = Path(source).expanduser()
-    if not path.is_file():
-        raise ContractError(f"training_text {source}: no such file; give {PYTHON_DOCS} or a .txt, .jsonl or .parquet")
-    match path.suffix:
-        case ".txt":
-            yield from _pieces(_content(path))
-        case ".jsonl":
-            yield from _json_texts(path)
-        case ".parquet":
-            yield from _parquet_texts(path)
-        case other:
-            raise ContractError(f"training_text {source}: {other!r} is not read; give .txt, .jsonl or .parquet")
+    try:
+        files = find(source)
+    except ContractError as err:
+        raise ContractError(f"training_text {source}: {err}, or give {PYTHON_DOCS}") from err
+    for file in files:
+        for place, row in rows_of(file, columns=COLUMNS):
+            yield _text_of(row, f"training_text {file.path} row {place}")
+
+
+def _text_of(row: Row | Unreadable, where: str) -> str:
+    """Give the row's whole text; a prompt alone is one, too."""
+    if isinstance(row, Unreadable):
+        raise ContractError(f"{where}: {row.reason}; correct the file ({row.content[:EXCERPT]})")
+    try:
+        found = text_in(row)
+    except NoDocumentError as err:
+        raise ContractError(f"{where}: {err}, or a `prompt` alone; found {err.columns or 'nothing'}") from err
+    return found.prompt + (found.reference or "")
 
 
 def _pieces(text: str) -> Iterator[str]:
@@ -134,45 +141,3 @@ def _pieces(text: str) -> Iterator[str]:
             piece = ""
     if piece.strip():
         yield piece
-
-
-def _content(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except UnicodeDecodeError as err:
-        raise ContractError(f"training_text {path}: not UTF-8 at byte {err.start}; convert it") from err
-
-
-def _json_texts(path: Path) -> Iterator[str]:
-    for number, line in enumerate(_content(path).splitlines(), start=1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except ValueError as err:
-            raise ContractError(f"training_text {path} line {number}: not JSON ({err})") from err
-        yield _text_of(row, f"{path} line {number}")
-
-
-def _parquet_texts(path: Path) -> Iterator[str]:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        rows = pq.read_table(path).to_pylist()
-    except pa.ArrowException as err:
-        raise ContractError(f"training_text {path}: not Parquet ({err})") from err
-    for number, row in enumerate(rows, start=1):
-        yield _text_of(row, f"{path} row {number}")
-
-
-def _text_of(row: object, where: str) -> str:
-    if isinstance(row, dict):
-        match row:
-            case {"text": str(text)}:
-                return text
-            case {"prompt": str(prompt), "reference": str(reference)}:
-                return prompt + reference
-            case {"prompt": str(prompt)}:
-                return prompt
-    raise ContractError(f"training_text {where}: needs `text`, or `prompt` with or without `reference`, as strings")

@@ -97,10 +97,10 @@ def golden_rows(spec: ModelSpec) -> list[dict[str, Any]]:
     if spec.evaluation.golden is None:
         return []
     from datasets_defs.spec.training import SourceSpec
-    from training.prepare.corpus import Broken, rows_of
+    from training.prepare.corpus import Broken, documents_of
 
     rows: dict[str, dict[str, Any]] = {}
-    for found in rows_of(SourceSpec(name="golden", url=spec.evaluation.golden)):
+    for found in documents_of(SourceSpec(name="golden", url=spec.evaluation.golden)):
         if isinstance(found, Broken):
             raise ContractError(f"golden set {spec.evaluation.golden}, row {found.place}: {found.reason}; correct it")
         row = {name: getattr(found, name) for name in ("request_id", "prompt", "reference", "user_id")}

@@ -25,7 +25,7 @@ from datasets_defs.core.languages import languages
 from datasets_defs.spec.training import DataSpec, SourceSpec
 from training.prepare.characters import check_characters, doubtful
 from training.prepare.checks import LOG, Drop, Record, Redacted, Step, check_shape, utf8_size
-from training.prepare.corpus import Broken, rows_of
+from training.prepare.corpus import Broken, documents_of
 from training.prepare.duplicates import Seen
 from training.prepare.ngrams import Words
 from training.prepare.overlap import Judging
@@ -132,7 +132,7 @@ class Preparation:
         """Do so with a corpus; one that is broken is said, and stops nothing."""
         said = self.report.of(source.name)
         try:
-            self.take(source.name, rows_of(source), source)
+            self.take(source.name, documents_of(source), source)
         except ContractError as err:
             said.broken = str(err)
         if (why := said.why_broken(self._spec.max_rejected_share)) is not None:

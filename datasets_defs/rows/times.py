@@ -1,0 +1,118 @@
+"""A moment from any form of time that logs, warehouses and spreadsheets usually write. Pure."""
+
+import math
+import re
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
+from typing import Any
+
+_UNITS = ((10**11, 1), (10**14, 10**3), (10**17, 10**6), (10**30, 10**9))
+"""An epoch time below the first figure counts in so many parts of a second: as seconds 10¹¹ is the year 5138."""
+_ZULU = re.compile(r"\s*(?:[Zz]|UTC|GMT|(?P<offset>[+-]\d\d:?\d\d)(?: UTC| GMT)?)$")
+_NUMBER = re.compile(r"[+-]?\d+(?:\.\d+)?")
+_EXPONENT = re.compile(r"(?P<digits>\d(?:\.\d+)?)[eE]\+?(?P<power>\d{1,2})")
+_LEAST_DIGITS = 8
+"""Digits of a number with an exponent from which on it is a time; spreadsheets show six, which is off by minutes."""
+_FORMS = (
+    "%b %d, %Y @ %H:%M:%S.%f",  # Kibana
+    "%d/%b/%Y:%H:%M:%S",  # web servers
+    "%Y/%m/%d %H:%M:%S", "%Y/%m/%d %H:%M",
+    "%d.%m.%Y %H:%M:%S", "%d.%m.%Y %H:%M",
+    "%m/%d/%Y %I:%M:%S %p", "%m/%d/%Y %I:%M %p",
+    "%Y%m%d%H%M%S",
+)  # fmt: skip
+_SLASHED = re.compile(r"(\d{1,2})/(\d{1,2})/(\d{4})[ T](\d{1,2}):(\d\d)(?::(\d\d))?")
+_NEEDED = "ISO 8601 or seconds since 1970 are needed"
+
+
+def moment(value: Any) -> datetime:
+    """Read a time; without a zone it is given without one.
+
+    Numbers, and texts of digits, are seconds, milli-, micro- or nanoseconds since 1970, told apart by their size.
+    Digits beyond the microsecond are cut off.
+
+    Raises:
+        ValueError: it is no time, or one that could mean two days; says what is needed.
+    """
+    try:
+        found = _read(value)
+    except (TypeError, OverflowError, OSError) as err:
+        raise ValueError(f"is no time; {_NEEDED}") from err
+    if not 1990 <= found.year <= 2200:
+        raise ValueError("lies outside the years 1990 to 2200")
+    return found
+
+
+def _read(value: Any) -> datetime:
+    if isinstance(value, datetime):  # pandas' subclass of it is made a plain one
+        return datetime.combine(value.date(), value.time(), value.tzinfo)
+    if isinstance(value, str):
+        return _from_text(value.strip())
+    if hasattr(value, "isoformat"):
+        return datetime.fromisoformat(value.isoformat())
+    if isinstance(value, bool) or not hasattr(value, "__float__"):
+        raise TypeError(type(value).__name__)
+    return _since_1970(value if isinstance(value, int) else float(value))
+
+
+def _from_text(text: str) -> datetime:
+    if len(text) not in (8, 14) and _NUMBER.fullmatch(text):  # 20260501 and 20260501120000 are dates
+        return _since_1970(float(text) if "." in text else int(text))
+    if number := _EXPONENT.fullmatch(text):
+        if len(number["digits"].replace(".", "")) < _LEAST_DIGITS:
+            raise ValueError("is a number that a spreadsheet rounded, minutes off; format its column as text or time")
+        return _since_1970(round(float(text)))
+    zone, bare = _zone(text)
+    for form in (bare + (zone or ""), text):
+        try:
+            return datetime.fromisoformat(form)
+        except ValueError:
+            continue
+    found = _in_other_forms(text, bare)
+    return datetime.fromisoformat(f"{found.replace(tzinfo=None).isoformat()}{zone}") if zone else found
+
+
+def _zone(text: str) -> tuple[str | None, str]:
+    """Give the zone at the end of a text, as ISO 8601 writes it, and the text before it."""
+    found = _ZULU.search(text)
+    if found is None:
+        return None, text
+    if found["offset"] is not None and not re.search(r":\d\d", text[: found.start()]):
+        return None, text  # `2026-05-01` ends in what looks like an offset
+    return found["offset"] or "+00:00", text[: found.start()]
+
+
+def _in_other_forms(text: str, bare: str) -> datetime:
+    for form in _FORMS:
+        try:
+            return datetime.strptime(bare, form)  # noqa: DTZ007 the caller adds the zone
+        except ValueError:
+            continue
+    if found := _SLASHED.fullmatch(bare):
+        return _slashed(*(int(part or 0) for part in found.groups()))
+    try:
+        return parsedate_to_datetime(text)
+    except (TypeError, ValueError) as err:
+        raise ValueError(f"is no time; {_NEEDED}") from err
+
+
+def _slashed(first: int, second: int, year: int, hour: int, minute: int, seconds: int) -> datetime:
+    if first <= 12 and second <= 12 and first != second:
+        raise ValueError(f"could mean two days (day or month first); {_NEEDED}")
+    month, day = (first, second) if first <= 12 else (second, first)
+    try:
+        return datetime(year, month, day, hour, minute, seconds)  # noqa: DTZ001 the caller adds the zone
+    except ValueError as err:
+        raise ValueError(f"is no time; {_NEEDED}") from err
+
+
+def _since_1970(number: float) -> datetime:
+    if not math.isfinite(number):
+        raise ValueError(f"is no time; {_NEEDED}")
+    parts = next((parts for limit, parts in _UNITS if abs(number) < limit), None)
+    if parts is None:
+        raise ValueError("lies outside the years 1990 to 2200")
+    start = datetime(1970, 1, 1, tzinfo=UTC)
+    if isinstance(number, int):  # exactly: a float holds no nanoseconds of today
+        return start + timedelta(seconds=number // parts, microseconds=number % parts * 1_000_000 // parts)
+    return start + timedelta(seconds=number / parts)

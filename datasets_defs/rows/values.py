@@ -1,0 +1,99 @@
+"""Single values of rows: what counts as missing, and what a text, an identifier or a number is. Pure."""
+
+import math
+from collections.abc import Mapping
+from numbers import Number
+from typing import Any
+from uuid import UUID
+
+from datasets_defs.rows.row import UnfitError
+
+_EXACT = 2**53
+"""Whole numbers up to here survive being a float."""
+
+
+def is_missing(value: Any) -> bool:
+    """Say whether nothing stands there: null, or NaN, as data frames fill their gaps with."""
+    if value is None:
+        return True
+    return isinstance(value, Number) and not isinstance(value, complex) and value != value  # noqa: PLR0124 NaN
+
+
+def given(row: Mapping[Any, Any]) -> dict[str, Any]:
+    """Give the columns of a row in which something stands."""
+    return {str(name): value for name, value in row.items() if not is_missing(value)}
+
+
+def text_of(value: Any) -> str:
+    """Read a text; bytes are UTF-8.
+
+    Raises:
+        UnfitError: it is none; says what was found.
+    """
+    if isinstance(value, str):
+        return value
+    if isinstance(value, (bytes, bytearray, memoryview)):
+        try:
+            return bytes(value).decode()
+        except UnicodeDecodeError as err:
+            raise UnfitError("needs text, found bytes that are not UTF-8") from err
+    raise UnfitError(f"needs text, found {type(value).__name__}")
+
+
+def id_of(value: Any) -> str:
+    """Read an identifier: text, a whole number in any form that data frames give it, a UUID or its bytes.
+
+    Raises:
+        UnfitError: it is none, or a number that has lost digits; says what was found.
+    """
+    if isinstance(value, UUID):
+        return str(value)
+    if isinstance(value, str):  # 17.0 is what a data frame with gaps writes for 17
+        whole = value.removesuffix(".0")
+        return whole if whole != value and whole.isascii() and whole.isdigit() else value
+    if isinstance(value, (bytes, bytearray, memoryview)):
+        content = bytes(value)
+        if len(content) == 16 and not content.isascii():
+            return str(UUID(bytes=content))
+        return text_of(content)
+    if isinstance(value, bool) or not isinstance(value, Number) or isinstance(value, complex):
+        raise UnfitError(f"needs text or a whole number, found {type(value).__name__}")
+    return _whole(value)
+
+
+def _whole(value: Any) -> str:
+    if value % 1 != 0:
+        raise UnfitError(f"needs text or a whole number, found {type(value).__name__}")
+    if isinstance(value, float) and abs(value) > _EXACT:
+        raise UnfitError("is a number that has lost its last digits; write it as text")
+    return str(int(value))
+
+
+def number_of(value: Any) -> float:
+    """Read a number; texts of numbers count.
+
+    Raises:
+        UnfitError: it is none, or not finite.
+    """
+    try:
+        number = math.nan if isinstance(value, bool) else float(value)
+    except (TypeError, ValueError, OverflowError):
+        number = math.nan
+    if not math.isfinite(number):
+        comma = isinstance(value, str) and value.count(",") == 1 and value.replace(",", "", 1).isdigit()
+        raise UnfitError("needs a number" + (" with a decimal point, found a comma" if comma else ""))
+    return number
+
+
+def readable(value: Any) -> Any:
+    """Give a value as JSON can show it: bytes as their text, or in hexadecimal; gaps in mappings are left out."""
+    if isinstance(value, (bytes, bytearray, memoryview)):
+        try:
+            return bytes(value).decode()
+        except UnicodeDecodeError:
+            return bytes(value).hex()
+    if isinstance(value, Mapping):
+        return {str(name): readable(item) for name, item in value.items() if not is_missing(item)}
+    if isinstance(value, (list, tuple)):
+        return [readable(item) for item in value]
+    return value
