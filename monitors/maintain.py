@@ -13,7 +13,7 @@ from datasets_defs.core.settings import settings
 from datasets_defs.core.windows import Window
 from datasets_defs.store import inference_log
 from datasets_defs.store.artifacts import artifact_url
-from datasets_defs.store.database import database_errors
+from datasets_defs.store.partitions import ensure_days
 from datasets_defs.store.sketch_log import (
     StoredSketch,
     accepted_sketches,
@@ -36,10 +36,9 @@ def tidy(*, db: Engine, now: datetime) -> dict[str, Any]:
 
     Sketches of windows go with the log's rows; from their ninth day on those of a day are added up.
     """
-    with database_errors("making partitions"), db.begin() as on:
-        inference_log.ensure_partitions(on, [(now + timedelta(days=ahead)).date() for ahead in range(DAYS_AHEAD + 1)])
+    ensure_days(db, [(now + timedelta(days=ahead)).date() for ahead in range(DAYS_AHEAD + 1)])
     oldest = now - timedelta(days=settings().retention_days)
-    dropped = inference_log.drop_partitions(db, oldest)
+    dropped = inference_log.drop_before(db, oldest)
     reports = _delete_reports(now - timedelta(days=settings().report_retention_days))
     sketches, profiles = drop_before(db, oldest)
     return {

@@ -1,18 +1,19 @@
-"""The inference log: batches in by COPY, windows and training documents out, references joined late."""
+"""The inference log: batches in, windows and training documents out, references joined late."""
 
-from collections.abc import Iterable, Sequence
+import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 
-from psycopg.types.json import Jsonb
-from sqlalchemy import Connection, Engine, Text, bindparam, func, or_, select, text
-from sqlalchemy.dialects.postgresql import ARRAY, insert
+from sqlalchemy import Engine, Text, TextClause, bindparam, delete, func, make_url, or_, select, text
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB, insert
 
 from datasets_defs.core.plain import clean_text, plain
 from datasets_defs.core.windows import Window
 from datasets_defs.store import tables
 from datasets_defs.store.database import database_errors
+from datasets_defs.store.partitions import drop_days, ensure_days
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,40 +56,42 @@ _columns = [column.name for column in tables.inference.columns]
 _read = [column for column in tables.inference.columns if column.name != "model"]
 
 
+_dialect = make_url("postgresql+psycopg://").get_dialect()()
+_types = {
+    column.name: "text" if isinstance(column.type, JSONB) else column.type.compile(dialect=_dialect)
+    for column in tables.inference.columns
+}
+"""How each column's values travel: JSON as text."""
+
+
 def append(engine: Engine, rows: Sequence[Inference]) -> int:
-    """Write a batch by COPY; give how many were new. Rows whose (model, request id) is known are left alone."""
+    """Write a batch in one statement; give how many were new. Rows whose (model, request id) is known are left alone.
+
+    The ids are claimed first, in a table that holds them for all days: of two writers of one request, whatever times
+    they give it, one wins. Nothing temporary is made, and no day but the rows' own is touched.
+    """
     if not rows:
         return 0
+    ensure_days(engine, {row.at.astimezone(UTC).date() for row in rows})
+    batch = {name: [_cell(getattr(row, name)) for row in rows] for name in _columns}
     with database_errors("writing the inference log"), engine.begin() as on:
-        ensure_partitions(on, {row.at.astimezone(UTC).date() for row in rows})
-        on.execute(text("CREATE TEMP TABLE batch (LIKE inference INCLUDING DEFAULTS) ON COMMIT DROP"))
-        cursor = on.connection.cursor()
-        with cursor.copy(f"COPY batch ({', '.join(_columns)}) FROM STDIN") as copy:  # column names are ours
-            for row in rows:
-                copy.write_row([_cell(getattr(row, name)) for name in _columns])
-        known = "SELECT 1 FROM inference i WHERE i.model = b.model AND i.request_id = b.request_id"
-        result = on.execute(
-            text(
-                f"INSERT INTO inference SELECT DISTINCT ON (model, request_id) b.* FROM batch b "  # noqa: S608 constants
-                f"WHERE NOT EXISTS ({known}) ORDER BY model, request_id, at ON CONFLICT DO NOTHING"
-            )
-        )
-        return result.rowcount
+        return on.execute(_APPEND, batch).rowcount
 
 
-def ensure_partitions(on: Connection, days: Iterable[Any]) -> None:
-    """Make the day partitions that are missing; safe when several writers do it at once."""
-    for day in sorted(set(days)):
-        name = f"inference_{day:%Y%m%d}"
-        if on.scalar(text("SELECT to_regclass(:name)"), {"name": name}) is not None:
-            continue
-        on.execute(text("SELECT pg_advisory_xact_lock(hashtext('inference partitions'))"))
-        on.execute(
-            text(
-                f"CREATE TABLE IF NOT EXISTS {name} PARTITION OF inference "
-                f"FOR VALUES FROM ('{day}T00:00:00Z') TO ('{day + timedelta(days=1)}T00:00:00Z')"
-            )
-        )
+def _append_statement() -> TextClause:
+    given = ", ".join(f"CAST(:{name} AS {type_}[])" for name, type_ in _types.items())
+    names = ", ".join(_columns)
+    cells = ", ".join(f"b.{name}::jsonb" if name == "attributes" else f"b.{name}" for name in _columns)
+    return text(
+        f"WITH batch AS (SELECT DISTINCT ON (model, request_id) * FROM unnest({given}) AS b ({names}) "  # noqa: S608 names are ours
+        "ORDER BY model, request_id, at), "
+        "claimed AS (INSERT INTO request_key (model, request_id, at) SELECT model, request_id, at FROM batch "
+        "ON CONFLICT DO NOTHING RETURNING model, request_id) "
+        f"INSERT INTO inference ({names}) SELECT {cells} FROM batch b JOIN claimed USING (model, request_id)"
+    )
+
+
+_APPEND = _append_statement()
 
 
 def add_feedback(
@@ -152,7 +155,7 @@ def count_rows(engine: Engine, model: str, window: Window) -> int:
 
 def oldest_row(engine: Engine, model: str) -> datetime | None:
     """Read when the model's oldest logged request was answered; None without any."""
-    query = select(func.min(tables.inference.c.at)).where(tables.inference.c.model == model)
+    query = select(func.min(tables.request_key.c.at)).where(tables.request_key.c.model == model)
     with database_errors("reading the inference log"), engine.connect() as on:
         oldest: datetime | None = on.scalar(query)
     return oldest
@@ -193,12 +196,16 @@ def read_origins(
     engine: Engine, model: str, request_ids: Sequence[str]
 ) -> dict[str, tuple[str | None, dict[str, Any] | None]]:
     """Read user and attributes of requests by request id; those that the log does not hold any more are left out."""
-    table = tables.inference.c
+    table, keys = tables.inference.c, tables.request_key.c
     asked = func.unnest(bindparam("ids", list(request_ids), ARRAY(Text))).select()
-    query = select(table.request_id, table.user_id, table.attributes).where(
-        table.model == model, table.request_id.in_(asked)
-    )
+    times = select(func.min(keys.at), func.max(keys.at)).where(keys.model == model, keys.request_id.in_(asked))
     with database_errors("reading the inference log"), engine.connect() as on:
+        first, last = on.execute(times).one()
+        if first is None:
+            return {}
+        query = select(table.request_id, table.user_id, table.attributes).where(
+            table.model == model, table.at >= first, table.at <= last, table.request_id.in_(asked)
+        )
         return {row.request_id: (row.user_id, row.attributes) for row in on.execute(query)}
 
 
@@ -243,17 +250,13 @@ def quarantine(engine: Engine, model: str, source: str, rows: Sequence[tuple[int
         on.execute(insert(tables.quarantined_row).values(values).on_conflict_do_nothing())
 
 
-def drop_partitions(engine: Engine, before: datetime) -> list[str]:
-    """Drop the day partitions that end by `before`; give their names."""
-    with database_errors("dropping old partitions"), engine.begin() as on:
-        names = on.scalars(
-            text("SELECT inhrelid::regclass::text FROM pg_inherits WHERE inhparent = 'inference'::regclass")
-        ).all()
-        last = f"inference_{(before.astimezone(UTC) - timedelta(days=1)):%Y%m%d}"
-        old = sorted(name for name in names if name <= last)
-        for name in old:
-            on.execute(text(f"DROP TABLE {name}"))
-        return old
+def drop_before(engine: Engine, before: datetime) -> list[str]:
+    """Drop the log's days that end by `before`, with what was known of their requests; give the days' names."""
+    dropped = drop_days(engine, before)
+    midnight = before.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+    with database_errors("dropping old request ids"), engine.begin() as on:
+        on.execute(delete(tables.request_key).where(tables.request_key.c.at < midnight))
+    return dropped
 
 
 def _cell(value: Any) -> Any:
@@ -261,6 +264,6 @@ def _cell(value: Any) -> Any:
         case str():
             return clean_text(value)
         case dict():
-            return Jsonb(plain(value))
+            return json.dumps(plain(value))
         case _:
             return value

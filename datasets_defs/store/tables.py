@@ -58,7 +58,18 @@ inference = Table(
     PrimaryKeyConstraint("model", "request_id", "at"),
     Index("ix_inference_model_at", "model", "at"),
     postgresql_partition_by="RANGE (at)",
-    comment="the inference log; one partition a day; (model, request_id) is kept unique across days on writing",
+    comment="the inference log; one partition a day; request_key keeps (model, request_id) unique over all days",
+)
+
+request_key = Table(
+    "request_key",
+    metadata,
+    Column("model", Text, nullable=False),
+    Column("request_id", Text, nullable=False),
+    Column("at", Timestamp, nullable=False, comment="when the request was answered, as it was logged first"),
+    PrimaryKeyConstraint("model", "request_id"),
+    Index("ix_request_key_model_at", "model", "at"),
+    comment="ids of logged requests, unique over all days; they go with the log's days",
 )
 
 feedback = Table(

@@ -5,7 +5,7 @@ from statistics import median
 
 from sqlalchemy import text
 
-from datasets_defs.store.inference_log import ensure_partitions
+from datasets_defs.store.partitions import ensure_days
 from monitors.profiles.profile import Profile
 from monitors.profiles.renewal import first_profile
 from monitors.watch_drift import assess, judge
@@ -65,8 +65,8 @@ def fill(loop: Loop, number: int, rows: int) -> None:
     numbers = [f"'number_{at}', round((10 * {at} + random_normal())::numeric, 4)" for at in range(NUMBERS)]
     levels = [f"'level_{at}', 'level ' || floor({at + 2} * 4 * random() ^ 2)" for at in range(LEVELS)]
     window = loop.window(number)
+    ensure_days(loop.db, {window.start.date()})
     with loop.db.begin() as on:
-        ensure_partitions(on, {window.start.date()})
         on.execute(text("CREATE TEMP TABLE texts (id int PRIMARY KEY, prompt text) ON COMMIT DROP"))
         prompts = [{"id": at, "prompt": prompt} for at, prompt in enumerate(documentation())]
         on.execute(text("INSERT INTO texts VALUES (:id, :prompt)"), prompts)

@@ -12,7 +12,7 @@ from datasets_defs.core.errors import ContractError
 from datasets_defs.ledger.ledger import Ledger
 from datasets_defs.store.database import engine_for
 from datasets_defs.store.grants import missing_privileges, require_privileges, rewritable
-from datasets_defs.store.inference_log import Inference, append, drop_partitions
+from datasets_defs.store.inference_log import Inference, append, drop_before
 from datasets_defs.store.schema import migrate
 from ops.stack.doctor import Grade, history_guard
 from ops.stack.postgres import LOOP_ROLE, Cluster
@@ -84,7 +84,7 @@ def test_a_shadowing_table_does_not_catch_the_head(engine: Engine):
 def test_partitions_are_the_loops_own(engine: Engine):
     """The loop's role makes the log's partitions and drops them."""
     append(engine, [Inference(model="m", request_id="1", at=NOW, prompt="a")])
-    assert drop_partitions(engine, NOW + timedelta(days=2)) == ["inference_20260501"]
+    assert drop_before(engine, NOW + timedelta(days=2)) == ["inference_20260501"]
 
 
 def test_a_confirmation_fills_in_one_time_once(engine: Engine):
@@ -110,7 +110,7 @@ def test_a_home_of_before_is_handed_over(empty: str, cluster: Cluster):
     require_privileges(loop)
     Ledger(loop).note("m", "note", "new", {}, actor="t")
     assert Ledger(loop).verify("m") == []
-    assert drop_partitions(loop, NOW + timedelta(days=2)) == ["inference_20260501"]
+    assert drop_before(loop, NOW + timedelta(days=2)) == ["inference_20260501"]
     loop.dispose()
 
 

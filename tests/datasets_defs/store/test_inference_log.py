@@ -1,6 +1,8 @@
 """The inference log on real PostgreSQL."""
 
-from datetime import UTC, date, datetime, timedelta
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 
 import psycopg
 import pytest
@@ -43,15 +45,29 @@ def test_rows_stand_in_the_partition_of_their_day(engine: Engine):
     with engine.connect() as on:
         names = on.scalars(text("SELECT DISTINCT tableoid::regclass::text FROM inference ORDER BY 1")).all()
     assert names == ["inference_20260501", "inference_20260502"]
-    assert inference_log.drop_partitions(engine, NOON + timedelta(hours=12)) == ["inference_20260501"]
+    assert inference_log.drop_before(engine, NOON + timedelta(hours=12)) == ["inference_20260501"]
     assert inference_log.count_rows(engine, "m", Window(DAY.start, DAY.end + timedelta(days=5))) == 1
 
 
-def test_partitions_can_be_made_twice(engine: Engine):
-    """Making what is there is no error."""
-    for _ in range(2):
-        with engine.begin() as on:
-            inference_log.ensure_partitions(on, [date(2026, 5, 1)])
+def test_the_same_request_with_two_times_is_one(engine: Engine):
+    """Two exports that overlap and round times differently keep one row, also when both write at once."""
+    rounded = [replace(row, at=row.at + timedelta(milliseconds=700)) for row in rows(200)]
+    with ThreadPoolExecutor(4) as pool:
+        written = list(pool.map(lambda batch: inference_log.append(engine, batch), [rows(200), rounded] * 4))
+    assert sum(written) == 200
+    assert inference_log.count_rows(engine, "m", DAY) == 200
+
+
+def test_ten_thousand_batches_leave_no_dead_catalog_rows(engine: Engine):
+    """Batches are written without temporary tables: beside an open snapshot the catalog does not grow."""
+    size = text("SELECT pg_relation_size('pg_attribute')")
+    inference_log.append(engine, rows(1))
+    with engine.connect() as reader:
+        reader.execute(text("SELECT count(*) FROM inference"))
+        before = reader.scalar(size)
+        for number in range(500):  # each temporary table left 40 dead rows: 3 MB by now
+            inference_log.append(engine, [replace(row, request_id=f"b{number}") for row in rows(1)])
+        assert reader.scalar(size) - before < 100_000
 
 
 def test_a_reference_may_come_late_or_early(engine: Engine):

@@ -13,7 +13,7 @@ from datasets_defs.core.errors import ContractError
 from datasets_defs.core.incidents import Action, State
 from datasets_defs.core.windows import EPOCH, Window
 from datasets_defs.spec.signals import LabelSpec
-from datasets_defs.store.inference_log import Inference, add_feedback_batch, append, drop_partitions
+from datasets_defs.store.inference_log import Inference, add_feedback_batch, append, drop_before
 from datasets_defs.store.label_log import LabelReference, Scores, label_reference_of, read_scores
 from datasets_defs.store.verdicts import newest_verdicts, recent_verdicts
 from monitors import watch_quality
@@ -456,7 +456,7 @@ def test_what_the_log_no_longer_holds_stays(lived: Loop) -> None:
     """Verdicts on rows that were dropped with their day are left alone."""
     before = recorded(lived, 9, 10)
     answered(lived, 30, thumbs(48))
-    assert drop_partitions(lived.db, lived.window(24).start) != []
+    assert drop_before(lived.db, lived.window(24).start) != []
     assert [each.after.window for each in again(lived, 0, 30)] == []
     assert recorded(lived, 9, 10) == before
 
