@@ -12,10 +12,12 @@ from datasets_defs.core.incidents import Incident, attempt_name
 from datasets_defs.core.settings import settings
 from datasets_defs.ledger.champions import Champion
 from datasets_defs.ledger.ledger import Ledger
+from datasets_defs.ledger.promotions import count_changes
 from datasets_defs.spec.files import model_names
 from datasets_defs.store import tables
 from datasets_defs.store.database import database_errors
 from datasets_defs.store.heartbeats import SENSORS, heartbeats
+from datasets_defs.store.incidents import count_incidents
 from datasets_defs.store.inference_log import count_rows
 from datasets_defs.store.messages import stuck_messages
 from datasets_defs.store.verdicts import newest_verdicts
@@ -109,12 +111,9 @@ def read(db: Engine, *, now: datetime) -> Reading:
         TransientError: PostgreSQL is away.
     """
     models, ledger, window = model_names(), Ledger(db), judged_window(now)
-    incident, promotion, outbox = tables.incident.c, tables.promotion.c, tables.alert_outbox.c
+    outbox = tables.alert_outbox.c
     with database_errors("reading the loop's state"), db.connect() as on:
-        totals = on.execute(select(incident.model, func.count().label("number")).group_by(incident.model)).all()
-        changes = on.execute(
-            select(promotion.model, promotion.kind, func.count()).group_by(promotion.model, promotion.kind)
-        ).all()
+        totals, changes = count_incidents(on), count_changes(on)
         waiting, oldest = on.execute(
             select(func.count(), func.min(outbox.created_at)).where(outbox.sent_at.is_(None))
         ).one()
@@ -129,9 +128,9 @@ def read(db: Engine, *, now: datetime) -> Reading:
             verdict for model in models for verdict in newest_verdicts(db, model, now=now) if is_current(verdict)
         ],
         incidents=incidents,
-        incidents_total={row.model: row.number for row in totals},
+        incidents_total=totals,
         champions=[each for each in champions if each is not None],
-        changes={(model, kind): count for model, kind, count in changes},
+        changes=changes,
         heartbeats=beats,
         trainings=_trainings(heard, models, now),
         idle=_idle(heard, incidents, now),

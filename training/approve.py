@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Engine, select
+from sqlalchemy import Engine
 
 from datasets_defs.core.conditions import Outcome, RingKey
 from datasets_defs.core.errors import ContractError
@@ -13,8 +13,7 @@ from datasets_defs.core.incidents import Incident, State
 from datasets_defs.ledger.ledger import Ledger
 from datasets_defs.spec.files import spec_of
 from datasets_defs.spec.model import ModelSpec
-from datasets_defs.store import tables
-from datasets_defs.store.database import database_errors
+from datasets_defs.store.evaluations import evaluation_of
 from training.limits.governor import back_off_windows
 
 APPROVE = "Approve"
@@ -130,10 +129,7 @@ def _last_word(ledger: Ledger, incident: Incident) -> str:
 
 def _body(db: Engine, incident: Incident, spec: ModelSpec, deadline: datetime) -> str:
     """Write what a person decides on, as Markdown; texts of users do not stand in it."""
-    table = tables.evaluation
-    query = select(table).where(table.c.incident_id == incident.id, table.c.attempt == incident.attempt)
-    with database_errors("reading an evaluation"), db.connect() as on:
-        judged = on.execute(query).one_or_none()
+    judged = evaluation_of(db, incident.id, incident.attempt)
     champion = Ledger(db).champion(spec.name)
     serves = f"version {champion.version}" if champion is not None else "none"
     since, attempt = f"{incident.degraded_since:%Y-%m-%d %H:%M}Z", incident.attempt

@@ -5,20 +5,17 @@ from datetime import UTC, datetime
 from itertools import islice
 from typing import Any
 
-from sqlalchemy import Engine, func
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy import Engine
 
 from datasets_defs.core.conditions import Outcome, RingKey
 from datasets_defs.core.errors import ContractError
 from datasets_defs.core.incidents import Incident, Offer, State, attempt_name
-from datasets_defs.core.plain import clean_text, plain
 from datasets_defs.core.settings import settings
 from datasets_defs.ledger.ledger import Ledger
 from datasets_defs.spec.files import spec_of
 from datasets_defs.spec.model import ModelSpec
-from datasets_defs.store import tables
 from datasets_defs.store.artifacts import artifact_url, write_rows
-from datasets_defs.store.database import database_errors
+from datasets_defs.store.evaluations import NewEvaluation, save_evaluation
 from datasets_defs.store.references import ReferenceProfile, reference_of, save_reference
 from training.data.snapshot import Snapshot
 from training.fit.threads import use_threads
@@ -181,25 +178,21 @@ def _save_reference(
 
 
 def _save_evaluation(db: Engine, incident: Incident, asked: Comparison, judged: Judged) -> None:
-    table = tables.evaluation
-    values = {
-        "incident_id": incident.id,
-        "attempt": incident.attempt,
-        "model": incident.model,
-        "champion_version": asked.champion,
-        "challenger_version": asked.challenger,
-        "rows_uri": asked.rows.uri,
-        "rows_sha256": asked.rows.sha256,
-        "scores": plain(judged.scores),
-        "decision": judged.decision.decision,
-        "reason": clean_text(judged.decision.reason),
-    }
-    with database_errors("saving an evaluation"), db.begin() as on:
-        on.execute(
-            insert(table)
-            .values(values)
-            .on_conflict_do_update(index_elements=table.primary_key, set_={**values, "at": func.now()})
-        )
+    save_evaluation(
+        db,
+        NewEvaluation(
+            incident_id=incident.id,
+            attempt=incident.attempt,
+            model=incident.model,
+            champion_version=asked.champion,
+            challenger_version=asked.challenger,
+            rows_uri=asked.rows.uri,
+            rows_sha256=asked.rows.sha256,
+            scores=judged.scores,
+            decision=judged.decision.decision,
+            reason=judged.decision.reason,
+        ),
+    )
 
 
 def _conclude(

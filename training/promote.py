@@ -1,6 +1,6 @@
 """The step that makes an accepted challenger the champion, and takes it back if serving does not load it."""
 
-from sqlalchemy import Engine, select
+from sqlalchemy import Engine
 
 from datasets_defs.core.conditions import Outcome, RingKey
 from datasets_defs.core.errors import ContractError
@@ -11,8 +11,7 @@ from datasets_defs.ledger.champions import Champion
 from datasets_defs.ledger.ledger import Ledger
 from datasets_defs.spec.files import spec_of
 from datasets_defs.spec.model import ModelSpec
-from datasets_defs.store import tables
-from datasets_defs.store.database import database_errors
+from datasets_defs.store.evaluations import evaluation_of
 from training.champions.confirmation import ChampionChangedError, confirmed, require_champion, why_never_again
 from training.registry.aliases import mirrored
 from training.registry.registry import Registry
@@ -150,10 +149,6 @@ def _champion_judged(db: Engine, incident: Incident) -> int | None:
 
     That is the gate's yes, or any measurement where a person wants the version whatever the gate says.
     """
-    table = tables.evaluation.c
-    query = select(table.champion_version).where(table.incident_id == incident.id, table.attempt == incident.attempt)
-    if incident.offer is None or not incident.offer.force:
-        query = query.where(table.decision == "accept")
-    with database_errors("reading an evaluation"), db.connect() as on:
-        version: int | None = on.scalar(query)
-    return version
+    judged = evaluation_of(db, incident.id, incident.attempt)
+    is_forced = incident.offer is not None and incident.offer.force
+    return judged.champion_version if judged is not None and (is_forced or judged.decision == "accept") else None

@@ -13,11 +13,12 @@ from sqlalchemy.dialects.postgresql import insert
 
 from datasets_defs.core.conditions import RingKey
 from datasets_defs.core.errors import ContractError, TransientError
-from datasets_defs.core.incidents import TERMINAL, Action, Cause, Incident, State, may_move
+from datasets_defs.core.incidents import TERMINAL, Incident, State, may_move
 from datasets_defs.core.plain import plain
 from datasets_defs.ledger.champions import Champions
 from datasets_defs.ledger.pauses import pause_in
 from datasets_defs.store import tables
+from datasets_defs.store.incidents import incident_of
 
 _terminal = [state.value for state in TERMINAL]
 
@@ -315,19 +316,6 @@ class Ledger(Champions):
                 connection=on,
             )
         return moved
-
-
-def incident_of(row: Any) -> Incident:
-    """Read an incident from a row of its table."""
-    values = dict(row._mapping)
-    return Incident(
-        **{
-            **values,
-            "state": State(values["state"]),
-            "cause": Cause(values["cause"]) if values["cause"] else None,
-            "action": Action(values["action"]) if values["action"] else None,
-        }
-    )
 
 
 def _names(states: set[State]) -> str:

@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Engine, Select, delete, exists, func, or_, select, tuple_
+from sqlalchemy import Engine, Select, delete, exists, or_, select, tuple_
 from sqlalchemy.dialects.postgresql import insert
 
 from datasets_defs.core.conditions import Condition
@@ -13,6 +13,7 @@ from datasets_defs.core.plain import clean_text
 from datasets_defs.core.windows import Window
 from datasets_defs.store import tables
 from datasets_defs.store.database import database_errors
+from datasets_defs.store.incidents import disturbed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,7 +107,7 @@ def accepted_sketches(
 
     Windows count by their end; with `newest`, at most so many, and those the newest.
     """
-    sketch, verdict, incident = tables.window_sketch.c, tables.verdict.c, tables.incident.c
+    sketch, verdict = tables.window_sketch.c, tables.verdict.c
     good = exists().where(
         verdict.model == sketch.model,
         verdict.signal == signal,
@@ -114,14 +115,10 @@ def accepted_sketches(
         verdict.champion_version == sketch.version,
         verdict.condition == Condition.OK,
     )
-    disturbed = exists().where(
-        incident.model == sketch.model,
-        func.least(incident.degraded_since, incident.opened_at) < sketch.window_end,
-        or_(incident.closed_at.is_(None), incident.closed_at > sketch.window_start),
-    )
     query = (
         _of(model, version)
-        .where(sketch.judged, sketch.state.is_not(None), good, ~disturbed)
+        .where(sketch.judged, sketch.state.is_not(None), good)
+        .where(~disturbed(sketch.model, sketch.window_start, sketch.window_end))
         .where(sketch.window_end > within.start, sketch.window_end <= within.end)
         .order_by(sketch.window_end.desc())
         .limit(newest)

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
-from sqlalchemy import Engine, select
+from sqlalchemy import Engine
 
 from datasets_defs.core.conditions import Verdict
 from datasets_defs.core.errors import ContractError
@@ -12,10 +12,9 @@ from datasets_defs.core.settings import settings
 from datasets_defs.core.windows import Window
 from datasets_defs.ledger.champions import DRILLS, Champion
 from datasets_defs.ledger.ledger import Ledger
+from datasets_defs.ledger.promotions import changes_of
 from datasets_defs.spec.model import ModelSpec
 from datasets_defs.spec.signals import DriftSpec
-from datasets_defs.store import tables
-from datasets_defs.store.database import database_errors
 from datasets_defs.store.sketch_log import StoredSketch, last_sketch, read_sketches
 from datasets_defs.store.verdicts import recent_verdicts
 from monitors.counts.rollup import WindowSketch
@@ -97,10 +96,8 @@ class _Reader:
 
     @classmethod
     def of(cls, db: Engine, model: str) -> "_Reader":
-        table = tables.promotion
-        query = select(table).where(table.c.model == model, table.c.kind.not_in(DRILLS)).order_by(table.c.token)
-        with database_errors("reading who served when"), db.connect() as on:
-            reigns = [_Reign(row.to_version, row.at, row.kind == "promote") for row in on.execute(query)]
+        changes = [change for change in changes_of(db, model) if change.kind not in DRILLS]
+        reigns = [_Reign(change.to_version, change.at, change.kind == "promote") for change in changes]
         champion = Ledger(db).champion(model)
         if champion is not None and reigns and reigns[-1].version == champion.version:
             reigns[-1] = replace(reigns[-1], since=champion.since)

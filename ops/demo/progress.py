@@ -8,16 +8,16 @@ from typing import Any
 
 from rich.console import Console
 from rich.text import Text
-from sqlalchemy import Engine, select
+from sqlalchemy import Engine
 
 from datasets_defs.core.conditions import Condition
 from datasets_defs.core.errors import ContractError, TransientError
 from datasets_defs.core.incidents import TERMINAL, State, may_move
 from datasets_defs.core.settings import settings
 from datasets_defs.ledger.ledger import Ledger
-from datasets_defs.store import tables
+from datasets_defs.ledger.promotions import changes_of
 from datasets_defs.store.artifacts import artifact_url, read_bytes, write_bytes
-from datasets_defs.store.database import database_errors
+from datasets_defs.store.evaluations import evaluations_of_incident
 from datasets_defs.store.heartbeats import heartbeats
 from datasets_defs.store.verdicts import recent_verdicts
 from ops.demo.texts import DOMAINS, MODEL, passages
@@ -138,30 +138,17 @@ def windows_between(db: Engine, start: datetime, end: datetime) -> int:
 
 def confirmed_change(db: Engine, from_version: int) -> tuple[int, datetime] | None:
     """Give the version that replaced one, and when serving confirmed it; None while there is none."""
-    table = tables.promotion.c
-    query = (
-        select(table.to_version, table.confirmed_at)
-        .where(
-            table.model == MODEL,
-            table.kind == "promote",
-            table.from_version == from_version,
-            table.confirmed_at.is_not(None),
-        )
-        .order_by(table.id.desc())
-        .limit(1)
-    )
-    with database_errors("reading promotions"), db.connect() as on:
-        row = on.execute(query).one_or_none()
-    return (row.to_version, row.confirmed_at) if row else None
+    changes = [
+        (change.to_version, change.confirmed_at)
+        for change in changes_of(db, MODEL)
+        if change.kind == "promote" and change.from_version == from_version and change.confirmed_at is not None
+    ]
+    return changes[-1] if changes else None
 
 
 def scores_of(db: Engine, incident_id: int) -> dict[str, Any]:
     """Give the scores of the incident's newest evaluation."""
-    table = tables.evaluation.c
-    query = select(table.scores).where(table.incident_id == incident_id).order_by(table.attempt.desc()).limit(1)
-    with database_errors("reading evaluations"), db.connect() as on:
-        scores: dict[str, Any] = on.execute(query).scalar_one()
-    return scores
+    return evaluations_of_incident(db, incident_id)[0].scores
 
 
 def _losses(version: int) -> dict[str, float]:

@@ -1,12 +1,11 @@
 """What the page reads: one query per kind for all models, in one transaction that cannot write."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
 from sqlalchemy import (
-    ColumnElement,
     Connection,
     Engine,
     Text,
@@ -14,7 +13,6 @@ from sqlalchemy import (
     column,
     false,
     func,
-    or_,
     select,
     text,
     true,
@@ -24,15 +22,17 @@ from sqlalchemy.exc import ProgrammingError
 
 from datasets_defs.core.conditions import Condition, Verdict
 from datasets_defs.core.errors import TransientError
-from datasets_defs.core.incidents import TERMINAL, Incident
+from datasets_defs.core.incidents import TERMINAL
 from datasets_defs.core.settings import settings
 from datasets_defs.ledger.champions import Champion
-from datasets_defs.ledger.ledger import Ledger, incident_of
+from datasets_defs.ledger.ledger import Ledger
 from datasets_defs.ledger.outlook import outlook
 from datasets_defs.ledger.pauses import Pause, pauses
+from datasets_defs.ledger.promotions import changes_with_grounds
 from datasets_defs.spec.files import load_all, model_names
 from datasets_defs.store import tables
 from datasets_defs.store.database import database_errors
+from datasets_defs.store.incidents import incidents_since, newest_incidents, open_incidents
 from datasets_defs.store.verdicts import STALE_AFTER_WINDOWS, verdict_of
 from monitors.verdicts.conclude import judged_window
 from ops.page.state import (
@@ -100,8 +100,8 @@ def read_overview(db: Engine, *, now: datetime | None = None) -> Overview:
             length=settings().window_length,
             models=tuple(sorted(models, key=urgency)),
             cells=_cells(on, names, since),
-            incidents=_by_model(_incidents(on, or_(_is_open(), tables.incident.c.closed_at >= since))),
-            changes=_by_model(_changes(on, tables.promotion.c.at >= since)),
+            incidents=_by_model((each.model, each) for each in incidents_since(on, since)),
+            changes=_by_model(_changes(changes_with_grounds(on, since=since))),
             unsent=count,
             oldest_unsent=oldest,
             heartbeats=_heartbeats(on),
@@ -130,8 +130,8 @@ def read_model(db: Engine, name: str, *, now: datetime | None = None) -> Detail 
             length=settings().window_length,
             model=found[0],
             windows=windows,
-            incidents=[each for _, each in _incidents(on, tables.incident.c.model == name, limit=PAST_INCIDENTS)],
-            changes=[each for _, each in _changes(on, tables.promotion.c.model == name, limit=PAST_CHANGES)],
+            incidents=[*newest_incidents(on, name, limit=PAST_INCIDENTS)],
+            changes=[change for _, change in _changes(changes_with_grounds(on, model=name, limit=PAST_CHANGES))],
             events=ledger.events(name),
             broken=ledger.verify(name),
             unsent=_unsent(on, name),
@@ -152,7 +152,7 @@ def _models(on: Connection, now: datetime, paused: Mapping[str, Pause], *, only:
     """Read the models that have a file, and those that only the ledger knows; of one name, if it is given."""
     specs, problems = load_all()
     champions = {row.model: Champion(**row._mapping) for row in on.execute(select(tables.champion))}
-    incidents = dict(_incidents(on, _is_open()))
+    incidents = {each.model: each for each in open_incidents(on)}
     names = {*model_names(), *champions, *incidents}
     if only is not None:
         names &= {only}
@@ -268,51 +268,9 @@ def _report(on: Connection, model: str) -> Report | None:
 # --- incidents, champions, messages ----------------------------------------------------------------------------------
 
 
-def _is_open() -> ColumnElement[bool]:
-    return tables.incident.c.state.not_in(_terminal)
-
-
-def _incidents(
-    on: Connection, which: ColumnElement[bool], *, limit: int | None = None
-) -> Iterator[tuple[str, Incident]]:
-    table = tables.incident
-    wanted = [each for each in table.c if each.name != "evidence"]
-    for row in on.execute(select(*wanted).where(which).order_by(table.c.id.desc()).limit(limit)):
-        yield row.model, incident_of(row)
-
-
-def _changes(on: Connection, which: ColumnElement[bool], *, limit: int | None = None) -> Iterator[tuple[str, Change]]:
-    """Read changes of champion, newest first, each with the evaluation and the reference of its version."""
-    promotion, judged, reference = tables.promotion.c, tables.evaluation.c, tables.reference_profile.c
-    evaluated = (
-        select(judged.decision, judged.reason, judged.scores, judged.rows_sha256)
-        .where(judged.incident_id == promotion.incident_id, judged.challenger_version == promotion.to_version)
-        .order_by(judged.attempt.desc())
-        .limit(1)
-        .lateral("evaluated")
-    )
-    query = (
-        select(
-            tables.promotion,
-            evaluated.c.decision,
-            evaluated.c.reason.label("gate_reason"),
-            evaluated.c.scores,
-            evaluated.c.rows_sha256,
-            reference.source,
-            reference.sha256.label("reference_sha256"),
-        )
-        .select_from(
-            tables.promotion.outerjoin(evaluated, true()).outerjoin(
-                tables.reference_profile,
-                (reference.model == promotion.model) & (reference.version == promotion.to_version),
-            )
-        )
-        .where(which)
-        .order_by(promotion.at.desc(), promotion.token.desc())
-        .limit(limit)
-    )
-    for row in on.execute(query):
-        known = {name: value for name, value in row._mapping.items() if name not in ("id", "model")}
+def _changes(rows: Iterable[Any]) -> Iterator[tuple[str, Change]]:
+    for row in rows:
+        known = {name: value for name, value in row._mapping.items() if name != "model"}
         yield row.model, Change(**{**known, "scores": _by_slice(row.scores or {})})
 
 

@@ -12,35 +12,11 @@ from alerts.topics import topic_of
 from datasets_defs.core.incidents import TERMINAL, Action, Incident, State, due, may_move
 from datasets_defs.ledger.champions import REPLACING, Champion
 from datasets_defs.ledger.events import Event
+from datasets_defs.ledger.promotions import ChampionChange
+from datasets_defs.store.evaluations import Evaluation
 
 LATE_PERIODS = 4
 """Reconciliations by which work that is due must have been begun or rung for again."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Change:
-    """One row of `promotion`."""
-
-    model: str
-    incident_id: int | None
-    kind: str
-    from_version: int | None
-    to_version: int
-    token: int
-    at: datetime
-    confirmed_at: datetime | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Judged:
-    """What is needed of one row of `evaluation`."""
-
-    incident_id: int
-    attempt: int
-    champion_version: int
-    challenger_version: int
-    decision: str
-    at: datetime
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,8 +40,8 @@ class Record:
     chains: Mapping[str, Sequence[str]] = field(default_factory=dict)
     """What is wrong with each model's hash chain."""
     champions: Sequence[Champion] = ()
-    changes: Sequence[Change] = ()
-    evaluations: Sequence[Judged] = ()
+    changes: Sequence[ChampionChange] = ()
+    evaluations: Sequence[Evaluation] = ()
     messages: Sequence[Message] = ()
     trainers: Mapping[str, int] = field(default_factory=dict)
     """Sessions that hold a model's trainer lock now."""
@@ -199,7 +175,7 @@ def _champions(record: Record) -> Iterator[str]:
         yield from _champion(model, rows.get(model), changes)
 
 
-def _champion(model: str, champion: Champion | None, changes: Sequence[Change]) -> Iterator[str]:
+def _champion(model: str, champion: Champion | None, changes: Sequence[ChampionChange]) -> Iterator[str]:
     if champion is None or not changes:
         yield f"{model}: a champion and its changes must be there both or not at all"
         return

@@ -1,20 +1,21 @@
 """Reads what the invariants speak of: one moment's snapshot of PostgreSQL, and the files of every champion."""
 
 import tempfile
-from dataclasses import fields
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 from sqlalchemy import Connection, Engine, func, select, text
 
 from datasets_defs.core.errors import ContractError, TransientError
 from datasets_defs.core.settings import settings
 from datasets_defs.ledger.champions import Champion
-from datasets_defs.ledger.ledger import Ledger, incident_of
+from datasets_defs.ledger.ledger import Ledger
+from datasets_defs.ledger.promotions import all_changes
 from datasets_defs.store import tables
 from datasets_defs.store.database import database_errors
-from ops.verify.invariants import Change, Judged, Message, Record, broken
+from datasets_defs.store.evaluations import all_evaluations
+from datasets_defs.store.incidents import all_incidents
+from ops.verify.invariants import Message, Record, broken
 
 _TRAINERS = text(
     "SELECT model, (SELECT count(*) FROM pg_locks l JOIN pg_database d ON d.oid = l.database "
@@ -39,15 +40,15 @@ def read_record(db: Engine) -> Record:
         ).all()
         return Record(
             now=now,
-            incidents=[incident_of(row) for row in on.execute(select(tables.incident).order_by(tables.incident.c.id))],
+            incidents=all_incidents(on),
             events={model: ledger.events(model, connection=on) for model in models},
             chains={model: Ledger(db).verify(model) for model in models},
             champions=[
                 Champion(**row._mapping)
                 for row in on.execute(select(tables.champion).order_by(tables.champion.c.model))
             ],
-            changes=[Change(**row) for row in _rows(on, tables.promotion, Change)],
-            evaluations=[Judged(**row) for row in _rows(on, tables.evaluation, Judged)],
+            changes=all_changes(on),
+            evaluations=all_evaluations(on),
             messages=_messages(on),
             trainers={row.model: row.held for row in on.execute(_TRAINERS)},
             paused_until={row.model: row.until for row in on.execute(select(tables.pause)) if row.since <= now},
@@ -84,11 +85,6 @@ def broken_artifacts(record: Record) -> tuple[list[str], list[str]]:
         except TransientError as err:
             unknown.append(f"the files of {name} were not looked at: {err}")
     return wrong, unknown
-
-
-def _rows(on: Connection, table: Any, into: type) -> list[dict[str, Any]]:
-    columns = [table.c[item.name] for item in fields(into)]
-    return [dict(row._mapping) for row in on.execute(select(*columns).order_by(*table.primary_key.columns))]
 
 
 def _messages(on: Connection) -> list[Message]:

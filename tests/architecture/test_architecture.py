@@ -71,6 +71,21 @@ def test_one_library_one_file(library: str, home: set[str]):
     assert found <= home
 
 
+@pytest.mark.parametrize(
+    ("table", "homes"),
+    [
+        ("promotion", {"datasets_defs/ledger/champions.py", "datasets_defs/ledger/promotions.py"}),
+        ("evaluation", {"datasets_defs/store/evaluations.py"}),
+        ("incident", {"datasets_defs/ledger/ledger.py", "datasets_defs/store/incidents.py"}),
+    ],
+)
+def test_the_record_has_one_home_for_its_sql(table: str, homes: set[str]):
+    """A table of the record is named where it is read and written, and nowhere else."""
+    pattern = re.compile(rf"\btables\.{table}\b|\b(FROM|JOIN|INTO|UPDATE) {table}\b")
+    sources = [path for path in SOURCES if "migrations" not in path.parts]
+    assert {str(path.relative_to(ROOT)) for path in sources if pattern.search(path.read_text())} == homes
+
+
 CATCHING_ALL = {
     "datasets_defs/fleet.py": [""],  # one model's bug is told of, and stops no other model
     "datasets_defs/rows/files.py": [

@@ -3,19 +3,17 @@
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import Engine, select
+from sqlalchemy import Engine
 
 from datasets_defs.core.errors import ContractError
 from datasets_defs.core.faults import reached
 from datasets_defs.core.settings import settings
 from datasets_defs.ledger.champions import Champion
 from datasets_defs.ledger.ledger import Ledger
+from datasets_defs.ledger.promotions import ChampionChange, change_with, changes_of, changes_of_incident
 from datasets_defs.spec.model import ModelSpec
-from datasets_defs.store import tables
-from datasets_defs.store.database import database_errors
 from datasets_defs.store.heartbeats import heartbeats
 from training.registry.aliases import mirrored
 from training.registry.registry import MANIFEST_SHA256, Registry
@@ -85,48 +83,19 @@ def require_champion(ledger: Ledger, known: Champion) -> None:
 
 def changed_at(db: Engine, champion: Champion) -> datetime:
     """Read when the change was made that the champion's token is of; after a drill that is later than its `since`."""
-    table = tables.promotion.c
-    query = select(table.at).where(table.model == champion.model, table.token == champion.token)
-    with database_errors("reading the promotions"), db.connect() as on:
-        at: datetime | None = on.scalar(query)
-    return at if at is not None else champion.since
+    made = change_with(db, champion.model, champion.token)
+    return made.at if made is not None else champion.since
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Change:
-    """The change that made the present champion."""
-
-    kind: str
-    from_version: int | None
-    to_version: int
-    reason: str
-    is_confirmed: bool
-    """Whether serving reported the version."""
-
-
-def last_change(db: Engine, champion: Champion) -> Change | None:
+def last_change(db: Engine, champion: Champion) -> ChampionChange | None:
     """Read the change that made this champion; None if it is not recorded."""
-    table = tables.promotion.c
-    query = select(tables.promotion).where(table.model == champion.model, table.token == champion.token)
-    with database_errors("reading the promotions"), db.connect() as on:
-        row = on.execute(query).one_or_none()
-    if row is None:
-        return None
-    return Change(
-        kind=row.kind,
-        from_version=row.from_version,
-        to_version=row.to_version,
-        reason=row.reason,
-        is_confirmed=row.confirmed_at is not None,
-    )
+    return change_with(db, champion.model, champion.token)
 
 
 def rolled_back_versions(db: Engine, model: str) -> list[int]:
     """List the versions that were ever taken out of service by a rollback."""
-    table = tables.promotion.c
-    query = select(table.from_version).where(table.model == model, table.kind == "roll_back").distinct()
-    with database_errors("reading the promotions"), db.connect() as on:
-        return sorted(version for version in on.scalars(query) if version is not None)
+    out = {change.from_version for change in changes_of(db, model) if change.kind == "roll_back"}
+    return sorted(version for version in out if version is not None)
 
 
 def why_never_again(db: Engine, registry: Registry, model: str, version: int) -> str | None:
@@ -152,8 +121,5 @@ def why_never_again(db: Engine, registry: Registry, model: str, version: int) ->
 
 def changed_by(db: Engine, incident_id: int, kind: str) -> int | None:
     """Read the champion token that this incident's newest change of a kind set; None if there was none."""
-    table = tables.promotion.c
-    query = select(table.token).where(table.incident_id == incident_id, table.kind == kind).order_by(table.token.desc())
-    with database_errors("reading the promotions"), db.connect() as on:
-        token: int | None = on.scalar(query.limit(1))
-    return token
+    tokens = [change.token for change in changes_of_incident(db, incident_id) if change.kind == kind]
+    return max(tokens, default=None)

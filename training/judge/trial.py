@@ -5,14 +5,14 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from sqlalchemy import Engine, select
+from sqlalchemy import Engine
 
 from datasets_defs.core.errors import ContractError, DriftloopError
 from datasets_defs.core.settings import settings
+from datasets_defs.ledger.promotions import changes_of
 from datasets_defs.spec.model import ModelSpec
-from datasets_defs.store import tables
 from datasets_defs.store.artifacts import read_rows
-from datasets_defs.store.database import database_errors
+from datasets_defs.store.evaluations import newest_evaluations
 from datasets_defs.store.references import reference_of
 from training.data.snapshot import Snapshot
 from training.judge.frozen_rows import Rows, clusters, overlap
@@ -103,22 +103,16 @@ def judge(
 
 def spread_seen(db: Engine, model: str, *, before: tuple[int, int] | None = None) -> float | None:
     """Read the spread that the model's newest evaluation found, other than that of this incident and attempt."""
-    table = tables.evaluation.c
-    query = select(table.incident_id, table.attempt, table.scores).where(table.model == model).order_by(table.at.desc())
-    with database_errors("reading evaluations"), db.connect() as on:
-        for row in on.execute(query.limit(5)):
-            spread = row.scores.get("recent", {}).get("spread")
-            if spread and (row.incident_id, row.attempt) != before:
-                return float(spread)
+    for each in newest_evaluations(db, model, limit=5):
+        spread = each.scores.get("recent", {}).get("spread")
+        if spread and (each.incident_id, each.attempt) != before:
+            return float(spread)
     return None
 
 
 def former_champions(db: Engine, model: str, *, besides: set[int]) -> list[int]:
     """List versions that were champion and never rolled back, newest first."""
-    table = tables.promotion.c
-    query = select(table.kind, table.from_version, table.to_version).where(table.model == model)
-    with database_errors("reading the promotions"), db.connect() as on:
-        rows = on.execute(query.order_by(table.token.desc())).all()
+    rows = changes_of(db, model)[::-1]
     fallen = {row.from_version for row in rows if row.kind in ("roll_back", "revert")}
     found = dict.fromkeys(row.to_version for row in rows)
     return [version for version in found if version not in fallen | besides][:MOST_FORMER]

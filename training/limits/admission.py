@@ -14,7 +14,9 @@ from datasets_defs.spec.files import spec_of
 from datasets_defs.spec.model import ModelSpec
 from datasets_defs.store import tables
 from datasets_defs.store.database import database_errors
+from datasets_defs.store.evaluations import Evaluation, newest_evaluations
 from datasets_defs.store.heartbeats import GPU_CAPACITY, heartbeats
+from datasets_defs.store.incidents import last_retrained
 from datasets_defs.store.inference_log import read_documents
 from training.limits.budget import charge
 from training.limits.governor import FUTILITY_DAYS, Evaluated, GovernorDecision, GovernorEvidence, may_retrain
@@ -87,7 +89,7 @@ def _ask_governor(ledger: Ledger, incident: Incident, spec: ModelSpec, *, actor:
     evidence = GovernorEvidence(
         now=now,
         window_length=settings().window_length,
-        last_closed_at=_last_retrained(ledger.engine, spec.name),
+        last_closed_at=last_retrained(ledger.engine, spec.name),
         fresh_documents=_fresh(ledger.engine, incident, spec, now),
         attempts=incident.attempt,
         recent_starts=_recent_starts(ledger.engine, spec, now),
@@ -123,41 +125,25 @@ def _fresh(db: Engine, incident: Incident, spec: ModelSpec, now: datetime) -> in
     return len(read_documents(db, spec.name, Window(incident.degraded_since, now), limit=spec.retrain.max_documents))
 
 
-def _last_retrained(db: Engine, model: str) -> datetime | None:
-    """Read when the last retrained incident ended; one that a person resolved lets the loop start afresh at once."""
-    table, event = tables.incident.c, tables.incident_event.c
-    by_hand = select(event.incident_id).where(
-        event.model == model, event.kind == "moved", event.state == State.RESOLVED, event.actor.startswith("cli:")
-    )
-    query = select(func.max(table.closed_at)).where(table.model == model, table.attempt > 0, table.id.not_in(by_hand))
-    with database_errors("reading the last retrained incident"), db.connect() as on:
-        closed: datetime | None = on.scalar(query)
-    return closed
-
-
 def _evaluations(db: Engine, spec: ModelSpec, now: datetime) -> tuple[Evaluated, ...]:
     """Read how the model's newest challengers were judged, newest first, since a person last resolved an incident."""
-    table, event = tables.evaluation.c, tables.incident_event.c
+    event = tables.incident_event.c
     by_hand = select(func.max(event.at)).where(
         event.model == spec.name, event.kind == "moved", event.state == State.RESOLVED, event.actor.startswith("cli:")
     )
-    low = table.scores["recent"]["low"].as_float()
-    query = (
-        select(table.decision, low.label("low"))
-        .where(table.model == spec.name, table.at > now - timedelta(days=FUTILITY_DAYS))
-        .where(table.at > func.coalesce(by_hand.scalar_subquery(), datetime(1970, 1, 1, tzinfo=UTC)))
-        .order_by(table.at.desc())
-        .limit(spec.retrain.futile_after)
+    with database_errors("reading what people resolved"), db.connect() as on:
+        resolved: datetime | None = on.scalar(by_hand)
+    oldest = now - timedelta(days=FUTILITY_DAYS)
+    after = oldest if resolved is None else max(oldest, resolved)
+    return tuple(
+        Evaluated(accepted=each.decision == "accept", best_gain=_best_gain(each), needed=spec.gate.min_gain_share)
+        for each in newest_evaluations(db, spec.name, limit=spec.retrain.futile_after, after=after)
     )
-    with database_errors("reading evaluations"), db.connect() as on:
-        return tuple(
-            Evaluated(
-                accepted=row.decision == "accept",
-                best_gain=-row.low if row.low is not None else None,
-                needed=spec.gate.min_gain_share,
-            )
-            for row in on.execute(query)
-        )
+
+
+def _best_gain(evaluation: Evaluation) -> float | None:
+    low = evaluation.scores.get("recent", {}).get("low")
+    return -low if low is not None else None
 
 
 def _free_gpus(db: Engine, now: datetime) -> float | None:

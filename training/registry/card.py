@@ -9,15 +9,15 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import Engine, select
+from sqlalchemy import Engine
 
 from datasets_defs.core.conditions import RingKey
 from datasets_defs.core.errors import DriftloopError
 from datasets_defs.core.settings import settings
 from datasets_defs.ledger.events import Event
 from datasets_defs.ledger.ledger import Ledger
-from datasets_defs.store import tables
-from datasets_defs.store.database import database_errors
+from datasets_defs.ledger.promotions import ChampionChange, changes_of_version
+from datasets_defs.store.evaluations import Evaluation, evaluations_of_version
 from training.registry.registry import KEY, WARNING, Registry
 
 log = logging.getLogger(__name__)
@@ -29,33 +29,6 @@ WRITTEN = "driftloop.card_sha256"
 """Tag of a version that says which text its card holds."""
 _NO_DECISION = ("rung", "claimed")
 """Kinds of events that come with every wake-up, whether anything is done or not."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Evaluation:
-    """How a version was judged in one attempt."""
-
-    incident_id: int
-    at: datetime
-    champion: int
-    decision: str
-    reason: str
-    scores: Mapping[str, Any]
-    rows_uri: str
-    rows_sha256: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Change:
-    """A change of champion that the version took part in."""
-
-    at: datetime
-    kind: str
-    from_version: int | None
-    to_version: int
-    actor: str
-    reason: str
-    confirmed_at: datetime | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,7 +46,7 @@ class CardFacts:
     lineage: Sequence[int]
     """Parents, newest first."""
     evaluations: Sequence[Evaluation]
-    changes: Sequence[Change]
+    changes: Sequence[ChampionChange]
     events: Sequence[Event]
     """Of the incident that it was made in, and of those in which it was judged; not the mere wake-ups."""
     curves: Mapping[str, Sequence[tuple[int, float]]]
@@ -127,7 +100,7 @@ def facts_of(db: Engine, registry: Registry, model: str, version: int) -> CardFa
         TransientError: PostgreSQL or the registry is away.
     """
     known = registry.facts(model, version)
-    evaluations, made_in = _evaluations(db, model, version), known.tags.get("incident", "")
+    evaluations, made_in = evaluations_of_version(db, model, version), known.tags.get("incident", "")
     incidents = {each.incident_id for each in evaluations} | ({int(made_in)} if made_in.isdigit() else set())
     events = [
         each for each in Ledger(db).events(model) if each.incident_id in incidents and each.kind not in _NO_DECISION
@@ -142,7 +115,7 @@ def facts_of(db: Engine, registry: Registry, model: str, version: int) -> CardFa
         metrics=known.metrics,
         lineage=_lineage(registry, model, known.tags),
         evaluations=evaluations,
-        changes=_changes(db, model, version),
+        changes=changes_of_version(db, model, version),
         events=events[-MOST_EVENTS:],
         curves={name: registry.losses(model, version, name) for name in CURVES if name in known.metrics},
     )
@@ -233,7 +206,7 @@ def _judgement(facts: CardFacts) -> str:
     parts = ["## Judgement"]
     for each in facts.evaluations:
         parts.append(
-            f"**{plain_cell(each.decision)}** against version {each.champion}, {_when(each.at)}: "
+            f"**{plain_cell(each.decision)}** against version {each.champion_version}, {_when(each.at)}: "
             f"{plain_cell(each.reason)}"
         )
         rows = [
@@ -334,30 +307,3 @@ def _lineage(registry: Registry, model: str, tags: Mapping[str, str]) -> list[in
         except DriftloopError:  # deleted there
             break
     return found
-
-
-def _evaluations(db: Engine, model: str, version: int) -> list[Evaluation]:
-    table = tables.evaluation.c
-    query = (
-        select(
-            table.incident_id, table.at, table.champion_version.label("champion"), table.decision, table.reason,
-            table.scores, table.rows_uri, table.rows_sha256,
-        )
-        .where(table.model == model, table.challenger_version == version)
-        .order_by(table.at)
-    )  # fmt: skip
-    with database_errors("reading evaluations"), db.connect() as on:
-        return [Evaluation(**row._mapping) for row in on.execute(query)]
-
-
-def _changes(db: Engine, model: str, version: int) -> list[Change]:
-    table = tables.promotion.c
-    query = (
-        select(
-            table.at, table.kind, table.from_version, table.to_version, table.actor, table.reason, table.confirmed_at
-        )
-        .where(table.model == model, (table.to_version == version) | (table.from_version == version))
-        .order_by(table.token)
-    )
-    with database_errors("reading the promotions"), db.connect() as on:
-        return [Change(**row._mapping) for row in on.execute(query)]
