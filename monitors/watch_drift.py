@@ -182,7 +182,8 @@ def _take_as_normal(spec: ModelSpec, champion: Champion, window: Window, *, db: 
     made = rebaseline(db, spec, champion, until=window.end, windows=REBASELINE_WINDOWS)
     evidence = {"version": made.version, "revision": made.revision, "rows": made.rows}
     ledger = Ledger(db)
-    if any(event.kind == "rebaselined" and event.evidence == evidence for event in ledger.events(spec.name)):
+    newest = ledger.newest_of(spec.name, "rebaselined")
+    if newest is not None and newest.evidence == evidence:
         return  # an earlier try came to its end
     reason = f"the input has drifted for {REBASELINE_WINDOWS} windows and costs nothing: it is the reference now"
     ledger.note(spec.name, "rebaselined", reason, evidence, actor=actor)

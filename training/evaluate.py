@@ -122,7 +122,10 @@ def _frozen_rows(db: Engine, spec: ModelSpec, incident: Incident, snapshot: Snap
 def _announce(ledger: Ledger, incident: Incident, asked: Comparison, actor: str) -> None:
     """Say in the history what the look can see, before it is taken; once for an attempt."""
     reason = f"evaluation of version {asked.challenger}: {asked.plan.reason}"
-    if any(each.kind == ANNOUNCED and each.reason == reason for each in ledger.events(incident.model)[-20:]):
+    if any(
+        each.kind == ANNOUNCED and each.reason == reason
+        for each in ledger.events(incident.model, incident_id=incident.id, newest=20)
+    ):
         return
     ledger.note(incident.model, ANNOUNCED, reason, {}, actor=actor, incident=incident)
 

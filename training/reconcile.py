@@ -28,6 +28,8 @@ PATIENCE = timedelta(seconds=30)
 """How long a wake-up may go unanswered; Airflow needs about a second, and one too many costs a run that skips."""
 MAX_RUNS = 5
 """Runs of one step that came to nothing, each with its own retries, before a person is called."""
+NEWEST_EVENTS = 200
+"""Events of an incident that tell whether it is stuck: its runs and wake-ups write far fewer between two moves."""
 MAX_RINGS = 12
 """Wake-ups in a row that nobody answered before a person is called: two hours of them at the usual ten minutes."""
 
@@ -94,7 +96,7 @@ def rings_due(*, db: Engine, actor: str, now: datetime) -> dict[Wake, list[RingK
 
     def ring(model: str) -> tuple[Wake, RingKey] | None:
         incident, work = waiting[model]
-        reason = stuck(ledger.events(model, incident_id=incident.id), incident)
+        reason = stuck(ledger.events(model, incident_id=incident.id, newest=NEWEST_EVENTS), incident)
         if reason is None:
             return work.wake, _ring(ledger, incident, work, actor=actor)
         try:
@@ -136,7 +138,7 @@ def stuck(events: Sequence[Event], incident: Incident) -> str | None:
 def _ring(ledger: Ledger, incident: Incident, work: Due, *, actor: str) -> RingKey:
     with ledger.transaction() as on:
         key = ledger.ring(incident.id, connection=on)
-        newest = ledger.events(incident.model, incident_id=incident.id, connection=on)[-1:]
+        newest = ledger.events(incident.model, incident_id=incident.id, newest=1, connection=on)
         if not newest or newest[0].kind != "rung":  # the same silence again is no news
             evidence = {"wake": work.wake, "ring": key.ring}
             ledger.note(incident.model, "rung", work.reason, evidence, actor=actor, incident=incident, connection=on)

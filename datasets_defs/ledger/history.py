@@ -1,11 +1,11 @@
 """The hash-chained history of one database: events are appended, in a transaction with what they tell of."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import fields
 from typing import Any
 
-from sqlalchemy import Connection, Engine, func, select, text
+from sqlalchemy import Connection, Engine, Select, func, select, text, true, union_all
 from sqlalchemy.dialects.postgresql import insert
 
 from datasets_defs.core.incidents import Incident, State
@@ -50,8 +50,7 @@ class History:
 
         It follows the newest event that was ever written, so that cutting the history short shows for good.
         """
-        with self.transaction(connection) as on:
-            on.execute(text("SELECT pg_advisory_xact_lock(hashtext('history'), hashtext(:model))"), {"model": model})
+        with self.locked(model, connection) as on:
             last = self.head(model, connection=on)
             event = Event(
                 model=model,
@@ -71,15 +70,39 @@ class History:
         return event
 
     def events(
-        self, model: str, *, incident_id: int | None = None, connection: Connection | None = None
+        self,
+        model: str,
+        *,
+        incident_id: int | None = None,
+        newest: int | None = None,
+        connection: Connection | None = None,
     ) -> list[Event]:
-        """Read a model's history, oldest first; of one incident only, if given."""
-        columns = [tables.incident_event.c[field.name] for field in fields(Event)]
-        query = select(*columns).where(tables.incident_event.c.model == model).order_by(tables.incident_event.c.seq)
-        if incident_id is not None:
-            query = query.where(tables.incident_event.c.incident_id == incident_id)
+        """Read a model's history, oldest first; of one incident only, or at most so many of the newest, if given."""
+        table = tables.incident_event.c
+        which = table.model == model if incident_id is None else table.incident_id == incident_id
+        query = select(*_columns).where(which).order_by(table.seq.desc()).limit(newest)
+        with self.transaction(connection) as on:
+            return [Event(**row._mapping) for row in on.execute(query)][::-1]
+
+    def newest_of(self, model: str, *kinds: str, connection: Connection | None = None) -> Event | None:
+        """Read a model's newest event of some kinds; what else the history holds is not read."""
+        with self.transaction(connection) as on:
+            row = on.execute(_newest(model, kinds)).one_or_none()
+        return Event(**row._mapping) if row is not None else None
+
+    def events_of(self, model: str, *kinds: str, connection: Connection | None = None) -> list[Event]:
+        """Read a model's events of some kinds, oldest first."""
+        table = tables.incident_event.c
+        query = select(*_columns).where(table.model == model, table.kind.in_(kinds)).order_by(table.seq)
         with self.transaction(connection) as on:
             return [Event(**row._mapping) for row in on.execute(query)]
+
+    @contextmanager
+    def locked(self, model: str, connection: Connection | None = None) -> Iterator[Connection]:
+        """Give a transaction during which nobody else appends to the model's history."""
+        with self.transaction(connection) as on:
+            on.execute(text("SELECT pg_advisory_xact_lock(hashtext('history'), hashtext(:model))"), {"model": model})
+            yield on
 
     def head(self, model: str, *, connection: Connection | None = None) -> Head | None:
         """Read the newest event's number and hash, as PostgreSQL's trigger keeps them; None before the first."""
@@ -113,17 +136,29 @@ class History:
 
         While nothing changes nothing is appended, however often it is looked at.
         """
-        events = tables.incident_event.c
-        newest = (
-            select(events.kind)
-            .where(events.model == model, events.kind.in_((begins, ends)), events.evidence["about"].astext == about)
-            .order_by(events.seq.desc())
-            .limit(1)
-        )
-        with self.transaction() as on:
-            on.execute(text("SELECT pg_advisory_xact_lock(hashtext('history'), hashtext(:model))"), {"model": model})
-            if (on.scalar(newest) == begins) == stands:
+        with self.locked(model) as on:
+            newest = on.execute(_newest(model, (begins, ends), about)).one_or_none()
+            if (newest is not None and newest.kind == begins) == stands:
                 return False
             kind = begins if stands else ends
             self.note(model, kind, reason, {"about": about, **evidence}, actor=actor, connection=on)
         return True
+
+
+_columns = [tables.incident_event.c[field.name] for field in fields(Event)]
+
+
+def _newest(model: str, kinds: Sequence[str], about: str | None = None) -> Select[Any]:
+    """Give the query for a model's newest event of some kinds: one look at the index for each kind."""
+    table = tables.incident_event.c
+    newest = [
+        select(*_columns)
+        .where(table.model == model, table.kind == kind)
+        .where(true() if about is None else table.evidence["about"].astext == about)
+        .order_by(table.seq.desc())
+        .limit(1)
+        .subquery()
+        for kind in kinds
+    ]
+    found = union_all(*(select(each) for each in newest)).subquery()
+    return select(found).order_by(found.c.seq.desc()).limit(1)

@@ -247,6 +247,8 @@ incident_event = Table(
     Column("prev_hash", Text, nullable=False),
     Column("hash", Text, nullable=False),
     UniqueConstraint("model", "seq"),
+    Index("ix_incident_event_kind", "model", "kind", "seq"),
+    Index("ix_incident_event_incident", "incident_id", "seq"),
     comment="what happened, in order; each row's hash covers the one before; never updated",
 )
 

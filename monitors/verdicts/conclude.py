@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Engine
+from sqlalchemy import Connection, Engine
 
 from datasets_defs.core.conditions import Outcome, Verdict
 from datasets_defs.core.incidents import Action, Incident, State
@@ -119,26 +119,39 @@ def _is_unanswered(incident: Incident, signal: str) -> bool:
 def _note_blindness(model: str, blindness: Mapping[str, tuple[bool, Verdict]], *, db: Engine, actor: str) -> None:
     """Append one event when blindness begins and one when it ends, for all the signals that it concerns together."""
     ledger = Ledger(db)
-    noted = {
-        signal: event.kind == "blind"
-        for event in ledger.events(model)
-        if event.kind in ("blind", "sighted")
-        for signal in event.evidence["signals"]
-    }
-    for kind, is_blind_now in (("blind", True), ("sighted", False)):
-        about = [
-            verdict
-            for signal, (blind, verdict) in blindness.items()
-            if blind is is_blind_now and noted.get(signal, False) is not is_blind_now
-        ]
-        if not about:
-            continue
-        names = ", ".join(verdict.signal for verdict in about)
-        why = "; ".join(dict.fromkeys(verdict.reason for verdict in about))
-        ledger.note(
-            model,
-            kind,
-            f"{names} cannot be judged: {why}" if is_blind_now else f"{names} can be judged again",
-            {"signal": names, "signals": [verdict.signal for verdict in about], "window": str(about[0].window)},
-            actor=actor,
-        )
+    with ledger.locked(model) as on:
+        blind = _noted_blind(ledger, model, on)
+        for kind, is_blind_now in (("blind", True), ("sighted", False)):
+            about = [
+                verdict
+                for signal, (is_blind, verdict) in blindness.items()
+                if is_blind is is_blind_now and (signal in blind) is not is_blind_now
+            ]
+            if not about:
+                continue
+            signals = [verdict.signal for verdict in about]
+            blind = blind | {*signals} if is_blind_now else blind - {*signals}
+            names, why = ", ".join(signals), "; ".join(dict.fromkeys(verdict.reason for verdict in about))
+            ledger.note(
+                model,
+                kind,
+                f"{names} cannot be judged: {why}" if is_blind_now else f"{names} can be judged again",
+                {"signal": names, "signals": signals, "blind": sorted(blind), "window": str(about[0].window)},
+                actor=actor,
+                connection=on,
+            )
+
+
+def _noted_blind(ledger: Ledger, model: str, on: Connection) -> frozenset[str]:
+    """Read which signals are noted as blind: the newest event lists them all.
+
+    Events of earlier releases name only what changed; those are added up.
+    """
+    newest = ledger.newest_of(model, "blind", "sighted", connection=on)
+    if newest is None or "blind" in newest.evidence:
+        return frozenset(newest.evidence["blind"] if newest is not None else ())
+    blind: set[str] = set()
+    for event in ledger.events_of(model, "blind", "sighted", connection=on):
+        changed = set(event.evidence["signals"])
+        blind = blind | changed if event.kind == "blind" else blind - changed
+    return frozenset(blind)

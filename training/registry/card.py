@@ -103,8 +103,12 @@ def facts_of(db: Engine, registry: Registry, model: str, version: int) -> CardFa
     evaluations, made_in = evaluations_of_version(db, model, version), known.tags.get("incident", "")
     incidents = {each.incident_id for each in evaluations} | ({int(made_in)} if made_in.isdigit() else set())
     events = [
-        each for each in Ledger(db).events(model) if each.incident_id in incidents and each.kind not in _NO_DECISION
+        event
+        for incident_id in sorted(incidents)
+        for event in Ledger(db).events(model, incident_id=incident_id)
+        if event.kind not in _NO_DECISION
     ]
+    events.sort(key=lambda event: event.seq)
     return CardFacts(
         model=model,
         version=version,
