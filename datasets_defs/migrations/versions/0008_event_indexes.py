@@ -1,8 +1,8 @@
 """A history is asked for its newest events of a kind, or of an incident, without reading it whole."""
 
 from alembic import op
-revision = '0007'
-down_revision = '0006'
+revision = '0008'
+down_revision = '0007'
 branch_labels = None
 depends_on = None
 
