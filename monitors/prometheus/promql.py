@@ -1,22 +1,11 @@
-"""Which series a PromQL expression reads: enough of its grammar to find the vector selectors. Pure."""
+"""Which series a PromQL expression reads, and how it needs them: from the tree of Prometheus's own grammar. Pure."""
 
-import re
+import json
 from dataclasses import dataclass
 
-_TOKEN = re.compile(
-    r"""
-      (?P<space>\s+|\#[^\n]*)
-    | (?P<string>"(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*'|`[^`]*`)
-    | (?P<number>0[xX][0-9a-fA-F]+|\d+(?:ms|[smhdwy])(?:\d+(?:ms|[smhdwy]))*|\d*\.?\d+(?:[eE][+-]?\d+)?)
-    | (?P<name>[a-zA-Z_:][a-zA-Z0-9_:]*)
-    | (?P<matchers>\{(?:"(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*'|`[^`]*`|[^{}"'`])*\})
-    | (?P<range>\[[^\]]*\])
-    | (?P<other>.)
-    """,
-    re.VERBOSE | re.DOTALL,
-)
-_LABEL_LISTS = {"by", "without", "on", "ignoring", "group_left", "group_right"}
-_WORDS = _LABEL_LISTS | {"and", "or", "unless", "bool", "offset", "atan2", "inf", "nan", "start", "end"}
+import promql_parser as promql
+
+from datasets_defs.core.errors import ContractError
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +26,20 @@ Input = str | AllOf | AnyOf
 """A selector, or several that belong together."""
 
 
+_OPERATORS = (
+    (promql.MatchOp.Equal, "="),
+    (promql.MatchOp.NotEqual, "!="),
+    (promql.MatchOp.Re, "=~"),
+    (promql.MatchOp.NotRe, "!~"),
+)
+
+
 def selectors(expression: str) -> tuple[str, ...]:
-    """Find the instant vector selectors of an expression (without ranges and offsets), each once, in order."""
+    """Find the instant vector selectors of an expression (without ranges and offsets), each once, in order.
+
+    Raises:
+        ContractError: the expression cannot be parsed.
+    """
     return tuple(dict.fromkeys(_leaves(inputs(expression))))
 
 
@@ -46,12 +47,15 @@ def inputs(expression: str) -> AllOf:
     """Find the selectors of an expression and how they are needed: together, or one side of an `or` for the other.
 
     A side of constants (`or vector(0)`) is no choice: it stands for a missing value and says nothing of freshness.
-    What is not PromQL is not noticed here: the server says so when it is asked.
+
+    Raises:
+        ContractError: the expression cannot be parsed.
     """
-    tokens = [
-        (match.lastgroup or "", match.group()) for match in _TOKEN.finditer(expression) if match.lastgroup != "space"
-    ]
-    return _Reader(tokens).group()
+    try:
+        tree = promql.parse(expression)
+    except ValueError as err:
+        raise ContractError(f"the query {expression!r} cannot be parsed as PromQL: {err}") from err
+    return AllOf(_needed(tree))
 
 
 def _leaves(node: Input) -> list[str]:
@@ -60,55 +64,47 @@ def _leaves(node: Input) -> list[str]:
     return [leaf for each in (node.parts if isinstance(node, AllOf) else node.choices) for leaf in _leaves(each)]
 
 
-class _Reader:
-    """Walks the tokens of one expression; a call of `group` reads to the end of the present parenthesis."""
-
-    def __init__(self, tokens: list[tuple[str, str]]) -> None:
-        self._tokens = tokens
-        self._place = 0
-
-    def group(self) -> AllOf:
-        """Read the arguments of a parenthesis; `or` binds weakest of all operators, so it splits an argument."""
-        arguments: list[Input] = []
-        choices: list[AllOf] = []
-        parts: list[Input] = []
-        while (token := self._next()) not in (("", ""), ("other", ")")):
-            if token[0] == "name" and token[1].lower() == "or":
-                choices, parts = [*choices, AllOf(tuple(parts))], []
-            elif token == ("other", ","):
-                arguments, choices, parts = [*arguments, *_argument(choices, parts)], [], []
-            elif token == ("other", "("):
-                parts.extend(self.group().parts)
-            elif (found := self._selector(*token)) is not None:
-                parts.append(found)
-        return AllOf((*arguments, *_argument(choices, parts)))
-
-    def _selector(self, kind: str, content: str) -> str | None:
-        if kind == "matchers":
-            return content
-        if kind != "name":
-            return None
-        following, word = self._peek(), content.lower()
-        if word in _LABEL_LISTS and following[1] == "(":
-            while self._next() not in (("", ""), ("other", ")")):
-                pass
-            return None
-        if following[1] == "(" or word in _WORDS or following[1].lower() in ("by", "without"):
-            return None  # a function, an operator, or an aggregation whose labels come first
-        return content + (self._next()[1] if following[0] == "matchers" else "")
-
-    def _peek(self) -> tuple[str, str]:
-        return self._tokens[self._place] if self._place < len(self._tokens) else ("", "")
-
-    def _next(self) -> tuple[str, str]:
-        token = self._peek()
-        self._place += 1
-        return token
+def _needed(node: promql.Expr) -> tuple[Input, ...]:
+    """Give what a node needs, in the order in which it stands."""
+    match node:
+        case promql.VectorSelector():
+            return (_selector(node),)
+        case promql.MatrixSelector():
+            return (_selector(node.vector_selector),)
+        case promql.BinaryExpr() if str(node.op) == "or":
+            sides = [AllOf(needed) for side in _sides(node) if (needed := _needed(side))]
+            return (AnyOf(tuple(sides)),) if len(sides) > 1 else tuple(part for side in sides for part in side.parts)
+    return tuple(part for child in _children(node) for part in _needed(child))
 
 
-def _argument(choices: list[AllOf], parts: list[Input]) -> tuple[Input, ...]:
-    """Give what one argument needs; sides without a selector are left out."""
-    sides: list[Input] = [side for side in (*choices, AllOf(tuple(parts))) if side.parts]
-    if len(sides) > 1:
-        return (AnyOf(tuple(sides)),)
-    return tuple(part for side in sides if isinstance(side, AllOf) for part in side.parts)
+def _sides(node: promql.Expr) -> list[promql.Expr]:
+    """Give the sides of a row of `or`."""
+    if isinstance(node, promql.BinaryExpr) and str(node.op) == "or":
+        return [*_sides(node.lhs), *_sides(node.rhs)]
+    return [node]
+
+
+def _children(node: promql.Expr) -> list[promql.Expr]:
+    match node:
+        case promql.BinaryExpr():
+            return [node.lhs, node.rhs]
+        case promql.Call():
+            return list(node.args)
+        case promql.AggregateExpr():
+            return [child for child in (node.param, node.expr) if child is not None]
+        case promql.ParenExpr() | promql.UnaryExpr() | promql.SubqueryExpr():
+            return [node.expr]
+    return []  # numbers and texts
+
+
+def _selector(node: promql.VectorSelector) -> str:
+    """Write a selector without its offset and `@`: its name and its matchers."""
+    sides = [node.matchers.matchers, *node.matchers.or_matchers]
+    said = " or ".join(",".join(_matcher(each) for each in side) for side in sides if side)
+    return f"{node.name or ''}{{{said}}}" if said or not node.name else str(node.name)
+
+
+def _matcher(matcher: promql.Matcher) -> str:
+    operator = next(sign for op, sign in _OPERATORS if op == matcher.op)
+    name = matcher.name if matcher.name.replace(":", "_").isidentifier() and matcher.name.isascii() else None
+    return f"{name or json.dumps(matcher.name)}{operator}{json.dumps(matcher.value, ensure_ascii=False)}"

@@ -203,9 +203,9 @@ def test_dcgm(prometheus: PrometheusServer) -> None:
         ("a or vector(0)", ("a",)),
         ("x and y or z", (AnyOf((AllOf(("x", "y")), AllOf(("z",)))),)),
         ("sum(a or on (x) b) / c", (AnyOf((AllOf(("a",)), AllOf(("b",)))), "c")),
-        ("f(1, a OR b, c)", (AnyOf((AllOf(("a",)), AllOf(("b",)))), "c")),
+        ("sum(a OR b) + c", (AnyOf((AllOf(("a",)), AllOf(("b",)))), "c")),
+        ("a or (b or c)", (AnyOf((AllOf(("a",)), AllOf((AnyOf((AllOf(("b",)), AllOf(("c",)))),)))),)),
         ("time() + 1", ()),
-        ("((a)", ("a",)),
     ],
 )
 def test_inputs(promql: str, expected: tuple[object, ...]) -> None:

@@ -29,11 +29,21 @@ from tests.prometheus_server import PrometheusServer
         ("vector(1) or label_replace(v, 'a', 'b c', '', '')", ("v",)),
         ("1 + 0x1f + 5m # comment up", ()),
         ("max_over_time(rate(x[1m])[1h:15s]) and y unless z", ("x", "y", "z")),
+        ("-x @ 5 offset 3m + quantile(scalar(q), sum_over_time(y[5m:1m] offset 1h))", ("x", "q", "y")),
+        ('x{a="1" or b!~"2", c!=""}', ('x{a="1" or b!~"2",c!=""}',)),
+        ('{"my.metric", "a.b"=~"\\\\d+é"}', ('{__name__="my.metric","a.b"=~"\\\\d+é"}',)),
     ],
 )
 def test_selectors(promql: str, expected: tuple[str, ...]) -> None:
     """Names that are series are found; functions, labels, strings, durations and comments are not."""
     assert selectors(promql) == expected
+
+
+@pytest.mark.parametrize("promql", ["((a)", "sum(", "a b", "rate(a)", ""])
+def test_what_is_no_promql_is_said(promql: str) -> None:
+    """An expression that cannot be parsed is an error that names it, not a guess at what it reads."""
+    with pytest.raises(ContractError, match="cannot be parsed as PromQL"):
+        selectors(promql)
 
 
 def judge(server: PrometheusServer, promql: str, **spec: float) -> tuple[Condition, str]:
