@@ -21,8 +21,11 @@ from training.data.snapshot import Snapshot
 from training.fit.threads import use_threads
 from training.judge.frozen_rows import MOST_RECENT, Rows, frozen, gather, stored
 from training.judge.gate import GateDecision
+from training.judge.paired import Spread
+from training.judge.power import OLD
 from training.judge.score_table import as_markdown, as_metrics
-from training.judge.trial import Comparison, Judged, judge, spread_seen
+from training.judge.spreads import spreads_seen
+from training.judge.trial import Comparison, Trial, judge
 from training.limits.governor import back_off_windows
 from training.model.sampling import Loss
 from training.registry.registry import Registry
@@ -69,13 +72,14 @@ def _evaluate(ledger: Ledger, incident: Incident, spec: ModelSpec, actor: str) -
     if champion is None or challenger is None:
         raise ContractError(f"champion {champion}, challenger {challenger}: both are needed for a comparison")
     snapshot = snapshot_of(registry, spec.name, challenger)
+    known = spreads_seen(db, spec.name, besides=(incident.id, incident.attempt))
     asked = Comparison(
         spec=spec,
         champion=champion.version,
         challenger=challenger,
-        rows=_frozen_rows(db, spec, incident, snapshot, champion.version),
+        rows=_frozen_rows(db, spec, incident, snapshot, champion.version, known),
         snapshot=snapshot,
-        known_spread=spread_seen(db, spec.name, before=(incident.id, incident.attempt)),
+        known=known,
     )
     _announce(ledger, incident, asked, actor)
     new = reference_of(db, spec.name, challenger) is None  # a version's reference is never written over
@@ -114,9 +118,11 @@ def snapshot_of(registry: Registry, model: str, version: int) -> Snapshot:
     return Snapshot.of(tags["snapshot_uri"], tags["snapshot_sha256"])
 
 
-def _frozen_rows(db: Engine, spec: ModelSpec, incident: Incident, snapshot: Snapshot, champion: int) -> Rows:
+def _frozen_rows(
+    db: Engine, spec: ModelSpec, incident: Incident, snapshot: Snapshot, champion: int, known: dict[str, Spread]
+) -> Rows:
     uri = artifact_url("evaluations", incident.model, f"{attempt_name(incident.id, incident.attempt)}.parquet")
-    return stored(uri) or frozen(gather(db, spec, snapshot.holdout, champion), uri)
+    return stored(uri) or frozen(gather(db, spec, snapshot.holdout, champion, known=known.get(OLD)), uri)
 
 
 def _announce(ledger: Ledger, incident: Incident, asked: Comparison, actor: str) -> None:
@@ -180,7 +186,7 @@ def _save_reference(
     )
 
 
-def _save_evaluation(db: Engine, incident: Incident, asked: Comparison, judged: Judged) -> None:
+def _save_evaluation(db: Engine, incident: Incident, asked: Comparison, judged: Trial) -> None:
     save_evaluation(
         db,
         NewEvaluation(

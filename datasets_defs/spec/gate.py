@@ -31,13 +31,15 @@ class GateSpec(Section):
     max_loss_share: Share = 0.02
     """The upper confidence bound of the loss on old rows must stay below this."""
     confidence: float = Field(default=0.975, gt=0.5, lt=1)
-    """One-sided confidence of both bounds."""
+    """One-sided confidence of the bounds, for each condition."""
+    max_old_documents: int = Field(default=2000, ge=10)
+    """Old documents scored at most: what showing that nothing is forgotten may cost, in scored documents."""
     min_documents: int = Field(default=50, ge=10)
     """Fewer recent, old or golden documents are inconclusive."""
     worth_seeing: Share = 0.06
     """A gain that must not be missed: fewer recent documents than see it with `power` are inconclusive."""
     power: float = Field(default=0.8, ge=0.5, lt=1)
-    """Chance of seeing a gain of `worth_seeing`."""
+    """Chance that a challenger which gains `worth_seeing` and forgets nothing is accepted."""
     expected_spread: float = Field(default=0.13, gt=0)
     """Spread of the change among documents until an evaluation of this model has measured it, as a share."""
     rules: dict[str, RuleSpec] = {}

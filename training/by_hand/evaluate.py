@@ -10,8 +10,10 @@ from datasets_defs.spec.model import ModelSpec
 from training.evaluate import snapshot_of
 from training.fit.threads import use_threads
 from training.judge.frozen_rows import Rows, gather
+from training.judge.power import OLD
 from training.judge.scoring import Tick
-from training.judge.trial import Comparison, Judged, judge, spread_seen
+from training.judge.spreads import spreads_seen
+from training.judge.trial import Comparison, Trial, judge
 from training.registry.registry import Registry
 
 
@@ -23,7 +25,7 @@ class ByHand:
     challenger: int
     announced: str
     """What the look could see, said before it was taken."""
-    judged: Judged
+    judged: Trial
 
 
 def by_hand(
@@ -37,13 +39,14 @@ def by_hand(
     """
     old, new = _versions(spec, db, registry, champion, challenger)
     snapshot = snapshot_of(registry, spec.name, new)
+    known = spreads_seen(db, spec.name)
     asked = Comparison(
         spec=spec,
         champion=old,
         challenger=new,
-        rows=Rows("", "", gather(db, spec, snapshot.holdout, old)),
+        rows=Rows("", "", gather(db, spec, snapshot.holdout, old, known=known.get(OLD))),
         snapshot=snapshot,
-        known_spread=spread_seen(db, spec.name),
+        known=known,
     )
     announced = asked.plan.reason
     tick(announced, 0.0)

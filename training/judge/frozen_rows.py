@@ -16,9 +16,11 @@ from datasets_defs.store.artifacts import exists, read_bytes, read_rows, write_r
 from datasets_defs.store.inference_log import read_origins
 from datasets_defs.store.references import reference_of
 from training.data.snapshot import text_of
+from training.judge.paired import Spread
+from training.judge.power import old_wanted
 
-MOST_RECENT, MOST_OLD, MOST_GOLDEN = 2000, 400, 2000
-"""Rows judged, and of the old ones kept as anchors, at most."""
+MOST_RECENT, MOST_GOLDEN = 2000, 2000
+"""Rows judged at most; of old ones as many as `old_wanted` says."""
 FEWEST_CLUSTERS = {"source": 10, "user_id": 5}
 """Bounds from fewer clusters hold, but are too wide to show anything: what is finer is the unit then."""
 LANGUAGE, OTHER = "language", "other"
@@ -71,18 +73,29 @@ def frozen(rows: list[dict[str, Any]], uri: str) -> Rows:
     return stored(uri) or Rows(uri, write_rows(uri, rows), rows)
 
 
-def gather(db: Engine, spec: ModelSpec, holdout: Sequence[dict[str, Any]], champion: int) -> list[dict[str, Any]]:
+def gather(
+    db: Engine,
+    spec: ModelSpec,
+    holdout: Sequence[dict[str, Any]],
+    champion: int,
+    *,
+    known: Spread | None,
+) -> list[dict[str, Any]]:
     """Give the rows to judge by: a snapshot's held-out ones, the champion's own older ones, and the golden set.
+
+    Old rows are plentiful: of them as many are chosen, by the hash of their text, as show that nothing is
+    forgotten, when their changes spread as `known`.
 
     Raises:
         ContractError: the golden set cannot be read.
     """
     profile = reference_of(db, spec.name, champion)
     old = read_rows(profile.uri, profile.sha256) if profile is not None else []
-    kept = [row for row in _by_hash(old)[:MOST_OLD] if row["reference"] is not None]
+    kept = [row for row in _by_hash(old) if row["reference"] is not None]
+    enough = old_wanted([len(text_of(row).encode()) for row in kept], spec.gate, known)
     rows = [
         *_plain("recent", holdout[:MOST_RECENT]),
-        *_plain("old", kept),
+        *_plain("old", kept[:enough]),
         *_plain("golden", golden_rows(spec)[:MOST_GOLDEN]),
     ]
     return _with_origins(db, spec, rows)

@@ -1,35 +1,16 @@
 """Whether a challenger may replace the champion. Pure: evidence in, a decision with its reason out."""
 
 import math
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from datasets_defs.spec.gate import GateSpec
-from training.judge.paired import Interval, Pair, Power, clusters_alike, compare, documents_needed
+from training.judge.paired import Interval, Pair, compare
+from training.judge.power import PowerPlan
 from training.judge.self_tests import SelfTests, failures
 
 Verdict = Literal["accept", "reject", "inconclusive"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
-    """What the look at the recent documents can see, said before it is taken."""
-
-    documents: int
-    needed: int
-    visible: float
-    """The least gain that is seen with the power asked for, as a share of bits per byte."""
-    spread: float
-    chance: float
-    """Of seeing the gain that is worth seeing."""
-    reason: str
-
-    @property
-    def suffices(self) -> bool:
-        """Whether there are enough documents for a look."""
-        return self.documents >= self.needed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,8 +47,8 @@ class GateEvidence:
     """None: nobody asks, as for a comparison by hand of two versions that no snapshot belongs to."""
     broken_rules: Sequence[str] = ()
     """The spec's rules that the challenger breaks, in words."""
-    known_spread: float | None = None
-    """Of the recent documents, from the model's earlier evaluations."""
+    plan: PowerPlan | None = None
+    """What was announced of the look; None: nobody planned one, and the documents that there are decide."""
     problem: str | None = None
     """Why it could not be measured."""
 
@@ -83,7 +64,7 @@ class GateDecision:
     protected: dict[str, Interval] = field(default_factory=dict)
     archived: Interval | None = None
     """Former champion against challenger."""
-    plan: Plan | None = None
+    plan: PowerPlan | None = None
     escalate: bool = False
     """The evaluation itself cannot be trusted: a person has to look."""
 
@@ -92,30 +73,6 @@ class GateDecision:
         """The intervals as plain values, by slice."""
         found = {"recent": self.recent, "old": self.old, **self.protected, "archived": self.archived}
         return {name: asdict(interval) for name, interval in found.items() if interval is not None}
-
-
-def plan_look(names: Sequence[str | None], spec: GateSpec, known_spread: float | None = None) -> Plan:
-    """Say beforehand what recent documents of these clusters can show, and how many see what is worth seeing."""
-    documents = len(names)
-    sizes = Counter(f"document {number}" if name is None else f"of {name}" for number, name in enumerate(names))
-    clusters = clusters_alike(sizes.values()) if documents else 0
-    spread = spec.expected_spread if known_spread is None else known_spread
-    wanted = spec.worth_seeing - spec.min_gain_share
-    power = Power(documents=documents, clusters=clusters, spread=spread, confidence=spec.confidence)
-    enough = documents_needed(wanted, spread=spread, confidence=spec.confidence, power=spec.power)
-    needed = max(spec.min_documents, enough)
-    visible = power.visible(spec.power) + spec.min_gain_share
-    said = f"{needed} documents can see a gain of {_seen(needed, spread, spec):.1%}; have {documents}"
-    if math.isfinite(visible):
-        said += f", which can see {visible:.1%}"
-    return Plan(
-        documents=documents,
-        needed=needed,
-        visible=visible,
-        spread=spread,
-        chance=power.chance(wanted),
-        reason=said,
-    )
 
 
 def decide(evidence: GateEvidence, spec: GateSpec) -> GateDecision:
@@ -132,26 +89,32 @@ def decide(evidence: GateEvidence, spec: GateSpec) -> GateDecision:
         return GateDecision(decision="accept", reason="there is no champion to be better than")
     if distrust := _distrust(evidence, spec):
         return GateDecision(decision="inconclusive", reason=distrust, escalate=True)
-    plan = plan_look([pair.cluster for pair in evidence.recent], spec, evidence.known_spread)
-    if short := _too_few(evidence, spec, plan):
+    plan = evidence.plan
+    if short := _too_few(evidence, spec):
         return GateDecision(decision="inconclusive", reason=short, plan=plan)
-    recent, old = compare(evidence.recent, spec.confidence), compare(evidence.old, spec.confidence)
+    return _looked(evidence, spec)
+
+
+def _looked(evidence: GateEvidence, spec: GateSpec) -> GateDecision:
+    """Compute all bounds, and decide by them."""
+    confidence = spec.confidence
+    recent, old = compare(evidence.recent, confidence), compare(evidence.old, confidence)
     judged = [each for each in evidence.protected if len(each.pairs) >= each.min_documents]
-    found = {each.name: compare(each.pairs, spec.confidence) for each in judged}
+    found = {each.name: compare(each.pairs, confidence) for each in judged}
     limits = {"old": spec.max_loss_share} | {each.name: each.max_loss_share for each in judged}
     decision, reason = _decided(recent, {"old": old, **found}, limits, spec)
     if decision == "accept" and evidence.broken_rules:
         decision, reason = "reject", f"{'; '.join(evidence.broken_rules)}; otherwise {reason}"
-    archived = compare(evidence.archived.pairs, spec.confidence) if evidence.archived else None
-    reason += _remarks(evidence, archived)
+    archived = compare(evidence.archived.pairs, confidence) if evidence.archived else None
     return GateDecision(
-        decision=decision, reason=reason, recent=recent, old=old, protected=found, archived=archived, plan=plan
+        decision=decision,
+        reason=reason + _remarks(evidence, archived),
+        recent=recent,
+        old=old,
+        protected=found,
+        archived=archived,
+        plan=evidence.plan,
     )
-
-
-def _seen(documents: int, spread: float, spec: GateSpec) -> float:
-    power = Power(documents=documents, clusters=documents, spread=spread, confidence=spec.confidence)
-    return power.visible(spec.power) + spec.min_gain_share
 
 
 def _distrust(evidence: GateEvidence, spec: GateSpec) -> str | None:
@@ -167,13 +130,13 @@ def _distrust(evidence: GateEvidence, spec: GateSpec) -> str | None:
     return f"the evaluation fails its own tests: {'; '.join(found)}" if found else None
 
 
-def _too_few(evidence: GateEvidence, spec: GateSpec, plan: Plan) -> str | None:
+def _too_few(evidence: GateEvidence, spec: GateSpec) -> str | None:
     counts = [("recent", len(evidence.recent), spec.min_documents), ("old", len(evidence.old), spec.min_documents)]
     counts += [(each.name, len(each.pairs), each.min_documents) for each in evidence.protected if each.required]
     for name, count, needed in counts:
         if count < needed:
             return f"{count} {name} documents; {needed} are needed to judge"
-    return None if plan.suffices else plan.reason
+    return evidence.plan.reason if evidence.plan is not None and not evidence.plan.suffices else None
 
 
 def _decided(

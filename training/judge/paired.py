@@ -1,12 +1,16 @@
-"""Two models' losses on the same documents: the change, how sure it is, and what so many documents could show. Pure."""
+"""Two models' losses on the same documents: the change, how sure it is, and how alike a user's are. Pure."""
 
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from statistics import fmean
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +22,16 @@ class Pair:
     bytes: int
     cluster: str | None = None
     """Whose document it is (source, user); documents of one cluster are alike. None: one of its own."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Spread:
+    """Standard deviations of a document's relative change, as shares of the champion's bits."""
+
+    within: float
+    """Of documents of one cluster around that cluster's own change."""
+    between: float = 0.0
+    """Of the clusters' own changes: what all documents of a user have in common."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,64 +50,9 @@ class Interval:
     clusters: int = 0
     spread: float = 0.0
     """The change's standard error times the root of `documents`: of one document, likeness within clusters counted."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Power:
-    """What a look at so many documents can tell, known before it is taken."""
-
-    documents: int
-    clusters: float
-    """Of one size, as `clusters_alike` gives them."""
-    spread: float
-    """As of `Interval`: an assumption here, from an earlier evaluation or the spec."""
-    confidence: float
-    """One-sided."""
-
-    def visible(self, power: float) -> float:
-        """Give the least difference to a limit that is seen with this chance; infinite for less than two clusters."""
-        if self.clusters < 2:
-            return math.inf
-        freedom = self.clusters - 1
-        factor = student_quantile(self.confidence, freedom) + student_quantile(power, freedom)
-        return factor * self.spread / math.sqrt(self.documents)
-
-    def chance(self, difference: float) -> float:
-        """Give the chance that a true difference to a limit is seen: Student's t, not central.
-
-        Owen, "The power of Student's t-test", Journal of the American Statistical Association 60 (1965).
-        """
-        from scipy.stats import nct
-
-        if self.clusters < 2:
-            return 0.0
-        if self.spread == 0:
-            return float(difference > 0)
-        freedom = self.clusters - 1
-        shift = difference * math.sqrt(self.documents) / self.spread
-        seen = float(nct.sf(student_quantile(self.confidence, freedom), freedom, shift))
-        return seen if math.isfinite(seen) else float(difference > 0)  # scipy overflows far out in the tail
-
-
-def documents_needed(difference: float, *, spread: float, confidence: float, power: float) -> int:
-    """Give how many documents, each a cluster of its own, see a difference to a limit with this chance.
-
-    Raises:
-        ValueError: the difference is not positive: no number of documents shows what is not there.
-    """
-    if difference <= 0:
-        raise ValueError(f"a difference of {difference} cannot be seen, however many documents there are")
-
-    def sees(count: int) -> bool:
-        return Power(documents=count, clusters=count, spread=spread, confidence=confidence).chance(difference) >= power
-
-    low, high = 1, 2
-    while not sees(high):
-        low, high = high, high * 2
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (low, middle) if sees(middle) else (middle, high)
-    return high
+    within: float = 0.0
+    between: float = 0.0
+    """As of `Spread`."""
 
 
 def compare(pairs: Sequence[Pair], confidence: float) -> Interval:
@@ -101,28 +60,21 @@ def compare(pairs: Sequence[Pair], confidence: float) -> Interval:
 
     The change is a ratio of totals, sum(challenger - champion) / sum(champion); its standard error is that of the
     linearised residuals (Cochran, "Sampling Techniques", 3rd ed. 1977, section 6.3), added up within clusters, which
-    are the independent units (Miller, "Adding Error Bars to Evals", arXiv:2411.00640, section 2.2). Each cluster's sum
-    is divided by one minus its share of the bits, which is the jackknife (CR3 of MacKinnon, Nielsen & Webb, "Cluster-
-    robust inference", Journal of Econometrics 232, 2023): a user who wrote half would hide half of their own residual.
-    Degrees of freedom are one less than the clusters that would count as much if all were alike (Carter, Schnepel &
-    Steigerwald, Review of Economics and Statistics 99, 2017). With clusters of one size both are the common formulas.
-    With a single cluster nothing is known: the bounds are infinite.
+    are the independent units (Miller, "Adding Error Bars to Evals", arXiv:2411.00640, section 2.2); see
+    `change_and_error`. Degrees of freedom are one less than the clusters that would count as much if all were alike
+    (Carter, Schnepel & Steigerwald, Review of Economics and Statistics 99, 2017). With clusters of one size both are
+    the common formulas. With a single cluster nothing is known: the bounds are infinite.
     """
     old = np.array([pair.champion_bits for pair in pairs])
     new = np.array([pair.challenger_bits for pair in pairs])
-    change = float((new - old).sum() / old.sum())
-    residuals = new - old - change * old
-    names = [
-        f"document {number}" if pair.cluster is None else f"of {pair.cluster}" for number, pair in enumerate(pairs)
-    ]
-    _, members = np.unique(names, return_inverse=True)
-    sums, sizes = np.bincount(members, weights=residuals), np.bincount(members, weights=old)
-    clusters = len(sums)
-    error = half = math.inf
-    if clusters > 1:
-        without = sums / (1 - sizes / old.sum())
-        error = float(np.sqrt((clusters - 1) / clusters * (without**2).sum()) / old.sum())
+    members = cluster_numbers([pair.cluster for pair in pairs])
+    sums, sizes = totals_of(members, new - old), totals_of(members, old)
+    changes, errors = change_and_error(sums[None, :], sizes)
+    change, error = float(changes[0]), float(errors[0])
+    half = math.inf
+    if len(sizes) > 1:
         half = student_quantile(confidence, clusters_alike(sizes) - 1) * error
+    spread = spread_of(new - old - change * old, old, members)
     size = fmean(pair.bytes for pair in pairs)
     return Interval(
         documents=len(pairs),
@@ -131,9 +83,59 @@ def compare(pairs: Sequence[Pair], confidence: float) -> Interval:
         change=change,
         low=change - half,
         high=change + half,
-        clusters=clusters,
+        clusters=len(sizes),
         spread=error * math.sqrt(len(pairs)),
+        within=spread.within,
+        between=spread.between,
     )
+
+
+def change_and_error(sums: Floats, sizes: Floats) -> tuple[Floats, Floats]:
+    """Give relative changes and their standard errors, both of shape (worlds,).
+
+    `sums`: challenger minus champion in bits, shape (worlds, clusters). `sizes`: the champion's bits, (clusters,).
+    Each cluster's residual is divided by one minus its share of the bits, which is the jackknife (CR3 of MacKinnon,
+    Nielsen & Webb, "Cluster-robust inference", Journal of Econometrics 232, 2023): a user who wrote half would hide
+    half of their own residual. With one cluster the error is infinite.
+    """
+    total, clusters = sizes.sum(), len(sizes)
+    changes = sums.sum(axis=1) / total
+    if clusters < 2:
+        return changes, np.full(len(sums), math.inf)
+    without = (sums - changes[:, None] * sizes) / (1 - sizes / total)
+    return changes, np.sqrt((clusters - 1) / clusters * (without**2).sum(axis=1)) / total
+
+
+def spread_of(residuals: Floats, sizes: Floats, members: NDArray[Any]) -> Spread:
+    """Split the residuals' variance into that between clusters and that within them.
+
+    `residuals` and `sizes` in bits, `members` the number of each document's cluster, all of shape (documents,). By
+    moments, as in one-way analysis of variance (Searle, Casella & McCulloch, "Variance Components", 1992, chapter 3):
+    the squares of cluster sums expect between² * sum(cluster size²) + within² * sum(size²), those of documents
+    (between² + within²) * sum(size²). Where every document is its own cluster all of it is `within`.
+    """
+    documents, squares = len(sizes), float((sizes**2).sum())
+    if documents < 2 or not squares:
+        return Spread(within=0.0)
+    single = float((residuals**2).sum()) * documents / (documents - 1)
+    sums, totals = np.bincount(members, weights=residuals), np.bincount(members, weights=sizes)
+    clusters, more = len(sums), float((totals**2).sum()) - squares
+    if clusters in (1, documents) or more <= 0:
+        return Spread(within=math.sqrt(single / squares))
+    grouped = float(((sums / (1 - totals / totals.sum())) ** 2).sum()) * (clusters - 1) / clusters
+    between = max(0.0, (grouped - single) / more)
+    return Spread(within=math.sqrt(max(0.0, single / squares - between)), between=math.sqrt(between))
+
+
+def cluster_numbers(names: Sequence[str | None]) -> NDArray[Any]:
+    """Number the clusters from 0, shape (documents,); a document without a name is a cluster of its own."""
+    keys = [f"document {number}" if name is None else f"of {name}" for number, name in enumerate(names)]
+    return np.unique(keys, return_inverse=True)[1]
+
+
+def totals_of(members: NDArray[Any], weights: Floats) -> Floats:
+    """Add up weights by cluster, shape (clusters,)."""
+    return np.bincount(members, weights=weights).astype(np.float64)
 
 
 def clusters_alike(sizes: Iterable[float]) -> float:

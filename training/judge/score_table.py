@@ -1,13 +1,13 @@
 """An evaluation as a table for people, and as figures for MLflow. Pure."""
 
 from training.judge.paired import Interval
-from training.judge.trial import Judged
+from training.judge.trial import Trial
 
 HEAD = "| slice | documents | champion | challenger | change | interval |\n|---|---:|---:|---:|---:|---|"
 METRICS = "| metric | champion | challenger | interval of the challenger | p |\n|---|---:|---:|---|---:|"
 
 
-def as_markdown(judged: Judged, *, champion: int, challenger: int) -> str:
+def as_markdown(judged: Trial, *, champion: int, challenger: int) -> str:
     """Give decision and scores as Markdown: bits per byte by slice with bounds, then every other metric."""
     decision = judged.decision
     said = [f"# Version {challenger} against version {champion}: {decision.decision}", "", cell(decision.reason), ""]
@@ -25,7 +25,7 @@ def as_markdown(judged: Judged, *, champion: int, challenger: int) -> str:
     return "\n".join(said) + "\n"
 
 
-def as_metrics(judged: Judged) -> dict[str, float]:
+def as_metrics(judged: Trial) -> dict[str, float]:
     """Give the figures under names that MLflow takes."""
     found: dict[str, float] = {}
     for name, each in intervals(judged):
@@ -47,7 +47,7 @@ def as_metrics(judged: Judged) -> dict[str, float]:
     return found
 
 
-def intervals(judged: Judged) -> list[tuple[str, Interval]]:
+def intervals(judged: Trial) -> list[tuple[str, Interval]]:
     """List the slices' intervals, recent and old first."""
     decision = judged.decision
     found = {"recent": decision.recent, "old": decision.old, **decision.protected, "archived": decision.archived}

@@ -2,7 +2,8 @@
 
 import logging
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from typing import Any
 
 from sqlalchemy import Engine
@@ -12,11 +13,12 @@ from datasets_defs.core.settings import settings
 from datasets_defs.ledger.promotions import changes_of
 from datasets_defs.spec.model import ModelSpec
 from datasets_defs.store.artifacts import read_rows
-from datasets_defs.store.evaluations import newest_evaluations
 from datasets_defs.store.references import reference_of
 from training.data.snapshot import Snapshot
-from training.judge.frozen_rows import Rows, clusters, overlap
-from training.judge.gate import GateDecision, GateEvidence, Plan, decide, plan_look
+from training.judge.frozen_rows import Rows, clusters, overlap, slices
+from training.judge.gate import GateDecision, GateEvidence, decide
+from training.judge.paired import Spread
+from training.judge.power import OLD, RECENT, Condition, Look, Planned, PowerPlan, plan
 from training.judge.scoring import Folders, Measured, Tick, closest, measure, protected
 from training.registry.registry import Registry, broken_rules
 
@@ -26,7 +28,7 @@ MOST_FORMER = 10
 PROFILE_TEXTS = 300
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)  # no slots: the plan is computed once and kept
 class Comparison:
     """What is compared by which rows."""
 
@@ -36,20 +38,24 @@ class Comparison:
     rows: Rows
     snapshot: Snapshot
     """What the challenger was trained on."""
-    known_spread: float | None
-    """Of the recent documents, from earlier evaluations."""
+    known: dict[str, Spread] = field(default_factory=dict)
+    """By slice (`recent`, `old`, `golden`), from earlier evaluations."""
 
-    @property
-    def plan(self) -> Plan:
+    @cached_property
+    def plan(self) -> PowerPlan:
         """What the look can see, before it is taken."""
-        names = clusters(self.rows.rows)
-        recent = [names[number] for number in self.rows.numbers("recent")]
-        return plan_look(recent, self.spec.gate, self.known_spread)
+        look = Look(
+            documents=planned(self.rows),
+            conditions=conditions(self.spec, self.rows),
+            known=self.known,
+            unplanned=sorted(self.spec.gate.rules),
+        )
+        return plan(look, self.spec.gate)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Judged:
-    """The gate's decision and what it was made from."""
+class Trial:
+    """A challenger's comparison with the champion: the gate's decision and what it was made from."""
 
     decision: GateDecision
     measured: Measured | None
@@ -64,7 +70,7 @@ class Judged:
 
 def judge(
     db: Engine, registry: Registry, asked: Comparison, *, tick: Tick, prompts: bool = False, use: Callable[[], None]
-) -> Judged:
+) -> Trial:
     """Score both on the rows and decide; what the machine cannot do is inconclusive, with its reason.
 
     `use` chooses the threads. With `prompts` the challenger's losses of the prompts alone are measured, too.
@@ -87,7 +93,7 @@ def judge(
     except (RuntimeError, MemoryError) as err:  # torch's own: out of memory, a GPU that fell off the bus
         problem = (str(err).strip() or type(err).__name__).splitlines()[0][:300]
         evidence = GateEvidence(recent=[], old=[], champion_version=asked.champion, problem=problem)
-        return Judged(decision=decide(evidence, spec.gate), measured=None)
+        return Trial(decision=decide(evidence, spec.gate), measured=None)
     evidence = GateEvidence(
         recent=[measured.pairs[number] for number in asked.rows.numbers("recent")],
         old=[measured.pairs[number] for number in asked.rows.numbers("old")],
@@ -96,18 +102,34 @@ def judge(
         archived=measured.archived,
         self_tests=measured.self_tests,
         broken_rules=_broken(spec, measured),
-        known_spread=asked.known_spread,
+        plan=asked.plan,
     )
-    return Judged(decision=decide(evidence, spec.gate), measured=measured)
+    return Trial(decision=decide(evidence, spec.gate), measured=measured)
 
 
-def spread_seen(db: Engine, model: str, *, before: tuple[int, int] | None = None) -> float | None:
-    """Read the spread that the model's newest evaluation found, other than that of this incident and attempt."""
-    for each in newest_evaluations(db, model, limit=5):
-        spread = each.scores.get("recent", {}).get("spread")
-        if spread and (each.incident_id, each.attempt) != before:
-            return float(spread)
-    return None
+def planned(rows: Rows) -> list[Planned]:
+    """Give what a plan knows of the frozen rows, one each, in their order."""
+    names = clusters(rows.rows)
+    return [
+        Planned(str(row["slice"]), max(1, len(text.encode())), name)
+        for row, text, name in zip(rows.rows, rows.texts, names, strict=True)
+    ]
+
+
+def conditions(spec: ModelSpec, rows: Rows) -> list[Condition]:
+    """Give all that the gate asks of the frozen rows, as it will ask it."""
+    gate = spec.gate
+    asked = [
+        Condition(name=RECENT, numbers=rows.numbers("recent"), limit=-gate.min_gain_share),
+        Condition(name=OLD, numbers=rows.numbers("old"), limit=gate.max_loss_share),
+    ]
+    if golden := rows.numbers("golden"):
+        asked.append(Condition(name="golden", numbers=golden, limit=gate.max_loss_share))
+    for each in slices(rows.rows, spec.evaluation.slices):
+        if each.required or len(each.numbers) >= each.spec.min_documents:
+            limit = gate.max_loss_share if each.spec.max_loss_share is None else each.spec.max_loss_share
+            asked.append(Condition(name=each.name, numbers=each.numbers, limit=limit))
+    return asked
 
 
 def former_champions(db: Engine, model: str, *, besides: set[int]) -> list[int]:

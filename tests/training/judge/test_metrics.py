@@ -16,7 +16,7 @@ from training.judge.paired import Pair
 from training.judge.score_table import as_markdown, as_metrics
 from training.judge.scoring import Measured, closest
 from training.judge.self_tests import SelfTests
-from training.judge.trial import Judged
+from training.judge.trial import Trial
 from training.registry import card
 from training.registry.card import CardFacts, Change, Evaluation
 from training.registry.registry import WARNING, broken_rules
@@ -249,7 +249,7 @@ def test_the_table_and_the_figures():
         metrics={"bleu": Scores(champion=1, challenger=2, low=1.5, high=2.5, p_value=0.01)},
         documents_per_second=100,
     )
-    judged = Judged(decision=decide(evidence, GateSpec()), measured=measured)
+    judged = Trial(decision=decide(evidence, GateSpec()), measured=measured)
     text = as_markdown(judged, champion=1, challenger=2)
     assert "| recent | 200 |" in text
     assert "| bleu | 1 | 2 | 1.5 to 2.5 | 0.010 |" in text

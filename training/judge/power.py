@@ -1,0 +1,316 @@
+"""What a look at frozen documents can show, said before it is taken: the chance that a good challenger passes. Pure."""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from datasets_defs.spec.gate import GateSpec
+from training.judge.paired import (
+    Floats,
+    Spread,
+    change_and_error,
+    cluster_numbers,
+    clusters_alike,
+    student_quantile,
+    totals_of,
+)
+
+SEED, WORLDS = 1, 2000
+"""Simulated looks: the announced chance has a standard error of 1.1 points at most (the root of 0.25 / 2000)."""
+TOGETHER = 2_000_000
+"""Random numbers drawn at once, to bound memory: 16 MB."""
+SURELY = 0.99
+"""Chance with which old documents are to show that nothing is forgotten: they are plentiful, and shall not decide."""
+ASSUMED_ALIKE = 0.05
+"""Share of the variance that a user's documents have in common, until an evaluation has measured it.
+
+That of answers within one cluster in survey practice (Kish, "Survey Sampling", 1965, section 5.4: 0.05 and less)."""
+RECENT, OLD = "recent", "old"
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """A document that will be scored."""
+
+    slice: str
+    """`recent`, `old` or `golden`."""
+    bytes: int
+    cluster: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Condition:
+    """The upper bound of the change on these documents must stay at or below the limit."""
+
+    name: str
+    numbers: Sequence[int]
+    """Places of its documents among the planned ones."""
+    limit: float
+    """Share of the champion's bits; for superiority it is negative."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PowerPlan:
+    """What a look can see, said before it is taken."""
+
+    documents: int
+    """Recent ones."""
+    needed: int
+    """Recent documents that see the gain worth seeing, of users as they are now."""
+    missing: int
+    """Recent documents that have to come before a look is worth taking; 0: it may be taken."""
+    missing_users: int
+    """Whose they are, about."""
+    chance: float
+    """That all conditions together accept a challenger that gains what is worth seeing and costs the same elsewhere."""
+    chances: dict[str, float]
+    """Of each condition alone, by name."""
+    visible: float
+    """The least gain on recent documents that is seen with the power asked for; infinite for a single user."""
+    reason: str
+
+    @property
+    def suffices(self) -> bool:
+        """Whether there are enough recent documents for a look."""
+        return not self.missing
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Power:
+    """What one condition can tell, by a formula: to find numbers of documents, which simulation would be slow for."""
+
+    documents: int
+    clusters: float
+    """Of one size, as `clusters_alike` gives them."""
+    spread: float
+    """Of one document, likeness within clusters counted, as `spread` of an `Interval`."""
+    confidence: float
+    """One-sided."""
+
+    def visible(self, power: float) -> float:
+        """Give the least difference to a limit that is seen with this chance; infinite for less than two clusters."""
+        if self.clusters < 2:
+            return math.inf
+        freedom = self.clusters - 1
+        factor = student_quantile(self.confidence, freedom) + student_quantile(power, freedom)
+        return factor * self.spread / math.sqrt(self.documents)
+
+    def chance(self, difference: float) -> float:
+        """Give the chance that a true difference to a limit is seen: Student's t, not central.
+
+        Owen, "The power of Student's t-test", Journal of the American Statistical Association 60 (1965).
+        """
+        from scipy.stats import nct
+
+        if self.clusters < 2:
+            return 0.0
+        if self.spread == 0:
+            return float(difference > 0)
+        freedom = self.clusters - 1
+        shift = difference * math.sqrt(self.documents) / self.spread
+        seen = float(nct.sf(student_quantile(self.confidence, freedom), freedom, shift))
+        return seen if math.isfinite(seen) else float(difference > 0)  # scipy overflows far out in the tail
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Look:
+    """What a plan is made of."""
+
+    documents: Sequence[Planned]
+    conditions: Sequence[Condition]
+    """Of all but `recent`, the name says whose documents they are: `old`, `golden`, `slice:…`."""
+    known: Mapping[str, Spread] = field(default_factory=dict)
+    """By slice, from earlier evaluations of the model."""
+    unplanned: Sequence[str] = ()
+    """Rules on other metrics: nobody can say beforehand how often they are kept."""
+
+
+def documents_needed(
+    difference: float, *, spread: float, confidence: float, power: float, per_cluster: float = 1
+) -> int:
+    """Give how many documents see a difference to a limit with this chance; each `per_cluster` of them are a cluster.
+
+    Raises:
+        ValueError: the difference is not positive: no number of documents shows what is not there.
+    """
+    if difference <= 0:
+        raise ValueError(f"a difference of {difference} cannot be seen, however many documents there are")
+
+    def sees(count: int) -> bool:
+        clusters = count / per_cluster
+        return (
+            Power(documents=count, clusters=clusters, spread=spread, confidence=confidence).chance(difference) >= power
+        )
+
+    low, high = 1, 2
+    while not sees(high):
+        low, high = high, high * 2
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if sees(middle) else (middle, high)
+    return high
+
+
+def recent_needed(spec: GateSpec, known: Spread | None = None) -> int:
+    """Give how many recent documents, each of another user, see what is worth seeing: before any of them is known."""
+    spread = spec.expected_spread if known is None else math.hypot(known.within, known.between)
+    enough = documents_needed(
+        spec.worth_seeing - spec.min_gain_share,
+        spread=spread,
+        confidence=spec.confidence,
+        power=spec.power,
+    )
+    return max(spec.min_documents, enough)
+
+
+def old_wanted(sizes: Sequence[int], spec: GateSpec, known: Spread | None = None) -> int:
+    """Give how many old documents show that nothing is forgotten, bounded by what scoring them may cost.
+
+    `sizes`: bytes of those that there are. Documents of uneven size tell as much as fewer of one size, see
+    `clusters_alike`.
+    """
+    most = max(spec.min_documents, spec.max_old_documents)
+    if spec.max_loss_share <= 0 or not sizes:
+        return most
+    spread = spec.expected_spread if known is None else math.hypot(known.within, known.between)
+    uneven = math.sqrt(len(sizes) / clusters_alike(sizes))
+    enough = documents_needed(spec.max_loss_share, spread=spread * uneven, confidence=spec.confidence, power=SURELY)
+    return min(max(spec.min_documents, enough), most)
+
+
+def plan(look: Look, spec: GateSpec) -> PowerPlan:
+    """Say what a look at these documents can show: the chance of `accept`, all conditions and clusters counted.
+
+    The gate's own rule is run on simulated changes, a user's common share and a document's own, drawn with the spread
+    that earlier evaluations measured. Seeded: the same documents give the same plan. Changes are drawn normal: where
+    their tails are heavy the chance is announced up to four points too high.
+    """
+    passed = _simulated(look, spec)
+    chances = {each.name: float(row.mean()) for each, row in zip(look.conditions, passed, strict=True)}
+    chance = float(passed.all(axis=0).mean())
+    others = [row for each, row in zip(look.conditions, passed, strict=True) if each.name != RECENT]
+    kept = float(np.all(others, axis=0).mean()) if others else 1.0
+    numbers = [number for number, each in enumerate(look.documents) if each.slice == RECENT]
+    if numbers:
+        recent = _recent(look, numbers, spec)
+        needed, visible = _needed(recent, spec, kept), recent.visible(spec.power) + spec.min_gain_share
+    else:
+        needed, visible = recent_needed(spec, look.known.get(RECENT)), math.inf
+    missing = max(0, needed - len(numbers))
+    users = len({look.documents[number].cluster or number for number in numbers})
+    found = PowerPlan(
+        documents=len(numbers),
+        needed=needed,
+        missing=missing,
+        missing_users=math.ceil(missing * users / len(numbers)) if numbers else missing,
+        chance=chance,
+        chances=chances,
+        visible=visible,
+        reason="",
+    )
+    return replace(found, reason=_in_words(found, look, spec))
+
+
+def _simulated(look: Look, spec: GateSpec) -> NDArray[np.bool_]:
+    """Give which condition holds in which simulated look, shape (conditions, worlds)."""
+    sizes = np.array([each.bytes for each in look.documents], dtype=float)
+    passed = []
+    for changes in _worlds(look, spec):
+        differences = changes * sizes
+        rows = [_passes(each, differences, sizes, look, spec.confidence) for each in look.conditions]
+        passed.append(np.array(rows).reshape(len(look.conditions), len(changes)))
+    return np.concatenate(passed, axis=1)
+
+
+def _worlds(look: Look, spec: GateSpec) -> Iterator[Floats]:
+    """Draw relative changes of the documents, shape (worlds, documents), some worlds at a time."""
+    rng = np.random.default_rng(SEED)
+    spreads = [_spread(look, each, spec) for each in look.documents]
+    within = np.array([each.within for each in spreads])
+    between = np.array([each.between for each in spreads])
+    members = cluster_numbers([each.cluster and f"{each.slice} {each.cluster}" for each in look.documents])
+    clusters = int(members.max(initial=-1)) + 1
+    gain = np.array([-spec.worth_seeing if each.slice == RECENT else 0.0 for each in look.documents])
+    left = WORLDS
+    while left:
+        count = min(left, max(1, TOGETHER // max(1, len(members))))
+        left -= count
+        common = rng.standard_normal((count, clusters))[:, members]
+        yield gain + between * common + within * rng.standard_normal((count, len(members)))
+
+
+def _spread(look: Look, document: Planned, spec: GateSpec) -> Spread:
+    if (known := look.known.get(document.slice)) is not None:
+        return known
+    whole, alike = spec.expected_spread, ASSUMED_ALIKE if document.cluster is not None else 0.0
+    return Spread(within=whole * math.sqrt(1 - alike), between=whole * math.sqrt(alike))
+
+
+def _passes(condition: Condition, differences: Floats, sizes: Floats, look: Look, confidence: float) -> NDArray[Any]:
+    numbers = np.asarray(condition.numbers, dtype=int)
+    if not len(numbers):
+        return np.zeros(len(differences), dtype=bool)
+    members = cluster_numbers([look.documents[number].cluster for number in numbers])
+    order = np.argsort(members, kind="stable")
+    begins = np.unique(members[order], return_index=True)[1]
+    sums = np.add.reduceat(differences[:, numbers[order]], begins, axis=1)
+    totals = totals_of(members, sizes[numbers])
+    if len(totals) < 2:
+        return np.zeros(len(differences), dtype=bool)
+    changes, errors = change_and_error(sums, totals)
+    return changes + student_quantile(confidence, clusters_alike(totals) - 1) * errors <= condition.limit
+
+
+def _recent(look: Look, numbers: Sequence[int], spec: GateSpec) -> Power:
+    """Give what the recent documents can show by the formula, by which numbers of documents are found."""
+    documents = [look.documents[number] for number in numbers]
+    sizes = np.array([each.bytes for each in documents], dtype=float)
+    totals = np.bincount(cluster_numbers([each.cluster for each in documents]), weights=sizes)
+    spread = _spread(look, documents[0], spec)
+    variance = spread.between**2 * (totals**2).sum() + spread.within**2 * (sizes**2).sum()
+    return Power(
+        documents=len(documents),
+        clusters=clusters_alike(totals),
+        spread=math.sqrt(len(documents) * variance) / float(sizes.sum()),
+        confidence=spec.confidence,
+    )
+
+
+def _needed(recent: Power, spec: GateSpec, kept: float) -> int:
+    """Give the recent documents that reach the power asked for; `kept`: chance that all other conditions hold.
+
+    Where the others alone stay below that power, recent documents cannot help, and have to reach it for themselves.
+    """
+    power = min(SURELY, spec.power / kept) if kept > spec.power else spec.power
+    enough = documents_needed(
+        spec.worth_seeing - spec.min_gain_share,
+        spread=recent.spread,
+        confidence=recent.confidence,
+        power=power,
+        per_cluster=recent.documents / recent.clusters,
+    )
+    return max(spec.min_documents, enough)
+
+
+def _in_words(found: PowerPlan, look: Look, spec: GateSpec) -> str:
+    """Say what could be seen, what is missing, and how likely a good challenger passes."""
+    said = f"{found.needed} documents can see a gain of {spec.worth_seeing:.1%}; have {found.documents}"
+    if math.isfinite(found.visible):
+        said += f", which can see {found.visible:.1%}"
+    if found.missing:
+        said += f"; needs {found.missing} more recent documents of {found.missing_users} users"
+    said += f"; a challenger that gains {spec.worth_seeing:.1%} and loses nothing is accepted with {found.chance:.0%}"
+    weak = [
+        f"{each.name} with {len(each.numbers)} documents {found.chances[each.name]:.0%}"
+        for each in look.conditions
+        if found.chances[each.name] < SURELY - 0.04
+    ]
+    if weak:
+        said += f" (of it {', '.join(weak)})"
+    if look.unplanned:
+        said += f"; not counted in: {', '.join(look.unplanned)}"
+    return said

@@ -1,0 +1,36 @@
+"""How much documents' changes spread, as the model's earlier evaluations measured it."""
+
+from math import sqrt
+from typing import Any
+
+from sqlalchemy import Engine
+
+from datasets_defs.store.evaluations import newest_evaluations
+from training.judge.paired import Spread
+
+EARLIER = 5
+"""Evaluations that are averaged."""
+PLANNED = ("recent", "old", "golden")
+
+
+def spreads_seen(db: Engine, model: str, *, besides: tuple[int, int] | None = None) -> dict[str, Spread]:
+    """Read the spreads by slice that the model's newest evaluations found, but that of one incident and attempt.
+
+    Variances are averaged over up to `EARLIER` evaluations, weighted by their documents: one alone is uncertain.
+    """
+    newest = newest_evaluations(db, model, limit=EARLIER + 1)
+    earlier = [each.scores for each in newest if (each.incident_id, each.attempt) != besides]
+    found = {}
+    for name in PLANNED:
+        scores = [each[name] for each in earlier[:EARLIER] if each.get(name, {}).get("spread")]
+        if scores:
+            found[name] = pooled(scores)
+    return found
+
+
+def pooled(scores: list[dict[str, Any]]) -> Spread:
+    """Average variances; a score that was stored before they were split counts as spread within clusters."""
+    weight = sum(each["documents"] for each in scores)
+    within = sum(each["documents"] * each.get("within", each["spread"]) ** 2 for each in scores)
+    between = sum(each["documents"] * each.get("between", 0.0) ** 2 for each in scores)
+    return Spread(within=sqrt(within / weight), between=sqrt(between / weight))
