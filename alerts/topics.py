@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
+from datasets_defs.core.event_kinds import EventKind
 from datasets_defs.core.incidents import BY_HAND, Incident, State
 from datasets_defs.ledger.events import Event
 
@@ -247,7 +248,7 @@ def topic_of(event: Event, incident: Incident | None) -> Topic | None:
 
     `incident` is the incident as it stands now, which may be later than the event.
     """
-    chooser = _CHOOSERS.get(event.kind)
+    chooser = CHOOSERS.get(event.kind)
     return chooser(event, incident) if chooser else None
 
 
@@ -285,18 +286,34 @@ def _waits(incident: Incident | None) -> bool:
     return incident is not None and incident.state is State.APPROVING and not incident.approved
 
 
-_CHOOSERS: Mapping[str, Callable[[Event, Incident | None], Topic | None]] = {
-    "opened": lambda _event, incident: OFFERED if incident is not None and incident.signal == BY_HAND else OPENED,
-    "moved": _moved,
-    "progress": _progressed,
-    "champion": lambda event, _: _CHANGES.get(str(event.evidence.get("change"))),
-    "blind": lambda _event, _incident: BLIND,
-    "sighted": lambda _event, _incident: SIGHTED,
-    "serving_trouble": lambda _event, _incident: SERVING_TROUBLE,
-    "serving_mended": lambda _event, _incident: SERVING_MENDED,
-    "sensor_trouble": lambda _event, _incident: SENSOR_TROUBLE,
-    "sensor_mended": lambda _event, _incident: SENSOR_MENDED,
-    "paused": lambda _event, _incident: PAUSED,
-    "resumed": lambda _event, _incident: RESUMED,
-    "rebaselined": lambda _event, _incident: REBASELINED,
+CHOOSERS: Mapping[str, Callable[[Event, Incident | None], Topic | None]] = {
+    EventKind.OPENED: lambda _event, incident: (
+        OFFERED if incident is not None and incident.signal == BY_HAND else OPENED
+    ),
+    EventKind.MOVED: _moved,
+    EventKind.PROGRESS: _progressed,
+    EventKind.CHAMPION: lambda event, _: _CHANGES.get(str(event.evidence.get("change"))),
+    EventKind.BLIND: lambda _event, _incident: BLIND,
+    EventKind.SIGHTED: lambda _event, _incident: SIGHTED,
+    EventKind.SERVING_TROUBLE: lambda _event, _incident: SERVING_TROUBLE,
+    EventKind.SERVING_MENDED: lambda _event, _incident: SERVING_MENDED,
+    EventKind.SENSOR_TROUBLE: lambda _event, _incident: SENSOR_TROUBLE,
+    EventKind.SENSOR_MENDED: lambda _event, _incident: SENSOR_MENDED,
+    EventKind.PAUSED: lambda _event, _incident: PAUSED,
+    EventKind.RESUMED: lambda _event, _incident: RESUMED,
+    EventKind.REBASELINED: lambda _event, _incident: REBASELINED,
 }
+SILENT = frozenset(
+    {
+        EventKind.EVIDENCE,  # the incident's own message was sent; triage says what the new signal changes
+        EventKind.CLAIMED,
+        EventKind.RELEASED,
+        EventKind.RUNG,
+        EventKind.ALIASES,
+        EventKind.ANNOUNCED,  # the evaluation's result is told
+        EventKind.REFERENCE_TROUBLE,  # signals that cannot be judged without it are told as blind
+        EventKind.REFERENCE_MENDED,
+        EventKind.NOTE,
+    }
+)
+"""Kinds of events that people read in the history only."""

@@ -7,6 +7,7 @@ from datetime import datetime
 from sqlalchemy import Engine
 
 from datasets_defs.core.conditions import Outcome, Verdict
+from datasets_defs.core.event_kinds import EventKind
 from datasets_defs.core.windows import Window
 from datasets_defs.ledger.champions import Champion
 from datasets_defs.ledger.ledger import Ledger
@@ -182,8 +183,8 @@ def _take_as_normal(spec: ModelSpec, champion: Champion, window: Window, *, db: 
     made = rebaseline(db, spec, champion, until=window.end, windows=REBASELINE_WINDOWS)
     evidence = {"version": made.version, "revision": made.revision, "rows": made.rows}
     ledger = Ledger(db)
-    newest = ledger.newest_of(spec.name, "rebaselined")
+    newest = ledger.newest_of(spec.name, EventKind.REBASELINED)
     if newest is not None and newest.evidence == evidence:
         return  # an earlier try came to its end
     reason = f"the input has drifted for {REBASELINE_WINDOWS} windows and costs nothing: it is the reference now"
-    ledger.note(spec.name, "rebaselined", reason, evidence, actor=actor)
+    ledger.note(spec.name, EventKind.REBASELINED, reason, evidence, actor=actor)

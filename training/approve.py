@@ -9,6 +9,7 @@ from sqlalchemy import Engine
 
 from datasets_defs.core.conditions import Outcome, RingKey
 from datasets_defs.core.errors import ContractError
+from datasets_defs.core.event_kinds import EventKind
 from datasets_defs.core.incidents import Incident, State
 from datasets_defs.ledger.ledger import Ledger
 from datasets_defs.spec.files import spec_of
@@ -122,7 +123,11 @@ def record(key: str, given: Sequence[Mapping[str, Any]], *, db: Engine, actor: s
 def _last_word(ledger: Ledger, incident: Incident) -> str:
     events = ledger.events(incident.model, incident_id=incident.id)
     return next(
-        (event.reason for event in reversed(events) if event.from_state == State.APPROVING and event.kind != "claimed"),
+        (
+            event.reason
+            for event in reversed(events)
+            if event.from_state == State.APPROVING and event.kind != EventKind.CLAIMED
+        ),
         f"incident {incident.id} is {incident.state}",
     )
 

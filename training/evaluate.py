@@ -9,6 +9,7 @@ from sqlalchemy import Engine
 
 from datasets_defs.core.conditions import Outcome, RingKey
 from datasets_defs.core.errors import ContractError
+from datasets_defs.core.event_kinds import EventKind
 from datasets_defs.core.incidents import Incident, Offer, State, attempt_name
 from datasets_defs.core.settings import settings
 from datasets_defs.ledger.ledger import Ledger
@@ -32,7 +33,6 @@ from training.registry.registry import Registry
 
 log = logging.getLogger(__name__)
 UNDECIDED_WAIT_WINDOWS = 1
-ANNOUNCED = "announced"
 """Kind of the event that says what an evaluation can see, before it is begun."""
 
 
@@ -129,11 +129,11 @@ def _announce(ledger: Ledger, incident: Incident, asked: Comparison, actor: str)
     """Say in the history what the look can see, before it is taken; once for an attempt."""
     reason = f"evaluation of version {asked.challenger}: {asked.plan.reason}"
     if any(
-        each.kind == ANNOUNCED and each.reason == reason
+        each.kind == EventKind.ANNOUNCED and each.reason == reason
         for each in ledger.events(incident.model, incident_id=incident.id, newest=20)
     ):
         return
-    ledger.note(incident.model, ANNOUNCED, reason, {}, actor=actor, incident=incident)
+    ledger.note(incident.model, EventKind.ANNOUNCED, reason, {}, actor=actor, incident=incident)
 
 
 def _trained(snapshot: Snapshot) -> list[dict[str, Any]]:

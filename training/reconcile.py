@@ -9,6 +9,7 @@ from sqlalchemy import Engine
 
 from datasets_defs.core.conditions import RingKey
 from datasets_defs.core.errors import ContractError, TransientError
+from datasets_defs.core.event_kinds import EventKind
 from datasets_defs.core.incidents import Due, Incident, State, Wake, due, may_move
 from datasets_defs.core.settings import settings
 from datasets_defs.fleet import for_each
@@ -139,9 +140,11 @@ def _ring(ledger: Ledger, incident: Incident, work: Due, *, actor: str) -> RingK
     with ledger.transaction() as on:
         key = ledger.ring(incident.id, connection=on)
         newest = ledger.events(incident.model, incident_id=incident.id, newest=1, connection=on)
-        if not newest or newest[0].kind != "rung":  # the same silence again is no news
+        if not newest or newest[0].kind != EventKind.RUNG:  # the same silence again is no news
             evidence = {"wake": work.wake, "ring": key.ring}
-            ledger.note(incident.model, "rung", work.reason, evidence, actor=actor, incident=incident, connection=on)
+            ledger.note(
+                incident.model, EventKind.RUNG, work.reason, evidence, actor=actor, incident=incident, connection=on
+            )
     return key
 
 
@@ -200,7 +203,7 @@ def _mend_aliases(ledger: Ledger, champion: Champion, *, actor: str) -> list[str
     if before == after:
         return []
     reason = f"the registry's aliases were {_words(before)}; by the ledger they are {_words(after)} now"
-    ledger.note(model, "aliases", reason, {"before": before, "after": after}, actor=actor)
+    ledger.note(model, EventKind.ALIASES, reason, {"before": before, "after": after}, actor=actor)
     return [reason]
 
 
@@ -211,11 +214,11 @@ def _words(aliases: dict[str, int]) -> str:
 def _runs_since_progress(events: Sequence[Event]) -> int:
     runs = set()
     for event in reversed(events):
-        if event.kind == "claimed":
+        if event.kind == EventKind.CLAIMED:
             runs.add(event.actor)
-        elif event.kind == "moved" and event.state in (State.RETRAINING, State.EVALUATING, State.PROMOTING):
+        elif event.kind == EventKind.MOVED and event.state in (State.RETRAINING, State.EVALUATING, State.PROMOTING):
             return len(runs | {event.actor})
-        elif event.kind in ("moved", "progress"):
+        elif event.kind in (EventKind.MOVED, EventKind.PROGRESS):
             break
     return len(runs)
 
@@ -226,4 +229,4 @@ def _ring_before_silence(events: Sequence[Event], newest: int) -> int:
     While nothing has been rung in vain that is the newest ring itself.
     """
     last = events[-1] if events else None
-    return int(last.evidence["ring"]) - 1 if last is not None and last.kind == "rung" else newest
+    return int(last.evidence["ring"]) - 1 if last is not None and last.kind == EventKind.RUNG else newest

@@ -8,6 +8,7 @@ from typing import Any
 
 from sqlalchemy import Engine
 
+from datasets_defs.core.event_kinds import Trouble
 from datasets_defs.core.settings import settings
 from datasets_defs.ledger.champions import Champion
 from datasets_defs.ledger.ledger import Ledger
@@ -141,10 +142,10 @@ def _told(ledger: Ledger, model: str, about: str, finding: Finding, over: str, v
     """Record what began or ended; while nobody can say, nothing did."""
     if finding.standing is Standing.UNKNOWN:
         return ""
-    kind = {"serving": "serving", "reference": "reference"}.get(about, "sensor")
+    trouble = Trouble.SENSOR if about in SENSORS else Trouble(about)
     evidence = {} if version is None else {"version": version}
     changed = ledger.note_change(
-        model, about, stands=finding.standing is Standing.WRONG, begins=f"{kind}_trouble", ends=f"{kind}_mended",
+        model, about, stands=finding.standing is Standing.WRONG, begins=trouble.begins, ends=trouble.ends,
         reason=finding.reason or over, evidence={"signal": about, **evidence}, actor=actor,
     )  # fmt: skip
     return (finding.reason or over) if changed else ""

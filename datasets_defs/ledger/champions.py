@@ -8,6 +8,7 @@ from sqlalchemy import Connection, Select, func, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 
 from datasets_defs.core.errors import ContractError
+from datasets_defs.core.event_kinds import EventKind
 from datasets_defs.core.incidents import Incident
 from datasets_defs.core.plain import clean_text
 from datasets_defs.ledger.history import History
@@ -150,7 +151,7 @@ class Champions(History):
             )
             self.note(
                 model,
-                "champion",
+                EventKind.CHAMPION,
                 reason,
                 {"from_version": expected, "to_version": to, "change": kind},
                 actor=actor,

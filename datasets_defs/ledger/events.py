@@ -22,7 +22,7 @@ class Event:
     incident_id: int | None
     at: datetime
     kind: str
-    """`opened`, `evidence`, `triaged`, `moved`, `claimed`, `progress`, `champion`, `blind`, `sighted` or `note`."""
+    """The value of an `EventKind`; a history that a newer version wrote may hold others."""
     from_state: str | None
     state: str | None
     actor: str

@@ -8,6 +8,7 @@ from typing import Any
 from sqlalchemy import Connection, Engine, Select, func, select, text, true, union_all
 from sqlalchemy.dialects.postgresql import insert
 
+from datasets_defs.core.event_kinds import EventKind
 from datasets_defs.core.incidents import Incident, State
 from datasets_defs.core.plain import clean_text, plain
 from datasets_defs.ledger.events import GENESIS, Event, Head, broken_links
@@ -37,7 +38,7 @@ class History:
     def note(
         self,
         model: str,
-        kind: str,
+        kind: EventKind,
         reason: str,
         evidence: dict[str, Any],
         *,
@@ -84,13 +85,13 @@ class History:
         with self.transaction(connection) as on:
             return [Event(**row._mapping) for row in on.execute(query)][::-1]
 
-    def newest_of(self, model: str, *kinds: str, connection: Connection | None = None) -> Event | None:
+    def newest_of(self, model: str, *kinds: EventKind, connection: Connection | None = None) -> Event | None:
         """Read a model's newest event of some kinds; what else the history holds is not read."""
         with self.transaction(connection) as on:
             row = on.execute(_newest(model, kinds)).one_or_none()
         return Event(**row._mapping) if row is not None else None
 
-    def events_of(self, model: str, *kinds: str, connection: Connection | None = None) -> list[Event]:
+    def events_of(self, model: str, *kinds: EventKind, connection: Connection | None = None) -> list[Event]:
         """Read a model's events of some kinds, oldest first."""
         table = tables.incident_event.c
         query = select(*_columns).where(table.model == model, table.kind.in_(kinds)).order_by(table.seq)
@@ -126,8 +127,8 @@ class History:
         about: str,
         *,
         stands: bool,
-        begins: str,
-        ends: str,
+        begins: EventKind,
+        ends: EventKind,
         reason: str,
         evidence: dict[str, Any],
         actor: str,

@@ -13,6 +13,7 @@ from sqlalchemy.dialects.postgresql import insert
 
 from datasets_defs.core.conditions import RingKey
 from datasets_defs.core.errors import ContractError, TransientError
+from datasets_defs.core.event_kinds import EventKind
 from datasets_defs.core.incidents import TERMINAL, Incident, State, may_move
 from datasets_defs.core.plain import plain
 from datasets_defs.ledger.champions import Champions
@@ -77,7 +78,7 @@ class Ledger(Champions):
                     raise TransientError(f"{model}: an incident was opened and ended while this one was being opened")
                 return self._join(on, present, signal, degraded_since, reason, evidence, actor), False
             incident = incident_of(row)
-            self.note(model, "opened", reason, evidence, actor=actor, incident=incident, connection=on)
+            self.note(model, EventKind.OPENED, reason, evidence, actor=actor, incident=incident, connection=on)
             return incident, True
 
     def _join(
@@ -102,7 +103,9 @@ class Ledger(Champions):
         ).one()
         incident = incident_of(row)
         if signal not in present.evidence:
-            self.note(present.model, "evidence", reason, evidence, actor=actor, incident=incident, connection=on)
+            self.note(
+                present.model, EventKind.EVIDENCE, reason, evidence, actor=actor, incident=incident, connection=on
+            )
         return incident
 
     def incident(self, incident_id: int, *, connection: Connection | None = None, lock: bool = False) -> Incident:
@@ -205,7 +208,7 @@ class Ledger(Champions):
                 .returning(tables.incident)
             ).one()
             claimed = incident_of(row)
-            kind = "moved" if incident.state is not to else "claimed"
+            kind = EventKind.MOVED if incident.state is not to else EventKind.CLAIMED
             self.note(
                 incident.model, kind, reason, {}, actor=actor, incident=claimed, frm=incident.state, connection=on
             )
@@ -252,7 +255,7 @@ class Ledger(Champions):
             if row is None:
                 return None
             freed = incident_of(row)
-            self.note(incident.model, "released", reason, {}, actor=actor, incident=freed, connection=on)
+            self.note(incident.model, EventKind.RELEASED, reason, {}, actor=actor, incident=freed, connection=on)
         return freed
 
     def move(
@@ -304,7 +307,7 @@ class Ledger(Champions):
                     f"this step knew it as {incident.state} (token {incident.token}) and must stop"
                 )
             moved = incident_of(row)
-            kind = "moved" if to is not incident.state else "progress"
+            kind = EventKind.MOVED if to is not incident.state else EventKind.PROGRESS
             self.note(
                 incident.model,
                 kind,

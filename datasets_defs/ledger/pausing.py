@@ -6,6 +6,7 @@ from sqlalchemy import delete, func
 from sqlalchemy.dialects.postgresql import insert
 
 from datasets_defs.core.errors import ContractError
+from datasets_defs.core.event_kinds import EventKind
 from datasets_defs.core.plain import clean_text
 from datasets_defs.ledger.ledger import Ledger
 from datasets_defs.ledger.pauses import Pause, pause_in
@@ -42,7 +43,7 @@ def pause(ledger: Ledger, model: str, *, lasting: timedelta, actor: str, reason:
         ).one()
         found = Pause(**row._mapping)
         said = f"paused until {found.until:%Y-%m-%d %H:%M}Z: {found.reason}"
-        ledger.note(model, "paused", said, {"until": found.until.isoformat()}, actor=actor, connection=on)
+        ledger.note(model, EventKind.PAUSED, said, {"until": found.until.isoformat()}, actor=actor, connection=on)
     return found
 
 
@@ -52,5 +53,5 @@ def resume(ledger: Ledger, model: str, *, actor: str, reason: str) -> bool:
         lasted = pause_in(on, model) is not None
         on.execute(delete(tables.pause).where(tables.pause.c.model == model))
         if lasted:
-            ledger.note(model, "resumed", reason, {}, actor=actor, connection=on)
+            ledger.note(model, EventKind.RESUMED, reason, {}, actor=actor, connection=on)
     return lasted

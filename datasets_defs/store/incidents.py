@@ -7,6 +7,7 @@ from typing import Any
 from sqlalchemy import Connection, Engine, Exists, exists, func, or_, select
 from sqlalchemy.sql import ColumnElement
 
+from datasets_defs.core.event_kinds import EventKind
 from datasets_defs.core.incidents import TERMINAL, Action, Cause, Incident, State
 from datasets_defs.store import tables
 from datasets_defs.store.database import database_errors
@@ -58,7 +59,10 @@ def last_retrained(engine: Engine, model: str) -> datetime | None:
     """Read when the last retrained incident ended; one that a person resolved lets the loop start afresh at once."""
     event = tables.incident_event.c
     by_hand = select(event.incident_id).where(
-        event.model == model, event.kind == "moved", event.state == State.RESOLVED, event.actor.startswith("cli:")
+        event.model == model,
+        event.kind == EventKind.MOVED,
+        event.state == State.RESOLVED,
+        event.actor.startswith("cli:"),
     )
     query = select(func.max(_table.c.closed_at)).where(
         _table.c.model == model, _table.c.attempt > 0, _table.c.id.not_in(by_hand)

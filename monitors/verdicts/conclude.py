@@ -8,6 +8,7 @@ from typing import Any
 from sqlalchemy import Connection, Engine
 
 from datasets_defs.core.conditions import Outcome, Verdict
+from datasets_defs.core.event_kinds import EventKind
 from datasets_defs.core.incidents import Action, Incident, State
 from datasets_defs.core.settings import settings
 from datasets_defs.core.windows import Window
@@ -121,7 +122,7 @@ def _note_blindness(model: str, blindness: Mapping[str, tuple[bool, Verdict]], *
     ledger = Ledger(db)
     with ledger.locked(model) as on:
         blind = _noted_blind(ledger, model, on)
-        for kind, is_blind_now in (("blind", True), ("sighted", False)):
+        for kind, is_blind_now in ((EventKind.BLIND, True), (EventKind.SIGHTED, False)):
             about = [
                 verdict
                 for signal, (is_blind, verdict) in blindness.items()
@@ -147,11 +148,11 @@ def _noted_blind(ledger: Ledger, model: str, on: Connection) -> frozenset[str]:
 
     Events of earlier releases name only what changed; those are added up.
     """
-    newest = ledger.newest_of(model, "blind", "sighted", connection=on)
+    newest = ledger.newest_of(model, EventKind.BLIND, EventKind.SIGHTED, connection=on)
     if newest is None or "blind" in newest.evidence:
         return frozenset(newest.evidence["blind"] if newest is not None else ())
     blind: set[str] = set()
-    for event in ledger.events_of(model, "blind", "sighted", connection=on):
+    for event in ledger.events_of(model, EventKind.BLIND, EventKind.SIGHTED, connection=on):
         changed = set(event.evidence["signals"])
-        blind = blind | changed if event.kind == "blind" else blind - changed
+        blind = blind | changed if event.kind == EventKind.BLIND else blind - changed
     return frozenset(blind)

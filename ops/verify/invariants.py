@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from alerts.topics import topic_of
+from datasets_defs.core.event_kinds import EventKind
 from datasets_defs.core.incidents import TERMINAL, Action, Incident, State, due, may_move
 from datasets_defs.ledger.champions import REPLACING, Champion
 from datasets_defs.ledger.events import Event
@@ -76,12 +77,12 @@ def _lives(record: Record) -> Iterator[str]:
 
 def _life(incident: Incident, events: Sequence[Event]) -> Iterator[str]:
     name = f"incident {incident.id} of {incident.model}"
-    if [event.kind for event in events[:1]] != ["opened"]:
+    if [event.kind for event in events[:1]] != [EventKind.OPENED]:
         yield f"{name}: its history does not begin with its opening"
         return
     state, ends = State.OPEN, 0
     for event in events:
-        if event.kind != "moved" or event.from_state is None or event.state is None:
+        if event.kind != EventKind.MOVED or event.from_state is None or event.state is None:
             continue
         frm, to = State(event.from_state), State(event.state)
         if frm is not state:
@@ -136,7 +137,7 @@ def _trainers(record: Record) -> Iterator[str]:
     for model, events in record.events.items():
         training: tuple[int | None, str] | None = None
         for event in events:
-            claims = event.state == State.RETRAINING and event.kind in ("moved", "claimed")
+            claims = event.state == State.RETRAINING and event.kind in (EventKind.MOVED, EventKind.CLAIMED)
             if claims:
                 if training is not None and training[0] != event.incident_id:
                     yield (
@@ -144,8 +145,12 @@ def _trainers(record: Record) -> Iterator[str]:
                         f"{training[1]} trains for incident {training[0]}"
                     )
                 training = (event.incident_id, event.actor)
-            elif training is not None and event.incident_id == training[0] and event.kind in ("moved", "progress"):
-                if event.kind == "progress" and event.actor != training[1]:
+            elif (
+                training is not None
+                and event.incident_id == training[0]
+                and event.kind in (EventKind.MOVED, EventKind.PROGRESS)
+            ):
+                if event.kind == EventKind.PROGRESS and event.actor != training[1]:
                     yield (
                         f"{model}: event {event.seq}: {event.actor} registered a challenger after "
                         f"{training[1]} had taken the training over"
@@ -168,7 +173,7 @@ def _champions(record: Record) -> Iterator[str]:
         told = [
             (event.evidence.get("change"), event.evidence.get("from_version"), event.evidence.get("to_version"))
             for event in record.events.get(model, ())
-            if event.kind == "champion"
+            if event.kind == EventKind.CHAMPION
         ]
         if told != [(change.kind, change.from_version, change.to_version) for change in changes]:
             yield f"{model}: the history tells of {len(told)} changes of champion that are not the {len(changes)} made"

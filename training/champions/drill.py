@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from sqlalchemy import Engine, text
 
 from datasets_defs.core.errors import ContractError
+from datasets_defs.core.event_kinds import EventKind
 from datasets_defs.core.faults import reached
 from datasets_defs.core.settings import settings
 from datasets_defs.ledger.champions import Champion
@@ -81,7 +82,7 @@ def drill(model: str, *, db: Engine, actor: str) -> Drilled:
             there = _leave(ledger, model, actor=actor)
         back = _timed(lambda: _forward(ledger, model, actor=actor), ledger)
         found = Drilled(there=there, back=back)
-        ledger.note(model, "note", found.reason, {"drill": _figures(found)}, actor=actor)
+        ledger.note(model, EventKind.NOTE, found.reason, {"drill": _figures(found)}, actor=actor)
     return found
 
 

@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 from sqlalchemy import Engine, func, select
 
 from datasets_defs.core.conditions import Outcome, RingKey
+from datasets_defs.core.event_kinds import EventKind
 from datasets_defs.core.incidents import Action, Incident, State
 from datasets_defs.core.settings import settings
 from datasets_defs.core.windows import Window
@@ -129,7 +130,10 @@ def _evaluations(db: Engine, spec: ModelSpec, now: datetime) -> tuple[Evaluated,
     """Read how the model's newest challengers were judged, newest first, since a person last resolved an incident."""
     event = tables.incident_event.c
     by_hand = select(func.max(event.at)).where(
-        event.model == spec.name, event.kind == "moved", event.state == State.RESOLVED, event.actor.startswith("cli:")
+        event.model == spec.name,
+        event.kind == EventKind.MOVED,
+        event.state == State.RESOLVED,
+        event.actor.startswith("cli:"),
     )
     with database_errors("reading what people resolved"), db.connect() as on:
         resolved: datetime | None = on.scalar(by_hand)
@@ -160,7 +164,7 @@ def _recent_starts(db: Engine, spec: ModelSpec, now: datetime) -> tuple[datetime
     event = tables.incident_event.c
     query = (
         select(event.at)
-        .where(event.model == spec.name, event.kind == "moved", event.state == State.RETRAINING)
+        .where(event.model == spec.name, event.kind == EventKind.MOVED, event.state == State.RETRAINING)
         .where(event.actor.not_like("cli:%"))  # a person's offer trains nothing
         .where(event.at > now - spec.window_count(spec.retrain.budget.windows))
         .order_by(event.at)

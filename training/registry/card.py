@@ -13,6 +13,7 @@ from sqlalchemy import Engine
 
 from datasets_defs.core.conditions import RingKey
 from datasets_defs.core.errors import DriftloopError
+from datasets_defs.core.event_kinds import EventKind
 from datasets_defs.core.settings import settings
 from datasets_defs.ledger.events import Event
 from datasets_defs.ledger.ledger import Ledger
@@ -27,7 +28,7 @@ MOST_DESCRIPTION = 4_900
 CURVES = ("loss", "validation_bits_per_byte")
 WRITTEN = "driftloop.card_sha256"
 """Tag of a version that says which text its card holds."""
-_NO_DECISION = ("rung", "claimed")
+_NO_DECISION = (EventKind.RUNG, EventKind.CLAIMED)
 """Kinds of events that come with every wake-up, whether anything is done or not."""
 
 

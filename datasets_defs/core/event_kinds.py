@@ -1,0 +1,73 @@
+"""What can happen to a model, as the kinds of events in its history."""
+
+from enum import StrEnum
+
+
+class EventKind(StrEnum):
+    """What an event of the history tells of. The values are stored; a value never changes its meaning."""
+
+    OPENED = "opened"
+    """An incident was opened."""
+    EVIDENCE = "evidence"
+    """One more signal joined an open incident."""
+    MOVED = "moved"
+    """An incident changed its state."""
+    CLAIMED = "claimed"
+    """A run took the next step of an incident without changing the incident's state."""
+    RELEASED = "released"
+    """The claim of a run that is known to be dead was taken back."""
+    PROGRESS = "progress"
+    """Something about an incident was recorded while its state stayed: a decision, a wait, a registered challenger."""
+    CHAMPION = "champion"
+    """The champion changed; the evidence says how: bootstrap, promote, roll_back, revert, drill or drill_end."""
+    BLIND = "blind"
+    """Signals cannot be judged any more."""
+    SIGHTED = "sighted"
+    """Signals that could not be judged can be judged again."""
+    SERVING_TROUBLE = "serving_trouble"
+    """Serving does not have the champion loaded, or is silent."""
+    SERVING_MENDED = "serving_mended"
+    """Serving has the champion loaded again."""
+    SENSOR_TROUBLE = "sensor_trouble"
+    """A sensor did not finish in time."""
+    SENSOR_MENDED = "sensor_mended"
+    """A sensor that was late finishes again."""
+    REFERENCE_TROUBLE = "reference_trouble"
+    """The champion has no reference profile, though enough time has passed to make one."""
+    REFERENCE_MENDED = "reference_mended"
+    """The champion has a reference profile again."""
+    REBASELINED = "rebaselined"
+    """Input that had drifted for long and cost nothing became the reference."""
+    PAUSED = "paused"
+    """A person paused the model."""
+    RESUMED = "resumed"
+    """The pause of the model ended."""
+    RUNG = "rung"
+    """The loop rang again for an incident that nobody had taken up."""
+    ALIASES = "aliases"
+    """The registry's aliases differed from the ledger and were set right."""
+    ANNOUNCED = "announced"
+    """An evaluation said how small a difference it can see, before it looked."""
+    NOTE = "note"
+    """A remark that decides nothing, e.g. the figures of a drill."""
+
+
+class Trouble(StrEnum):
+    """What can be in trouble and mended again, apart from a model's signals."""
+
+    SERVING = "serving"
+    """The server of the champion."""
+    SENSOR = "sensor"
+    """A sensor DAG."""
+    REFERENCE = "reference"
+    """The champion's reference profile."""
+
+    @property
+    def begins(self) -> EventKind:
+        """Give the kind of event that says that the trouble began."""
+        return EventKind(f"{self.value}_trouble")
+
+    @property
+    def ends(self) -> EventKind:
+        """Give the kind of event that says that the trouble is over."""
+        return EventKind(f"{self.value}_mended")
