@@ -9,13 +9,17 @@ MAKEFLAGS += --no-print-directory
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-SIDE_BY_SIDE := --numprocesses 2 --dist loadfile --no-loadscope-reorder
+PYTEST := $(BIN)/python -m pytest -q --durations 30 --durations-min 1
+LINT := $(BIN)/ruff check --quiet . && $(BIN)/ruff format --check --quiet . && $(BIN)/mypy --no-error-summary \
+	&& { $(BIN)/lint-imports --no-cache > $(VENV)/lint-imports.log || { cat $(VENV)/lint-imports.log; false; }; }
+# `worksteal` keeps neighbours together, so that few servers start twice, and both processes busy to the end
+SIDE_BY_SIDE := --numprocesses 2 --dist worksteal
 
 METHOD ?= full
 MINUTES ?= 30
 SEED ?= 1
 
-.PHONY: help demo up down status test test-all bench chaos lint lock clean venv
+.PHONY: help demo up down status test test-chain test-all bench chaos lint lock clean venv
 
 help: ## Show these targets
 	@grep -E '^[a-z-]+:.*## ' $(firstword $(MAKEFILE_LIST)) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -32,11 +36,16 @@ down: ## Stop the local stack; the data stay
 status: $(STAMP) ## Show components, models, incidents and unsent messages
 	@$(BIN)/driftloop status
 
-test: lint ## Check style, types and layers, then run every test that takes seconds
-	@$(BIN)/python -m pytest -q -m "not slow" $(SIDE_BY_SIDE)
+test: $(STAMP) ## Run every test that takes seconds, and beside them check style, types and layers
+	@{ $(LINT); } > $(VENV)/lint.log 2>&1 & lint=$$!; failed=0; \
+	$(PYTEST) -m "not slow and not chain" $(SIDE_BY_SIDE) || failed=1; \
+	wait $$lint || { failed=1; echo "make lint failed:"; cat $(VENV)/lint.log; }; exit $$failed
 
-test-all: lint ## The same with the tests that take minutes: real kills, a real loop
-	@$(BIN)/python -m pytest -q $(SIDE_BY_SIDE)
+test-chain: $(STAMP) ## Run the whole loop under a real scheduler, with its trainer killed on the way; minutes
+	@$(PYTEST) -m "chain and not slow" tests/integration
+
+test-all: lint ## Run every test, with those that take minutes: real kills, a real loop
+	@$(PYTEST) --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 bench: $(STAMP) ## Measure against the gates, a line of JSON per figure; ONLY=drift.hour chooses by name
 	@$(BIN)/python -m tests.benchmarks --only "$(ONLY)"
@@ -45,10 +54,7 @@ chaos: $(STAMP) ## Kill and stop parts of a stack while three models drift, then
 	@$(BIN)/python -m tests.chaos --minutes "$(MINUTES)" --seed "$(SEED)"
 
 lint: $(STAMP) ## Check style, types and layers
-	@$(BIN)/ruff check --quiet .
-	@$(BIN)/ruff format --check --quiet .
-	@$(BIN)/mypy --no-error-summary
-	@$(BIN)/lint-imports --no-cache > $(VENV)/lint-imports.log || { cat $(VENV)/lint-imports.log; exit 1; }
+	@$(LINT)
 
 lock: $(STAMP) ## Resolve the dependencies anew, for every supported Python
 	@$(BIN)/uv pip compile --universal --python-version 3.11 --group dev --no-annotate --no-header --upgrade \

@@ -2,9 +2,6 @@
 
 import ast
 import re
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 
@@ -14,14 +11,6 @@ from tests.architecture.imports import between_folders, circles, graph_of
 
 PACKAGES = ("datasets_defs", "monitors", "training", "alerts", "serving", "ops")
 SOURCES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
-
-
-def test_layers_hold():
-    """Ops > alerts, serving > monitors | training > datasets_defs; Airflow only in the glue."""
-    result = subprocess.run(
-        [Path(sys.executable).parent / "lint-imports"], cwd=ROOT, capture_output=True, text=True, check=False
-    )
-    assert result.returncode == 0, result.stdout
 
 
 def test_no_import_circle():

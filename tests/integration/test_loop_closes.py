@@ -18,6 +18,8 @@ from tests.stack import Stack, new_stack
 
 DEMO_SECONDS = 900
 
+pytestmark = pytest.mark.chain
+
 
 @pytest.fixture(scope="module")
 def stack() -> Iterator[Stack]:

@@ -12,7 +12,7 @@ MODELS = ["asleep", "broken-file", "without-api", *(f"twin-{number}" for number 
 ONCE = [("open", "quarantined")]
 API_SECONDS = 120
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.chain, pytest.mark.slow, pytest.mark.timeout(900)]
 
 
 @pytest.fixture(scope="module")

@@ -15,6 +15,8 @@ from datasets_defs.store.database import engine_for
 
 SINCE = datetime(2026, 5, 1, tzinfo=UTC)
 LEASE = timedelta(seconds=60)
+FORKS = multiprocessing.get_context("forkserver")
+FORKS.set_forkserver_preload([__name__])
 
 
 def opened(ledger: Ledger, model: str = "m", signal: str = "drift"):
@@ -139,11 +141,8 @@ def test_of_many_claimants_one_wins(engine: Engine, database_url: str):
     """Five processes claim the same step at once: exactly one gets it, and the chain of events is whole."""
     ledger = Ledger(engine)
     incident, _ = opened(ledger)
-    context = multiprocessing.get_context("spawn")
-    results = context.Queue()
-    processes = [
-        context.Process(target=_race, args=(database_url, number, incident.id, results)) for number in range(5)
-    ]
+    results = FORKS.Queue()
+    processes = [FORKS.Process(target=_race, args=(database_url, number, incident.id, results)) for number in range(5)]
     for process in processes:
         process.start()
     outcomes = [results.get(timeout=120) for _ in processes]
@@ -184,10 +183,10 @@ def _storm(url: str, number: int, barrier, results) -> None:
 
 def test_many_processes_at_once(engine: Engine, database_url: str):
     """Of six processes that open, claim, promote and move at once one wins each time; no event of theirs is lost."""
-    ledger, context = Ledger(engine), multiprocessing.get_context("spawn")
-    results, barrier = context.Queue(), context.Barrier(PROCESSES)
+    ledger = Ledger(engine)
+    results, barrier = FORKS.Queue(), FORKS.Barrier(PROCESSES)
     processes = [
-        context.Process(target=_storm, args=(database_url, number, barrier, results)) for number in range(PROCESSES)
+        FORKS.Process(target=_storm, args=(database_url, number, barrier, results)) for number in range(PROCESSES)
     ]
     for process in processes:
         process.start()
