@@ -10,6 +10,7 @@ from typing import Any
 from sqlalchemy import Connection, Engine, exists, func, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 
+from alerts.digest import fold
 from alerts.messages import message_for
 from datasets_defs.core.incidents import Incident
 from datasets_defs.ledger.events import Event
@@ -115,13 +116,16 @@ def enqueue_new(db: Engine) -> int:
 def deliver(
     db: Engine, send: Sender, *, now: datetime, pause: Callable[[float], object] = time.sleep, limit: int = PER_ROUND
 ) -> DeliveryReport:
-    """Send what is due, oldest first, one a second; stop for this round when Slack is busy, away or closed to us.
+    """Send what is due, one a second; stop for this round when Slack is busy, away or closed to us.
+
+    Models that something critical waits for come first. What waited for long is folded into one message a model.
 
     No message overtakes an older one of its model, however long Slack was away: "resolved" before "opened" misleads.
     A process that dies between Slack's answer and the commit sends that one message again.
     """
     sent = failed = 0
     error = None
+    fold(db, now=now)
     while sent + failed < limit:
         if sent:
             pause(PACE_SECONDS)
@@ -191,10 +195,14 @@ def _deliver_one(db: Engine, send: Sender, now: datetime) -> Posted | None:
         first.c.sent_at.is_(None),
         ~first.c.blocks.has_key("odd"),
     )
+    waits = _outbox.alias()
+    critical = exists().where(
+        waits.c.model == _outbox.c.model, waits.c.sent_at.is_(None), waits.c.severity == "critical"
+    )
     due = (
         select(_outbox)
         .where(_outbox.c.sent_at.is_(None), _outbox.c.next_attempt_at <= now, ~overtakes)
-        .order_by(_outbox.c.id)
+        .order_by(critical.desc(), _outbox.c.id)
         .limit(1)
         .with_for_update(skip_locked=True)
     )

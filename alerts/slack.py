@@ -20,8 +20,16 @@ CONNECTION = "slack_default"
 CHANNEL = "#driftloop"
 TIMEOUT_SECONDS = 10
 MINUTE = timedelta(minutes=1)
-ODD_ERRORS = frozenset({"invalid_blocks", "invalid_blocks_format", "msg_too_long", "msg_blocks_too_long", "no_text"})
-"""Slack's words for a message that it will never take."""
+CLOSED_ERRORS = frozenset(
+    {
+        "access_denied", "account_inactive", "channel_is_archived", "channel_not_found", "deprecated_endpoint",
+        "ekm_access_denied", "enterprise_is_restricted", "invalid_auth", "is_archived", "method_deprecated",
+        "missing_scope", "no_permission", "not_allowed_token_type", "not_authed", "not_in_channel",
+        "org_login_required", "restricted_action", "restricted_action_read_only_channel", "team_access_not_granted",
+        "token_expired", "token_revoked", "two_factor_setup_required",
+    }
+)  # fmt: skip
+"""Slack's words for a token or a channel that takes no message at all, from chat.postMessage's list of errors."""
 AWAY_ERRORS = frozenset(
     {"internal_error", "fatal_error", "service_unavailable", "request_timeout", "team_added_to_org"}
 )
@@ -75,6 +83,8 @@ def _refused(err: SlackApiError) -> Posted:
         return Posted(answer=Answer.AWAY, error=f"Slack failed: HTTP {response.status_code}")
     if word in AWAY_ERRORS:
         return Posted(answer=Answer.AWAY, error=f"Slack failed: {word}")
-    if word in ODD_ERRORS:
-        return Posted(answer=Answer.ODD, error=f"Slack refused this message: {word}")
-    return Posted(answer=Answer.CLOSED, error=f"Slack refused: {word}; check connection {CONNECTION} (token, channel)")
+    if word in CLOSED_ERRORS or response.status_code in (401, 403):
+        return Posted(
+            answer=Answer.CLOSED, error=f"Slack refused: {word}; check connection {CONNECTION} (token, channel)"
+        )
+    return Posted(answer=Answer.ODD, error=f"Slack refused this message: {word}")  # others may be fine

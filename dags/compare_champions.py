@@ -7,7 +7,7 @@ nothing runs here.
 
 from airflow.sdk import dag, task
 
-from datasets_defs.assets import COMMON, SENSOR_SCHEDULE, loop_database
+from datasets_defs.assets import COMMON, SCORING, SENSOR_SCHEDULE, loop_database
 
 
 @dag(schedule=SENSOR_SCHEDULE, max_active_runs=1, **COMMON, doc_md=__doc__, tags=["sensor"])
@@ -18,7 +18,7 @@ def compare_champions():
 
         return on_probation(loop_database())
 
-    @task(max_active_tis_per_dagrun=1)
+    @task(max_active_tis_per_dagrun=1, execution_timeout=SCORING)
     def score(model: str, *, dag_run=None):
         from training.compare_champions import compare_champions
 

@@ -12,6 +12,7 @@ from datasets_defs.assets import (
     CHALLENGER_ACCEPTED,
     CHALLENGER_REGISTERED,
     COMMON,
+    SCORING,
     actor,
     loop_database,
     on,
@@ -21,7 +22,7 @@ from datasets_defs.assets import (
 
 @dag(schedule=on(CHALLENGER_REGISTERED), **COMMON, doc_md=__doc__, tags=["loop"])
 def evaluate():
-    @task(outlets=[CHALLENGER_ACCEPTED], max_active_tis_per_dag=1)
+    @task(outlets=[CHALLENGER_ACCEPTED], max_active_tis_per_dag=1, execution_timeout=SCORING)
     def judge(*, dag_run=None, outlet_events=None):
         from training.evaluate import evaluate
 

@@ -6,12 +6,12 @@ texts beside those of earlier versions, for people to read.
 
 from airflow.sdk import dag, task
 
-from datasets_defs.assets import CHAMPION_CHANGED, COMMON, actor, loop_database, on
+from datasets_defs.assets import CHAMPION_CHANGED, COMMON, SCORING, actor, loop_database, on
 
 
 @dag(schedule=on(CHAMPION_CHANGED), **COMMON, doc_md=__doc__, tags=["pipeline"])
 def generate():
-    @task
+    @task(execution_timeout=SCORING)
     def complete_prompts(*, dag_run=None):
         from training.generate import generate
 

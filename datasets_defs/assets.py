@@ -77,6 +77,7 @@ COMMON: dict[str, Any] = {
     "default_args": {
         "on_success_callback": heard_of,
         "on_skipped_callback": heard_of,
+        "execution_timeout": timedelta(hours=1),
         "retries": 5,
         "retry_delay": timedelta(seconds=10),
         "retry_policy": ExceptionRetryPolicy(
@@ -84,10 +85,14 @@ COMMON: dict[str, Any] = {
         ),
     },
 }
-"""What all the loop's DAGs share: no catching up, a heartbeat, and retries only of what may pass by itself."""
+"""What all the loop's DAGs share: no catching up, a heartbeat, a limit, and retries only of what may pass by itself."""
 
 
-TRAINING: dict[str, Any] = {"pool": GPU_POOL} | (
+SCORING = timedelta(hours=24)
+"""Limit of a task that lets a model read or write thousands of texts."""
+WATCHING = timedelta(days=14)
+"""Limit of a task that watches a trainer, which has limits of its own."""
+TRAINING: dict[str, Any] = {"pool": GPU_POOL, "execution_timeout": WATCHING} | (
     {"queue": settings().training_queue} if settings().training_queue else {}
 )
 """Where a task that trains runs."""

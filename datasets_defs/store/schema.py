@@ -9,6 +9,8 @@ from sqlalchemy.exc import ProgrammingError
 from datasets_defs.core.errors import ContractError
 from datasets_defs.store.database import database_errors, engine_for, first_line
 
+MIGRATION_SECONDS = 3600.0
+"""A migration may rewrite a table of months."""
 MIGRATIONS = Path(__file__).parent.parent / "migrations"
 
 
@@ -27,7 +29,7 @@ def migrate(url: str, loop: str | None = None) -> None:
 
     config = Config()
     config.set_main_option("script_location", str(MIGRATIONS))
-    engine = engine_for(url)
+    engine = engine_for(url, statement_seconds=MIGRATION_SECONDS)
     try:
         with database_errors("migrating the schema"), engine.begin() as connection:
             connection.execute(text("SELECT pg_advisory_xact_lock(hashtext('driftloop migrations'))"))

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import cast
 
 import psycopg
@@ -11,7 +11,7 @@ from sqlalchemy import Engine
 
 from datasets_defs.core.errors import ContractError
 from datasets_defs.core.windows import Window
-from datasets_defs.store.database import database_errors
+from datasets_defs.store.database import allow, database_errors
 from monitors.counts.codec import packed, unpacked
 from monitors.counts.columns import EMBEDDED_ROWS, Encoding, text_sketches
 from monitors.counts.counting import Tally
@@ -90,6 +90,10 @@ def add_up(sketches: Sequence[WindowSketch]) -> WindowSketch:
     )
 
 
+COUNTING = timedelta(minutes=5)
+"""How long reading one window may take: a million rows take about ten seconds."""
+
+
 def roll_up(
     db: Engine, model: str, version: int, window: Window, encoding: Encoding, *, text_rows: int
 ) -> WindowSketch:
@@ -103,7 +107,7 @@ def roll_up(
     """
     rows = _Rows(model, version, window)
     with database_errors("reading the inference log"), db.connect() as pooled:
-        with pooled.execution_options(isolation_level="REPEATABLE READ").begin():
+        with pooled.execution_options(isolation_level="REPEATABLE READ").begin(), allow(pooled, COUNTING):
             on = cast("psycopg.Connection", pooled.connection.driver_connection)  # COPY is not SQLAlchemy's
             tally = Tally(encoding)
             for block in _blocks(on, rows.select(tally.expressions)):

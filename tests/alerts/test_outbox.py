@@ -207,3 +207,52 @@ def test_round_is_limited(engine, ledger):
         open_one(ledger, f"writer-{number}")
     enqueue_new(engine)
     assert deliver(engine, Recorder(), now=now(), pause=lambda _: None, limit=3).sent == 3
+
+
+def written(engine, count, *, severity="info", model="writer", age=timedelta()):
+    """Write messages of a model straight into the outbox, all of one age."""
+    values = [
+        {
+            "key": f"{model}:{severity}:{age}:{number}", "model": model, "severity": severity,
+            "text": f"{severity} {number}", "blocks": {"blocks": []}, "created_at": now() - age,
+            "next_attempt_at": BEGIN,
+        }
+        for number in range(count)
+    ]  # fmt: skip
+    with engine.begin() as on:
+        on.execute(tables.alert_outbox.insert(), values)
+
+
+def test_after_a_long_silence_one_message_a_model(engine):
+    """Of 500 old messages people get one that counts them and quotes the newest; the new critical one is with it."""
+    written(engine, 500, age=timedelta(days=2))
+    written(engine, 1, severity="critical")
+    recorder = Recorder()
+    assert send(engine, recorder).sent == 2
+    digest, newest = (alert.text for alert in recorder.alerts)
+    assert digest.startswith("writer: 500 messages could not be delivered from ")
+    assert "(500 info)" in digest
+    assert "info 499" in digest
+    assert newest == "critical 0"
+    assert waiting(engine) == 0
+    assert send(engine, recorder).sent == 0
+
+
+def test_what_is_critical_does_not_wait_for_other_models(engine):
+    """With 500 messages of many models before it, a critical one goes out in the first round."""
+    for number in range(100):
+        written(engine, 5, model=f"m{number}", age=timedelta(days=2))
+    written(engine, 1, severity="critical", model="m99")
+    recorder = Recorder()
+    send(engine, recorder)
+    assert "critical 0" in [alert.text for alert in recorder.alerts]
+    of_model = [alert.text for alert in recorder.alerts if alert.model == "m99"]
+    assert of_model == [*(f"info {number}" for number in range(5)), "critical 0"]
+
+
+def test_a_few_old_messages_are_sent_one_by_one(engine):
+    """A short silence is caught up with; so is a long one that held back little."""
+    written(engine, 40, age=timedelta(minutes=30))
+    written(engine, 10, model="other", age=timedelta(days=1))
+    recorder = Recorder()
+    assert send(engine, recorder).sent == 50

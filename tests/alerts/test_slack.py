@@ -45,12 +45,12 @@ def connect(monkeypatch, slack):
     return set_connection
 
 
-def happen(engine, reason="loss ratio 1.42 is above 1.10 <!channel>"):
+def happen(engine, reason="loss ratio 1.42 is above 1.10 <!channel>", model="writer"):
     """Open an incident and escalate it: two messages."""
     ledger = Ledger(engine)
     begin = datetime(2026, 5, 1, tzinfo=UTC)
     incident, _ = ledger.open_incident(
-        "writer", signal="loss", degraded_since=begin, reason=reason, evidence={"loss_ratio": 1.42}, actor="t"
+        model, signal="loss", degraded_since=begin, reason=reason, evidence={"loss_ratio": 1.42}, actor="t"
     )
     ledger.move(incident, State.ESCALATED, actor="t", reason="no fresh documents")
 
@@ -159,6 +159,17 @@ def test_wrong_channel(engine, connect):
     connect(channel="#nowhere")
     happen(engine)
     assert "channel_not_found" in deliver_alerts(engine)
+
+
+@pytest.mark.parametrize("word", ["invalid_blocks", "cannot_reply_to_message", "thread_locked", "a_word_of_tomorrow"])
+def test_one_refused_message_silences_no_other_model(engine, slack, connect, word):
+    """A word that does not speak of token or channel is about that message alone: another model's goes out at once."""
+    connect()
+    happen(engine, model="first")
+    happen(engine, model="second")
+    slack.plan.append(word)
+    assert "3 sent, 1 waiting" in deliver_alerts(engine)
+    assert outcome(engine)[0].last_error == f"Slack refused this message: {word}"
 
 
 def test_message_refused(engine, slack, connect):

@@ -4,6 +4,7 @@ import ast
 import os
 import subprocess
 import sys
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -135,6 +136,22 @@ def test_every_scheduled_dag_is_watched(dags: dict):
 
     clocked = {dag_id for dag_id, dag in dags.items() if isinstance(dag.timetable, CronTriggerTimetable)}
     assert clocked == {*SENSORS, *scheduled()}
+
+
+def test_every_task_has_a_limit(dags: dict):
+    """No task may hang for good; those that score for long or watch a trainer have a longer limit."""
+    limits = {}
+    for dag in dags.values():
+        for task in dag.tasks:
+            given = task.partial_kwargs if task.is_mapped else vars(task)
+            limits[f"{dag.dag_id}.{task.task_id}"] = given["execution_timeout"]
+    longer = {name: limit for name, limit in limits.items() if limit != timedelta(hours=1)}
+    assert longer == {
+        "evaluate.judge": timedelta(hours=24),
+        "generate.complete_prompts": timedelta(hours=24),
+        "compare_champions.score": timedelta(hours=24),
+        "retrain.train": timedelta(days=14),
+    }
 
 
 def test_every_dag_beats(dags: dict):

@@ -79,6 +79,7 @@ def test_a_dropping_that_was_killed_goes_on(engine: Engine):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_thousands_of_days(engine: Engine):
     """With a row on each of 2,300 days a default server still has locks to write, to read by id, and to drop."""
     first = NOON - timedelta(days=2300)
