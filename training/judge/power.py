@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -129,6 +130,7 @@ class Look:
     """Rules on other metrics: nobody can say beforehand how often they are kept."""
 
 
+@lru_cache(maxsize=4096)
 def documents_needed(
     difference: float, *, spread: float, confidence: float, power: float, per_cluster: float = 1
 ) -> int:

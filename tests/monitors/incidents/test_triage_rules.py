@@ -238,15 +238,6 @@ def test_a_late_wake_up_asks_for_no_capacity(loop: Loop) -> None:
     assert loop.ledger.incident(1).state is State.OPEN
 
 
-def test_a_webhook_that_refuses_calls_a_person(loop: Loop, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Capacity that is refused will be refused again: a person hears of it."""
-    loop.spec(scale={"webhook": "http://capacity.example/ask"})
-    key = opened(loop, "gpu:utilisation_percent")
-    monkeypatch.setattr(scale_gpu.httpx, "post", lambda *_, **__: scale_gpu.httpx.Response(403, text="no"))
-    assert "refused with 403" in scale_gpu.scale_gpu(key, db=loop.db, actor="t").reason
-    assert loop.ledger.incident(1).state is State.ESCALATED
-
-
 def test_soon_after_a_promotion(loop: Loop) -> None:
     """A model that turns bad in the windows after a promotion goes back to the version before."""
     loop.champion(1)

@@ -27,11 +27,19 @@ from datasets_defs.store.inference_log import Inference, add_feedback, append
 from ops.stack.postgres import Cluster
 from training.limits.admission import begin
 from training.limits.budget import level, settle
-from training.limits.governor import Charge, Evaluated, GovernorEvidence, bucket_level, may_retrain, may_spend
+from training.limits.governor import (
+    Charge,
+    Evaluated,
+    GovernorEvidence,
+    back_off_windows,
+    bucket_level,
+    may_retrain,
+    may_spend,
+)
 from training.trainers.locks import only_trainer
 
 NOW = datetime(2026, 5, 1, 12, tzinfo=UTC)
-DAY, WEEK = timedelta(days=1), timedelta(days=7)
+HOUR, DAY, WEEK = timedelta(hours=1), timedelta(days=1), timedelta(days=7)
 CAPACITY = 20.0
 MODELS, TRIGGERS, PROCESSES, ATTEMPTS = 12, 1000, 3, 3
 YAML = """
@@ -100,6 +108,47 @@ def test_futile_attempts_end_with_a_person(evaluations, *, go: bool):
     decision = may_retrain(evidence, RetrainSpec())
     assert (decision.go, decision.not_before) == (go, None)
     assert go or "the last 3 challengers surely gained less than the 0.5%" in decision.reason
+
+
+def governed(**changes):
+    evidence = {"now": NOW, "window_length": HOUR, "last_closed_at": None, "fresh_documents": 500, "attempts": 0}
+    spec = RetrainSpec(cool_down_windows=3, min_free_gpus=changes.pop("min_free_gpus", 0))
+    return may_retrain(GovernorEvidence(**{**evidence, **changes}), spec)
+
+
+def test_governor_goes():
+    """With documents, attempts and no cool-down, it goes."""
+    assert governed().go
+    assert governed(last_closed_at=NOW - 3 * HOUR).go
+    assert governed(min_free_gpus=1, free_gpus=1.0).go
+
+
+@pytest.mark.parametrize(
+    ("changes", "not_before", "said"),
+    [
+        ({"last_closed_at": NOW - 2 * HOUR}, NOW + HOUR, "cool-down"),
+        ({"fresh_documents": 199}, NOW + HOUR, "199 fresh"),
+        ({"attempts": 3}, None, "3 of 3"),
+        ({"min_free_gpus": 2, "free_gpus": 1}, NOW + HOUR, "free: 1; 2 are"),
+        ({"min_free_gpus": 1, "free_gpus": None}, NOW + HOUR, "not known"),
+        ({"recent_starts": (NOW - 9 * HOUR, NOW - 5 * HOUR, NOW - HOUR)}, NOW + 163 * HOUR, "budget: 3 attempts"),
+    ],
+)
+def test_governor_holds(changes, not_before, said: str):
+    """It names what is missing and when to ask again; with no attempt left, waiting does not help."""
+    decision = governed(**changes)
+    assert (False, not_before) == (decision.go, decision.not_before)
+    assert said in decision.reason
+
+
+def test_back_off_doubles_up_to_a_fortnight():
+    """After each rejection of an incident the next attempt waits twice as long, and never over 336 windows."""
+    assert [back_off_windows(attempt, RetrainSpec()) for attempt in (1, 2, 3, 9)] == [24, 48, 96, 336]
+
+
+def test_cool_down_is_for_first_attempts():
+    """A second attempt in an incident is not held by the cool-down of the incident before."""
+    assert governed(last_closed_at=NOW, attempts=1).go
 
 
 # --- on real PostgreSQL ----------------------------------------------------------------------------------------------
