@@ -5,6 +5,8 @@ import unicodedata
 from collections.abc import Sequence
 from dataclasses import replace
 
+from confusable_homoglyphs import confusables
+
 from datasets_defs.spec.training import DataSpec
 from training.prepare.checks import Drop, Record, Redacted
 from training.prepare.hints import SPACE, column, hinted
@@ -37,14 +39,26 @@ _HIDDEN = (
     rf"[{_LATIN}]{_VARIANT}",
     rf"{_VARIANT}{_VARIANT}",
 )
-_LOOKALIKE = (
-    "\u0430\u0435\u043e\u0440\u0441\u0443\u0445\u0456\u0458\u0455\u04bb\u0501\u051b\u051d"
-    "\u0410\u0412\u0415\u0417\u041a\u041c\u041d\u041e\u0420\u0421\u0422\u0423\u0425\u0406\u0408\u0405"
-    "\u03bf\u03f3\u0391\u0392\u0395\u0396\u0397\u0399\u039a\u039c\u039d\u039f\u03a1\u03a4\u03a5\u03a7"
-    "\u0585\u057d\u0578\u0581\u0555\u054f"
-    "\u13a0\u13a1\u13a2\u13aa\u13ac\u13b3\u13b7\u13bb\u13bd\u13c0\u13c3\u13ce\u13d4\u13da\u13df\u13e2\u13e6"
-)
-"""Letters of Cyrillic, Greek, Armenian and Cherokee that look like Latin ones."""
+_SYMBOLS = "\u03b1\u03b3\u03b9\u03bd\u03c1\u03c3\u03c5\u03d2"
+"""Greek letters that stand beside Latin ones by right, in formulas, though they look like some."""
+
+
+def _look_alikes() -> str:
+    """Give the letters of other scripts that Unicode (UTS #39) lists as confusable with a letter or digit of ASCII.
+
+    Styled Latin letters, which NFKC makes plain ones, and those with a use of their own in formulas are left out.
+    """
+    found = []
+    for letter, twins in confusables.confusables_data.items():
+        looks = any(len(twin["c"]) == 1 and twin["c"].isascii() and twin["c"].isalnum() for twin in twins)
+        is_letter = len(letter) == 1 and unicodedata.category(letter) in ("Lu", "Ll", "Lo")
+        if looks and is_letter and not letter.isascii() and letter not in _SYMBOLS:
+            is_latin = "LATIN" in unicodedata.name(letter, "LATIN")
+            found += [letter] if not is_latin and unicodedata.normalize("NFKC", letter) == letter else []
+    return "".join(sorted(found))
+
+
+_LOOKALIKE = _look_alikes()
 _STYLED = r"[\uff21-\uff3a\uff41-\uff5a\u24b6-\u24e9\U0001d400-\U0001d7ff\U0001f130-\U0001f149]{3,}"
 _MARKUP = (
     r"[<\uff1c]\s{0,20}/?\s{0,20}(?i:script)\b",
