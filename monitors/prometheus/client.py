@@ -1,6 +1,7 @@
 """The one file that talks to Prometheus: instant queries, and how fresh their samples are."""
 
 import ssl
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -14,6 +15,8 @@ from monitors.prometheus.promql import AnyOf, Input, inputs, selectors
 
 LOOK_BACK = timedelta(hours=6)
 """How far back a series that has ended is looked for: within, it is stale; beyond, it never was."""
+_WAITS = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
+"""Seconds between two tries of one query."""
 _RANGES = ("5m:1s", f"{LOOK_BACK.total_seconds():.0f}s:15s")
 """Subqueries that look for a series that has ended: finely nearby, coarsely further back."""
 
@@ -56,8 +59,11 @@ class PrometheusClient:
         timeout: timedelta = timedelta(seconds=10),
         headers: Mapping[str, str] | None = None,
         auth: tuple[str, str] | None = None,
+        patience: timedelta = timedelta(),
     ) -> None:
+        """Make a client. `patience` is how long, in all, its queries may be asked again while the server is away."""
         self.url = url.rstrip("/")
+        self._patience = patience.total_seconds()
         self._options: dict[str, Any] = {
             "timeout": timeout.total_seconds(),
             "headers": dict(headers or {}),
@@ -66,7 +72,21 @@ class PrometheusClient:
         }
 
     def query(self, promql: str, *, at: datetime) -> list[Sample]:
-        """Evaluate an expression at one time; a scalar comes back as one sample without labels."""
+        """Evaluate an expression at one time; a scalar comes back as one sample without labels.
+
+        A server that is away for seconds is asked again, as long as the client's patience lasts.
+        """
+        for wait in _WAITS:
+            try:
+                return self._query(promql, at)
+            except TransientError:
+                if self._patience < wait:
+                    raise
+                self._patience -= wait
+                time.sleep(wait)
+        return self._query(promql, at)
+
+    def _query(self, promql: str, at: datetime) -> list[Sample]:
         with httpx.Client(**self._options) as http:
             try:
                 response = http.get(f"{self.url}/api/v1/query", params=_params(promql, at))
@@ -114,14 +134,22 @@ class PrometheusClient:
         if response.status_code in (400, 422):
             raise ContractError(f"{where} refuses the query {promql!r}: {_said(response)}")
         if response.status_code in (401, 403):
-            raise ContractError(f"{where} refuses these credentials (HTTP {response.status_code})")
+            raise ContractError(
+                f"{where} refuses these credentials (HTTP {response.status_code}: {_said(response)}); "
+                "mend the Connection's login, password or headers"
+            )
         if response.status_code != httpx.codes.OK:
             raise TransientError(f"{where} answered HTTP {response.status_code}: {_said(response)}")
         try:
-            data = response.json()["data"]
-            return _samples(data["resultType"], data["result"], promql)
+            answer = response.json()
+            data = answer["data"]
+            samples = _samples(data["resultType"], data["result"], promql)
+            partial = [str(words) for words in answer.get("warnings") or [] if not str(words).startswith("PromQL")]
         except (ValueError, KeyError, TypeError, IndexError) as err:
             raise TransientError(f"{where} did not answer as Prometheus does: {response.text[:200]!r}") from err
+        if partial:  # a store behind it is away, say: what came is not all there is
+            raise TransientError(f"{where} answered in part only: {'; '.join(partial)[:300]}")
+        return samples
 
     def _away(self, err: httpx.HTTPError) -> TransientError:
         return TransientError(f"Prometheus at {self.url} is not reachable ({type(err).__name__}: {err})")

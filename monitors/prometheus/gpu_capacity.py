@@ -2,7 +2,7 @@
 
 from datetime import datetime, timedelta
 
-from datasets_defs.core.errors import TransientError
+from datasets_defs.core.errors import ContractError, TransientError
 from monitors.prometheus.client import PrometheusClient
 
 IDLE = timedelta(minutes=10)
@@ -36,8 +36,8 @@ TOTAL_GPUS = f"count({_KNOWN} unless max by (instance, gpu, UUID) ({_BROKEN})) o
 def free_gpus(prometheus: PrometheusClient, *, at: datetime) -> float | None:
     """Count the GPUs that had nothing to do and hold no model; None if that cannot be known.
 
-    It cannot without an exporter, with one that is stale or simulated, and while Prometheus is away. A GPU of which
-    either figure is missing counts as in use. Under MIG a GPU is free when all its slices are.
+    It cannot without an exporter, with one that is stale or simulated, and while Prometheus is away or refuses to
+    answer. A GPU of which either figure is missing counts as in use. Under MIG a GPU is free when all its slices are.
     """
     return _counted(prometheus, FREE_GPUS, at)
 
@@ -51,7 +51,7 @@ def _counted(prometheus: PrometheusClient, query: str, at: datetime) -> float | 
     try:
         samples = prometheus.query(query, at=at)
         freshness = prometheus.freshness(query, at=at)
-    except TransientError:
+    except (TransientError, ContractError):  # refused credentials are told by every signal that is asked for
         return None
     if not samples or not freshness.live or freshness.age is None or freshness.age > MAX_AGE:
         return None

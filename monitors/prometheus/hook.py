@@ -8,6 +8,9 @@ from airflow.sdk import BaseHook
 from datasets_defs.core.errors import ContractError, DriftloopError
 from monitors.prometheus.client import PrometheusClient
 
+PATIENCE = timedelta(seconds=30)
+"""How long a task asks again, in all: a restart at the full hour must not cost the window."""
+
 
 class PrometheusHook(BaseHook):
     """Gives a client of the Prometheus that a Connection names.
@@ -90,5 +93,6 @@ def client_of(connection: Any) -> PrometheusClient:
         f"{scheme}://{host}{port}" + (f"/{path}" if path else ""),
         timeout=timedelta(seconds=seconds),
         headers=headers,
+        patience=PATIENCE,
         auth=(connection.login, connection.password or "") if connection.login else None,
     )

@@ -9,9 +9,11 @@ from datasets_defs.core.conditions import Condition
 from datasets_defs.core.errors import ContractError, TransientError
 from datasets_defs.spec.signals import SignalSpec
 from monitors.prometheus.client import PrometheusClient
+from monitors.prometheus.gpu_capacity import free_gpus, total_gpus
 from monitors.prometheus.promql import selectors
 from monitors.prometheus.signals import judge_signal
 from ops.stack.ports import free_port
+from tests.prometheus_answers import VALUE, answering
 from tests.prometheus_server import PrometheusServer
 
 
@@ -118,3 +120,44 @@ def test_away(prometheus: PrometheusServer) -> None:
     with pytest.raises(TransientError, match="HTTP 404"):
         PrometheusClient(f"{prometheus.url}/elsewhere").query("up", at=datetime.now(UTC))
     assert httpx.get(f"{prometheus.url}/-/healthy").is_success
+
+
+def test_seconds_without_prometheus_do_not_cost_the_window() -> None:
+    """A server that fails twice at the full hour is asked again, and the value is known."""
+    with answering((503, "starting"), (503, "starting")) as answers:
+        client = PrometheusClient(answers.url, patience=timedelta(seconds=5))
+        assert [sample.value for sample in client.query("up", at=datetime.now(UTC))] == [7]
+        assert answers.asked == 3
+
+
+def test_patience_is_spent_once() -> None:
+    """A server that stays away is waited for once, not anew at each query; without patience not at all."""
+    with answering(*[(503, "away")] * 20) as answers:
+        client = PrometheusClient(answers.url, patience=timedelta(seconds=0.5))
+        for expected in (2, 3):
+            with pytest.raises(TransientError, match="HTTP 503: away"):
+                client.query("up", at=datetime.now(UTC))
+            assert answers.asked == expected
+
+
+def test_an_answer_in_part_is_not_whole() -> None:
+    """What Prometheus, or Thanos before it, marks as incomplete is no value; a remark about the query is no mark."""
+    partial = {**VALUE, "warnings": ["store api-2 is unavailable"]}
+    with answering((200, partial)) as answers:
+        with pytest.raises(TransientError, match="in part only: store api-2 is unavailable"):
+            PrometheusClient(answers.url).query("up", at=datetime.now(UTC))
+    remark = {**VALUE, "warnings": ["PromQL warning: quantile value should be between 0 and 1"]}
+    with answering((200, remark)) as answers:
+        assert len(PrometheusClient(answers.url).query("up", at=datetime.now(UTC))) == 1
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_refused_credentials_in_the_servers_words(status: int) -> None:
+    """Who refuses says why, and the GPUs are not known then: nothing is stopped by it."""
+    refused = (status, {"status": "error", "error": "tenant ml has no access"})
+    with answering(*[refused] * 3) as answers:
+        client = PrometheusClient(answers.url)
+        with pytest.raises(ContractError, match="tenant ml has no access"):
+            client.query("up", at=datetime.now(UTC))
+        assert free_gpus(client, at=datetime.now(UTC)) is None
+        assert total_gpus(client, at=datetime.now(UTC)) is None
