@@ -10,7 +10,6 @@ import os
 import re
 import subprocess
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +17,7 @@ from typing import Any
 
 from websockets.sync.client import ClientConnection, connect
 
+from datasets_defs.core.waiting import wait_until
 from tests.chromium import FLAGS, library_path, program
 
 PATIENCE_SECONDS = 90
@@ -124,11 +124,8 @@ class Browser:
 
 def waited(ask: Callable[[], Any], what: str) -> Any:
     """Ask until the answer is true."""
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while not (answer := ask()):
-        assert time.monotonic() < deadline, f"still not so after {PATIENCE_SECONDS} s: {what}"
-        time.sleep(0.1)
-    return answer
+    said = f"still not so after {PATIENCE_SECONDS} s: {what}"
+    return wait_until(ask, seconds=PATIENCE_SECONDS, complain=lambda _: AssertionError(said))
 
 
 @contextmanager

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import httpx
 
+from datasets_defs.core.waiting import wait_until
 from monitors.prometheus.client import PrometheusClient
 from ops.stack.ports import free_port
 from ops.stack.prometheus_binary import ensure
@@ -40,10 +41,9 @@ class PrometheusServer:
 
     def until(self, condition: Callable[[], object], what: str, limit: float = 20) -> None:
         """Wait until a condition holds, at most `limit` seconds."""
-        deadline = time.monotonic() + limit
-        while not condition():
-            assert time.monotonic() < deadline, f"waited {limit} s in vain until {what}"
-            time.sleep(0.1)
+        wait_until(
+            condition, seconds=limit, complain=lambda _: AssertionError(f"waited {limit} s in vain until {what}")
+        )
 
     def say(self, text: str) -> None:
         """Set the target's page and wait until it has been scraped."""

@@ -1,7 +1,6 @@
 """What the demo reads from the loop's own records while it waits."""
 
 import json
-import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -14,6 +13,7 @@ from datasets_defs.core.conditions import Condition
 from datasets_defs.core.errors import ContractError, TransientError
 from datasets_defs.core.incidents import TERMINAL, State, may_move
 from datasets_defs.core.settings import settings
+from datasets_defs.core.waiting import wait_until
 from datasets_defs.ledger.ledger import Ledger
 from datasets_defs.ledger.promotions import changes_of
 from datasets_defs.store.artifacts import artifact_url, read_bytes, write_bytes
@@ -53,17 +53,16 @@ def until(happened: Callable[[], bool], limit: timedelta, what: str) -> None:
     Raises:
         TransientError: it did not happen within the limit.
     """
-    deadline = time.monotonic() + limit.total_seconds()
-    while True:
-        try:
-            if happened():
-                return
-        except TransientError as err:
-            if time.monotonic() > deadline:
-                raise TransientError(f"{what} did not come within {limit.total_seconds():.0f} s: {err}") from err
-        if time.monotonic() > deadline:
-            raise TransientError(f"{what} did not come within {limit.total_seconds():.0f} s")
-        time.sleep(POLL_SECONDS)
+    seconds = limit.total_seconds()
+    wait_until(
+        happened,
+        seconds=seconds,
+        every=POLL_SECONDS,
+        forgive=(TransientError,),
+        complain=lambda last: TransientError(
+            f"{what} did not come within {seconds:.0f} s" + (f": {last}" if last else "")
+        ),
+    )
 
 
 def wait_for_serving(db: Engine, version: int) -> None:

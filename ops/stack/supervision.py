@@ -5,7 +5,6 @@ import getpass
 import os
 import subprocess
 import sys
-import time
 import xmlrpc.client
 from collections.abc import Iterable
 from typing import Any, cast
@@ -13,6 +12,7 @@ from typing import Any, cast
 import psutil
 
 from datasets_defs.core.errors import ContractError, TransientError
+from datasets_defs.core.waiting import wait_until
 from ops.stack import component
 from ops.stack.layout import Layout, write_private
 
@@ -94,11 +94,8 @@ class Supervisor:
         )
         if result.returncode:
             raise ContractError(f"supervisord did not start: {(result.stdout + result.stderr).strip()[-500:]}")
-        deadline = time.monotonic() + 30
-        while not self.is_running():
-            if time.monotonic() > deadline:
-                raise ContractError(f"supervisord does not answer after 30 s; see {self.layout.logs}/supervisord.log")
-            time.sleep(0.1)
+        said = f"supervisord does not answer after 30 s; see {self.layout.logs}/supervisord.log"
+        wait_until(self.is_running, seconds=30, complain=lambda _: ContractError(said))
 
     def start_component(self, name: str) -> None:
         """Have a component started; already running is fine.

@@ -6,13 +6,13 @@ restarts only what has changed.
 
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from datasets_defs.core.errors import ContractError, TransientError
 from datasets_defs.core.settings import settings
+from datasets_defs.core.waiting import wait_until
 from datasets_defs.store.database import engine_for
 from datasets_defs.store.grants import require_privileges
 from datasets_defs.store.schema import migrate
@@ -146,27 +146,38 @@ def _prepare(stack: Stack, wanted: list[Component], supervisor: Supervisor, prog
 
 def _ensure_pool() -> None:
     """Make Airflow's pool for trainings; an api-server that has only just come up may be slow."""
-    deadline = time.monotonic() + READY_SECONDS
-    while True:
-        try:
-            return gpu_pool.ensure(own_airflow())
-        except TransientError:
-            if time.monotonic() > deadline:
-                raise
-        time.sleep(1)
+
+    def made() -> bool:
+        gpu_pool.ensure(own_airflow())
+        return True
+
+    wait_until(
+        made,
+        seconds=READY_SECONDS,
+        every=1,
+        forgive=(TransientError,),
+        complain=lambda last: TransientError(f"Airflow's pool for trainings cannot be made: {last}"),
+    )
 
 
 def _wait(layout: Layout, progress: Progress) -> None:
-    deadline = time.monotonic() + READY_SECONDS
-    said = ""
-    while waiting := [item for item in health.check(layout).values() if not item.started]:
+    waiting: list[health.Health] = []
+    said: list[str] = []
+
+    def started() -> bool:
+        waiting[:] = [item for item in health.check(layout).values() if not item.started]
         names = ", ".join(item.name for item in waiting)
-        if names != said:
+        if names and said[-1:] != [names]:
             progress(f"waiting for {names}")
-            said = names
-        if time.monotonic() > deadline:
-            raise TransientError("\n".join(_complaint(layout, item) for item in waiting))
-        time.sleep(1)
+            said.append(names)
+        return not waiting
+
+    wait_until(
+        started,
+        seconds=READY_SECONDS,
+        every=1,
+        complain=lambda _: TransientError("\n".join(_complaint(layout, item) for item in waiting)),
+    )
 
 
 def _complaint(layout: Layout, item: health.Health) -> str:
@@ -177,8 +188,4 @@ def _complaint(layout: Layout, item: health.Health) -> str:
 
 
 def _until(condition: Callable[[], bool], complaint: str) -> None:
-    deadline = time.monotonic() + READY_SECONDS
-    while not condition():
-        if time.monotonic() > deadline:
-            raise TransientError(complaint)
-        time.sleep(0.2)
+    wait_until(condition, seconds=READY_SECONDS, every=0.2, complain=lambda _: TransientError(complaint))

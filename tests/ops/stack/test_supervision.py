@@ -4,7 +4,6 @@ import shutil
 import signal
 import sys
 import tempfile
-import time
 from dataclasses import asdict
 from pathlib import Path
 
@@ -12,6 +11,7 @@ import httpx
 import psutil
 import pytest
 
+from datasets_defs.core.waiting import wait_until
 from ops.stack import component
 from ops.stack.components import Component
 from ops.stack.layout import Layout, write_private
@@ -22,11 +22,7 @@ from ops.stack.supervision import Supervisor, configuration
 
 
 def until(condition, seconds=60.0):
-    deadline = time.monotonic() + seconds
-    while not (found := condition()):
-        assert time.monotonic() < deadline, "waited too long"
-        time.sleep(0.1)
-    return found
+    return wait_until(condition, seconds=seconds, complain=lambda _: AssertionError("waited too long"))
 
 
 def answers(port: int) -> bool:
