@@ -53,7 +53,7 @@ class Alert:
     """Slack's id (`ts`) of the incident's first message, once that was sent."""
 
 
-class Answer(StrEnum):
+class Delivery(StrEnum):
     """What became of a message."""
 
     SENT = "sent"
@@ -71,7 +71,7 @@ class Answer(StrEnum):
 class Posted:
     """A sender's answer."""
 
-    answer: Answer
+    answer: Delivery
     error: str = ""
     retry_after: timedelta = timedelta()
     thread: str | None = None
@@ -132,11 +132,11 @@ def deliver(
         posted = _deliver_one(db, send, now + timedelta(seconds=PACE_SECONDS * sent))
         if posted is None:
             break
-        if posted.answer is Answer.SENT:
+        if posted.answer is Delivery.SENT:
             sent += 1
             continue
         failed, error = failed + 1, posted.error
-        if posted.answer is not Answer.ODD:
+        if posted.answer is not Delivery.ODD:
             break
     return DeliveryReport(sent=sent, waiting=waiting(db), failed=failed, error=error)
 
@@ -227,19 +227,19 @@ def _thread(on: Connection, incident_id: int | None) -> str | None:
 
 def _keep(on: Connection, row: Any, posted: Posted, now: datetime) -> None:
     changes: dict[str, Any] = {"attempts": row.attempts + 1, "last_error": posted.error or None}
-    if posted.answer is Answer.SENT:
+    if posted.answer is Delivery.SENT:
         changes |= {"sent_at": func.clock_timestamp(), "blocks": {**row.blocks, "ts": posted.thread}}
     else:
         again = {
-            Answer.BUSY: posted.retry_after,
-            Answer.AWAY: backoff(row.attempts + 1),
-            Answer.CLOSED: SLOW_RETRY,
-            Answer.ODD: ODD_RETRY,
+            Delivery.BUSY: posted.retry_after,
+            Delivery.AWAY: backoff(row.attempts + 1),
+            Delivery.CLOSED: SLOW_RETRY,
+            Delivery.ODD: ODD_RETRY,
         }[posted.answer]
         changes["next_attempt_at"] = now + again
-        if posted.answer is Answer.ODD:
+        if posted.answer is Delivery.ODD:
             changes["blocks"] = {**row.blocks, "odd": True}
-        if posted.answer in (Answer.BUSY, Answer.CLOSED):  # it is the channel that refuses, not this message
+        if posted.answer in (Delivery.BUSY, Delivery.CLOSED):  # it is the channel that refuses, not this message
             _hold_all(on, now + again)
     on.execute(update(_outbox).where(_outbox.c.id == row.id).values(changes))
 

@@ -14,7 +14,7 @@ from airflow.sdk.exceptions import AirflowNotFoundException
 from slack_sdk.errors import SlackApiError, SlackRequestError
 
 from alerts.messages import escape
-from alerts.outbox import Alert, Answer, Posted
+from alerts.outbox import Alert, Delivery, Posted
 
 CONNECTION = "slack_default"
 CHANNEL = "#driftloop"
@@ -51,8 +51,8 @@ def slack_sender() -> Callable[[Alert], Posted] | None:
         except SlackApiError as err:
             return _refused(err)
         except (OSError, HTTPException, SlackRequestError) as err:
-            return Posted(answer=Answer.AWAY, error=f"Slack is not reachable: {err}")
-        return Posted(answer=Answer.SENT, thread=response.get("ts"))
+            return Posted(answer=Delivery.AWAY, error=f"Slack is not reachable: {err}")
+        return Posted(answer=Delivery.SENT, thread=response.get("ts"))
 
     return send
 
@@ -76,15 +76,15 @@ def _refused(err: SlackApiError) -> Posted:
     if response.status_code == 429:
         after = str(response.headers.get("Retry-After", ""))
         wait = timedelta(seconds=int(after)) if after.isdigit() else MINUTE
-        return Posted(answer=Answer.BUSY, error=f"Slack: too many messages, wait {wait.seconds} s", retry_after=wait)
+        return Posted(answer=Delivery.BUSY, error=f"Slack: too many messages, wait {wait.seconds} s", retry_after=wait)
     body = response.data if isinstance(response.data, dict) else {}
     word = str(body.get("error", "")) or f"HTTP {response.status_code}"
     if response.status_code >= 500:  # whatever a proxy wrote into the body
-        return Posted(answer=Answer.AWAY, error=f"Slack failed: HTTP {response.status_code}")
+        return Posted(answer=Delivery.AWAY, error=f"Slack failed: HTTP {response.status_code}")
     if word in AWAY_ERRORS:
-        return Posted(answer=Answer.AWAY, error=f"Slack failed: {word}")
+        return Posted(answer=Delivery.AWAY, error=f"Slack failed: {word}")
     if word in CLOSED_ERRORS or response.status_code in (401, 403):
         return Posted(
-            answer=Answer.CLOSED, error=f"Slack refused: {word}; check connection {CONNECTION} (token, channel)"
+            answer=Delivery.CLOSED, error=f"Slack refused: {word}; check connection {CONNECTION} (token, channel)"
         )
-    return Posted(answer=Answer.ODD, error=f"Slack refused this message: {word}")  # others may be fine
+    return Posted(answer=Delivery.ODD, error=f"Slack refused this message: {word}")  # others may be fine

@@ -14,7 +14,7 @@ from prometheus_client.exposition import choose_encoder
 from starlette.exceptions import HTTPException
 
 from datasets_defs.core.errors import ContractError, TransientError
-from serving.engine import Answer
+from serving.engine import ServedCompletion
 from serving.protocol import ApiError, CompletionRequest, FeedbackRequest, from_validation, not_ready
 from serving.service import Service, refuse_impossible
 
@@ -111,7 +111,7 @@ def _add_errors(app: FastAPI, service: Service) -> None:
         return api_error(request, ApiError(500, message, type_="server_error", code="internal_error"))
 
 
-def _completion(request: CompletionRequest, request_id: str, answer: Answer) -> dict[str, Any]:
+def _completion(request: CompletionRequest, request_id: str, answer: ServedCompletion) -> dict[str, Any]:
     said = answer.completion
     choice = {"index": 0, "text": said.text, "finish_reason": said.finish_reason, "logprobs": None}
     usage = {

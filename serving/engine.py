@@ -56,7 +56,7 @@ class Loaded:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class ServedCompletion:
     """A completion, and which version wrote it."""
 
     version: int
@@ -85,7 +85,7 @@ class ServedModel:
         """Requests that wait or are being answered."""
         return self._waiting
 
-    def submit(self, request: CompletionRequest) -> Future[Answer]:
+    def submit(self, request: CompletionRequest) -> Future[ServedCompletion]:
         """Queue a request.
 
         Raises:
@@ -109,7 +109,7 @@ class ServedModel:
         """Finish what is being answered and refuse the rest."""
         self._worker.shutdown(wait=True, cancel_futures=True)
 
-    def _answer(self, request: CompletionRequest) -> Answer:
+    def _answer(self, request: CompletionRequest) -> ServedCompletion:
         loaded = self.loaded
         if loaded is None:
             raise not_ready(f"{self.spec.name} has no champion loaded")
@@ -121,7 +121,7 @@ class ServedModel:
             seed=request.seed,
             stop=request.stops,
         )
-        return Answer(loaded.version, completion)
+        return ServedCompletion(loaded.version, completion)
 
     def _leave(self, _: object) -> None:
         with self._lock:

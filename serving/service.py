@@ -15,7 +15,7 @@ from datasets_defs.core.settings import settings
 from datasets_defs.spec.model import ModelSpec
 from datasets_defs.store import inference_log
 from datasets_defs.store.inference_log import Inference
-from serving.engine import Answer, Completer, LossLike, ServedModel
+from serving.engine import Completer, LossLike, ServedCompletion, ServedModel
 from serving.log_writer import LogWriter
 from serving.metrics import ServingMetrics
 from serving.protocol import ApiError, CompletionRequest, unknown_model
@@ -70,7 +70,7 @@ class Service:
         except KeyError:
             raise unknown_model(name, list(self.models)) from None
 
-    def record(self, request: CompletionRequest, request_id: str, answer: Answer, seconds: float) -> None:
+    def record(self, request: CompletionRequest, request_id: str, answer: ServedCompletion, seconds: float) -> None:
         """Count an answered request and hand its row to the log."""
         said = answer.completion
         row = Inference(

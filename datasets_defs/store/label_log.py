@@ -28,7 +28,7 @@ _valid = _late.score.between(0, 1)  # PostgreSQL's NaN is above every number
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Scores:
+class LabelScores:
     """Sums over the labelled rows of a stretch of the log."""
 
     labels: int
@@ -54,12 +54,12 @@ class LabelReference:
     version: int
     window: Window
     """The stretch of the log whose labels these are."""
-    scores: Scores
+    scores: LabelScores
     icc: float
     """How much alike the scores of one user are, 0..1."""
 
 
-def read_scores(engine: Engine, model: str, version: int, within: Window) -> Scores:
+def read_scores(engine: Engine, model: str, version: int, within: Window) -> LabelScores:
     """Add up the scores of the stretch's rows that the version answered; a foreign log, without versions, counts, too.
 
     The sums are exact, so that the same labels give the same sums whatever the order they are read in.
@@ -88,7 +88,7 @@ def read_scores(engine: Engine, model: str, version: int, within: Window) -> Sco
     )
     with database_errors("reading labels"), engine.connect() as on:
         found = on.execute(query).one()
-    return Scores(
+    return LabelScores(
         labels=int(found.labels),
         total=float(found.total),
         squares=float(found.squares),
@@ -139,7 +139,7 @@ def label_reference_of(engine: Engine, model: str, label: str, version: int) -> 
         label=label,
         version=version,
         window=Window(row.window_start, row.window_end),
-        scores=Scores(labels=row.labels, total=row.total, squares=row.squares),
+        scores=LabelScores(labels=row.labels, total=row.total, squares=row.squares),
         icc=row.icc,
     )
 

@@ -22,7 +22,7 @@ _NULLS = ["\\N", "null"]
 
 
 @dataclass(slots=True)
-class Tally:
+class EncodingCounts:
     """Counts of an encoding's figures and attributes, growing block by block."""
 
     encoding: Encoding

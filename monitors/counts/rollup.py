@@ -14,7 +14,7 @@ from datasets_defs.core.windows import Window
 from datasets_defs.store.database import allow, database_errors
 from monitors.counts.codec import packed, unpacked
 from monitors.counts.columns import EMBEDDED_ROWS, Encoding, text_sketches
-from monitors.counts.counting import Tally
+from monitors.counts.counting import EncodingCounts
 from monitors.counts.moments import Moments
 from monitors.counts.sketch import Sketch, from_bytes, merge
 
@@ -109,7 +109,7 @@ def roll_up(
     with database_errors("reading the inference log"), db.connect() as pooled:
         with pooled.execution_options(isolation_level="REPEATABLE READ").begin(), allow(pooled, COUNTING):
             on = cast("psycopg.Connection", pooled.connection.driver_connection)  # COPY is not SQLAlchemy's
-            tally = Tally(encoding)
+            tally = EncodingCounts(encoding)
             for block in _blocks(on, rows.select(tally.expressions)):
                 tally.add(block)
             return WindowSketch(

@@ -44,7 +44,7 @@ _SINGLE_LABELS = 20_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Assessment:
+class LabelAssessment:
     """What one label says, before anything is kept of it."""
 
     verdict: Verdict
@@ -125,7 +125,7 @@ def _substance(verdict: Verdict) -> tuple[Any, ...]:
     return verdict.condition, verdict.score, verdict.limit, verdict.champion_version, evidence
 
 
-def _judge(spec: ModelSpec, champion: Champion | None, window: Window, db: Engine) -> Iterator[Assessment]:
+def _judge(spec: ModelSpec, champion: Champion | None, window: Window, db: Engine) -> Iterator[LabelAssessment]:
     for label in spec.labels:
         found = _assess(spec.name, label, champion, window, db)
         if found.made is not None:
@@ -133,7 +133,7 @@ def _judge(spec: ModelSpec, champion: Champion | None, window: Window, db: Engin
         yield found
 
 
-def _assess(model: str, label: LabelSpec, champion: Champion | None, window: Window, db: Engine) -> Assessment:
+def _assess(model: str, label: LabelSpec, champion: Champion | None, window: Window, db: Engine) -> LabelAssessment:
     subject = Subject(model=model, window=window, champion_version=None if champion is None else champion.version)
     due = window.before(label.maturity_windows)
     if champion is None:
@@ -147,7 +147,7 @@ def _assess(model: str, label: LabelSpec, champion: Champion | None, window: Win
     return replace(found, verdict=replace(found.verdict, evidence=evidence))
 
 
-def _of_champion(subject: Subject, label: LabelSpec, champion: Champion, due: Window, db: Engine) -> Assessment:
+def _of_champion(subject: Subject, label: LabelSpec, champion: Champion, due: Window, db: Engine) -> LabelAssessment:
     reference = label_reference_of(db, champion.model, label.name, champion.version)
     if reference is None:
         return _first_reference(subject, label, champion, due, db)
@@ -169,10 +169,12 @@ def _of_champion(subject: Subject, label: LabelSpec, champion: Champion, due: Wi
         [scores for _, scores in earlier],
         may_wait=stretch.start > earliest,
     )
-    return Assessment(verdict=verdict, stretch=stretch)
+    return LabelAssessment(verdict=verdict, stretch=stretch)
 
 
-def _first_reference(subject: Subject, label: LabelSpec, champion: Champion, due: Window, db: Engine) -> Assessment:
+def _first_reference(
+    subject: Subject, label: LabelSpec, champion: Champion, due: Window, db: Engine
+) -> LabelAssessment:
     """Make the reference of the version's first labels that are due, if they are enough; else say how many there are.
 
     While labels come, the windows that go into the reference are no sign that the model cannot be judged.
@@ -197,7 +199,7 @@ def _first_reference(subject: Subject, label: LabelSpec, champion: Champion, due
 
 def _too_few_for_a_reference(
     subject: Subject, label: LabelSpec, champion: Champion, due: Window, db: Engine
-) -> Assessment:
+) -> LabelAssessment:
     model, version = champion.model, champion.version
     scores = read_scores(db, model, version, Window(champion.since, due.end))
     earliest = due.before(label.carry_over_windows - 1).start
@@ -210,6 +212,6 @@ def _too_few_for_a_reference(
     return _waiting(subject, label, due, reason, waits=comes)
 
 
-def _waiting(subject: Subject, label: LabelSpec, due: Window, reason: str, *, waits: bool = True) -> Assessment:
+def _waiting(subject: Subject, label: LabelSpec, due: Window, reason: str, *, waits: bool = True) -> LabelAssessment:
     verdict = subject.verdict(f"label:{label.name}", Condition.NO_DATA, reason, METHOD, evidence={"waits": waits})
-    return Assessment(verdict=verdict, stretch=due)
+    return LabelAssessment(verdict=verdict, stretch=due)

@@ -11,7 +11,7 @@ from typing import Any
 from datasets_defs.core.conditions import Condition, Verdict
 from datasets_defs.core.windows import Window
 from datasets_defs.spec.signals import LabelSpec
-from datasets_defs.store.label_log import LabelReference, Scores
+from datasets_defs.store.label_log import LabelReference, LabelScores
 from monitors.counts.moments import Moments
 from monitors.drift.policy import Subject, harm_condition
 from monitors.evidence.harm import harm
@@ -20,7 +20,7 @@ METHOD = "restarted confidence sequence on the badness of labelled answers over 
 _LEAST_SPREAD = 1e-3
 
 
-def badness(scores: Scores, better: str) -> Moments:
+def badness(scores: LabelScores, better: str) -> Moments:
     """Give the moments of 1 - score where higher is better, or of the score itself; every label weighs the same."""
     n, total, squares = float(scores.labels), scores.total, scores.squares
     if better == "higher":
@@ -29,7 +29,7 @@ def badness(scores: Scores, better: str) -> Moments:
     return Moments(rows=scores.labels, w=n, wx=total, w2=n, w2x=total, w2x2=squares)
 
 
-def base(scores: Scores, better: str) -> Moments:
+def base(scores: LabelScores, better: str) -> Moments:
     """Give the moments of a reference's badness; without any, as if one wholly bad label were in it.
 
     Against no badness at all the next bad label would be infinitely worse.
@@ -53,9 +53,9 @@ def judge_label(
     subject: Subject,
     spec: LabelSpec,
     stretch: Window,
-    scores: Scores,
+    scores: LabelScores,
     reference: LabelReference,
-    earlier: Sequence[Scores],
+    earlier: Sequence[LabelScores],
     *,
     may_wait: bool,
 ) -> Verdict:
@@ -102,12 +102,12 @@ def judge_label(
     )
 
 
-def judged_scores(verdicts: Sequence[Verdict], version: int, *, until: datetime) -> list[tuple[Window, Scores]]:
+def judged_scores(verdicts: Sequence[Verdict], version: int, *, until: datetime) -> list[tuple[Window, LabelScores]]:
     """Take the scores of earlier stretches out of the verdicts on them (newest first); give them oldest first.
 
     Stretches that overlap a later one's are left out, so that no label counts twice.
     """
-    found: list[tuple[Window, Scores]] = []
+    found: list[tuple[Window, LabelScores]] = []
     for verdict in verdicts:
         if verdict.champion_version != version or "scores" not in verdict.evidence:
             continue
@@ -115,11 +115,11 @@ def judged_scores(verdicts: Sequence[Verdict], version: int, *, until: datetime)
         if end > (found[-1][0].start if found else until):
             continue
         labels, total, squares = verdict.evidence["scores"]
-        found.append((Window(start, end), Scores(labels=labels, total=total, squares=squares)))
+        found.append((Window(start, end), LabelScores(labels=labels, total=total, squares=squares)))
     return found[::-1]
 
 
-def left_out(scores: Scores) -> str:
+def left_out(scores: LabelScores) -> str:
     """Say in words which scores count for nothing."""
     return f"; {scores.wrong} more are no numbers from 0 to 1 and left out" if scores.wrong else ""
 

@@ -23,7 +23,7 @@ _UNDER_JUDGEMENT = (State.PROMOTING, State.PROBATION)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Finding:
+class ConfirmedSignal:
     """A confirmed bad signal."""
 
     signal: str
@@ -45,7 +45,7 @@ def conclude(
 
     `confirm` holds the rule of each signal. Doing it again for the same window changes nothing.
     """
-    findings: list[Finding] = []
+    findings: list[ConfirmedSignal] = []
     blindness: dict[str, tuple[bool, Verdict]] = {}
     for verdict in verdicts:
         save_verdict(db, verdict)
@@ -69,7 +69,7 @@ def conclude(
     return _open(model, findings, db=db, actor=actor) if findings else Outcome(said)
 
 
-def _finding(verdict: Verdict, recent: Sequence[Verdict], rule: ConfirmSpec) -> Finding:
+def _finding(verdict: Verdict, recent: Sequence[Verdict], rule: ConfirmSpec) -> ConfirmedSignal:
     summary = {
         "window": str(verdict.window),
         "score": verdict.score,
@@ -78,12 +78,12 @@ def _finding(verdict: Verdict, recent: Sequence[Verdict], rule: ConfirmSpec) -> 
         "champion_version": verdict.champion_version,
         **verdict.evidence,
     }
-    return Finding(
+    return ConfirmedSignal(
         signal=verdict.signal, degraded_since=bad_since(recent, rule), reason=verdict.reason, evidence=summary
     )
 
 
-def _open(model: str, findings: Sequence[Finding], *, db: Engine, actor: str) -> Outcome:
+def _open(model: str, findings: Sequence[ConfirmedSignal], *, db: Engine, actor: str) -> Outcome:
     ledger = Ledger(db)
     present = ledger.open_of(model)
     if present is not None and present.state in _UNDER_JUDGEMENT:

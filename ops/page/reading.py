@@ -38,11 +38,11 @@ from monitors.verdicts.conclude import judged_window
 from ops.page.state import (
     NOW_AND_THEN,
     WORST_FIRST,
-    Change,
     Detail,
     Model,
     Overview,
-    Report,
+    ReportLink,
+    ServedChange,
     Unsent,
     expected_signals,
     urgency,
@@ -139,7 +139,7 @@ def read_model(db: Engine, name: str, *, now: datetime | None = None) -> Detail 
         )
 
 
-def read_report(db: Engine, name: str) -> Report | None:
+def read_report(db: Engine, name: str) -> ReportLink | None:
     """Read where the model's latest drift report is; None: there is none."""
     with snapshot(db) as on:
         return _report(on, name)
@@ -253,7 +253,7 @@ def _cells(on: Connection, models: Sequence[str], since: datetime) -> dict[str, 
     return found
 
 
-def _report(on: Connection, model: str) -> Report | None:
+def _report(on: Connection, model: str) -> ReportLink | None:
     link = _verdict.evidence["report_html"].as_string()
     query = (
         select(_verdict.window_end, _verdict.reason, link.label("url"))
@@ -262,16 +262,16 @@ def _report(on: Connection, model: str) -> Report | None:
         .limit(1)
     )
     row = on.execute(query).one_or_none()
-    return Report(window_end=row.window_end, reason=row.reason, url=row.url) if row is not None else None
+    return ReportLink(window_end=row.window_end, reason=row.reason, url=row.url) if row is not None else None
 
 
 # --- incidents, champions, messages ----------------------------------------------------------------------------------
 
 
-def _changes(rows: Iterable[Any]) -> Iterator[tuple[str, Change]]:
+def _changes(rows: Iterable[Any]) -> Iterator[tuple[str, ServedChange]]:
     for row in rows:
         known = {name: value for name, value in row._mapping.items() if name != "model"}
-        yield row.model, Change(**{**known, "scores": _by_slice(row.scores or {})})
+        yield row.model, ServedChange(**{**known, "scores": _by_slice(row.scores or {})})
 
 
 def _by_slice(scores: dict[str, Any]) -> dict[str, Any]:

@@ -53,7 +53,7 @@ class Model:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Change:
+class ServedChange:
     """One change of champion, with what it rests on."""
 
     kind: str
@@ -89,7 +89,7 @@ class Unsent:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Report:
+class ReportLink:
     """The latest drift report of a model."""
 
     window_end: datetime
@@ -111,7 +111,7 @@ class Overview:
     """By model: the worst condition of each window; None: judged, and only waiting."""
     incidents: dict[str, list[Incident]]
     """By model: those that touch the shown windows."""
-    changes: dict[str, list[Change]]
+    changes: dict[str, list[ServedChange]]
     """By model: those in the shown windows."""
     unsent: int
     oldest_unsent: datetime | None
@@ -130,14 +130,14 @@ class Detail:
     """By signal: the verdicts on the shown windows."""
     incidents: list[Incident]
     """The open one and the past ones, newest first."""
-    changes: list[Change]
+    changes: list[ServedChange]
     """Newest first."""
     events: list[Event]
     """All of them, oldest first."""
     broken: list[str]
     """A sentence for each break of the hash chain."""
     unsent: list[Unsent]
-    report: Report | None
+    report: ReportLink | None
 
 
 def worst(conditions: list[Condition]) -> Condition:

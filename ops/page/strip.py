@@ -10,7 +10,7 @@ from datetime import datetime, time, timedelta
 from datasets_defs.core.conditions import Condition, Verdict
 from datasets_defs.core.incidents import TERMINAL, Incident, State
 from datasets_defs.core.windows import EPOCH
-from ops.page.state import Change
+from ops.page.state import ServedChange
 
 GLYPHS = {"bootstrap": "●", "promote": "▲", "roll_back": "▼", "revert": "▽"}
 WORDS = {"bootstrap": "first champion", "promote": "promoted", "roll_back": "rolled back", "revert": "taken back"}
@@ -140,7 +140,7 @@ class Axis:
             )
         return found
 
-    def marks(self, changes: Iterable[Change]) -> list[Mark]:
+    def marks(self, changes: Iterable[ServedChange]) -> list[Mark]:
         """Give the changes of champion that fall on the strip."""
         return [
             Mark(

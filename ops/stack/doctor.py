@@ -38,7 +38,7 @@ class Grade(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class Diagnosis:
     """One check's answer."""
 
     name: str
@@ -47,7 +47,7 @@ class Finding:
     """What was found; for a problem also what to do."""
 
 
-def examine() -> Iterator[Finding]:
+def examine() -> Iterator[Diagnosis]:
     """Check this machine, one finding at a time."""
     home = settings().home.resolve()
     yield python_version(sys.version_info[:2])
@@ -75,103 +75,105 @@ def require(progress: Callable[[str], None]) -> None:
         raise ContractError("\n".join(problems))
 
 
-def python_version(version: tuple[int, ...]) -> Finding:
+def python_version(version: tuple[int, ...]) -> Diagnosis:
     """Judge the interpreter."""
     words = ".".join(map(str, version))
     if PYTHONS[0] <= version <= PYTHONS[1]:
-        return Finding("python", Grade.OK, f"Python {words}")
-    return Finding(
+        return Diagnosis("python", Grade.OK, f"Python {words}")
+    return Diagnosis(
         "python", Grade.BAD, f"Python {words}: 3.11, 3.12 or 3.13 is needed; run `make PYTHON=/path/to/python3.12 up`"
     )
 
 
-def writable(home: Path) -> Finding:
+def writable(home: Path) -> Diagnosis:
     """Judge whether the stack's folder can be written."""
     if os.access(_existing(home), os.W_OK | os.X_OK):
-        return Finding("home", Grade.OK, f"state goes to {home}")
-    return Finding("home", Grade.BAD, f"{home} cannot be written; set DRIFTLOOP_HOME to a folder of yours")
+        return Diagnosis("home", Grade.OK, f"state goes to {home}")
+    return Diagnosis("home", Grade.BAD, f"{home} cannot be written; set DRIFTLOOP_HOME to a folder of yours")
 
 
-def disk_space(home: Path, free_gib: float) -> Finding:
+def disk_space(home: Path, free_gib: float) -> Diagnosis:
     """Judge the free space for databases, artifacts and models."""
     found = f"{free_gib:.1f} GiB free on the disk of {home}"
     if free_gib >= DISK_GIB:
-        return Finding("disk", Grade.OK, found)
-    return Finding(
+        return Diagnosis("disk", Grade.OK, found)
+    return Diagnosis(
         "disk", Grade.WARN, f"{found}; {DISK_GIB:g} GiB are advised: free some, or set DRIFTLOOP_HOME to another disk"
     )
 
 
-def memory(available_gib: float) -> Finding:
+def memory(available_gib: float) -> Diagnosis:
     """Judge the memory for Airflow, MLflow, serving and a trainer at the same time."""
     found = f"{available_gib:.1f} GiB of memory available"
     if available_gib >= MEMORY_GIB:
-        return Finding("memory", Grade.OK, found)
-    return Finding(
+        return Diagnosis("memory", Grade.OK, found)
+    return Diagnosis(
         "memory", Grade.WARN, f"{found}; the stack and a training run need {MEMORY_GIB:g} GiB: end something"
     )
 
 
-def postgres_user(home: Path, uid: int, may_enter: Callable[[Path], bool]) -> Finding:
+def postgres_user(home: Path, uid: int, may_enter: Callable[[Path], bool]) -> Diagnosis:
     """Judge whether PostgreSQL, which refuses to run as root, has a user that reaches its files."""
     if uid != 0:
-        return Finding("postgres", Grade.OK, "PostgreSQL runs as you")
+        return Diagnosis("postgres", Grade.OK, "PostgreSQL runs as you")
     for path in (_existing(home), postgres.BIN):
         if not may_enter(path):
-            return Finding(
+            return Diagnosis(
                 "postgres",
                 Grade.BAD,
                 f"PostgreSQL does not run as root, and the user {postgres.UNPRIVILEGED!r} it runs as instead cannot "
                 f"enter {path}; work as an ordinary user, or put checkout and DRIFTLOOP_HOME where all may enter, "
                 "e.g. /srv",
             )
-    return Finding("postgres", Grade.OK, f"PostgreSQL runs as {postgres.UNPRIVILEGED!r}, since you are root")
+    return Diagnosis("postgres", Grade.OK, f"PostgreSQL runs as {postgres.UNPRIVILEGED!r}, since you are root")
 
 
-def taken_ports(home: Path) -> Iterator[Finding]:
+def taken_ports(home: Path) -> Iterator[Diagnosis]:
     """Judge the ports of a stopped stack; a running one holds its own."""
     layout = Layout(home)
     if Supervisor(layout).is_running():
-        yield Finding("ports", Grade.OK, "the stack is up and holds its ports")
+        yield Diagnosis("ports", Grade.OK, "the stack is up and holds its ports")
         return
     known = ports.remembered(layout.ports)
     taken = [f"{name} {port}" for name, port in known.items() if not ports.is_free(port)]
     if taken:
-        yield Finding(
+        yield Diagnosis(
             "ports",
             Grade.WARN,
             f"another program holds ports of the last start ({', '.join(taken)}); `driftloop up` moves to others, "
             "or end that program first to keep the addresses",
         )
     else:
-        yield Finding("ports", Grade.OK, "ports are free")
+        yield Diagnosis("ports", Grade.OK, "ports are free")
 
 
-def prometheus() -> Finding:
+def prometheus() -> Diagnosis:
     """Get Prometheus, unpacking it now if need be."""
     try:
-        return Finding("prometheus", Grade.OK, f"Prometheus in {prometheus_binary.ensure()}")
+        return Diagnosis("prometheus", Grade.OK, f"Prometheus in {prometheus_binary.ensure()}")
     except ContractError as err:
-        return Finding("prometheus", Grade.BAD, str(err))
+        return Diagnosis("prometheus", Grade.BAD, str(err))
 
 
-def history_guard(db: Engine) -> Finding:
+def history_guard(db: Engine) -> Diagnosis:
     """Judge what the loop's role may do in its database; before the first start there is none to ask."""
     way = "run `driftloop up`, or for a PostgreSQL of yours `driftloop migrate` with DRIFTLOOP_OWNER_DATABASE_URL"
     try:
         require_schema(db)
         lacks, could = missing_privileges(db), rewritable(db)
     except TransientError:
-        return Finding("history", Grade.OK, "PostgreSQL is not up: who may rewrite the history is asked at each start")
+        return Diagnosis(
+            "history", Grade.OK, "PostgreSQL is not up: who may rewrite the history is asked at each start"
+        )
     except ContractError as err:
-        return Finding("history", Grade.WARN, str(err))
+        return Diagnosis("history", Grade.WARN, str(err))
     finally:
         db.dispose()
     if lacks:
-        return Finding("history", Grade.BAD, f"{'; '.join(lacks)}: {way}")
+        return Diagnosis("history", Grade.BAD, f"{'; '.join(lacks)}: {way}")
     if could:
-        return Finding("history", Grade.WARN, f"{'; '.join(could)}: {way}")
-    return Finding("history", Grade.OK, "the loop's role appends to the history and cannot rewrite it")
+        return Diagnosis("history", Grade.WARN, f"{'; '.join(could)}: {way}")
+    return Diagnosis("history", Grade.OK, "the loop's role appends to the history and cannot rewrite it")
 
 
 def _existing(path: Path) -> Path:

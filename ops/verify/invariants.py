@@ -21,7 +21,7 @@ LATE_PERIODS = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Message:
+class QueuedMessage:
     """What is needed of one row of `alert_outbox`."""
 
     key: str
@@ -31,7 +31,7 @@ class Message:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Record:
+class LoopRecord:
     """Everything that one moment's snapshot of the loop's database says."""
 
     now: datetime
@@ -43,13 +43,13 @@ class Record:
     champions: Sequence[Champion] = ()
     changes: Sequence[ChampionChange] = ()
     evaluations: Sequence[Evaluation] = ()
-    messages: Sequence[Message] = ()
+    messages: Sequence[QueuedMessage] = ()
     trainers: Mapping[str, int] = field(default_factory=dict)
     """Sessions that hold a model's trainer lock now."""
     paused_until: Mapping[str, datetime] = field(default_factory=dict)
 
 
-def broken(record: Record, *, reconcile_period: timedelta, alert_period: timedelta) -> list[str]:
+def broken(record: LoopRecord, *, reconcile_period: timedelta, alert_period: timedelta) -> list[str]:
     """Give a sentence for each invariant that does not hold; none: all hold."""
     return [
         *(sentence for sentences in record.chains.values() for sentence in sentences),
@@ -62,7 +62,7 @@ def broken(record: Record, *, reconcile_period: timedelta, alert_period: timedel
     ]
 
 
-def _lives(record: Record) -> Iterator[str]:
+def _lives(record: LoopRecord) -> Iterator[str]:
     """One open incident a model, and each one's history leads to its state by allowed moves, to an end at most once."""
     still_open = Counter(incident.model for incident in record.incidents if incident.is_open)
     for model, count in still_open.items():
@@ -98,7 +98,7 @@ def _life(incident: Incident, events: Sequence[Event]) -> Iterator[str]:
         yield f"{name}: it is {incident.state}, and closed at {incident.closed_at}"
 
 
-def _stuck(record: Record, period: timedelta) -> Iterator[str]:
+def _stuck(record: LoopRecord, period: timedelta) -> Iterator[str]:
     """An open incident is at work, waits for a time, for a person or for its windows, or was rung for just now."""
     then = record.now - LATE_PERIODS * period
     for incident in record.incidents:
@@ -129,7 +129,7 @@ def in_progress(incident: Incident, now: datetime) -> str:
     return f"is rung for (last {incident.rung_at:%H:%M:%S}Z)" if incident.rung_at else "is about to be rung for"
 
 
-def _trainers(record: Record) -> Iterator[str]:
+def _trainers(record: LoopRecord) -> Iterator[str]:
     """One trainer a model at any time: who claimed last is the only one that trains, and registers what came of it."""
     for model, count in record.trainers.items():
         if count > 1:
@@ -158,7 +158,7 @@ def _trainers(record: Record) -> Iterator[str]:
                 training = None
 
 
-def _champions(record: Record) -> Iterator[str]:
+def _champions(record: LoopRecord) -> Iterator[str]:
     """The champion is where the last change left it; changes follow each other without a gap, and all were told."""
     rows = {champion.model: champion for champion in record.champions}
     for model in sorted(rows.keys() | {change.model for change in record.changes}):
@@ -195,7 +195,7 @@ def _champion(model: str, champion: Champion | None, changes: Sequence[ChampionC
         yield f"{model}: a rollback would go to version {champion.previous_version}; it must be {previous}"
 
 
-def _promotions(record: Record) -> Iterator[str]:
+def _promotions(record: LoopRecord) -> Iterator[str]:
     """No promotion without the gate's yes to that very challenger, or a person's word against its no.
 
     None of a version that was rolled back.
@@ -229,7 +229,7 @@ def _promotions(record: Record) -> Iterator[str]:
             yield f"{what} is on probation, though serving never confirmed it"
 
 
-def _messages(record: Record, period: timedelta) -> Iterator[str]:
+def _messages(record: LoopRecord, period: timedelta) -> Iterator[str]:
     """Each event that people hear of has a message, which was sent or waits; no message is about nothing."""
     keys = {message.key for message in record.messages}
     incidents = {incident.id: incident for incident in record.incidents}
@@ -248,7 +248,7 @@ def _messages(record: Record, period: timedelta) -> Iterator[str]:
             yield f"message {message.key} was refused by Slack for what it says, and waits"
 
 
-def _by_incident(record: Record) -> dict[int, list[Event]]:
+def _by_incident(record: LoopRecord) -> dict[int, list[Event]]:
     of: dict[int, list[Event]] = {}
     for events in record.events.values():
         for event in events:

@@ -15,7 +15,7 @@ from datasets_defs.store import tables
 from datasets_defs.store.database import database_errors
 from datasets_defs.store.evaluations import all_evaluations
 from datasets_defs.store.incidents import all_incidents
-from ops.verify.invariants import Message, Record, broken
+from ops.verify.invariants import LoopRecord, QueuedMessage, broken
 
 _TRAINERS = text(
     "SELECT model, (SELECT count(*) FROM pg_locks l JOIN pg_database d ON d.oid = l.database "
@@ -25,7 +25,7 @@ _TRAINERS = text(
 )
 
 
-def read_record(db: Engine) -> Record:
+def read_record(db: Engine) -> LoopRecord:
     """Read the whole record as of one moment.
 
     Raises:
@@ -38,7 +38,7 @@ def read_record(db: Engine) -> Record:
         models = on.scalars(
             select(tables.incident_event.c.model).union(select(tables.champion.c.model)).order_by("model")
         ).all()
-        return Record(
+        return LoopRecord(
             now=now,
             incidents=all_incidents(on),
             events={model: ledger.events(model, connection=on) for model in models},
@@ -55,7 +55,7 @@ def read_record(db: Engine) -> Record:
         )
 
 
-def broken_invariants(db: Engine) -> tuple[Record, list[str]]:
+def broken_invariants(db: Engine) -> tuple[LoopRecord, list[str]]:
     """Read the record and give it with a sentence for each invariant that does not hold."""
     record = read_record(db)
     found = broken(
@@ -66,7 +66,7 @@ def broken_invariants(db: Engine) -> tuple[Record, list[str]]:
     return record, found
 
 
-def broken_artifacts(record: Record) -> tuple[list[str], list[str]]:
+def broken_artifacts(record: LoopRecord) -> tuple[list[str], list[str]]:
     """Check that every champion's files are complete and are what was registered.
 
     Gives a sentence for each champion that is not, and one for each that could not be looked at.
@@ -87,7 +87,7 @@ def broken_artifacts(record: Record) -> tuple[list[str], list[str]]:
     return wrong, unknown
 
 
-def _messages(on: Connection) -> list[Message]:
+def _messages(on: Connection) -> list[QueuedMessage]:
     table = tables.alert_outbox.c
     query = select(table.key, table.sent_at, table.blocks.has_key("odd").label("refused")).order_by(table.id)
-    return [Message(key=row.key, sent=row.sent_at is not None, refused=row.refused) for row in on.execute(query)]
+    return [QueuedMessage(key=row.key, sent=row.sent_at is not None, refused=row.refused) for row in on.execute(query)]

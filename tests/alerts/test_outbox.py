@@ -7,7 +7,7 @@ import pytest
 from sqlalchemy import select, text
 
 from alerts import outbox
-from alerts.outbox import Answer, Posted, backoff, deliver, enqueue_new, waiting
+from alerts.outbox import Delivery, Posted, backoff, deliver, enqueue_new, waiting
 from datasets_defs.core.incidents import State
 from datasets_defs.ledger.ledger import Ledger
 from datasets_defs.store import tables
@@ -44,7 +44,7 @@ class Recorder:
     def __call__(self, alert):
         """Answer as told."""
         self.alerts.append(alert)
-        return self.answers.pop(0) if self.answers else Posted(answer=Answer.SENT, thread=f"ts{len(self.alerts)}")
+        return self.answers.pop(0) if self.answers else Posted(answer=Delivery.SENT, thread=f"ts{len(self.alerts)}")
 
 
 def send(engine, recorder, at=None):
@@ -114,7 +114,7 @@ def test_retry_after_is_respected(engine, ledger):
     for model in ("a", "b"):
         open_one(ledger, model)
     enqueue_new(engine)
-    recorder = Recorder(Posted(answer=Answer.BUSY, error="wait", retry_after=timedelta(seconds=30)))
+    recorder = Recorder(Posted(answer=Delivery.BUSY, error="wait", retry_after=timedelta(seconds=30)))
     begin = now()
 
     report = send(engine, recorder, begin)
@@ -131,7 +131,7 @@ def test_back_off(engine, ledger):
     enqueue_new(engine)
     at = now()
     for attempt in (1, 2, 3):
-        send(engine, Recorder(Posted(answer=Answer.AWAY, error="HTTP 500")), at)
+        send(engine, Recorder(Posted(answer=Delivery.AWAY, error="HTTP 500")), at)
         (row,) = rows(engine)
         assert (row.attempts, row.last_error) == (attempt, "HTTP 500")
         assert row.next_attempt_at == at + backoff(attempt)
@@ -147,7 +147,7 @@ def test_nothing_overtakes_after_an_outage(engine, ledger):
     ledger.move(incident, State.QUARANTINED, actor="t", reason="broken data")
     enqueue_new(engine)
     begin = now()
-    away = Posted(answer=Answer.AWAY, error="HTTP 500")
+    away = Posted(answer=Delivery.AWAY, error="HTTP 500")
     for minute in range(3):
         send(engine, Recorder(away, away), begin + timedelta(minutes=minute))
     assert [row.attempts for row in rows(engine)] == [3, 0]
@@ -162,12 +162,12 @@ def test_a_new_message_respects_retry_after_too(engine, ledger):
     open_one(ledger, "a")
     enqueue_new(engine)
     begin = now()
-    send(engine, Recorder(Posted(answer=Answer.BUSY, error="wait", retry_after=timedelta(seconds=30))), begin)
+    send(engine, Recorder(Posted(answer=Delivery.BUSY, error="wait", retry_after=timedelta(seconds=30))), begin)
     open_one(ledger, "b")
     enqueue_new(engine)
     assert send(engine, Recorder(), begin + timedelta(seconds=29)).failed == 0
     assert waiting(engine) == 2
-    odd = Recorder(Posted(answer=Answer.ODD, error="invalid_blocks"))
+    odd = Recorder(Posted(answer=Delivery.ODD, error="invalid_blocks"))
     assert send(engine, odd, begin + timedelta(seconds=30)).sent == 1
     incident = ledger.open_of("a")
     ledger.move(incident, State.QUARANTINED, actor="t", reason="broken data")
@@ -180,7 +180,7 @@ def test_closed_channel(engine, ledger):
     for model in ("a", "b", "c"):
         open_one(ledger, model)
     enqueue_new(engine)
-    recorder = Recorder(Posted(answer=Answer.CLOSED, error="invalid_auth"))
+    recorder = Recorder(Posted(answer=Delivery.CLOSED, error="invalid_auth"))
     begin = now()
 
     report = send(engine, recorder, begin)
@@ -196,7 +196,7 @@ def test_odd_message_holds_nobody_up(engine, ledger):
     for model in ("a", "b"):
         open_one(ledger, model)
     enqueue_new(engine)
-    report = send(engine, Recorder(Posted(answer=Answer.ODD, error="invalid_blocks")))
+    report = send(engine, Recorder(Posted(answer=Delivery.ODD, error="invalid_blocks")))
     assert (report.sent, report.failed, report.waiting) == (1, 1, 1)
     assert waiting(engine) == 1
 

@@ -71,3 +71,13 @@ def test_what_can_be_in_trouble_has_both_its_kinds():
     assert {kind for trouble in Trouble for kind in (trouble.begins, trouble.ends)} == {
         kind for kind in EventKind if kind.endswith(("_trouble", "_mended"))
     }
+
+
+def test_no_two_classes_share_a_name():
+    """A class's name stands for one thing in all packages, so that a search for it leads to one place."""
+    homes: dict[str, list[str]] = {}
+    for path in SOURCES:
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ClassDef):
+                homes.setdefault(node.name, []).append(str(path.relative_to(ROOT)))
+    assert {name: places for name, places in homes.items() if len(places) > 1} == {}

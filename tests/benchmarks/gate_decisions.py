@@ -15,7 +15,7 @@ from datasets_defs.spec.gate import GateSpec
 from tests.benchmarks.figures import Figure
 from training.judge.gate import GateDecision, GateEvidence, Protected, decide
 from training.judge.paired import Interval, Pair, Spread
-from training.judge.power import OLD, RECENT, Condition, Look, Planned, old_wanted, plan
+from training.judge.power import OLD, RECENT, Planned, PlannedLook, UpperBound, old_wanted, plan
 from training.judge.spreads import pooled
 
 SPEC = GateSpec()
@@ -112,7 +112,7 @@ class Case:
     """One evaluation, drawn."""
 
     evidence: GateEvidence
-    look: Look
+    look: PlannedLook
 
 
 def case(shape: Shape, count: int, challenger: Challenger, rng: np.random.Generator, known: dict[str, Spread]) -> Case:
@@ -141,12 +141,12 @@ def case(shape: Shape, count: int, challenger: Challenger, rng: np.random.Genera
         for name, chosen in protected.items()
     ]
     conditions = [
-        Condition(name=RECENT, numbers=numbers[RECENT], limit=-SPEC.min_gain_share),
-        Condition(name=OLD, numbers=numbers[OLD], limit=limit),
-        *(Condition(name=name, numbers=chosen, limit=limit) for name, chosen in protected.items()),
+        UpperBound(name=RECENT, numbers=numbers[RECENT], limit=-SPEC.min_gain_share),
+        UpperBound(name=OLD, numbers=numbers[OLD], limit=limit),
+        *(UpperBound(name=name, numbers=chosen, limit=limit) for name, chosen in protected.items()),
     ]
     evidence = GateEvidence(recent=pairs[RECENT], old=pairs[OLD], champion_version=1, protected=guards)
-    return Case(evidence, Look(documents=documents, conditions=conditions, known=known))
+    return Case(evidence, PlannedLook(documents=documents, conditions=conditions, known=known))
 
 
 def known(shape: Shape, count: int, rng: np.random.Generator) -> dict[str, Spread]:

@@ -13,7 +13,7 @@ import torch
 from datasets_defs.spec.model import FromScratch
 from tests.benchmarks.figures import Figure, interleaved
 from training.data.training_text import PYTHON_DOCS, all_documents
-from training.fit.fine_tune import Plan, fine_tune
+from training.fit.fine_tune import FitPlan, fine_tune
 from training.model.language_model import LanguageModel
 
 SHAPE = FromScratch()
@@ -65,7 +65,7 @@ def _copy(base: LanguageModel) -> LanguageModel:
 
 
 def _ours(base: LanguageModel, texts: list[str], folder: Path) -> None:
-    plan = Plan(
+    plan = FitPlan(
         epochs=1,
         learning_rate=RATE,
         batch_tokens=BATCH_ROWS * base.context,

@@ -15,7 +15,7 @@ from datasets_defs.spec.model import FromScratch, ModelSpec
 from datasets_defs.store.artifacts import artifact_url, write_rows
 from datasets_defs.store.references import ReferenceProfile, save_reference
 from training.data.training_text import Passage, cut_passages, heldout_documents, training_documents
-from training.fit.fine_tune import Plan, Progress, fine_tune
+from training.fit.fine_tune import FitPlan, Progress, fine_tune
 from training.fit.threads import use_threads
 from training.model.baseline import baseline
 from training.model.language_model import LanguageModel
@@ -25,7 +25,7 @@ from training.registry.registry import WARNING, Registry
 ACTOR = "bootstrap"
 MOST_REFERENCE_ROWS = 1000
 MOST_SNAPSHOT_ROWS = 20_000
-SCRATCH = Plan(
+SCRATCH = FitPlan(
     epochs=6,
     learning_rate=3e-3,
     batch_tokens=1024,

@@ -18,7 +18,7 @@ from training.registry.registry import Registry
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ByHand:
+class ComparisonByHand:
     """What came of a comparison by hand."""
 
     champion: int
@@ -30,7 +30,7 @@ class ByHand:
 
 def by_hand(
     spec: ModelSpec, *, db: Engine, registry: Registry, champion: int | None, challenger: int | None, tick: Tick
-) -> ByHand:
+) -> ComparisonByHand:
     """Judge a challenger by its own held-out rows against a champion; without versions, the newest against the present.
 
     Raises:
@@ -51,7 +51,7 @@ def by_hand(
     announced = asked.plan.reason
     tick(announced, 0.0)
     judged = judge(db, registry, asked, tick=tick, use=use_threads)
-    return ByHand(champion=old, challenger=new, announced=announced, judged=judged)
+    return ComparisonByHand(champion=old, challenger=new, announced=announced, judged=judged)
 
 
 def _versions(

@@ -33,7 +33,7 @@ _INSTEAD = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ByHand:
+class PromotionByHand:
     """What came of an offer."""
 
     is_champion: bool
@@ -51,7 +51,7 @@ def by_hand(
     reason: str,
     force: bool = False,
     tell: Callable[[str], None] = lambda _: None,
-) -> ByHand:
+) -> PromotionByHand:
     """Judge a version against the champion, and make it champion if the gate lets it, or by force.
 
     Force passes over the gate's no, never over an evaluation that failed or over an earlier rollback. Killed anywhere
@@ -65,7 +65,7 @@ def by_hand(
     incident, champion = ledger.open_of(model), ledger.champion(model)
     if incident is None or not _is_of(incident, version):
         if champion is not None and champion.version == version:
-            return ByHand(is_champion=True, reason=f"version {version} is the champion of {model} already")
+            return PromotionByHand(is_champion=True, reason=f"version {version} is the champion of {model} already")
         _require_promotable(ledger, model, version)
         incident = _offer(ledger, model, version, actor=actor, reason=reason, force=force)
     if incident.state in _JUDGED:
@@ -75,12 +75,12 @@ def by_hand(
         if incident.state in _JUDGED:
             raise ContractError(f"{said}; it goes on there: `driftloop incident show {incident.id}`")
         if incident.state not in _ACCEPTED:
-            return ByHand(is_champion=False, reason=_over(ledger, incident, said, actor=actor))
+            return PromotionByHand(is_champion=False, reason=_over(ledger, incident, said, actor=actor))
     tell(f"waiting until serving reports version {version}")
     outcome = promote.promote(str(ledger.ring(incident.id)), db=db, actor=actor, by_hand=True)
     if outcome.ring is None and ledger.incident(incident.id).state is State.PROMOTING:
         raise ContractError(f"{outcome.reason}; it goes on there: `driftloop incident show {incident.id}`")
-    return ByHand(is_champion=outcome.ring is not None, reason=outcome.reason, ring=outcome.ring)
+    return PromotionByHand(is_champion=outcome.ring is not None, reason=outcome.reason, ring=outcome.ring)
 
 
 def _is_of(incident: Incident, version: int) -> bool:

@@ -201,7 +201,7 @@ def write(
     for source in spec.data.sources:
         at_work.take_corpus(source)
     spared = _validation(train, spec)
-    with _Rows(folder / "snapshot.parquet") as rows:
+    with _SnapshotFile(folder / "snapshot.parquet") as rows:
         rows.add("holdout", sides.holdout)
         rows.add("train", (record for record in train if record.request_id not in spared))
         rows.add("validation", (record for record in train if record.request_id in spared))
@@ -291,7 +291,7 @@ def _draw(
             size -= len(text.encode())
 
 
-class _Rows:
+class _SnapshotFile:
     """A Parquet file that is written as its rows come."""
 
     def __init__(self, file: Path) -> None:

@@ -17,8 +17,8 @@ from datasets_defs.core.errors import ContractError
 from training.fit.curve import Curve
 from training.fit.early_stopping import stop_early
 from training.fit.group import Group
-from training.fit.packing import Rows, pack, parts_documents
-from training.fit.state import State
+from training.fit.packing import PackedRows, pack, parts_documents
+from training.fit.state import FitState
 from training.model import adapters
 from training.model.language_model import LanguageModel
 
@@ -32,7 +32,7 @@ ADAPTERS_FACTOR = 10
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
+class FitPlan:
     """How a training goes. The number of steps follows from the data alone, so the learning rate does too."""
 
     epochs: float
@@ -112,7 +112,7 @@ class Result(Progress):
 def fine_tune(
     model: LanguageModel,
     documents: Iterable[str],
-    plan: Plan,
+    plan: FitPlan,
     folder: Path,
     progress: Callable[[Progress], None] = lambda _: None,
     *,
@@ -153,8 +153,8 @@ class _Loop:
     def __init__(
         self,
         model: LanguageModel,
-        rows: Rows,
-        plan: Plan,
+        rows: PackedRows,
+        plan: FitPlan,
         validation: tuple[str, ...],
         *,
         together: bool,
@@ -174,7 +174,7 @@ class _Loop:
         self.dtype = dtype_of(plan, self.device.type)
         group.check(self.dtype)
         trainable = _trainable(self.trained)
-        self.state = State(
+        self.state = FitState(
             trainable,
             _optimizer(trainable, plan),
             torch.amp.GradScaler(self.device.type, enabled=self.dtype is torch.float16),
@@ -249,7 +249,7 @@ class _Loop:
         state.scaler.update()
         return total, rate, tokens
 
-    def _loss(self, part: Rows) -> torch.Tensor:
+    def _loss(self, part: PackedRows) -> torch.Tensor:
         """Give the sum of the nats of all tokens of some rows."""
         apart = {"position_ids": part.positions.to(self.device)} if self.together else {}
         with torch.autocast(self.device.type, dtype=self.dtype, enabled=self.dtype is not None):
@@ -331,7 +331,7 @@ def default_rate(parameters: int, method: str) -> float:
     return (ADAPTERS_FACTOR if method == "lora" else 1) / math.sqrt(max(parameters, 1))
 
 
-def dtype_of(plan: Plan, device: str) -> torch.dtype | None:
+def dtype_of(plan: FitPlan, device: str) -> torch.dtype | None:
     """Give the type that the passes are computed in; None for that of the weights."""
     named = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
     if plan.precision != "auto":
@@ -353,7 +353,7 @@ def _trainable(network: Any) -> dict[str, torch.nn.Parameter]:
     return {name: each for name, each in network.named_parameters() if each.requires_grad}
 
 
-def _optimizer(trainable: dict[str, torch.nn.Parameter], plan: Plan) -> torch.optim.Optimizer:
+def _optimizer(trainable: dict[str, torch.nn.Parameter], plan: FitPlan) -> torch.optim.Optimizer:
     """Decay matrices alone; beside adapters at their own default rate, whole weights learn at that of a full training.
 
     At the rate of adapters, embeddings forget twice what the gate allows. A rate that was asked for holds for all.
@@ -390,7 +390,7 @@ def _blend(start: Iterable[tuple[torch.Tensor, torch.Tensor]], share: float) -> 
         weight.copy_(torch.lerp(before, weight, share))
 
 
-def _fingerprint(plan: Plan, rows: Rows, validation: Sequence[str]) -> str:
+def _fingerprint(plan: FitPlan, rows: PackedRows, validation: Sequence[str]) -> str:
     """Name what decides on the curve: the plan without its limits in time, the rows and the validation texts."""
     decides = {name: value for name, value in asdict(plan).items() if name not in ("max_seconds", "checkpoint_seconds")}
     found = hashlib.sha256(repr((sorted(decides.items()), validation)).encode("utf-8", "replace"))

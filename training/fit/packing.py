@@ -17,7 +17,7 @@ ENCODED_AT_ONCE = 1000
 
 
 @dataclass(frozen=True, slots=True)
-class Rows:
+class PackedRows:
     """Packed documents, row by row; each tensor is rows by length."""
 
     inputs: torch.Tensor
@@ -39,16 +39,18 @@ class Rows:
         """Share of the places that something is learned at, 0..1."""
         return float((self.targets != IGNORED).float().mean())
 
-    def take(self, chosen: Sequence[int]) -> "Rows":
+    def take(self, chosen: Sequence[int]) -> "PackedRows":
         """Give some of the rows, as far as the fullest of them is filled, as indices of int64."""
         targets = self.targets[chosen].long()
         used = int((targets != IGNORED).any(0).nonzero().max()) + 1
-        return Rows(
+        return PackedRows(
             self.inputs[chosen, :used].long(), targets[:, :used].contiguous(), self.positions[chosen, :used].long()
         )
 
 
-def pack(model: LanguageModel, documents: Iterable[str], *, length: int, seed: int = 0, together: bool = True) -> Rows:
+def pack(
+    model: LanguageModel, documents: Iterable[str], *, length: int, seed: int = 0, together: bool = True
+) -> PackedRows:
     """Pack documents into rows of `length` tokens, in an order that depends on the seed alone.
 
     Each document stands between the start and the end token. One that is longer is cut into consecutive pieces as the
@@ -78,7 +80,7 @@ def pack(model: LanguageModel, documents: Iterable[str], *, length: int, seed: i
             inputs[row, at:end], targets[row, at:end] = piece[:-1], piece[1:]
             positions[row, at:end] = torch.arange(end - at, dtype=torch.int32)
             at = end
-    return Rows(inputs, targets, positions)
+    return PackedRows(inputs, targets, positions)
 
 
 def best_fit(sizes: Sequence[int], capacity: int) -> list[list[int]]:

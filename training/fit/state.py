@@ -20,7 +20,7 @@ _FILE = "state.safetensors"
 
 
 @dataclass(slots=True)
-class State:
+class FitState:
     """A training between two steps."""
 
     trainable: dict[str, torch.nn.Parameter]

@@ -44,7 +44,7 @@ class Planned:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Condition:
+class UpperBound:
     """The upper bound of the change on these documents must stay at or below the limit."""
 
     name: str
@@ -118,11 +118,11 @@ class Power:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Look:
+class PlannedLook:
     """What a plan is made of."""
 
     documents: Sequence[Planned]
-    conditions: Sequence[Condition]
+    conditions: Sequence[UpperBound]
     """Of all but `recent`, the name says whose documents they are: `old`, `golden`, `slice:…`."""
     known: Mapping[str, Spread] = field(default_factory=dict)
     """By slice, from earlier evaluations of the model."""
@@ -184,7 +184,7 @@ def old_wanted(sizes: Sequence[int], spec: GateSpec, known: Spread | None = None
     return min(max(spec.min_documents, enough), most)
 
 
-def plan(look: Look, spec: GateSpec) -> PowerPlan:
+def plan(look: PlannedLook, spec: GateSpec) -> PowerPlan:
     """Say what a look at these documents can show: the chance of `accept`, all conditions and clusters counted.
 
     The gate's own rule is run on simulated changes, a user's common share and a document's own, drawn with the spread
@@ -217,7 +217,7 @@ def plan(look: Look, spec: GateSpec) -> PowerPlan:
     return replace(found, reason=_in_words(found, look, spec))
 
 
-def _simulated(look: Look, spec: GateSpec) -> NDArray[np.bool_]:
+def _simulated(look: PlannedLook, spec: GateSpec) -> NDArray[np.bool_]:
     """Give which condition holds in which simulated look, shape (conditions, worlds)."""
     sizes = np.array([each.bytes for each in look.documents], dtype=float)
     passed = []
@@ -228,7 +228,7 @@ def _simulated(look: Look, spec: GateSpec) -> NDArray[np.bool_]:
     return np.concatenate(passed, axis=1)
 
 
-def _worlds(look: Look, spec: GateSpec) -> Iterator[Floats]:
+def _worlds(look: PlannedLook, spec: GateSpec) -> Iterator[Floats]:
     """Draw relative changes of the documents, shape (worlds, documents), some worlds at a time."""
     rng = np.random.default_rng(SEED)
     spreads = [_spread(look, each, spec) for each in look.documents]
@@ -245,14 +245,16 @@ def _worlds(look: Look, spec: GateSpec) -> Iterator[Floats]:
         yield gain + between * common + within * rng.standard_normal((count, len(members)))
 
 
-def _spread(look: Look, document: Planned, spec: GateSpec) -> Spread:
+def _spread(look: PlannedLook, document: Planned, spec: GateSpec) -> Spread:
     if (known := look.known.get(document.slice)) is not None:
         return known
     whole, alike = spec.expected_spread, ASSUMED_ALIKE if document.cluster is not None else 0.0
     return Spread(within=whole * math.sqrt(1 - alike), between=whole * math.sqrt(alike))
 
 
-def _passes(condition: Condition, differences: Floats, sizes: Floats, look: Look, confidence: float) -> NDArray[Any]:
+def _passes(
+    condition: UpperBound, differences: Floats, sizes: Floats, look: PlannedLook, confidence: float
+) -> NDArray[Any]:
     numbers = np.asarray(condition.numbers, dtype=int)
     if not len(numbers):
         return np.zeros(len(differences), dtype=bool)
@@ -267,7 +269,7 @@ def _passes(condition: Condition, differences: Floats, sizes: Floats, look: Look
     return changes + student_quantile(confidence, clusters_alike(totals) - 1) * errors <= condition.limit
 
 
-def _recent(look: Look, numbers: Sequence[int], spec: GateSpec) -> Power:
+def _recent(look: PlannedLook, numbers: Sequence[int], spec: GateSpec) -> Power:
     """Give what the recent documents can show by the formula, by which numbers of documents are found."""
     documents = [look.documents[number] for number in numbers]
     sizes = np.array([each.bytes for each in documents], dtype=float)
@@ -298,7 +300,7 @@ def _needed(recent: Power, spec: GateSpec, kept: float) -> int:
     return max(spec.min_documents, enough)
 
 
-def _in_words(found: PowerPlan, look: Look, spec: GateSpec) -> str:
+def _in_words(found: PowerPlan, look: PlannedLook, spec: GateSpec) -> str:
     """Say what could be seen, what is missing, and how likely a good challenger passes."""
     said = f"{found.needed} documents can see a gain of {spec.worth_seeing:.1%}; have {found.documents}"
     if math.isfinite(found.visible):

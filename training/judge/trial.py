@@ -18,7 +18,7 @@ from training.data.snapshot import Snapshot
 from training.judge.frozen_rows import Rows, clusters, overlap, slices
 from training.judge.gate import GateDecision, GateEvidence, decide
 from training.judge.paired import Spread
-from training.judge.power import OLD, RECENT, Condition, Look, Planned, PowerPlan, plan
+from training.judge.power import OLD, RECENT, Planned, PlannedLook, PowerPlan, UpperBound, plan
 from training.judge.scoring import Folders, Measured, Tick, closest, measure, protected
 from training.registry.registry import Registry, broken_rules
 
@@ -44,7 +44,7 @@ class Comparison:
     @cached_property
     def plan(self) -> PowerPlan:
         """What the look can see, before it is taken."""
-        look = Look(
+        look = PlannedLook(
             documents=planned(self.rows),
             conditions=conditions(self.spec, self.rows),
             known=self.known,
@@ -116,19 +116,19 @@ def planned(rows: Rows) -> list[Planned]:
     ]
 
 
-def conditions(spec: ModelSpec, rows: Rows) -> list[Condition]:
+def conditions(spec: ModelSpec, rows: Rows) -> list[UpperBound]:
     """Give all that the gate asks of the frozen rows, as it will ask it."""
     gate = spec.gate
     asked = [
-        Condition(name=RECENT, numbers=rows.numbers("recent"), limit=-gate.min_gain_share),
-        Condition(name=OLD, numbers=rows.numbers("old"), limit=gate.max_loss_share),
+        UpperBound(name=RECENT, numbers=rows.numbers("recent"), limit=-gate.min_gain_share),
+        UpperBound(name=OLD, numbers=rows.numbers("old"), limit=gate.max_loss_share),
     ]
     if golden := rows.numbers("golden"):
-        asked.append(Condition(name="golden", numbers=golden, limit=gate.max_loss_share))
+        asked.append(UpperBound(name="golden", numbers=golden, limit=gate.max_loss_share))
     for each in slices(rows.rows, spec.evaluation.slices):
         if each.required or len(each.numbers) >= each.spec.min_documents:
             limit = gate.max_loss_share if each.spec.max_loss_share is None else each.spec.max_loss_share
-            asked.append(Condition(name=each.name, numbers=each.numbers, limit=limit))
+            asked.append(UpperBound(name=each.name, numbers=each.numbers, limit=limit))
     return asked
 
 

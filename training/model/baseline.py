@@ -9,7 +9,7 @@ from training.model.language_model import LanguageModel
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Baseline:
+class TextCost:
     """What held-out texts cost, in bits per byte."""
 
     model: float
@@ -39,7 +39,7 @@ class Baseline:
         )
 
 
-def baseline(model: LanguageModel, bits_per_byte: float, training: Sequence[str], heldout: Sequence[str]) -> Baseline:
+def baseline(model: LanguageModel, bits_per_byte: float, training: Sequence[str], heldout: Sequence[str]) -> TextCost:
     """Work out what held-out texts, which cost the model so much, cost without it; in its own tokens."""
     counts = Counter(token for ids in model.encode_all(training) for token in ids)
     size = len(model.tokenizer)
@@ -47,4 +47,4 @@ def baseline(model: LanguageModel, bits_per_byte: float, training: Sequence[str]
     tokens = [token for ids in model.encode_all(heldout) for token in ids]
     length = sum(len(text.encode("utf-8", "replace")) for text in heldout)
     unigram = sum(math.log2(total / (counts[token] + 1)) for token in tokens)
-    return Baseline(model=bits_per_byte, unigram=unigram / length, uniform=len(tokens) * math.log2(size) / length)
+    return TextCost(model=bits_per_byte, unigram=unigram / length, uniform=len(tokens) * math.log2(size) / length)

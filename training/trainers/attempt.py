@@ -17,7 +17,7 @@ from datasets_defs.store.artifacts import artifact_url
 from datasets_defs.store.heartbeats import beat
 from training.data.inputs import inputs_of
 from training.data.snapshot import Snapshot, freeze, report_uri, stored
-from training.fit.fine_tune import Plan, Progress, Result, fine_tune
+from training.fit.fine_tune import FitPlan, Progress, Result, fine_tune
 from training.fit.threads import threads_for, use_threads
 from training.model.language_model import LanguageModel
 from training.prepare.report import sentence
@@ -113,10 +113,10 @@ def train(attempt: Attempt) -> int:
     )
 
 
-def plan_of(spec: ModelSpec, epochs: float) -> Plan:
+def plan_of(spec: ModelSpec, epochs: float) -> FitPlan:
     """Give the training plan that a spec's retrain section asks for, over this many epochs."""
     retrain = spec.retrain
-    return Plan(
+    return FitPlan(
         epochs=epochs,
         learning_rate=retrain.learning_rate,
         batch_tokens=retrain.batch_tokens,
@@ -136,7 +136,7 @@ def plan_of(spec: ModelSpec, epochs: float) -> Plan:
     )
 
 
-def _alone(attempt: Attempt, source: Path, texts: Iterable[str], plan: Plan, snapshot: Snapshot) -> Result:
+def _alone(attempt: Attempt, source: Path, texts: Iterable[str], plan: FitPlan, snapshot: Snapshot) -> Result:
     """Train in this process."""
     model = LanguageModel.load(source)
     use_threads()
@@ -147,7 +147,7 @@ def _alone(attempt: Attempt, source: Path, texts: Iterable[str], plan: Plan, sna
     return done
 
 
-def _together(attempt: Attempt, plan: Plan, snapshot: Snapshot) -> Result:
+def _together(attempt: Attempt, plan: FitPlan, snapshot: Snapshot) -> Result:
     """Train in several processes, and watch them here."""
     spec = attempt.spec
     work = Work(
@@ -205,7 +205,7 @@ def _beat(attempt: Attempt, progress: Progress, *, at_work: bool = True) -> None
     )
 
 
-def _params(attempt: Attempt, snapshot: Snapshot, plan: Plan, done: Result) -> dict[str, Any]:
+def _params(attempt: Attempt, snapshot: Snapshot, plan: FitPlan, done: Result) -> dict[str, Any]:
     import torch
 
     rows = {f"rows_{part}": count for part, count in sorted(snapshot.counts.items())}

@@ -25,7 +25,7 @@ from datasets_defs.spec.model import ModelSpec
 from datasets_defs.spec.trainers import KubernetesTrainer
 from training.trainers.contract import Ending, Job, JobResult, Look, Phase
 from training.trainers.pod import CONTAINER, GRACE_SECONDS, labels_of_model, pod, pod_name
-from training.trainers.pod_status import Seen, judge
+from training.trainers.pod_status import PodStanding, judge
 
 log = logging.getLogger(__name__)
 TIMEOUT = (3, 10)
@@ -152,7 +152,7 @@ class PodTrainer:
         self._create(job)
         return Look(Phase.WAITING, self._held_back or "the pod was made")
 
-    def _final(self, job: Job, seen: Seen, there: dict[str, Any]) -> Look:
+    def _final(self, job: Job, seen: PodStanding, there: dict[str, Any]) -> Look:
         """End a job that has no hope, so that people are called and no GPU waits for it."""
         if seen.hopeless is None or JobResult.of(job) is not None:
             return seen.look

@@ -22,7 +22,7 @@ from datasets_defs.spec.model import ModelSpec
 from datasets_defs.spec.trainers import KubernetesTrainer, LocalTrainer, TorchrunTrainer
 from datasets_defs.store.artifacts import write_bytes
 from training.fit.curve import Curve
-from training.fit.fine_tune import Plan, Progress, Result
+from training.fit.fine_tune import FitPlan, Progress, Result
 from training.trainers.torchrun import LEASH
 
 log = logging.getLogger(__name__)
@@ -128,9 +128,9 @@ def say_ended(folder: Path, result: Result) -> None:
     write_bytes(str(folder / _ENDED), save(result.curve.tensors(), metadata={"result": json.dumps(said)}))
 
 
-def plan_from(work: Work) -> Plan:
+def plan_from(work: Work) -> FitPlan:
     """Give the plan of a group's work."""
-    return Plan(**work.plan)
+    return FitPlan(**work.plan)
 
 
 def _arguments(spec: ModelSpec, rank: int = 0) -> list[str]:

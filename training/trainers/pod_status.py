@@ -29,7 +29,7 @@ MOST_WORDS = 600
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class PodStanding:
     """What a pod's state means."""
 
     look: Look
@@ -37,18 +37,20 @@ class Seen:
     """Why trying again would end the same, and what to do; None: it might not."""
 
 
-def judge(pod: Mapping[str, Any], trainer: KubernetesTrainer, now: datetime) -> Seen:
+def judge(pod: Mapping[str, Any], trainer: KubernetesTrainer, now: datetime) -> PodStanding:
     """Say how the trainer's own container stands; another one beside it, such as a mesh's, decides nothing."""
     status, state = pod.get("status") or {}, _own_state(pod)
     if (ended := state.get("terminated")) is not None:
         return _ended(ended, trainer)
     if status.get("phase") in ("Failed", "Succeeded"):  # and no word on the container: it never ran, or is lost
         words = ": ".join(filter(None, [status.get("reason") or status["phase"], status.get("message")]))
-        return Seen(Look(Phase.ENDED, f"the pod ended: {_short(words)}"))
+        return PodStanding(Look(Phase.ENDED, f"the pod ended: {_short(words)}"))
     if "deletionTimestamp" in pod["metadata"]:
-        return Seen(Look(Phase.RUNNING, "the pod is being taken away: by a person, Kueue, or a node that is drained"))
+        return PodStanding(
+            Look(Phase.RUNNING, "the pod is being taken away: by a person, Kueue, or a node that is drained")
+        )
     if "running" in state:
-        return Seen(_running(pod, status, state["running"]))
+        return PodStanding(_running(pod, status, state["running"]))
     return _waiting(pod, status, state.get("waiting") or {}, trainer, now)
 
 
@@ -57,18 +59,18 @@ def _own_state(pod: Mapping[str, Any]) -> Mapping[str, Any]:
     return next((each.get("state") or {} for each in statuses if each["name"] == CONTAINER), {})
 
 
-def _ended(ended: Mapping[str, Any], trainer: KubernetesTrainer) -> Seen:
+def _ended(ended: Mapping[str, Any], trainer: KubernetesTrainer) -> PodStanding:
     code, reason = ended.get("exitCode"), ended.get("reason")
     if reason == "OOMKilled":
         words = f"the pod used more than its {trainer.memory} of memory and was killed"
-        return Seen(
+        return PodStanding(
             Look(Phase.ENDED, words),
             f"{words}: raise `trainer.memory`, lower `retrain.forward_tokens`, or set `retrain.gradient_checkpointing`",
         )
     if code == 0:
-        return Seen(Look(Phase.ENDED, "the pod ended"))
+        return PodStanding(Look(Phase.ENDED, "the pod ended"))
     message = (ended.get("message") or "").strip()
-    return Seen(
+    return PodStanding(
         Look(Phase.ENDED, f"the pod ended with code {code} ({reason}){f': {_short(message)}' if message else ''}")
     )
 
@@ -87,7 +89,7 @@ def _waiting(
     state: Mapping[str, Any],
     trainer: KubernetesTrainer,
     now: datetime,
-) -> Seen:
+) -> PodStanding:
     placed = next((each for each in _conditions(status) if each.get("type") == "PodScheduled"), {})
     if placed.get("status") == "True":
         return _being_made(status, state, now)
@@ -95,8 +97,8 @@ def _waiting(
     look = Look(Phase.WAITING, words)
     waited = _seconds(pod["metadata"].get("creationTimestamp"), now)
     if waited <= trainer.queue_seconds:
-        return Seen(look)
-    return Seen(
+        return PodStanding(look)
+    return PodStanding(
         look, f"the pod found no node in {waited:.0f} s: {words}; free some, ask for less, or raise `queue_seconds`"
     )
 
@@ -112,16 +114,16 @@ def _why_no_node(pod: Mapping[str, Any], placed: Mapping[str, Any], trainer: Kub
     return "the pod waits for the scheduler"
 
 
-def _being_made(status: Mapping[str, Any], state: Mapping[str, Any], now: datetime) -> Seen:
+def _being_made(status: Mapping[str, Any], state: Mapping[str, Any], now: datetime) -> PodStanding:
     reason = state.get("reason")
     if reason not in BROKEN:
-        return Seen(Look(Phase.WAITING, f"the pod's container is being made ({reason or 'Pending'})"))
+        return PodStanding(Look(Phase.WAITING, f"the pod's container is being made ({reason or 'Pending'})"))
     words = (
         f"the pod's container cannot be made: {reason}{': ' + _short(state['message']) if state.get('message') else ''}"
     )
     look = Look(Phase.WAITING, words)
     hopeless = _seconds(status.get("startTime"), now) > TROUBLE_SECONDS
-    return Seen(look, f"{words}; see to `trainer.image`, `secret` and `claim`" if hopeless else None)
+    return PodStanding(look, f"{words}; see to `trainer.image`, `secret` and `claim`" if hopeless else None)
 
 
 def _conditions(status: Mapping[str, Any]) -> list[Mapping[str, Any]]:

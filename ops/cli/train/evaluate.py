@@ -9,7 +9,7 @@ from ops.cli.shared.options import AsJson, Model
 from ops.cli.shared.panels import Panel, add
 
 if TYPE_CHECKING:
-    from training.by_hand.evaluate import ByHand
+    from training.by_hand.evaluate import ComparisonByHand
 
 _CONDITIONS = {"accept": "OK", "reject": "BAD", "inconclusive": "WARN"}
 """The gate's decisions, by the condition whose colour they have."""
@@ -48,7 +48,7 @@ def evaluate(
         _tell(found)
 
 
-def _plain(found: "ByHand") -> object:
+def _plain(found: "ComparisonByHand") -> object:
     from datasets_defs.core.plain import plain
 
     decision = found.judged.decision
@@ -64,7 +64,7 @@ def _plain(found: "ByHand") -> object:
     )
 
 
-def _tell(found: "ByHand") -> None:
+def _tell(found: "ComparisonByHand") -> None:
     from training.judge.score_table import intervals
 
     tables.plainly(f"Said before the look: {found.announced}")

@@ -10,7 +10,7 @@ from ops.cli.shared.options import AsJson
 from ops.cli.shared.panels import Panel, add
 
 if TYPE_CHECKING:
-    from ops.verify.invariants import Record
+    from ops.verify.invariants import LoopRecord
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,7 +74,7 @@ def check(*, records_only: bool = False) -> Findings:
     )
 
 
-def _counts(record: "Record") -> dict[str, int]:
+def _counts(record: "LoopRecord") -> dict[str, int]:
     return {
         "models": len(record.events),
         "incidents": len(record.incidents),

@@ -14,7 +14,7 @@ from datasets_defs.core.incidents import Action, State
 from datasets_defs.core.windows import EPOCH, Window
 from datasets_defs.spec.signals import LabelSpec
 from datasets_defs.store.inference_log import Inference, add_feedback_batch, append, drop_before
-from datasets_defs.store.label_log import LabelReference, Scores, label_reference_of, read_scores
+from datasets_defs.store.label_log import LabelReference, LabelScores, label_reference_of, read_scores
 from datasets_defs.store.verdicts import newest_verdicts, recent_verdicts
 from monitors import watch_quality
 from monitors.counts.moments import Moments
@@ -40,13 +40,13 @@ LABEL = {"name": "score", "maturity_windows": 2}
 # --- by arithmetic alone ----------------------------------------------------------------------------------------------
 
 
-def scores(values: Any) -> Scores:
+def scores(values: Any) -> LabelScores:
     """Add up scores."""
     found = np.asarray(values, dtype=float)
-    return Scores(labels=len(found), total=float(found.sum()), squares=float(found @ found))
+    return LabelScores(labels=len(found), total=float(found.sum()), squares=float(found @ found))
 
 
-def rated(good: int, bad: int) -> Scores:
+def rated(good: int, bad: int) -> LabelScores:
     """Add up thumbs."""
     return scores([1.0] * good + [0.0] * bad)
 
@@ -74,7 +74,7 @@ WINDOW = Window(EPOCH, EPOCH + timedelta(hours=1))
 
 
 def judged(
-    given: Scores, *earlier: Scores, reference: Scores | None = None, icc: float = 0.0, **fields: Any
+    given: LabelScores, *earlier: LabelScores, reference: LabelScores | None = None, icc: float = 0.0, **fields: Any
 ) -> Verdict:
     """Judge a stretch's labels by a reference of 200 good and 50 bad ones."""
     return judge_label(
@@ -94,7 +94,7 @@ def test_harm_and_its_null_twin() -> None:
     """A month of windows like the reference is never BAD; twice the badness is found within a dozen windows."""
     rng = np.random.default_rng(7)
     reference = rated(200, 50)
-    earlier: list[Scores] = []
+    earlier: list[LabelScores] = []
     conditions = []
     for _ in range(720):
         earlier = [*earlier[-71:], scores(rng.random(60) < 0.8)]

@@ -20,7 +20,7 @@ from datasets_defs.store.verdicts import save_verdict
 from monitors.verdicts.conclude import judged_window
 from ops.page.app import METHODS, POLICY, make_app
 from ops.page.reading import read_overview, snapshot
-from ops.page.state import Change
+from ops.page.state import ServedChange
 from ops.page.strip import Axis
 from ops.stack.ports import free_port
 from tests.ops.page.page_data import Past, describe, fill, hostile
@@ -383,8 +383,8 @@ def test_incidents_and_changes_stand_where_they_happened():
     change |= {"reference_sha256": None}
     marks = AXIS.marks(
         [
-            Change(kind="roll_back", at=AXIS.last_end - 36 * HOUR, **change),
-            Change(kind="promote", at=AXIS.last_end - 80 * HOUR, **change),
+            ServedChange(kind="roll_back", at=AXIS.last_end - 36 * HOUR, **change),
+            ServedChange(kind="promote", at=AXIS.last_end - 80 * HOUR, **change),
         ]
     )
     assert [(each.x, each.glyph) for each in marks] == [("50.000%", "▼")]

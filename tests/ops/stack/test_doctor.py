@@ -47,11 +47,11 @@ def test_a_taken_port_is_named(tmp_path):
 
 def test_problems_stop_a_start_and_warnings_do_not(monkeypatch):
     """`require` tells warnings and raises for problems, one sentence each."""
-    findings = [doctor.Finding("a", Grade.WARN, "w"), doctor.Finding("b", Grade.OK, "fine")]
+    findings = [doctor.Diagnosis("a", Grade.WARN, "w"), doctor.Diagnosis("b", Grade.OK, "fine")]
     monkeypatch.setattr(doctor, "examine", lambda: iter(findings))
     said: list[str] = []
     doctor.require(said.append)
     assert said == ["warning: w"]
-    findings.append(doctor.Finding("c", Grade.BAD, "no"))
+    findings.append(doctor.Diagnosis("c", Grade.BAD, "no"))
     with pytest.raises(ContractError, match=r"^no$"):
         doctor.require(said.append)

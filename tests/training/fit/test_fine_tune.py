@@ -14,13 +14,15 @@ from datasets_defs.core.errors import ContractError
 from datasets_defs.spec.model import FromScratch
 from training.fit import checkpoints
 from training.fit.early_stopping import stop_early
-from training.fit.fine_tune import Plan, Progress, Result, _optimizer, default_rate, factor_at, fine_tune
+from training.fit.fine_tune import FitPlan, Progress, Result, _optimizer, default_rate, factor_at, fine_tune
 from training.model.language_model import LanguageModel
 
 TEXTS = [f"Line {i}: the answer to {i} plus {i} is {2 * i}, they say." for i in range(120)]
 UNSEEN = [f"Line {i}: the answer to {i} plus {i} is {2 * i}, they say." for i in range(200, 210)]
 SHAPE = FromScratch(layers=1, width=32, heads=2, vocabulary=320, context=64)
-PLAN = Plan(epochs=4, learning_rate=3e-3, batch_tokens=512, forward_tokens=256, max_seconds=300, checkpoint_seconds=0)
+PLAN = FitPlan(
+    epochs=4, learning_rate=3e-3, batch_tokens=512, forward_tokens=256, max_seconds=300, checkpoint_seconds=0
+)
 PLANS = {
     "full": replace(PLAN, blend=0.9),
     "lora": replace(PLAN, method="lora", rank=4, alpha=8, learning_rate=1e-2, blend=0.9),
@@ -76,7 +78,7 @@ KILLS = (
 )
 
 
-def train(folder: Path, plan: Plan = PLAN, **more) -> tuple[Result, list]:
+def train(folder: Path, plan: FitPlan = PLAN, **more) -> tuple[Result, list]:
     model = LanguageModel.scratch(SHAPE, TEXTS)
     done = fine_tune(model, TEXTS, plan, folder, **more)
     return done, model.losses(TEXTS[:10])
@@ -277,7 +279,7 @@ def test_embeddings_learn_slower_than_adapters():
     """By default whole weights beside adapters learn at a tenth of their rate; a rate that is given holds for all."""
     weights = {"a.lora_A.weight": torch.nn.Parameter(torch.ones(2, 2)), "norm.bias": torch.nn.Parameter(torch.ones(2))}
 
-    def shares(plan: Plan) -> list[float]:
+    def shares(plan: FitPlan) -> list[float]:
         return [group["share"] for group in _optimizer(weights, plan).param_groups]
 
     lora = replace(PLAN, method="lora", learning_rate=None)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.training.fit.test_fine_tune import PLANS, SHAPE, TEXTS, UNSEEN
-from training.fit.fine_tune import Plan, fine_tune
+from training.fit.fine_tune import FitPlan, fine_tune
 from training.fit.group import Group, passes_of
 from training.model.language_model import LanguageModel
 
@@ -92,7 +92,7 @@ def trained(base: Path, *groups: dict) -> list:
     return [None if code else json.loads((base / f"{number}.json").read_text()) for number, code in enumerate(codes)]
 
 
-def alone(folder: Path, plan: Plan) -> list:
+def alone(folder: Path, plan: FitPlan) -> list:
     """Train in this process."""
     model = LanguageModel.scratch(SHAPE, TEXTS)
     done = fine_tune(model, TEXTS, plan, folder, validation=UNSEEN)

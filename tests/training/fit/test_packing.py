@@ -8,7 +8,7 @@ from transformers import BloomConfig, BloomForCausalLM, GPTNeoXConfig, GPTNeoXFo
 
 from datasets_defs.core.errors import ContractError
 from datasets_defs.spec.model import FromScratch
-from training.fit.packing import IGNORED, Rows, best_fit, pack, parts_documents
+from training.fit.packing import IGNORED, PackedRows, best_fit, pack, parts_documents
 from training.model.language_model import LanguageModel
 
 TEXTS = [f"Line {i}: the answer to {i} is {'so ' * (i % 7)}{2 * i}." for i in range(40)]
@@ -20,7 +20,7 @@ def model() -> LanguageModel:
     return LanguageModel.scratch(SHAPE, TEXTS)
 
 
-def nats(model: LanguageModel, rows: Rows, *, together: bool = True) -> float:
+def nats(model: LanguageModel, rows: PackedRows, *, together: bool = True) -> float:
     part = rows.take(list(range(len(rows))))
     apart = {"position_ids": part.positions} if together else {}
     with torch.inference_mode():

@@ -12,7 +12,7 @@ from tests.benchmarks.gate_decisions import EQUAL, FORGETS, GOOD, HURTS, SHAPES,
 from tests.benchmarks.gate_decisions import accepted as simulated
 from training.judge.gate import Archived, GateEvidence, Protected, decide
 from training.judge.paired import Pair, Spread, cluster_numbers, compare, spread_of
-from training.judge.power import Condition, Look, Planned, Power, PowerPlan, documents_needed, old_wanted, plan
+from training.judge.power import Planned, PlannedLook, Power, PowerPlan, UpperBound, documents_needed, old_wanted, plan
 from training.judge.self_tests import SelfTests
 
 SPEC = GateSpec()
@@ -22,9 +22,9 @@ RECENT_SPREAD, OLD_SPREAD = 0.126, 0.05
 
 def planned(some: list[Pair], spec: GateSpec, spread: float) -> PowerPlan:
     """What a look at these recent documents, and at nothing else, is announced to show."""
-    look = Look(
+    look = PlannedLook(
         documents=[Planned("recent", pair.bytes, pair.cluster) for pair in some],
-        conditions=[Condition(name="recent", numbers=range(len(some)), limit=-spec.min_gain_share)],
+        conditions=[UpperBound(name="recent", numbers=range(len(some)), limit=-spec.min_gain_share)],
         known={"recent": Spread(within=spread)},
     )
     return plan(look, spec)
@@ -182,11 +182,11 @@ def test_old_documents_are_as_many_as_show_that_nothing_is_forgotten():
 
 def test_what_is_missing_is_said():
     """How many recent documents of how many users, what limits the rest, and which rules are not counted in."""
-    look = Look(
+    look = PlannedLook(
         documents=[*(Planned("recent", 300, f"u{n // 3}") for n in range(30)), *[Planned("old", 300)] * 60],
         conditions=[
-            Condition(name="recent", numbers=range(30), limit=-0.005),
-            Condition(name="old", numbers=range(30, 90), limit=0.02),
+            UpperBound(name="recent", numbers=range(30), limit=-0.005),
+            UpperBound(name="old", numbers=range(30, 90), limit=0.02),
         ],
         unplanned=["bleu"],
     )

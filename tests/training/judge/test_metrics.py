@@ -7,7 +7,9 @@ from importlib import metadata
 import pytest
 
 from datasets_defs.core.errors import ContractError
+from datasets_defs.ledger.promotions import ChampionChange
 from datasets_defs.spec.gate import EvaluationSpec, GateSpec, RuleSpec, SliceSpec
+from datasets_defs.store.evaluations import Evaluation
 from training.judge import metrics
 from training.judge.frozen_rows import Rows, clusters, overlap, slices
 from training.judge.gate import GateEvidence, decide
@@ -18,7 +20,7 @@ from training.judge.scoring import Measured, closest
 from training.judge.self_tests import SelfTests
 from training.judge.trial import Trial
 from training.registry import card
-from training.registry.card import CardFacts, Change, Evaluation
+from training.registry.card import CardFacts
 from training.registry.registry import WARNING, broken_rules
 
 REFERENCES = [f"the quick brown fox number {i} jumps over the lazy dog" for i in range(12)]
@@ -184,7 +186,10 @@ def facts() -> CardFacts:
             Evaluation(
                 incident_id=7,
                 at=NOW,
-                champion=2,
+                attempt=1,
+                model="m",
+                champion_version=2,
+                challenger_version=3,
                 decision="accept",
                 reason="better",
                 scores=scores,
@@ -193,8 +198,17 @@ def facts() -> CardFacts:
             )
         ],
         changes=[
-            Change(
-                at=NOW, kind="promote", from_version=2, to_version=3, actor="cli:ann", reason="yes", confirmed_at=NOW
+            ChampionChange(
+                model="m",
+                incident_id=7,
+                token=2,
+                at=NOW,
+                kind="promote",
+                from_version=2,
+                to_version=3,
+                actor="cli:ann",
+                reason="yes",
+                confirmed_at=NOW,
             )
         ],
         events=[],

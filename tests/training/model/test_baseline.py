@@ -13,7 +13,7 @@ from datasets_defs.ledger.ledger import Ledger
 from datasets_defs.spec.files import spec_of
 from datasets_defs.spec.model import FromScratch
 from training.by_hand import bootstrap
-from training.model.baseline import Baseline, baseline
+from training.model.baseline import TextCost, baseline
 from training.model.language_model import LanguageModel
 from training.registry.registry import WARNING, Registry
 
@@ -33,7 +33,7 @@ def test_what_text_costs_without_a_model():
 @pytest.mark.parametrize(("model", "trained"), [(1.99, True), (2.0, False)])
 def test_less_than_frequencies_is_something_learned(model: float, trained: bool):  # noqa: FBT001 parametrized
     """A model that pays no less than they cost knows nothing of what follows what."""
-    assert Baseline(model=model, unigram=2.0, uniform=3.0).is_trained == trained
+    assert TextCost(model=model, unigram=2.0, uniform=3.0).is_trained == trained
 
 
 def test_a_barely_trained_champion_says_so(
