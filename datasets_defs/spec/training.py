@@ -79,7 +79,10 @@ class SourceSpec(Section):
 
     name: Name
     url: str
-    """File or pattern that fsspec reads: a path, `s3://…`, `https://…`; .jsonl, .csv, .parquet or .txt, maybe .gz."""
+    """File or pattern that fsspec reads: a path, `s3://…`, `https://…`.
+
+    .jsonl, .json, .csv, .tsv, .parquet or .txt, maybe .gz or .zst.
+    """
     format: Literal["jsonl", "csv", "parquet", "txt"] | None = None
     """By the file's ending unless said."""
     columns: dict[Literal["text", "prompt", "reference", "user_id", "id"], str] = {}

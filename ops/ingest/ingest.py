@@ -83,7 +83,9 @@ def _write(db: Engine, model: str, file: Path, batch: list[Row | _Bad], summary:
     said = [row.feedback for row in good if row.feedback is not None]
     inference_log.add_feedback_batch(db, model, [(item.request_id, item.reference, item.score) for item in said])
     summary.feedback += len(said)
-    inference_log.quarantine(db, model, str(file.resolve()), [(item.number, item.reason, item.content) for item in bad])
+    inference_log.quarantine(
+        db, model, str(file.expanduser().resolve()), [(item.number, item.reason, item.content) for item in bad]
+    )
     summary.new += new
     summary.known += len(requests) - new
     summary.quarantined.update(item.reason for item in bad)

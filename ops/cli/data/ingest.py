@@ -15,7 +15,15 @@ def register(app: typer.Typer) -> None:
     add(app, ingest, Panel.DATA, "driftloop ingest docs-writer log-2026-05-01.jsonl")
 
 
-def ingest(model: Model, file: Annotated[Path, typer.Argument(help="A .jsonl, .csv or .parquet file.")]) -> None:
+def ingest(
+    model: Model,
+    file: Annotated[
+        Path,
+        typer.Argument(
+            help="A log: .jsonl, .json, .csv, .tsv or .parquet, maybe .gz or .zst; ours, LiteLLM, OpenAI or Langfuse."
+        ),
+    ],
+) -> None:
     """Read another server's log. Rows that cannot be read are kept apart with their reason.
 
     A row that is known already changes nothing, so the same file may be read again.
