@@ -1,0 +1,73 @@
+"""How long files and functions may be, and which are longer."""
+
+import ast
+from pathlib import Path
+
+from datasets_defs.core.settings import ROOT
+
+PACKAGES = ("datasets_defs", "monitors", "training", "alerts", "serving", "ops", "dags")
+SOURCES = sorted(
+    path for package in PACKAGES for path in (ROOT / package).rglob("*.py") if "migrations" not in path.parts
+)
+MOST_LINES, MOST_OF_A_FUNCTION = 300, 40
+DATA = {"alerts/panels.py", "alerts/topics.py", "datasets_defs/store/tables.py", "datasets_defs/spec/presets.py"}
+"""Files that are tables of data: as long as what they list."""
+TO_SPLIT = {
+    "datasets_defs/ledger/ledger.py",
+    "monitors/counts/columns.py",
+    "monitors/counts/sketch.py",
+    "monitors/evidence/e_detector.py",
+    "monitors/profiles/calibration.py",
+    "monitors/profiles/renewal.py",
+    "ops/page/reading.py",
+    "training/data/snapshot.py",
+    "training/fit/fine_tune.py",
+    "training/judge/power.py",
+    "training/prepare/pipeline.py",
+    "training/registry/card.py",
+    "training/registry/registry.py",
+    "training/trainers/kubernetes.py",
+}
+"""Files that are too long and are to be split: no other may join them."""
+TO_SHORTEN = {
+    "datasets_defs/ledger/champions.py:change_champion",
+    "datasets_defs/ledger/ledger.py:claim",
+    "datasets_defs/ledger/ledger.py:move",
+    "monitors/labels/policy.py:judge_label",
+    "monitors/watch_drift.py:assess",
+    "ops/cli/watch/backtest.py:backtest",
+    "ops/page/app.py:make_app",
+    "ops/stack/components.py:_airflow",
+    "training/by_hand/train.py:by_hand",
+    "training/data/snapshot.py:write",
+    "training/judge/scoring.py:measure",
+    "training/model/language_model.py:complete",
+    "training/registry/registry.py:register",
+    "training/roll_back.py:_roll_back",
+    "training/trainers/pod.py:pod",
+}
+"""Functions that are too long and are to be shortened: no other may join them."""
+
+
+def too_long(path: Path) -> dict[str, int]:
+    """Give the functions of a file that are over the limit, with their lines."""
+    functions = (
+        node
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+    )
+    sizes = {f"{path.relative_to(ROOT)}:{each.name}": (each.end_lineno or 0) - each.lineno + 1 for each in functions}
+    return {name: lines for name, lines in sizes.items() if lines > MOST_OF_A_FUNCTION}
+
+
+def test_no_file_is_longer_than_a_reader_can_hold():
+    """A file that is no table of data has at most 300 lines; those that are longer are listed by name."""
+    sizes = {str(path.relative_to(ROOT)): path.read_text().count("\n") for path in SOURCES}
+    longer = {name: lines for name, lines in sizes.items() if lines > MOST_LINES and name not in DATA}
+    assert {name: lines for name, lines in longer.items() if name not in TO_SPLIT} == {}
+
+
+def test_no_function_is_longer_than_a_screen():
+    """A function has at most 40 lines, signature and docstring counted in; those that are longer are listed by name."""
+    longer = {name: lines for path in SOURCES for name, lines in too_long(path).items()}
+    assert {name: lines for name, lines in longer.items() if name not in TO_SHORTEN} == {}
