@@ -107,7 +107,8 @@ def read_rows(url: str, sha256: str | None = None) -> list[dict[str, Any]]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    rows: list[dict[str, Any]] = pq.read_table(pa.BufferReader(read_bytes(url, sha256))).to_pylist()
+    with pq.ParquetFile(pa.BufferReader(read_bytes(url, sha256))) as file:  # read_table imports pandas for its datasets
+        rows: list[dict[str, Any]] = file.read().to_pylist()
     return rows
 
 

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
 from sqlalchemy import Engine
@@ -16,6 +17,8 @@ from monitors.profiles.reference import losses_of, recent_rows
 from monitors.prometheus.client import Freshness, PrometheusClient, Sample
 
 METHOD = "promql at the window's end"
+TOGETHER = 4
+"""Signals that are asked for at the same time; Prometheus evaluates 20 queries at once unless told otherwise."""
 
 
 def fill_in(promql: str, *, model: str, window: Window) -> str:
@@ -81,10 +84,12 @@ def assess(
     reference = (
         _reference_loss(spec, champion, db=db) if any(signal.relative_to_reference for signal in signals) else None
     )
-    return [
-        _measure(f"{kind}:{signal.name}", signal, spec.name, window, champion, prometheus, reference)
-        for signal in signals
-    ]
+
+    def measured(signal: SignalSpec) -> Verdict:
+        return _measure(f"{kind}:{signal.name}", signal, spec.name, window, champion, prometheus, reference)
+
+    with ThreadPoolExecutor(max_workers=TOGETHER) as together:
+        return list(together.map(measured, signals))
 
 
 def _reference_loss(spec: ModelSpec, champion: Champion | None, *, db: Engine) -> float | None:

@@ -19,6 +19,9 @@ from ops.cli.watch import backtest, calibrate, check, history, incident, status,
 HUSHED = {"MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true", "MLFLOW_LOGGING_LEVEL": "WARNING"}
 """Keeps MLflow's own lines out of ours."""
 
+WITHOUT_FRAMES = frozenset({"backtest", "check", "data"})
+"""Commands that read Arrow tables. pyarrow imports pandas wherever it is installed, which takes a third of a second."""
+
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
 for module in (
     status, check, history, incident, verify, calibrate, backtest,
@@ -53,6 +56,8 @@ def main() -> None:
 
     for name, value in {**PRIVACY, **HUSHED}.items():
         os.environ.setdefault(name, value)
+    if WITHOUT_FRAMES & set(sys.argv[1:2]):
+        sys.modules.setdefault("pandas", None)  # type: ignore[arg-type]  # Python's way to say: not to be imported
     try:
         app()
     except DriftloopError as err:

@@ -1,8 +1,6 @@
 """Reads what the invariants speak of: one moment's snapshot of PostgreSQL, and the files of every champion."""
 
-import tempfile
 from datetime import datetime, timedelta
-from pathlib import Path
 
 from sqlalchemy import Connection, Engine, func, select, text
 
@@ -16,6 +14,7 @@ from datasets_defs.store.database import database_errors
 from datasets_defs.store.evaluations import all_evaluations
 from datasets_defs.store.incidents import all_incidents
 from ops.verify.invariants import LoopRecord, QueuedMessage, broken
+from training.registry.reader import Reader
 
 _TRAINERS = text(
     "SELECT model, (SELECT count(*) FROM pg_locks l JOIN pg_database d ON d.oid = l.database "
@@ -71,15 +70,12 @@ def broken_artifacts(record: LoopRecord) -> tuple[list[str], list[str]]:
 
     Gives a sentence for each champion that is not, and one for each that could not be looked at.
     """
-    from training.registry.registry import Registry
-
-    registry = Registry(settings().mlflow_url)
+    reader = Reader(settings().mlflow_url)
     wrong, unknown = [], []
     for champion in record.champions:
         name = f"{champion.model} version {champion.version}"
         try:
-            with tempfile.TemporaryDirectory(prefix="driftloop-verify-") as fresh:  # no cached copy may stand in
-                registry.download(champion.model, champion.version, Path(fresh))
+            reader.require_whole(champion.model, champion.version)
         except ContractError as err:
             wrong.append(f"{name} is champion, and its files are not whole: {err}")
         except TransientError as err:

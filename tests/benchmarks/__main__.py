@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from itertools import chain
 
 from tests.benchmarks import (
+    commands,
     fleet,
     gate_decisions,
     latency,
@@ -43,6 +44,7 @@ GROUPS = {
     "training.tokens": Group(lambda: training_tokens.tokens(600, 5), lambda: training_tokens.tokens(16, 1)),
     "evaluation.documents": Group(lambda: scoring.documents(400, 5), lambda: scoring.documents(40, 1)),
     "decision.gate": Group(lambda: gate_decisions.figures(1_000, 20), lambda: gate_decisions.figures(10, 1, (80,))),
+    "control.commands": Group(lambda: commands.answers(24, 7), lambda: commands.answers(2, 1)),
     "control.sensing": Group(lambda: fleet.direct((1, 10, 100, 1_000)), lambda: fleet.direct((1, 3), 100)),
     "control.fleet": Group(lambda: fleet.through_airflow(100), lambda: fleet.through_airflow(3, 100)),
     "control.latency": Group(lambda: latency.added(15), lambda: latency.added(1)),

@@ -16,7 +16,8 @@ from datasets_defs.ledger.promotions import ChampionChange, change_with, changes
 from datasets_defs.spec.model import ModelSpec
 from datasets_defs.store.heartbeats import heartbeats
 from training.registry.aliases import mirrored
-from training.registry.registry import MANIFEST_SHA256, Registry
+from training.registry.manifest import MANIFEST_SHA256
+from training.registry.registry import Registry
 
 log = logging.getLogger(__name__)
 POLL_SECONDS = 0.5

@@ -3,7 +3,7 @@
 import logging
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Protocol
 
 from sqlalchemy import Engine
 
@@ -18,9 +18,15 @@ from datasets_defs.store.inference_log import Document, read_documents
 from datasets_defs.store.references import reference_of
 from training.data.snapshot import REPLAYED, Snapshot, text_of
 from training.prepare.corpus import Broken, documents_of
-from training.registry.registry import Registry
 
 log = logging.getLogger(__name__)
+
+
+class Tags(Protocol):
+    """A registry, as far as it is needed here."""
+
+    def tags(self, model: str, version: int) -> dict[str, str]:
+        """Read a version's tags."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +41,7 @@ class Inputs:
     """Texts that versions are judged by."""
 
 
-def inputs_of(db: Engine, registry: Registry, spec: ModelSpec, parent: int, within: Window) -> Inputs:
+def inputs_of(db: Engine, registry: Tags, spec: ModelSpec, parent: int, within: Window) -> Inputs:
     """Read what a challenger of the parent version is made of.
 
     Raises:

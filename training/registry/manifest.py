@@ -9,6 +9,10 @@ from typing import Any
 from datasets_defs.store.artifacts import file_sha256
 
 MANIFEST = "manifest.json"
+FOLDER = "model"
+"""Folder of a version's files among the artifacts of its run."""
+MANIFEST_SHA256 = "driftloop.manifest_sha256"
+"""Tag of a version: the SHA-256 of its manifest."""
 
 
 def make_manifest(folder: Path) -> dict[str, Any]:

@@ -33,16 +33,21 @@ from datasets_defs.core.errors import ContractError, TransientError  # noqa: E40
 from datasets_defs.core.faults import reached  # noqa: E402
 from datasets_defs.spec.gate import RuleSpec  # noqa: E402
 from datasets_defs.store.artifacts import file_sha256  # noqa: E402
-from training.registry.manifest import MANIFEST, make_manifest, missing_from, verify_manifest  # noqa: E402
+from training.registry.manifest import (  # noqa: E402
+    FOLDER,
+    MANIFEST,
+    MANIFEST_SHA256,
+    make_manifest,
+    missing_from,
+    verify_manifest,
+)
 
 KEY = "driftloop.key"
 """Tag that says which attempt a version came from; one version has it."""
-MANIFEST_SHA256 = "driftloop.manifest_sha256"
 WARNING = "driftloop.warning"
 """Tag of a version with what people should know of it before they rely on it; its card begins with that."""
 ROLLED_BACK = "driftloop.rolled_back"
 """Tag of a version that was taken out of service; its value says why. It is never promoted again."""
-FOLDER = "model"
 MOST_POINTS = 1000
 """Points of curves in one request; MLflow takes no more."""
 ALIASES = ("champion", "previous_champion", "challenger")

@@ -31,7 +31,7 @@ def data(
     from ops.stack.database import database
     from training.data.inputs import fresh_since, inputs_of
     from training.data.snapshot import rehearse
-    from training.registry.registry import Registry
+    from training.registry.reader import Reader
 
     spec, now, db = spec_of(model), datetime.now(UTC), database()
     ledger = Ledger(db)
@@ -39,7 +39,7 @@ def data(
     if champion is None:
         raise ContractError(f"{spec.name} has no champion yet; run `driftloop bootstrap {spec.name}` first")
     start = past_time(since, "--since", now=now) if since is not None else fresh_since(ledger, champion)
-    found = inputs_of(db, Registry(settings().mlflow_url), spec, champion.version, Window(start, now))
+    found = inputs_of(db, Reader(settings().mlflow_url), spec, champion.version, Window(start, now))
     report = rehearse(found.documents, found.replay, spec=spec, keep_out=found.judging)
     if as_json:
         tables.print_json(report.plain())
