@@ -63,8 +63,8 @@ def main() -> None:
     except DriftloopError as err:
         _fail(str(err))
     except ValidationError as err:  # a DRIFTLOOP_* variable that is no number, say
-        found = "; ".join(f"DRIFTLOOP_{str(item['loc'][0]).upper()}: {item['msg']}" for item in err.errors())
-        _fail(f"the settings are wrong: {found}")
+        mistakes = "; ".join(f"DRIFTLOOP_{str(item['loc'][0]).upper()}: {item['msg']}" for item in err.errors())
+        _fail(f"the settings are wrong: {mistakes}")
     except OSError as err:
         if err.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise

@@ -35,15 +35,15 @@ def ingest(
     from ops.stack.first_champions import progress_bar
 
     with progress_bar(tables.console, f"reading {file.name}") as bar:
-        found = read(database(), model, file, bar.share)
+        counts = read(database(), model, file, bar.share)
     tables.say(
-        f"{found.rows:,} rows read: {found.new:,} new, {found.known:,} known, {found.feedback:,} with feedback, "
-        f"{found.quarantined.total():,} quarantined"
+        f"{counts.rows:,} rows read: {counts.new:,} new, {counts.known:,} known, {counts.feedback:,} with feedback, "
+        f"{counts.quarantined.total():,} quarantined"
     )
-    if found.naive_times:
-        tables.say(f"{found.naive_times:,} times had no zone and were taken as UTC")
-    for reason, count in found.quarantined.most_common(10):
+    if counts.naive_times:
+        tables.say(f"{counts.naive_times:,} times had no zone and were taken as UTC")
+    for reason, count in counts.quarantined.most_common(10):
         tables.plainly(f"  {count:,} rows: {reason}", style="yellow")
-    if found.rows and found.quarantined.total() == found.rows:  # whoever runs it nightly shall notice a broken export
+    if counts.rows and counts.quarantined.total() == counts.rows:  # a nightly export that broke shall be noticed
         tables.plainly(f"no row of {file} could be read", style="red")
         raise typer.Exit(1)

@@ -15,7 +15,7 @@ def time_of(text: str, name: str) -> datetime:
     try:
         at = datetime.fromisoformat(text.strip())
     except ValueError as err:
-        raise ContractError(f"{name} {text!r} is no ISO 8601 time; give e.g. 2026-05-01T12:00:00Z") from err
+        raise ContractError(f"{name} {text!r} is no ISO 8601 time; write it as 2026-05-01T12:00:00Z") from err
     return at.astimezone(UTC) if at.tzinfo is not None else at.replace(tzinfo=UTC)
 
 
@@ -42,8 +42,8 @@ def duration_of(text: str, name: str) -> timedelta:
     Raises:
         ContractError: it is none, or nothing, or longer than a year.
     """
-    found = re.fullmatch(r"([1-9][0-9]{0,5})([mhd])", text.strip())
-    length = timedelta(**{_UNITS[found[2]]: int(found[1])}) if found else timedelta()
+    match = re.fullmatch(r"([1-9][0-9]{0,5})([mhd])", text.strip())
+    length = timedelta(**{_UNITS[match[2]]: int(match[1])}) if match else timedelta()
     if not timedelta() < length <= timedelta(days=366):
         raise ContractError(f"{name} {text!r} is no duration of up to a year; give e.g. 30m, 4h or 2d")
     return length

@@ -34,11 +34,11 @@ def _record(spec: ModelSpec) -> list[str]:
     """What the database and a dry run of the sensors say; a signal that is known lacks nothing, good or bad."""
     prometheus = PrometheusClient(settings().prometheus_url)
     try:
-        found = check(spec.name, until=datetime.now(UTC), db=database(), prometheus=prometheus)
+        outcome = check(spec.name, until=datetime.now(UTC), db=database(), prometheus=prometheus)
     except DriftloopError as err:
         return [f"no sensor can judge yet: {err}; `driftloop up` starts the local stack"]
     sentences = []
-    if found.champion_version is None:
+    if outcome.champion_version is None:
         sentences.append(f"no champion serves yet: `driftloop bootstrap {spec.name}` makes the first one")
-    unknown = [verdict for verdict in found.verdicts if not verdict.condition.is_known]
+    unknown = [verdict for verdict in outcome.verdicts if not verdict.condition.is_known]
     return sentences + [f"{verdict.signal}: {verdict.reason}" for verdict in unknown]

@@ -41,45 +41,45 @@ def evaluate(
     spec, db = spec_of(model), database()
     with progress_bar(tables.errors, model) as bar:
         registry = Registry(settings().mlflow_url)
-        found = by_hand(spec, db=db, registry=registry, champion=champion, challenger=challenger, tick=bar.stage)
+        evaluation = by_hand(spec, db=db, registry=registry, champion=champion, challenger=challenger, tick=bar.stage)
     if as_json:
-        tables.print_json(_plain(found))
+        tables.print_json(_plain(evaluation))
     else:
-        _tell(found)
+        _tell(evaluation)
 
 
-def _plain(found: "ComparisonByHand") -> object:
+def _plain(evaluation: "ComparisonByHand") -> object:
     from datasets_defs.core.plain import plain
 
-    decision = found.judged.decision
+    decision = evaluation.judged.decision
     return plain(
         {
-            "champion": found.champion,
-            "challenger": found.challenger,
-            "announced": found.announced,
+            "champion": evaluation.champion,
+            "challenger": evaluation.challenger,
+            "announced": evaluation.announced,
             "decision": decision.decision,
             "reason": decision.reason,
-            "scores": found.judged.scores,
+            "scores": evaluation.judged.scores,
         }
     )
 
 
-def _tell(found: "ComparisonByHand") -> None:
+def _tell(evaluation: "ComparisonByHand") -> None:
     from training.judge.score_table import intervals
 
-    tables.plainly(f"Said before the look: {found.announced}")
-    versions = (f"version {found.champion}", f"version {found.challenger}")
+    tables.plainly(f"Said before the look: {evaluation.announced}")
+    versions = (f"version {evaluation.champion}", f"version {evaluation.challenger}")
     table = tables.table(
         "slice", "documents", *versions, "change", "interval", right=("documents", *versions, "change")
     )
-    for name, interval in intervals(found.judged):
+    for name, interval in intervals(evaluation.judged):
         figures = (f"{interval.champion:.3f}", f"{interval.challenger:.3f}", f"{interval.change:+.1%}")
         bounds = f"{interval.low:+.1%} to {interval.high:+.1%}"
         table.add_row(tables.escape(name), str(interval.documents), *figures, bounds)
     if table.row_count:
         tables.console.print(table)
-    metrics = found.judged.measured.metrics if found.judged.measured else {}
+    metrics = evaluation.judged.measured.metrics if evaluation.judged.measured else {}
     for name, scores in metrics.items():
         tables.plainly(f"  {name}: {scores.champion:.4g} → {scores.challenger:.4g}")
-    decision = found.judged.decision
+    decision = evaluation.judged.decision
     tables.say(f"{tables.coloured(_CONDITIONS[decision.decision], decision.decision)} {tables.escape(decision.reason)}")

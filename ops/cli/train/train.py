@@ -44,14 +44,14 @@ def train(
 
         bar.stage("freezing the data", 0.0)
         registry = Registry(settings().mlflow_url)
-        found = by_hand(spec, db=db, registry=registry, since=start, now=now, actor=person(), tell=tell)
+        trained = by_hand(spec, db=db, registry=registry, since=start, now=now, actor=person(), tell=tell)
     if as_json:
-        tables.print_json(asdict(found))
+        tables.print_json(asdict(trained))
         return
-    tables.say(f"version {found.version}, trained from version {found.parent}, is registered")
-    tables.plainly(f"  its frozen rows: {found.snapshot_uri}", style="dim")
+    tables.say(f"version {trained.version}, trained from version {trained.parent}, is registered")
+    tables.plainly(f"  its frozen rows: {trained.snapshot_uri}", style="dim")
     tables.plainly(
-        f"  compare it with the champion: driftloop evaluate {model} --challenger {found.version}\n"
-        f'  make it champion, if the gate accepts it: driftloop promote {model} {found.version} --reason "…"',
+        f"  compare it with the champion: driftloop evaluate {model} --challenger {trained.version}\n"
+        f'  make it champion, if the gate accepts it: driftloop promote {model} {trained.version} --reason "…"',
         style="dim",
     )

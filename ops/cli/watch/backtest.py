@@ -27,8 +27,7 @@ def register(app: typer.Typer) -> None:
 def backtest(
     model: Model,
     since: Annotated[
-        str | None,
-        typer.Option(help="ISO 8601 time from which windows are replayed. Without it: a week before the end."),
+        str | None, typer.Option(help="ISO 8601 time of the first window. Without it: a week before the end.")
     ] = None,
     until: Annotated[str | None, typer.Option(help="ISO 8601 time of the end. Without it: now.")] = None,
     policy: Annotated[Path | None, typer.Option(help="YAML of `drift:` fields to try instead of the model's.")] = None,

@@ -33,8 +33,10 @@ def read_policy(path: Path, present: DriftSpec) -> DriftSpec:
     try:
         return DriftSpec.model_validate({**present.model_dump(), **content})
     except ValidationError as err:
-        said = "; ".join(f"field {'.'.join(map(str, item['loc'])) or 'drift'}: {item['msg']}" for item in err.errors())
-        raise ContractError(f"--policy {path}: {said}") from err
+        mistakes = "; ".join(
+            f"field {'.'.join(map(str, item['loc'])) or 'drift'}: {item['msg']}" for item in err.errors()
+        )
+        raise ContractError(f"--policy {path}: {mistakes}") from err
 
 
 def read_truth(path: Path) -> list[Window]:

@@ -4,7 +4,7 @@ from datetime import timedelta
 from typing import Any
 
 from datasets_defs.spec.signals import DriftSpec
-from monitors.replay.outcome import SIGNALS, Backtest, Difference, ReplayedIncident
+from monitors.replay.outcome import SIGNALS, Backtest, Difference, Judged, ReplayedIncident, Score
 from ops.cli.shared import tables
 from ops.cli.watch.evidence_plot import terminal
 
@@ -12,27 +12,29 @@ LISTED = 10
 """Differences that are listed for a person."""
 
 
-def tell(model: str, found: Backtest, tried: DriftSpec | None, idle: list[str]) -> None:
+def tell(model: str, result: Backtest, tried: DriftSpec | None, idle: list[str]) -> None:
     """Print it for a person."""
-    windows = found.windows
-    replayed = sum(each.is_replayed for each in windows)
+    windows = result.windows
+    replayed = sum(window.is_replayed for window in windows)
     by = "another policy" if tried is not None else "the live policy"
     tables.say(f"[bold]{tables.escape(model)}[/], {tables.counted(replayed, 'window')} by {by}: nothing is written")
     if replayed < len(windows):
-        tables.say(f"{len(windows) - replayed} more had no counts, or have none any more: what was said of them stands")
+        tables.say(
+            f"{len(windows) - replayed} more had no counts, or have none any more: their recorded verdicts stand"
+        )
     for sentence in idle:
         tables.say(f"[yellow]without effect here:[/] {tables.escape(sentence)}")
-    tables.console.print(terminal(found, width=tables.console.width))
+    tables.console.print(terminal(result, width=tables.console.width))
     for signal in SIGNALS:
-        said = [str(each.verdicts[signal].condition) for each in windows]
-        counts = ", ".join(f"{said.count(name)} {name}" for name in dict.fromkeys(said))
+        conditions = [str(window.verdicts[signal].condition) for window in windows]
+        counts = ", ".join(f"{conditions.count(name)} {name}" for name in dict.fromkeys(conditions))
         tables.say(f"{signal:6} {counts}")
-    retrains = sum(each.retrain_at is not None for each in found.incidents)
-    tables.say(f"{tables.counted(len(found.incidents), 'incident')}, {tables.counted(retrains, 'retrain')}")
-    for incident in found.incidents:
-        tables.say(f"  {tables.escape(_sentence(incident))}")
-    _tell_score(found)
-    _tell_differences(found, tried)
+    retrains = sum(incident.retrain_at is not None for incident in result.incidents)
+    tables.say(f"{tables.counted(len(result.incidents), 'incident')}, {tables.counted(retrains, 'retrain')}")
+    for incident in result.incidents:
+        tables.plainly(f"  {_sentence(incident)}")
+    _tell_score(result)
+    _tell_differences(result, tried)
 
 
 def _sentence(incident: ReplayedIncident) -> str:
@@ -42,91 +44,93 @@ def _sentence(incident: ReplayedIncident) -> str:
     return f"{incident.opened_at:%Y-%m-%d %H:%M}Z {names}, {end}: {incident.decision.reason}{retrain}"
 
 
-def _tell_score(found: Backtest) -> None:
-    if found.score is None:
+def _tell_score(result: Backtest) -> None:
+    if result.score is None:
         return
-    for shift, delay in zip(found.score.shifts, found.score.delays, strict=True):
-        said = f"confirmed after {delay / timedelta(hours=1):.1f} h" if delay is not None else "not seen"
-        tables.say(f"shift from {shift.start:%Y-%m-%d %H:%M}Z: {said}")
-    alarms, retrains = found.score.false_alarms, found.score.false_retrains
+    for shift, delay in zip(result.score.shifts, result.score.delays, strict=True):
+        outcome = f"confirmed after {delay / timedelta(hours=1):.1f} h" if delay is not None else "not seen"
+        tables.say(f"shift from {shift.start:%Y-%m-%d %H:%M}Z: {outcome}")
+    alarms, retrains = result.score.false_alarms, result.score.false_retrains
     tables.say(f"{tables.counted(alarms, 'false alarm')}, {tables.counted(retrains, 'false retrain')}")
 
 
-def _tell_differences(found: Backtest, tried: DriftSpec | None) -> None:
-    if not found.differences:
-        tables.say(f"[green]all {found.compared} recorded verdicts come out again exactly[/]")
+def _tell_differences(result: Backtest, tried: DriftSpec | None) -> None:
+    if not result.differences:
+        tables.say(f"[green]all {result.compared} recorded verdicts come out again exactly[/]")
         return
-    tables.say(f"[yellow]{len(found.differences)} of {found.compared} recorded verdicts come out differently[/]")
-    listed = found.differences
+    tables.say(f"[yellow]{len(result.differences)} of {result.compared} recorded verdicts come out differently[/]")
+    listed = result.differences
     if tried is None:
         tables.say("The policy, the profile or the program has changed since.")
     else:
-        listed = tuple(each for each in listed if "condition" in each.fields)
+        listed = tuple(difference for difference in listed if "condition" in difference.fields)
         tables.say(f"{len(listed)} of them have another condition")
-    for each in listed[:LISTED]:
-        tables.say(f"  {each.window} {each.signal} ({', '.join(each.fields)})")
-        tables.say(f"    recorded {tables.escape(each.recorded)}\n    replayed {tables.escape(each.replayed)}")
+    for difference in listed[:LISTED]:
+        tables.say(f"  {difference.window} {difference.signal} ({', '.join(difference.fields)})")
+        tables.plainly(f"    recorded {difference.recorded}\n    replayed {difference.replayed}")
     if len(listed) > LISTED:
         tables.say(f"  … and {len(listed) - LISTED} more; --json lists all")
 
 
-def as_plain(model: str, found: Backtest, tried: DriftSpec | None, idle: list[str]) -> Any:
+def as_plain(model: str, result: Backtest, tried: DriftSpec | None, idle: list[str]) -> Any:
     """Give all of it as a program reads it."""
-    score = found.score
     return {
         "model": model,
         "policy": tried.model_dump() if tried is not None else None,
         "without_effect": idle,
-        "windows": [
-            {
-                "start": each.window.start.isoformat(),
-                "end": each.window.end.isoformat(),
-                "champion_version": each.version,
-                "replayed": each.is_replayed,
-                "signals": {
-                    name: {"condition": verdict.condition, "reason": verdict.reason, "score": verdict.score,
-                           "limit": verdict.limit, "evidence": verdict.evidence}
-                    for name, verdict in each.verdicts.items()
-                },
-            }
-            for each in found.windows
-        ],
-        "incidents": [_plain_incident(each) for each in found.incidents],
-        "retrains": sum(each.retrain_at is not None for each in found.incidents),
-        "score": None
-        if score is None
-        else {
-            "shifts": [
-                {"start": shift.start.isoformat(), "end": shift.end.isoformat(),
-                 "delay_seconds": delay.total_seconds() if delay is not None else None}
-                for shift, delay in zip(score.shifts, score.delays, strict=True)
-            ],
-            "false_alarms": score.false_alarms,
-            "false_retrains": score.false_retrains,
-        },
-        "compared": found.compared,
-        "differences": [_plain_difference(each) for each in found.differences],
-    }  # fmt: skip
-
-
-def _plain_incident(each: ReplayedIncident) -> dict[str, Any]:
-    times = {"opened_at": each.opened_at, "degraded_since": each.degraded_since,
-             "closed_at": each.closed_at, "retrain_at": each.retrain_at}  # fmt: skip
-    return {
-        **{name: at.isoformat() if at is not None else None for name, at in times.items()},
-        "signals": list(each.signals),
-        "cause": each.decision.cause,
-        "action": each.decision.action,
-        "reason": each.decision.reason,
+        "windows": [_plain_window(window) for window in result.windows],
+        "incidents": [_plain_incident(incident) for incident in result.incidents],
+        "retrains": sum(incident.retrain_at is not None for incident in result.incidents),
+        "score": _plain_score(result.score) if result.score is not None else None,
+        "compared": result.compared,
+        "differences": [_plain_difference(difference) for difference in result.differences],
     }
 
 
-def _plain_difference(each: Difference) -> dict[str, Any]:
+def _plain_window(window: Judged) -> dict[str, Any]:
     return {
-        "start": each.window.start.isoformat(),
-        "end": each.window.end.isoformat(),
-        "signal": each.signal,
-        "fields": list(each.fields),
-        "recorded": each.recorded,
-        "replayed": each.replayed,
+        "start": window.window.start.isoformat(),
+        "end": window.window.end.isoformat(),
+        "champion_version": window.version,
+        "replayed": window.is_replayed,
+        "signals": {
+            name: {"condition": verdict.condition, "reason": verdict.reason, "score": verdict.score,
+                   "limit": verdict.limit, "evidence": verdict.evidence}
+            for name, verdict in window.verdicts.items()
+        },
+    }  # fmt: skip
+
+
+def _plain_score(score: Score) -> dict[str, Any]:
+    return {
+        "shifts": [
+            {"start": shift.start.isoformat(), "end": shift.end.isoformat(),
+             "delay_seconds": delay.total_seconds() if delay is not None else None}
+            for shift, delay in zip(score.shifts, score.delays, strict=True)
+        ],
+        "false_alarms": score.false_alarms,
+        "false_retrains": score.false_retrains,
+    }  # fmt: skip
+
+
+def _plain_incident(incident: ReplayedIncident) -> dict[str, Any]:
+    times = {"opened_at": incident.opened_at, "degraded_since": incident.degraded_since,
+             "closed_at": incident.closed_at, "retrain_at": incident.retrain_at}  # fmt: skip
+    return {
+        **{name: at.isoformat() if at is not None else None for name, at in times.items()},
+        "signals": list(incident.signals),
+        "cause": incident.decision.cause,
+        "action": incident.decision.action,
+        "reason": incident.decision.reason,
+    }
+
+
+def _plain_difference(difference: Difference) -> dict[str, Any]:
+    return {
+        "start": difference.window.start.isoformat(),
+        "end": difference.window.end.isoformat(),
+        "signal": difference.signal,
+        "fields": list(difference.fields),
+        "recorded": difference.recorded,
+        "replayed": difference.replayed,
     }

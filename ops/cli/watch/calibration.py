@@ -86,22 +86,22 @@ def _detected(profile: Profile, rows: float, carried: int | None) -> dict[float,
         for name, sketch in profile.reference.items()
         if name not in profile.unsteady
     }
-    found = detectable(watched, round(rows * carried)) if watched else {}
+    windows_until = detectable(watched, round(rows * carried)) if watched else {}
     return {
         shift: count * carried * settings().window_length if count is not None else None
-        for shift, count in found.items()
+        for shift, count in windows_until.items()
     }
 
 
-def tell(found: Calibrated) -> None:
+def tell(outcome: Calibrated) -> None:
     """Print it for a person."""
-    profile = found.profile
+    profile = outcome.profile
     tables.say(
         f"[bold]{tables.escape(profile.model)}[/] version {profile.version} is compared with revision "
         f"{profile.revision} of its profile: {profile.rows:,} rows, {tables.escape(profile.source)}"
     )
-    if found.kept_because is not None:
-        tables.say(f"[yellow]not renewed:[/] {tables.escape(found.kept_because)}")
+    if outcome.kept_because is not None:
+        tables.say(f"[yellow]not renewed:[/] {tables.escape(outcome.kept_because)}")
     table = tables.table("column", "from", "tolerance", "alike by user", "reference")
     for column in profile.encoding.columns:
         name = column.name
@@ -114,31 +114,31 @@ def tell(found: Calibrated) -> None:
             tables.escape(_about(profile.reference[name])),
         )
     tables.console.print(table)
-    tables.say(f"loss: harmful from {found.harm_limit:.2f} times the reference's "
+    tables.say(f"loss: harmful from {outcome.harm_limit:.2f} times the reference's "
            f"{profile.loss.mean:.2f} bits per byte on" if profile.loss.mean is not None
            else "loss: the reference has no prompt_bits_per_byte, so harm cannot be seen")  # fmt: skip
-    tables.say(f"false alarms: at most {found.false_alarms_per_year:.2g} a year are to be expected")
-    _tell_detection(found)
+    tables.say(f"false alarms: at most {outcome.false_alarms_per_year:.2g} a year are to be expected")
+    _tell_detection(outcome)
 
 
-def _tell_detection(found: Calibrated) -> None:
-    if found.carried is None:
-        tables.say(f"{found.rows_per_window:.0f} rows a window now: too few for any judgement")
+def _tell_detection(outcome: Calibrated) -> None:
+    if outcome.carried is None:
+        tables.say(f"{outcome.rows_per_window:.0f} rows a window now: too few for any judgement")
         return
-    together = f", {found.carried} windows judged together" if found.carried > 1 else ""
-    tables.say(f"at the present traffic of {found.rows_per_window:,.0f} rows a window{together}, in one column alone:")
-    for shift, delay in found.detected_after.items():
-        said = f"seen after {delay / timedelta(hours=1):.3g} h" if delay is not None else "not seen within a week"
-        tables.say(f"  a shift of {shift:g} sd is {said}")
-    if found.confirm_windows:
-        tables.say(
-            f"  and {found.confirm_windows} more bad window{'s' * (found.confirm_windows > 1)} until it is confirmed"
-        )
+    together = f", {outcome.carried} windows judged together" if outcome.carried > 1 else ""
+    tables.say(
+        f"at the present traffic of {outcome.rows_per_window:,.0f} rows a window{together}, in one column alone:"
+    )
+    for shift, delay in outcome.detected_after.items():
+        sight = f"seen after {delay / timedelta(hours=1):.3g} h" if delay is not None else "not seen within a week"
+        tables.say(f"  a shift of {shift:g} sd is {sight}")
+    if outcome.confirm_windows:
+        tables.say(f"  and {tables.counted(outcome.confirm_windows, 'more bad window')} until it is confirmed")
 
 
-def as_plain(found: Calibrated) -> dict[str, Any]:
+def as_plain(outcome: Calibrated) -> dict[str, Any]:
     """Give it as a program reads it."""
-    profile = found.profile
+    profile = outcome.profile
     begins = profile.effective_from
     return {
         "model": profile.model,
@@ -146,7 +146,7 @@ def as_plain(found: Calibrated) -> dict[str, Any]:
         "revision": profile.revision,
         "effective_from": begins.isoformat() if begins is not None else None,
         "source": profile.source,
-        "not_renewed": found.kept_because,
+        "not_renewed": outcome.kept_because,
         "rows": profile.rows,
         "windows": profile.windows,
         "by_hour_of_day": bool(profile.by_hour),
@@ -161,15 +161,15 @@ def as_plain(found: Calibrated) -> dict[str, Any]:
             }
             for column in profile.encoding.columns
         },
-        "harm_limit_ratio": found.harm_limit,
+        "harm_limit_ratio": outcome.harm_limit,
         "reference_bits_per_byte": profile.loss.mean,
-        "false_alarms_per_year": found.false_alarms_per_year,
-        "rows_per_window": found.rows_per_window,
-        "windows_judged_together": found.carried,
-        "confirmed_after_more_windows": found.confirm_windows,
+        "false_alarms_per_year": outcome.false_alarms_per_year,
+        "rows_per_window": outcome.rows_per_window,
+        "windows_judged_together": outcome.carried,
+        "confirmed_after_more_windows": outcome.confirm_windows,
         "detected_after_seconds": {
             f"{shift:g} sd": delay.total_seconds() if delay is not None else None
-            for shift, delay in found.detected_after.items()
+            for shift, delay in outcome.detected_after.items()
         },
     }
 

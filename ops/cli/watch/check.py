@@ -41,58 +41,58 @@ def check(
     from ops.stack.database import database
 
     until = past_time(at, "--at", now=datetime.now(UTC))
-    found = judge(model, until=until, db=database(), prometheus=PrometheusClient(settings().prometheus_url))
+    outcome = judge(model, until=until, db=database(), prometheus=PrometheusClient(settings().prometheus_url))
     if as_json:
-        tables.print_json(_plain(model, found))
+        tables.print_json(_plain(model, outcome))
     else:
-        _tell(model, found)
+        _tell(model, outcome)
 
 
-def _plain(model: str, found: "Check") -> Any:
+def _plain(model: str, outcome: "Check") -> Any:
     from datasets_defs.core.plain import plain
 
-    decision = found.decision
+    decision = outcome.decision
     return plain(
         {
             "model": model,
-            "window": {"start": found.window.start.isoformat(), "end": found.window.end.isoformat()},
-            "champion_version": found.champion_version,
+            "window": {"start": outcome.window.start.isoformat(), "end": outcome.window.end.isoformat()},
+            "champion_version": outcome.champion_version,
             "signals": {
                 verdict.signal: {
                     "condition": verdict.condition,
                     "reason": verdict.reason,
                     "score": verdict.score,
                     "limit": verdict.limit,
-                    "confirmed": verdict.signal in found.confirmed,
+                    "confirmed": verdict.signal in outcome.confirmed,
                     "evidence": verdict.evidence,
                 }
-                for verdict in found.verdicts
+                for verdict in outcome.verdicts
             },
             "triage": {"cause": decision.cause, "action": decision.action, "reason": decision.reason}
             if decision is not None
             else None,
-            "triage_held": found.held,
-            "incident_id": found.incident_id,
+            "triage_held": outcome.held,
+            "incident_id": outcome.incident_id,
         }
     )
 
 
-def _tell(model: str, found: "Check") -> None:
-    served = f"version {found.champion_version}" if found.champion_version is not None else "no champion"
-    tables.plainly(f"{model}, {served}, window {found.window}: a dry run, nothing is written")
-    for verdict in found.verdicts:
+def _tell(model: str, outcome: "Check") -> None:
+    served = f"version {outcome.champion_version}" if outcome.champion_version is not None else "no champion"
+    tables.plainly(f"{model}, {served}, window {outcome.window}: a dry run, nothing is written")
+    for verdict in outcome.verdicts:
         condition = tables.coloured(verdict.condition, f"{verdict.condition:8}")
-        confirmed = " [bold](confirmed)[/]" if verdict.signal in found.confirmed else ""
+        confirmed = " [bold](confirmed)[/]" if verdict.signal in outcome.confirmed else ""
         signal, reason = tables.escape(verdict.signal), tables.escape(verdict.reason)
         tables.say(f"{condition} [bold]{signal}[/] {reason}{confirmed}")
-    if found.held is not None:
-        tables.plainly(f"triage would not decide now: {found.held}")
-    elif found.decision is None:
+    if outcome.held is not None:
+        tables.plainly(f"triage would not decide now: {outcome.held}")
+    elif outcome.decision is None:
         tables.say("triage would have nothing to decide: nothing stands")
     else:
-        is_due = found.confirmed or found.incident_id is not None
+        is_due = outcome.confirmed or outcome.incident_id is not None
         when = "would say" if is_due else "would say, if this were confirmed"
-        decision = found.decision
+        decision = outcome.decision
         tables.plainly(f"triage {when}: {decision.action} ({decision.cause}): {decision.reason}")
-    if found.incident_id is not None:
-        tables.say(f"incident {found.incident_id} is open already")
+    if outcome.incident_id is not None:
+        tables.say(f"incident {outcome.incident_id} is open already")

@@ -28,7 +28,7 @@ def collect() -> dict[str, Any]:
     components = {}
     for name, item in health.check(layout).items():
         components[name] = {"state": item.state, "healthy": item.healthy, "detail": item.detail}
-    found: dict[str, Any] = {
+    status: dict[str, Any] = {
         "home": str(layout.home),
         "components": components,
         "urls": {
@@ -44,13 +44,13 @@ def collect() -> dict[str, Any]:
     db = engine()
     try:
         require_schema(db)
-        found |= {"models": _models(db), **_alerts(db)}
+        status |= {"models": _models(db), **_alerts(db)}
     except DriftloopError as err:
         down = not any(item["state"] != "down" for item in components.values())
-        found["problems"] = [f"The stack is down; `make up` starts it. ({err})" if down else str(err)]
+        status["problems"] = [f"The stack is down; `make up` starts it. ({err})" if down else str(err)]
     finally:
         db.dispose()
-    return found
+    return status
 
 
 def _models(db: Engine) -> dict[str, Any]:

@@ -38,19 +38,19 @@ def verify(
 
     Exit code 1: something is broken. What could not be looked at is listed, and breaks nothing.
     """
-    found = check(records_only=records_only)
+    findings = check(records_only=records_only)
     if as_json:
-        findings = {
-            "holds": not found.broken,
-            "broken": found.broken,
-            "unknown": found.unknown,
-            "in_progress": {str(number): why for number, why in found.in_progress.items()},
-            "checked": found.counts,
+        content = {
+            "holds": not findings.broken,
+            "broken": findings.broken,
+            "unknown": findings.unknown,
+            "in_progress": {str(number): why for number, why in findings.in_progress.items()},
+            "checked": findings.counts,
         }
-        tables.print_json(findings)
+        tables.print_json(content)
     else:
-        _show(found)
-    if found.broken:
+        _show(findings)
+    if findings.broken:
         raise typer.Exit(1)
 
 
@@ -85,13 +85,13 @@ def _counts(record: "LoopRecord") -> dict[str, int]:
     }
 
 
-def _show(found: Findings) -> None:
-    for sentence in found.broken:
+def _show(findings: Findings) -> None:
+    for sentence in findings.broken:
         tables.plainly(sentence, style="red")
-    for sentence in found.unknown:
+    for sentence in findings.unknown:
         tables.plainly(sentence, style="yellow")
-    for number, why in found.in_progress.items():
+    for number, why in findings.in_progress.items():
         tables.plainly(f"incident {number} {why}", style="dim")
-    counted = ", ".join(f"{count:,} {what}" for what, count in found.counts.items())
-    verdict = f"[red]{len(found.broken)} broken[/]" if found.broken else "[green]all invariants hold[/]"
+    counted = ", ".join(f"{count:,} {what}" for what, count in findings.counts.items())
+    verdict = f"[red]{len(findings.broken)} broken[/]" if findings.broken else "[green]all invariants hold[/]"
     tables.say(f"{verdict}: {counted}")
