@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Engine, text
 
+from datasets_defs import fleet
 from datasets_defs.core.incidents import State
 from datasets_defs.core.settings import ROOT
-from datasets_defs.fleet import MOST_GROUPS
 from datasets_defs.ledger.ledger import Ledger
 from datasets_defs.store.heartbeats import heartbeats
 from datasets_defs.store.verdicts import newest_verdicts
@@ -90,9 +90,11 @@ def test_a_wrong_spec_stops_only_its_own_model(run, engine: Engine, home: Path):
     assert newest_verdicts(engine, "second", now=datetime.now(UTC)) != []
 
 
-def test_a_wrong_spec_stops_no_model_of_its_group(run, engine: Engine, home: Path):
+def test_a_wrong_spec_stops_no_model_of_its_group(run, engine: Engine, home: Path, monkeypatch: pytest.MonkeyPatch):
     """In a fleet the tasks are no more than the groups; a wrong YAML fails its group's, and the others are judged."""
-    names = [f"fleet-{number:02}" for number in range(2 * MOST_GROUPS)]
+    groups = 3
+    monkeypatch.setattr(fleet, "MOST_GROUPS", groups)
+    names = [f"fleet-{number:02}" for number in range(2 * groups)]
     for name in ("first", "second"):
         (home / "models" / f"{name}.yaml").unlink()
     for name in names:
@@ -102,7 +104,7 @@ def test_a_wrong_spec_stops_no_model_of_its_group(run, engine: Engine, home: Pat
     assert states == {
         f"{task}[{group}]": "failed" if group == 0 else fine
         for task, fine in (("judge", "skipped"), ("report", "success"))
-        for group in range(MOST_GROUPS)
+        for group in range(groups)
     }
     judged = {name for name in names if newest_verdicts(engine, name, now=datetime.now(UTC))}
     assert judged == set(names[1:])

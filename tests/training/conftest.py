@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from ops.stack.ports import free_port
+from tests.training.uploads import Uploads, uploaded
 
 torch.set_num_threads(1)
 
@@ -41,3 +42,9 @@ def _is_healthy(url: str) -> bool:
         return httpx.get(f"{url}/health", timeout=1).is_success
     except httpx.HTTPError:
         return False
+
+
+@pytest.fixture(scope="session")
+def uploads(mlflow_url: str, tmp_path_factory: pytest.TempPathFactory) -> Uploads:
+    """Three versions whose files lie in the run's registry, for models of any name."""
+    return uploaded(mlflow_url, tmp_path_factory.mktemp("uploads"))

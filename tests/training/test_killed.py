@@ -23,6 +23,7 @@ from datasets_defs.store.references import ReferenceProfile, reference_of, save_
 from datasets_defs.store.sketch_log import StoredProfile, profile_at, save_profile
 from ops.verify.reading import broken_invariants
 from tests.training.killed_steps import Running
+from tests.training.uploads import VERSIONS, Uploads, model_folder
 from training import promote, roll_back
 from training.champions.confirmation import why_never_again
 from training.champions.drill import drill, end_abandoned
@@ -66,11 +67,12 @@ class Serving:
 class World:
     """A model with three versions in the registry, the first of which is champion, and a server for it."""
 
-    def __init__(self, db: Engine, url: str, home: Path, serving: Serving, model: str) -> None:
-        self.db, self.url, self.home, self.serving, self.model = db, url, home, serving, model
+    def __init__(self, db: Engine, url: str, home: Path, serving: Serving, uploads: Uploads) -> None:
+        self.db, self.url, self.home, self.serving, self.model = db, url, home, serving, serving.model
         self.ledger, self.registry = Ledger(db), Registry(settings().mlflow_url)
-        for version in (1, 2, 3):
-            assert self.register(f"weights of version {version}", key=f"v{version}") == version
+        model = serving.model
+        uploads.offer(model)
+        for version in VERSIONS:
             save_reference(
                 db,
                 ReferenceProfile(
@@ -84,10 +86,7 @@ class World:
 
     def register(self, weights: str, *, key: str) -> int:
         """Register a folder that holds these weights."""
-        folder = self.home / f"made-{secrets.token_hex(3)}"
-        folder.mkdir()
-        (folder / "model.safetensors").write_text(weights)
-        (folder / "tokenizer.json").write_text(f"tokenizer of {weights}")
+        folder = model_folder(self.home / f"made-{secrets.token_hex(3)}", weights)
         return self.registry.register(self.model, folder, key=f"{self.model}|{key}", tags={}, params={}, metrics={})
 
     def accepted(self, challenger: int = 2) -> Incident:
@@ -153,10 +152,10 @@ class World:
 
 @pytest.fixture
 def world(
-    engine: Engine, database_url: str, home: Path, mlflow_url: str, monkeypatch: pytest.MonkeyPatch
+    engine: Engine, database_url: str, home: Path, uploads: Uploads, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[World]:
     """A model of its own in the run's registry, with a server that follows."""
-    monkeypatch.setenv("DRIFTLOOP_MLFLOW_URL", mlflow_url)
+    monkeypatch.setenv("DRIFTLOOP_MLFLOW_URL", uploads.url)
     monkeypatch.setenv("DRIFTLOOP_SERVING_CONFIRM_SECONDS", "60")
     settings.cache_clear()
     model = f"m-{secrets.token_hex(4)}"
@@ -164,7 +163,7 @@ def world(
         f"name: {model}\nbase_model: {{}}\ntraining_text: builtin:python-docs\n"
     )
     with Serving(engine, model) as serving:
-        yield World(engine, database_url, home, serving, model)
+        yield World(engine, database_url, home, serving, uploads)
 
 
 def killed_and_again(world: World, name: str, about: Callable[[], str], point: str) -> str:
