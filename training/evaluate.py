@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import Engine
 
 from datasets_defs.core.conditions import Outcome, RingKey
-from datasets_defs.core.errors import ContractError
+from datasets_defs.core.errors import ContractError, DriftloopError
 from datasets_defs.core.event_kinds import EventKind
 from datasets_defs.core.incidents import Incident, Offer, State, attempt_name
 from datasets_defs.core.settings import settings
@@ -91,19 +91,22 @@ def _evaluate(ledger: Ledger, incident: Incident, spec: ModelSpec, actor: str) -
     if new and judged.measured is not None:
         _save_reference(db, spec, incident, challenger, asked.rows, judged.measured.prompts, trained=_trained(snapshot))
     _save_evaluation(db, incident, asked, judged)
-    registry.log_evaluation(
-        spec.name,
-        challenger,
-        metrics=as_metrics(judged),
-        files={"evaluation/scores.md": as_markdown(judged, champion=champion.version, challenger=challenger)},
-        step=incident.attempt,
-    )
-    registry.set_tags(
-        spec.name,
-        challenger,
-        {"driftloop.gate": decision.decision, "driftloop.gate_reason": decision.reason[:500]},
-    )
+    _show_in_registry(registry, asked, judged, step=incident.attempt)
     return decision
+
+
+def _show_in_registry(registry: Registry, asked: Comparison, judged: Trial, *, step: int) -> None:
+    """Show the evaluation beside the version in MLflow; what decides is PostgreSQL's, and MLflow may refuse it."""
+    decision, model, challenger = judged.decision, asked.spec.name, asked.challenger
+    scores = as_markdown(judged, champion=asked.champion, challenger=challenger)
+    try:
+        registry.log_evaluation(
+            model, challenger, metrics=as_metrics(judged), files={"evaluation/scores.md": scores}, step=step
+        )
+        tags = {"driftloop.gate": decision.decision, "driftloop.gate_reason": decision.reason[:500]}
+        registry.set_tags(model, challenger, tags)
+    except DriftloopError as err:
+        log.warning("the evaluation of %s version %d is kept, and MLflow does not show it: %s", model, challenger, err)
 
 
 def snapshot_of(registry: Registry, model: str, version: int) -> Snapshot:

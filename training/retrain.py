@@ -75,5 +75,6 @@ def _take(
     from training.registry.aliases import mirrored  # MLflow takes seconds to import
     from training.registry.registry import Registry
 
-    mirrored(Registry(settings().mlflow_url), champion, challenger=result.version)
+    present = ledger.champion(spec.name) or champion  # somebody may have rolled back while it trained
+    mirrored(Registry(settings().mlflow_url), present, challenger=result.version)
     return Outcome(reason, ledger.ring(incident.id))

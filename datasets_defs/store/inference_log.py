@@ -232,6 +232,19 @@ def read_documents(
         return [Document(**row._mapping) for row in on.execute(query)]
 
 
+def count_documents(engine: Engine, model: str, window: Window, *, most: int) -> int:
+    """Count prompts with references in a window, up to `most`; no text is read."""
+    log, late = tables.inference.c, tables.feedback.c
+    some = (
+        select(log.request_id)
+        .join_from(tables.inference, tables.feedback, (log.model == late.model) & (log.request_id == late.request_id))
+        .where(log.model == model, log.at >= window.start, log.at < window.end, late.reference.is_not(None))
+        .limit(most)
+    )
+    with database_errors("counting training documents"), engine.connect() as on:
+        return on.scalar(select(func.count()).select_from(some.subquery())) or 0
+
+
 def quarantine(engine: Engine, model: str, source: str, rows: Sequence[tuple[int, str, str]]) -> None:
     """Keep rows that could not be read: (row number, reason, content). The same row is kept once."""
     if not rows:

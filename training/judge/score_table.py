@@ -69,4 +69,6 @@ def _line(name: str, each: Interval) -> str:
 
 
 def _name(name: str) -> str:
-    return "".join(letter if letter.isalnum() or letter in "_-. /" else "_" for letter in name)[:100]
+    """Make a slice's or metric's name one part of MLflow's path-like names: users' data may hold `a/../b`."""
+    safe = "".join(letter if letter.isalnum() or letter in "_-. " else "_" for letter in name)[:100]
+    return safe if safe.strip(". ") else safe.replace(".", "_") + "_"

@@ -18,7 +18,7 @@ from datasets_defs.store.database import database_errors
 from datasets_defs.store.evaluations import Evaluation, newest_evaluations
 from datasets_defs.store.heartbeats import GPU_CAPACITY, heartbeats
 from datasets_defs.store.incidents import last_retrained
-from datasets_defs.store.inference_log import read_documents
+from datasets_defs.store.inference_log import count_documents
 from training.limits.budget import charge
 from training.limits.governor import FUTILITY_DAYS, Evaluated, GovernorDecision, GovernorEvidence, may_retrain
 
@@ -123,7 +123,7 @@ def _hold(ledger: Ledger, incident: Incident, decision: GovernorDecision, *, act
 
 def _fresh(db: Engine, incident: Incident, spec: ModelSpec, now: datetime) -> int:
     """Count the prompts with references since the model degraded, up to what a snapshot takes."""
-    return len(read_documents(db, spec.name, Window(incident.degraded_since, now), limit=spec.retrain.max_documents))
+    return count_documents(db, spec.name, Window(incident.degraded_since, now), most=spec.retrain.max_documents)
 
 
 def _evaluations(db: Engine, spec: ModelSpec, now: datetime) -> tuple[Evaluated, ...]:

@@ -3,6 +3,7 @@
 The only file that imports mlflow.
 """
 
+import logging
 import math
 import os
 import shutil
@@ -42,6 +43,7 @@ from training.registry.manifest import (  # noqa: E402
     verify_manifest,
 )
 
+log = logging.getLogger(__name__)
 KEY = "driftloop.key"
 """Tag that says which attempt a version came from; one version has it."""
 WARNING = "driftloop.warning"
@@ -50,6 +52,8 @@ ROLLED_BACK = "driftloop.rolled_back"
 """Tag of a version that was taken out of service; its value says why. It is never promoted again."""
 MOST_POINTS = 1000
 """Points of curves in one request; MLflow takes no more."""
+MOST_PARAMETER = 6000
+"""Characters of a parameter's value that MLflow keeps."""
 ALIASES = ("champion", "previous_champion", "challenger")
 
 
@@ -93,15 +97,15 @@ class Registry:
         `curves` are metrics over time: steps, values, and seconds since the training began. `files` are texts by name.
 
         The version is made last, after every file and then the manifest has arrived, so that no version is
-        incomplete. Killed anywhere and called again, it goes on in the run it began.
+        incomplete. Killed anywhere and called again, it goes on in the run it began. Parameters that stand there stay,
+        even if others are given now (another machine, an edited YAML): what is logged never decides over a model.
         """
         if (known := self.find(model, key)) is not None:
             return known
         with self._errors(f"registering {model} ({key})"):
             manifest = make_manifest(folder)
             run = self._run(model, key)
-            for name, value in params.items():
-                self._client.log_param(run, name, value)
+            self._log_params(run, params)
             for name, metric in metrics.items():
                 self._client.log_metric(run, name, metric)
             self._log_curves(run, curves or {})
@@ -242,6 +246,16 @@ class Registry:
         if found != {name: version for name, version in wanted.items() if version is not None}:
             raise TransientError(f"{model}: aliases read back as {found}, set as {wanted}; another writer interfered")
         return found
+
+    def _log_params(self, run: str, params: Mapping[str, Any]) -> None:
+        """Log what is not logged yet; MLflow refuses to change a parameter, nor does it take a long one."""
+        standing = self._client.get_run(run).data.params
+        for name, value in params.items():
+            text = str(value)[:MOST_PARAMETER]
+            if name not in standing:
+                self._client.log_param(run, name, text)
+            elif standing[name] != text:
+                log.warning("run %s keeps %s = %s, though it is %s now", run, name, standing[name], text)
 
     def _log_curves(self, run: str, curves: Mapping[str, Sequence[tuple[int, float, float]]]) -> None:
         """Log points with the same times whenever it is done, so that those that stand already stay alone."""

@@ -1,5 +1,6 @@
 """The inference log on real PostgreSQL."""
 
+import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -136,3 +137,17 @@ def test_a_database_that_goes_away_is_transient(error: Exception):
     """A connection cut within COPY, and a pool that a hanging server keeps busy, are TransientError too."""
     with pytest.raises(TransientError, match="writing the inference log"), database_errors("writing the inference log"):
         raise error
+
+
+def test_documents_are_counted_without_being_read(engine: Engine):
+    """Two hundred documents of a megabyte are counted in little memory; no more are counted than are asked for."""
+    texts = [replace(row, prompt="x" * 1_000_000) for row in rows(200)]
+    for start in range(0, 200, 20):
+        inference_log.append(engine, texts[start : start + 20])
+    inference_log.add_feedback_batch(engine, "m", [(row.request_id, "y" * 1000, None) for row in texts])
+    tracemalloc.start()
+    counted = inference_log.count_documents(engine, "m", DAY, most=1000)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert (counted, inference_log.count_documents(engine, "m", DAY, most=50)) == (200, 50)
+    assert peak < 10_000_000

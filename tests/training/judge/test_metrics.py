@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 from importlib import metadata
 
 import pytest
+from mlflow.utils.validation import _validate_metric_name
 
 from datasets_defs.core.errors import ContractError
 from datasets_defs.ledger.promotions import ChampionChange
@@ -23,6 +24,7 @@ from training.registry import card
 from training.registry.card import CardFacts
 from training.registry.registry import WARNING, broken_rules
 
+ODD_VALUES = ("a/../b", "..", "/", "ß 字", "", "x" * 300, "a//b", "./a", "emoji \U0001f600")
 REFERENCES = [f"the quick brown fox number {i} jumps over the lazy dog" for i in range(12)]
 
 
@@ -267,6 +269,10 @@ def test_the_table_and_the_figures():
     text = as_markdown(judged, champion=1, challenger=2)
     assert "| recent | 200 |" in text
     assert "| bleu | 1 | 2 | 1.5 to 2.5 | 0.010 |" in text
+    odd = replace(judged.decision, protected={f"tenant={value}": judged.decision.recent for value in ODD_VALUES})
+    names = as_metrics(replace(judged, decision=odd))
+    for name in names:
+        _validate_metric_name(name)
     figures = as_metrics(judged)
     assert figures["evaluation/bleu/challenger"] == 2
     assert figures["evaluation/recent/change"] == pytest.approx(-0.18, abs=0.01)

@@ -37,6 +37,17 @@ def test_one_key_one_version(mlflow_url: str, folder: Path):
     assert registry.tags("keys", first)["parent"] == "1"
 
 
+def test_taken_up_on_another_machine(mlflow_url: str, folder: Path):
+    """A registration that was cut short with 3 threads goes on with 7, or with an edited YAML: what stands stays."""
+    registry = Registry(mlflow_url)
+    begun = registry._run("moved", "moved|1|1")
+    registry._client.log_param(begun, "threads", 3)
+    params = {"threads": 7, "epochs": 3, "notes": "x" * 10_000}
+    version = registry.register("moved", folder, key="moved|1|1", tags={}, params=params, metrics={})
+    logged = registry.facts("moved", version).params
+    assert (logged["threads"], logged["epochs"]) == ("3", "3")
+
+
 def test_killed_between_upload_and_version(mlflow_url: str, folder: Path):
     """A registration that died after its upload goes on in the run it began."""
     registry = Registry(mlflow_url)
