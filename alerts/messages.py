@@ -89,6 +89,7 @@ def _words(event: Event, incident: Incident | None) -> Mapping[str, str]:
         "version": said.get("to_version"),
         "former": said.get("from_version"),
         "signal": said.get("signal"),
+        "what": said.get("what"),
     }
     return _Words({name: str(value) for name, value in known.items() if value is not None})
 

@@ -189,6 +189,24 @@ REBASELINED = Topic(
     next="Windows are compared with the shifted input; the loss is still compared with what it was at first.",
     commands=("driftloop calibrate {model}", HISTORY),
 )
+BREAK_ACCEPTED = Topic(
+    severity=_info,
+    title="{model}: a change of the data is the normal now",
+    next="From the next window on such rows are judged and trained on as any others.",
+    commands=("driftloop accept {model} --what {what} --undo", HISTORY),
+)
+BREAK_REFUSED = Topic(
+    severity=_info,
+    title="{model}: a change of the data is a break again",
+    next="The next window that shows it is quarantined: it is not judged, and nothing of it is trained on.",
+    commands=(HISTORY,),
+)
+COLUMNS_SET_ASIDE = Topic(
+    severity=_info,
+    title="{model}: columns are not watched for drift",
+    next="Everything else is judged as before. List them under `drift.exclude` in models/{model}.yaml to settle it.",
+    commands=("driftloop check {model}", HISTORY),
+)
 PAUSED = Topic(
     severity=_info,
     title="{model} is paused",
@@ -302,6 +320,9 @@ CHOOSERS: Mapping[str, Callable[[Event, Incident | None], Topic | None]] = {
     EventKind.PAUSED: lambda _event, _incident: PAUSED,
     EventKind.RESUMED: lambda _event, _incident: RESUMED,
     EventKind.REBASELINED: lambda _event, _incident: REBASELINED,
+    EventKind.BREAK_ACCEPTED: lambda _event, _incident: BREAK_ACCEPTED,
+    EventKind.BREAK_REFUSED: lambda _event, _incident: BREAK_REFUSED,
+    EventKind.COLUMNS_SET_ASIDE: lambda _event, _incident: COLUMNS_SET_ASIDE,
 }
 SILENT = frozenset(
     {

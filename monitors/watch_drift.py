@@ -16,6 +16,8 @@ from datasets_defs.spec.model import ModelSpec
 from datasets_defs.store.heartbeats import beat
 from datasets_defs.store.sketch_log import StoredSketch, last_sketch, save_sketch, sketch_of
 from datasets_defs.store.verdicts import recent_verdicts
+from monitors.breaks.named import breaks_of
+from monitors.breaks.set_aside import tell_set_aside
 from monitors.counts.moments import Moments
 from monitors.counts.rollup import WindowSketch, roll_up
 from monitors.drift.flood import flood, most_repeated
@@ -56,6 +58,7 @@ def watch(model: str, *, until: datetime, db: Engine, actor: str) -> Outcome:
     outcome = conclude(verdicts, confirm, blind_after=spec.blind_after_windows, db=db, actor=actor)
     if champion is not None:
         _take_as_normal(spec, champion, window, db=db, actor=actor)
+        tell_set_aside(Ledger(db), champion, verdicts[0].evidence.get("breaks", ()), actor=actor)
     beat(db, f"watch_drift:{model}", {"window": str(window)})
     return outcome
 
@@ -152,7 +155,8 @@ def _counted(
         carry_over=spec.drift.carry_over_windows,
     )
     sketch = roll_up(db, champion.model, champion.version, whole, profile.encoding, text_rows=spec.drift.max_rows)
-    return sketch, flood(most_repeated(db, champion, window), min_rows=spec.drift.min_rows)
+    flooded = flood(most_repeated(db, champion, window), min_rows=spec.drift.min_rows)
+    return replace(sketch, breaks=breaks_of(db, champion, whole, profile.usual, before)), flooded
 
 
 def _carried(db: Engine, champion: Champion, window: Window) -> int:

@@ -6,7 +6,18 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import Engine, Text, TextClause, bindparam, delete, func, make_url, or_, select, text
+from sqlalchemy import (
+    Engine,
+    Text,
+    TextClause,
+    bindparam,
+    delete,
+    func,
+    make_url,
+    or_,
+    select,
+    text,
+)
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB, insert
 
 from datasets_defs.core.plain import clean_text, plain
@@ -14,6 +25,7 @@ from datasets_defs.core.windows import Window
 from datasets_defs.store import tables
 from datasets_defs.store.database import database_errors
 from datasets_defs.store.partitions import drop_days, ensure_days
+from datasets_defs.store.verdicts import in_broken_window
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -214,6 +226,7 @@ def read_documents(
 ) -> list[Document]:
     """Read prompts with their references, newest first, at most `limit`; rows without a reference are left out.
 
+    So are those of windows whose data was found broken: they are never trained on.
     Of each text at most `longest` characters are read: whoever drops longer ones need not hold them.
     """
     log, late = tables.inference.c, tables.feedback.c
@@ -225,6 +238,7 @@ def read_documents(
         select(log.request_id, log.at, log.user_id, *texts)
         .join_from(tables.inference, tables.feedback, (log.model == late.model) & (log.request_id == late.request_id))
         .where(log.model == model, log.at >= window.start, log.at < window.end, late.reference.is_not(None))
+        .where(~in_broken_window(model))
         .order_by(log.at.desc(), log.request_id)
         .limit(limit)
     )
@@ -239,6 +253,7 @@ def count_documents(engine: Engine, model: str, window: Window, *, most: int) ->
         select(log.request_id)
         .join_from(tables.inference, tables.feedback, (log.model == late.model) & (log.request_id == late.request_id))
         .where(log.model == model, log.at >= window.start, log.at < window.end, late.reference.is_not(None))
+        .where(~in_broken_window(model))
         .limit(most)
     )
     with database_errors("counting training documents"), engine.connect() as on:

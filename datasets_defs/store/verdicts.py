@@ -4,7 +4,7 @@ from collections.abc import Collection
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Engine, false, func, select, true
+from sqlalchemy import ColumnElement, Engine, exists, false, func, select, true
 from sqlalchemy.dialects.postgresql import distinct_on, insert
 
 from datasets_defs.core.conditions import Condition, Verdict
@@ -115,4 +115,16 @@ def verdict_of(row: Any, evidence: dict[str, Any]) -> Verdict:
         limit=row.limit,
         champion_version=row.champion_version,
         evidence=evidence,
+    )
+
+
+def in_broken_window(model: str) -> ColumnElement[bool]:
+    """Write that a row of the inference log lies in a window whose data was found broken."""
+    log, verdict = tables.inference.c, tables.verdict.c
+    return exists().where(
+        verdict.model == model,
+        verdict.signal == "data",
+        verdict.condition == Condition.BAD,
+        verdict.window_start <= log.at,
+        verdict.window_end > log.at,
     )

@@ -62,8 +62,8 @@ class Baseline:
     """Share of rows of the most frequent user; None: users are not known."""
     columns: Mapping[str, Any] = field(default_factory=dict)
     """What is known of the columns (`monitors.breaks.columns`)."""
-    hours: tuple[int, ...] = ()
-    """Rows by hour of the day; empty where they come from less than a day."""
+    roles: Mapping[str, str] = field(default_factory=dict)
+    """Attributes that are no property of a request, by column name: what they are (`monitors.breaks.roles`)."""
 
     @property
     def is_known(self) -> bool:
@@ -80,7 +80,7 @@ class Baseline:
         if not plain:
             return cls()
         pairs = tuple((int(shows), int(possible)) for shows, possible in plain["marked"])
-        return cls(**{**plain, "marked": pairs, "usual": tuple(plain["usual"]), "hours": tuple(plain["hours"])})
+        return cls(**{**plain, "marked": pairs, "usual": tuple(plain["usual"])})
 
 
 def learn_texts(prompts: Sequence[str]) -> Baseline:

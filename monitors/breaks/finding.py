@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
-ROWS, COLUMN = "rows", "column"
+ROWS, COLUMN, NOTE, ACCEPTED = "rows", "column", "note", "accepted"
 _LETTERS = re.compile(r"[^\W\d_]")
 _DIGITS = re.compile(r"\d")
 EXAMPLE_CHARACTERS = 60
@@ -30,7 +30,8 @@ class Break:
     key: str = ""
     """What tells it from others of its kind: a hash of the template, a length, a column's name."""
     scope: str = ROWS
-    """`rows`: nothing of the window is judged; `column`: the column is left out, and the rest is judged."""
+    """`rows`: nothing of the window is judged; `column`: the column is left out, and the rest is judged; `note`: the
+    column is left out, and nothing is broken; `accepted`: the same, and a person said so."""
     column: str | None = None
     """The column that it is about."""
 

@@ -1,14 +1,84 @@
-"""All detectors of broken texts over a window's sample, in the order in which one explains the next. Pure."""
+"""All detectors over a window's sample, in the order in which one finding explains the next. Pure."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
 
-from monitors.breaks import cut, template, texts
-from monitors.breaks.baseline import Baseline
-from monitors.breaks.finding import Break
+from monitors.breaks import columns, cut, owner, template, texts
+from monitors.breaks.baseline import Baseline, learn_texts
+from monitors.breaks.finding import ACCEPTED, NOTE, Break
 from monitors.breaks.markers import LONGEST
+from monitors.breaks.roles import roles
+from monitors.counts.columns import ATTRIBUTE, LOG_COLUMNS, Row
 
 LEAST_TEXTS = 30
 """A sample of fewer texts shows nothing surely."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sample:
+    """Rows of a window, chosen by the hash of their request id, and counts over all of its rows."""
+
+    rows: Sequence[Row]
+    """Columns of the log: `at`, `prompt`, `user_id`, `session_id`, figures and `attributes`."""
+    of: int = 0
+    """Rows of the window."""
+    same_prompt: int = 0
+    """Rows whose prompt another row has."""
+    same_row: int | None = None
+    """Rows that agree with another in prompt, user, latency and tokens; None where latency is not logged."""
+
+
+def learn(rows: Sequence[Row]) -> Baseline:
+    """Learn the detectors' figures from reference rows."""
+    found = learn_texts([row["prompt"] or "" for row in rows])
+    top = owner.top_user(rows)
+    return replace(
+        found,
+        top_user=None if top is None else top[0],
+        columns=columns.learn_columns(rows),
+        roles=roles(rows),
+    )
+
+
+def window_breaks(
+    sample: Sample, baseline: Baseline, *, before: Sequence[Break] = (), accepted: Collection[tuple[str, str]] = ()
+) -> tuple[Break, ...]:
+    """Give the window's breaks but those that a person accepted by kind and key.
+
+    `before` are those of the window before: what goes on keeps its beginning.
+    """
+    if not baseline.is_known:
+        return ()
+    rows = sample.rows
+    prompts = [row["prompt"] or "" for row in rows]
+    found = text_breaks(prompts, baseline)
+    if not any(each.kind == "flood" for each in found):
+        found += owner.find(rows, baseline.top_user)
+        found += owner.repeated(sample.of, sample.same_prompt, sample.same_row, usual=baseline.repeats)
+    found += columns.find(rows, {name: of for name, of in baseline.columns.items() if name not in baseline.roles})
+    found += columns.vanished(
+        rows, {name: baseline.columns[name] for name in baseline.roles if name in baseline.columns}
+    )
+    since = min((row["at"] for row in rows), default=None)
+    dated = [replace(each, since=since) for each in found if (each.kind, each.key) not in accepted]
+    going_on = (next((each.begun(earlier) for earlier in before if each.is_same(earlier)), each) for each in dated)
+    return (*_aside(baseline), *_settled(accepted), *going_on)
+
+
+def _aside(baseline: Baseline) -> list[Break]:
+    return [
+        Break(kind="set-aside", share=1.0, reason=f"{name} is {role}", key=name, scope=NOTE, column=name)
+        for name, role in baseline.roles.items()
+    ]
+
+
+def _settled(accepted: Collection[tuple[str, str]]) -> list[Break]:
+    """Name the columns whose change a person accepted: they stay left out until the next profile knows them."""
+    return [
+        Break(kind=kind, share=1.0, reason=f"accepted: {key} changed ({kind})", key=key, scope=ACCEPTED, column=key)
+        for kind, key in sorted(accepted)
+        if key in LOG_COLUMNS or key.startswith(ATTRIBUTE)
+    ]
 
 
 def text_breaks(prompts: Sequence[str], baseline: Baseline) -> list[Break]:

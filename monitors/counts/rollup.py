@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
-from typing import cast
+from typing import Any, cast
 
 import psycopg
 from psycopg import sql
@@ -42,6 +42,8 @@ class WindowSketch:
     rows_per_user: float = 1.0
     """Rows of the user of a random row; 1 where users are not known."""
     empty_prompts: int = 0
+    breaks: tuple[Mapping[str, Any], ...] = ()
+    """What is broken in its rows, by name; found as they were counted, since counts do not show it."""
 
     def to_bytes(self) -> bytes:
         """Give it as bytes."""
@@ -51,6 +53,7 @@ class WindowSketch:
             "loss": asdict(self.loss),
             "rows_per_user": self.rows_per_user,
             "empty_prompts": self.empty_prompts,
+            **({"breaks": list(self.breaks)} if self.breaks else {}),
         }
         return packed(_FORMAT, head, {name: sketch.to_bytes() for name, sketch in self.columns.items()})
 
@@ -65,7 +68,9 @@ class WindowSketch:
         columns = {name: from_bytes(part) for name, part in parts.items()}
         try:
             start, end = map(datetime.fromisoformat, head.pop("window"))
-            return cls(window=Window(start, end), loss=Moments(**head.pop("loss")), columns=columns, **head)
+            breaks = tuple(head.pop("breaks", ()))
+            loss = Moments(**head.pop("loss"))
+            return cls(window=Window(start, end), loss=loss, columns=columns, breaks=breaks, **head)
         except (KeyError, TypeError, ValueError) as err:
             raise ContractError(f"the head of a window's sketch is damaged: {err}") from err
 
@@ -87,6 +92,7 @@ def add_up(sketches: Sequence[WindowSketch]) -> WindowSketch:
         loss=sum((each.loss for each in sketches), Moments()),
         rows_per_user=sum(each.rows * each.rows_per_user for each in sketches) / rows if rows else 1.0,
         empty_prompts=sum(each.empty_prompts for each in sketches),
+        breaks=tuple({(found["kind"], found["key"]): found for each in sketches for found in each.breaks}.values()),
     )
 
 

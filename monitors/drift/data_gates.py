@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
+from monitors.breaks.finding import ACCEPTED, COLUMN, NOTE, ROWS, Break
 from monitors.counts.rollup import WindowSketch
 from monitors.counts.sketch import CategorySketch, NumericSketch, Sketch, is_hashed
 from monitors.evidence.e_detector import KEPT_LEVEL_SHARE
@@ -34,28 +35,51 @@ class Gate:
     """The rows do not suffice: they are to be judged together with the next window's."""
     broken: str | None = None
     """The rows are not what they should be: an incident of the data, and no judgement."""
+    about_columns: str | None = None
+    """Columns are not what they should be: an incident of the data, and the other columns and the loss are judged."""
     left_out: Mapping[str, str] = field(default_factory=dict)
     """Columns, by name, that are passed over in this window, and why."""
+    breaks: tuple[Break, ...] = ()
+    """What is broken, by name, and columns that were replaced as a whole."""
 
 
 def gate(sketch: WindowSketch, profile: Profile | None, *, min_rows: int) -> Gate:
     """Say whether a window can be judged, against a profile if there is one."""
     if sketch.rows < min_rows:
         return Gate(too_few=f"{sketch.rows} rows in {sketch.window}, {min_rows} are needed")
-    found = list(_empty(sketch))
+    named = [Break.of(plain) for plain in sketch.breaks]
+    found = list(_empty(sketch)) or [each.reason for each in named if each.scope == ROWS]
     if profile is None:
-        return Gate(broken=_sentence(found))
+        return Gate(broken=_sentence(found), breaks=tuple(named))
     texts = {column.name for column in profile.encoding.of("text", "embedding")}
     left_out = {}
+    by_column = {each.column: each for each in named if each.column is not None}
     for name, reference in profile.reference.items():
         window = sketch.columns.get(name)
-        if _is_missing(window, reference):
-            found.append(f"{name} is missing: no row has it")
-        elif window is not None:
-            found += _changed(name, window, reference, levels=name not in texts)
-            if reason := _few_for_levels(window, reference):
-                left_out[name] = reason
-    return Gate(broken=_sentence(found), left_out=left_out)
+        if name not in by_column and (broken := _column_break(name, window, reference, levels=name not in texts)):
+            by_column[name] = broken
+        if name not in by_column and window is not None and (reason := _few_for_levels(window, reference)):
+            left_out[name] = reason
+    left_out |= {name: each.reason for name, each in by_column.items() if name in profile.reference}
+    return Gate(
+        broken=_sentence(found),
+        about_columns=_sentence([each.reason for each in by_column.values() if each.scope == COLUMN]),
+        left_out=left_out,
+        breaks=tuple(
+            each
+            for each in (*(some for some in named if some.column is None), *by_column.values())
+            if each.scope != ACCEPTED
+        ),
+    )
+
+
+def _column_break(name: str, window: Sketch | None, reference: Sketch, *, levels: bool) -> Break | None:
+    """Name what has become of a column, from its counts over all rows; None where it is as before."""
+    if _is_missing(window, reference):
+        return Break(
+            kind="gone", share=1.0, reason=f"{name} is missing: no row has it", key=name, scope=COLUMN, column=name
+        )
+    return next(_changed(name, window, reference, levels=levels), None) if window is not None else None
 
 
 def _empty(sketch: WindowSketch) -> Iterator[str]:
@@ -70,22 +94,27 @@ def _is_missing(window: Sketch | None, reference: Sketch) -> bool:
     return is_empty and _absent_share(reference) < MAX_NULL_RISE
 
 
-def _changed(name: str, window: Sketch, reference: Sketch, *, levels: bool) -> list[str]:
+def _changed(name: str, window: Sketch, reference: Sketch, *, levels: bool) -> Iterator[Break]:
     """Say what has become of a column that is there."""
-    found = []
+
+    def broken(kind: str, share: float, reason: str, scope: str = COLUMN) -> Break:
+        return Break(kind=kind, share=share, reason=reason, key=name, scope=scope, column=name)
+
     wrong, before = _share(window.wrong, window), _share(reference.wrong, reference)
     if wrong > before + MAX_WRONG_RISE and window.wrong >= MIN_WRONG:
         kind = "numbers" if isinstance(reference, NumericSketch) else "texts"
-        found.append(f"{name} changed its type: {wrong:.0%} of its values are no {kind}")
+        yield broken("retyped", wrong, f"{name} changed its type: {wrong:.0%} of its values are no {kind}")
     absent, before = _absent_share(window), _absent_share(reference)
     if absent > before + MAX_NULL_RISE:
         what = "no finite value" if isinstance(reference, NumericSketch) else "no value"
-        found.append(f"{absent:.0%} of the rows have {what} of {name}, {before:.0%} of the reference's")
+        yield broken(
+            "nulls", absent, f"{absent:.0%} of the rows have {what} of {name}, {before:.0%} of the reference's"
+        )
     if levels and isinstance(window, CategorySketch) and isinstance(reference, CategorySketch):
         unseen = _unseen_share(window, reference)
         if unseen > _unseen_share(reference, reference) + MAX_UNSEEN_RISE and window.present >= ROWS_PER_LEVEL:
-            found.append(f"{unseen:.0%} of the values of {name} are levels that the reference never had")
-    return found
+            reason = f"{unseen:.0%} of the values of {name} are levels that the reference never had"
+            yield broken("replaced", unseen, reason, NOTE)
 
 
 def _few_for_levels(window: Sketch, reference: Sketch) -> str | None:

@@ -2,13 +2,13 @@
 
 from dataclasses import dataclass
 
-from sqlalchemy import ColumnElement, Engine, exists, func, select
+from sqlalchemy import Engine, func, select
 
-from datasets_defs.core.conditions import Condition
 from datasets_defs.core.windows import Window
 from datasets_defs.ledger.champions import Champion
 from datasets_defs.store import tables
 from datasets_defs.store.database import database_errors
+from datasets_defs.store.verdicts import in_broken_window
 
 FLOOD_SHARE = 0.5
 """A prompt that makes up more of a window's rows is not what users ask."""
@@ -63,22 +63,10 @@ def most_repeated(db: Engine, champion: Champion, window: Window) -> Repeated | 
         before, total = None, int(row.rows)
         if row.times > FLOOD_SHARE * total:
             start = window.start - USUAL_WINDOWS * window.length
-            whole = ~_in_broken_window(champion.model)
+            whole = ~in_broken_window(champion.model)
             query = select(count, count.filter(whole), count.filter(whole, digest == row.digest)).where(
                 log.model == champion.model, log.at >= start, log.at < window.start
             )
             rows, whole_rows, times = on.execute(query).one()
             before = times / max(whole_rows, 1) if rows else None
         return Repeated(rows=total, times=row.times, share_before=before)
-
-
-def _in_broken_window(model: str) -> ColumnElement[bool]:
-    """Write that a row of the log lies in a window whose data was found broken: a flood must not become usual."""
-    log, verdict = tables.inference.c, tables.verdict.c
-    return exists().where(
-        verdict.model == model,
-        verdict.signal == "data",
-        verdict.condition == Condition.BAD,
-        verdict.window_start <= log.at,
-        verdict.window_end > log.at,
-    )

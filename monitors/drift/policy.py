@@ -143,12 +143,15 @@ def _data(subject: Subject, sketch: WindowSketch, found: Gate) -> Verdict:
     evidence = _about(subject, sketch)
     if found.left_out:
         evidence["left_out"] = dict(found.left_out)
-    if found.broken is not None:
-        evidence["data_break"] = found.broken
+    broken = "; ".join(filter(None, (found.broken, found.about_columns)))
+    if broken:
+        evidence["data_break"] = broken
+    if found.breaks:
+        evidence["breaks"] = [each.plain() for each in found.breaks]
     return subject.verdict(
         "data",
-        Condition.OK if found.broken is None else Condition.BAD,
-        found.broken or f"{sketch.rows} whole rows",
+        Condition.BAD if broken else Condition.OK,
+        broken or f"{sketch.rows} whole rows",
         DATA_METHOD,
         evidence=evidence,
     )

@@ -9,6 +9,7 @@ from sqlalchemy import Engine
 from datasets_defs.core.errors import ContractError
 from datasets_defs.ledger.champions import Champion
 from datasets_defs.store.sketch_log import StoredProfile, profile_at
+from monitors.breaks.baseline import Baseline
 from monitors.counts.codec import packed, unpacked
 from monitors.counts.columns import Encoding
 from monitors.counts.moments import Moments
@@ -50,6 +51,8 @@ class Profile:
     """Windows that it was calibrated on; 0 for a first one, made from rows."""
     begins: datetime | None = None
     """Windows that began earlier were of another kind of input and go into no later reference."""
+    usual: Baseline = field(default_factory=Baseline)
+    """What the detectors of broken data know of its rows; nothing in one that was made before they were there."""
     unsteady: tuple[str, ...] = ()
     """Columns that move so much by themselves that they are not watched for drift."""
     false_alarms_per_window: float = 1 / BAD_RUN_LENGTH
@@ -77,6 +80,7 @@ class Profile:
             "windows": self.windows,
             "begins": self.begins and self.begins.isoformat(),
             "unsteady": list(self.unsteady),
+            "usual": self.usual.plain(),
             "false_alarms_per_window": self.false_alarms_per_window,
         }
         parts = {
@@ -124,6 +128,7 @@ class Profile:
                 loss=Moments(**head.pop("loss")),
                 begins=None if begins is None else datetime.fromisoformat(begins),
                 unsteady=tuple(head.pop("unsteady")),
+                usual=Baseline.of(head.pop("usual", None)),
                 **head,
             )
         except (KeyError, TypeError, ValueError) as err:

@@ -32,6 +32,8 @@ from datasets_defs.store.sketch_log import (
     read_sketches,
     save_profile,
 )
+from monitors.breaks.baseline import Baseline
+from monitors.breaks.look import learn
 from monitors.counts.columns import ColumnEncoding, Encoding, Row, learn_encoding, sketches, values
 from monitors.counts.embeddings import fingerprint
 from monitors.counts.rollup import WindowSketch, add_up, roll_up
@@ -71,6 +73,7 @@ class _Material:
     """Single ones, which calibration replays."""
     days: Sequence[WindowSketch]
     icc: dict[str, float]
+    usual: Baseline
 
 
 def first_profile(db: Engine, spec: ModelSpec, champion: Champion, *, until: datetime) -> Profile | str:
@@ -193,7 +196,8 @@ def _from_rows(
 ) -> Profile:
     """Make a first profile; the texts of rows that the version was trained on count, and nothing else of them."""
     texts = [*rows, *trained]
-    encoding = learn_encoding(texts, exclude=spec.drift.exclude, embedding=spec.drift.embedding)
+    usual = learn(rows)
+    encoding = learn_encoding(texts, exclude=(*spec.drift.exclude, *usual.roles), embedding=spec.drift.embedding)
     columns = sketches(encoding, texts, own=True)
     if trained:
         figures = sketches(encoding, rows)
@@ -212,6 +216,7 @@ def _from_rows(
         eps=found.eps,
         icc=icc,
         loss=losses_of(rows),
+        usual=usual,
         loss_tolerance=loss_tolerance([]),
         false_alarms_per_window=found.false_alarms_per_window,
     )
@@ -232,6 +237,7 @@ def _from_windows(present: Profile, material: _Material, effective_from: datetim
         by_hour=_by_hour(material.windows, total) if found.uses_hour_of_day else {},
         eps=found.eps,
         icc=material.icc,
+        usual=material.usual,
         loss_tolerance=loss_tolerance(
             [each.loss for each in material.windows],
             hours=[each.window.start.hour for each in material.windows],
@@ -302,7 +308,10 @@ def _material(
 ) -> _Material:
     """Gather windows counted alike: as they are stored where no column has changed, otherwise again from the log."""
     rows = _sample(db, spec, champion, [each for each in stored if each.windows == 1])
-    encoding = _followed(present.encoding, rows, spec.drift) if rows else present.encoding
+    usual = learn(rows) if rows else present.usual
+    usual = replace(usual, roles={**present.usual.roles, **usual.roles})
+    watched = spec.drift.model_copy(update={"exclude": (*spec.drift.exclude, *usual.roles)})
+    encoding = _followed(present.encoding, rows, watched) if rows else present.encoding
     names = [column.name for column in encoding.columns]
     fits = set(encoding.columns) <= set(present.encoding.columns) and encoding.space in (None, present.encoding.space)
     windows: list[WindowSketch] = []
@@ -321,7 +330,7 @@ def _material(
             if counted.rows >= MIN_JOINED * each.rows:  # otherwise they are no longer in the log
                 windows.append(counted)
     icc = _icc(encoding, rows, own=False) if rows else {name: present.icc[name] for name in names}
-    return _Material(encoding=encoding, windows=windows[::-1], days=days[::-1], icc=icc)
+    return _Material(encoding=encoding, windows=windows[::-1], days=days[::-1], icc=icc, usual=usual)
 
 
 def _sample(db: Engine, spec: ModelSpec, champion: Champion, windows: Sequence[StoredSketch]) -> list[Row]:

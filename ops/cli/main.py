@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from datasets_defs.core.errors import DriftloopError
 from ops.cli.data import data, ingest, rescore
-from ops.cli.decide import approval, champion, pause
+from ops.cli.decide import accept, approval, champion, pause
 from ops.cli.shared import tables
 from ops.cli.stack import init, local_stack, model_files
 from ops.cli.train import bootstrap, evaluate, train, trainer_node
@@ -25,7 +25,7 @@ WITHOUT_FRAMES = frozenset({"backtest", "check", "data"})
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
 for module in (
     status, check, history, incident, verify, calibrate, backtest,
-    approval, champion, pause,
+    accept, approval, champion, pause,
     bootstrap, train, evaluate, trainer_node,
     ingest, data, rescore,
     local_stack, init, model_files,

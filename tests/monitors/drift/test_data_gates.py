@@ -101,8 +101,19 @@ def test_empty_prompts():
     ],
 )  # fmt: skip
 def test_broken_columns(attributes: dict[str, Any], reason: str | None):
-    """A column that is gone, mostly empty, of another type or other levels is broken; one that drifted is not."""
-    assert found(rows(300, **attributes)) == Gate(broken=reason)
+    """A column that is gone, mostly empty or of another type is broken, and left out alone; one that drifted is not.
+
+    One whose levels were replaced as a whole is left out, too, and is no break.
+    """
+    hindered = found(rows(300, **attributes))
+    name = next(f"attribute:{attribute}" for attribute in attributes)
+    if reason is None:
+        assert hindered == Gate()
+        return
+    (broken,) = hindered.breaks
+    assert (broken.column, broken.reason, hindered.left_out) == (name, reason, {name: reason})
+    is_replaced = broken.kind == "replaced"
+    assert (hindered.broken, hindered.about_columns) == (None, None if is_replaced else reason)
 
 
 def test_another_language_is_drift():
@@ -119,10 +130,12 @@ def test_another_language_is_drift():
 
 def test_many_breaks_in_one_sentence():
     """Three are told, the others counted."""
-    assert found(rows(300, n=None, c="new", half=None), empty_prompts=300) == Gate(
-        broken="100% of the prompts are empty, more than 20%; "
-        "100% of the values of attribute:c are levels that the reference never had; "
-        "100% of the rows have no finite value of attribute:half, 50% of the reference's; and 1 more"
+    hindered = found(rows(300, n=None, c=None, half=None), empty_prompts=300)
+    assert hindered.broken == "100% of the prompts are empty, more than 20%"
+    assert hindered.about_columns == (
+        "attribute:c is missing: no row has it; "
+        "100% of the rows have no finite value of attribute:half, 50% of the reference's; "
+        "attribute:n is missing: no row has it"
     )
 
 
@@ -142,9 +155,8 @@ def test_a_column_that_was_never_counted():
     """A window's sketch without a column says that it is missing, unless the reference hardly had it either."""
     whole = window(rows(300))
     less = {name: sketch for name, sketch in whole.columns.items() if name not in ("attribute:n", "attribute:half")}
-    assert gate(replace(whole, columns=less), PROFILE, min_rows=100) == Gate(
-        broken="attribute:n is missing: no row has it"
-    )
+    hindered = gate(replace(whole, columns=less), PROFILE, min_rows=100)
+    assert hindered.about_columns == hindered.left_out["attribute:n"] == "attribute:n is missing: no row has it"
 
 
 def test_unknown_levels_of_the_reference():
