@@ -13,6 +13,8 @@ from monitors.breaks.finding import Break
 
 LOOKED_BACK = 168
 """Windows in whose verdicts a break is looked for that is to be accepted."""
+NEVER = {"emptied": "from an empty prompt nothing can be judged or learned; mend what writes the log"}
+"""Breaks that are never normal, and why."""
 
 
 def decisions(ledger: Ledger, champion: Champion) -> list[Event]:
@@ -36,6 +38,8 @@ def accept(ledger: Ledger, champion: Champion, what: str, *, key: str | None, no
         ContractError: no window of the last week showed such a break.
         TransientError: PostgreSQL is away.
     """
+    if what in NEVER:
+        raise ContractError(f"{champion.model}: `{what}` cannot be accepted: {NEVER[what]}")
     seen = [each for each in recent_breaks(ledger, champion, now=now) if each.kind == what and key in (None, each.key)]
     stands = accepted_in(decisions(ledger, champion), champion.version)
     before = sorted(kept for kind, kept in stands if kind == what and key in (None, kept))

@@ -15,7 +15,7 @@ LEAST_TEXTS = 30
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Sample:
+class SampledRows:
     """Rows of a window, chosen by the hash of their request id, and counts over all of its rows."""
 
     rows: Sequence[Row]
@@ -41,7 +41,7 @@ def learn(rows: Sequence[Row]) -> Baseline:
 
 
 def window_breaks(
-    sample: Sample, baseline: Baseline, *, before: Sequence[Break] = (), accepted: Collection[tuple[str, str]] = ()
+    sample: SampledRows, baseline: Baseline, *, before: Sequence[Break] = (), accepted: Collection[tuple[str, str]] = ()
 ) -> tuple[Break, ...]:
     """Give the window's breaks but those that a person accepted by kind and key.
 

@@ -8,7 +8,7 @@ from datasets_defs.core.windows import Window
 from datasets_defs.ledger.champions import Champion
 from datasets_defs.store import tables
 from datasets_defs.store.database import database_errors
-from monitors.breaks.look import Sample
+from monitors.breaks.look import SampledRows
 
 SAMPLED_ROWS = 400
 """Rows that are looked at."""
@@ -18,7 +18,7 @@ _READ = ("at", "user_id", "session_id", "attributes", "prompt_bits_per_byte", "c
          "prompt_tokens", "completion_tokens", "latency_seconds")  # fmt: skip
 
 
-def read_sample(db: Engine, champion: Champion, window: Window) -> Sample:
+def read_sample(db: Engine, champion: Champion, window: Window) -> SampledRows:
     """Read some rows that the champion answered, and how many of all agree with another row.
 
     Raises:
@@ -47,7 +47,7 @@ def read_sample(db: Engine, champion: Champion, window: Window) -> Sample:
         if timed > 0.9 * len(rows) and various > 0.5 * len(rows):
             figures = (digest, log.user_id, log.latency_seconds, log.completion_tokens)
             same_row = int(on.execute(_repeated(within, *figures)).one().again)
-    return Sample(rows=rows, of=of, same_prompt=same_prompt, same_row=same_row)
+    return SampledRows(rows=rows, of=of, same_prompt=same_prompt, same_row=same_row)
 
 
 def _repeated(within: tuple[ColumnElement[bool], ...], *by: ColumnElement[Any]) -> Select[Any]:
