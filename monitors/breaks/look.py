@@ -85,7 +85,7 @@ def text_breaks(prompts: Sequence[str], baseline: Baseline) -> list[Break]:
     """Give the breaks of a sample of texts against the reference's figures; none where too little is known.
 
     A text that was encoded or turned has other lengths and beginnings, too: those count only where no marker explains
-    most of the texts.
+    most of the texts, and lengths only where no template was put around them.
     """
     if len(prompts) < LEAST_TEXTS or not baseline.is_known:
         return []
@@ -93,4 +93,7 @@ def text_breaks(prompts: Sequence[str], baseline: Baseline) -> list[Break]:
     found = list(texts.find(short, baseline))
     if any(each.share > 0.5 for each in found):
         return found
-    return [*found, *template.find(short, baseline), *cut.find(prompts, baseline)]
+    found += template.find(short, baseline)
+    return (
+        found if any(each.kind in ("template", "flood") for each in found) else [*found, *cut.find(prompts, baseline)]
+    )
