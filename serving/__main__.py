@@ -2,6 +2,7 @@
 
 import argparse
 import logging
+from functools import partial
 
 import uvicorn
 
@@ -27,7 +28,8 @@ def main() -> None:
         log.error("not served: %s", problem)
     if not specs:
         log.warning("no model is served: %s holds no usable spec", settings().models_dir)
-    service = Service(engine(), specs, fetch_from_registry, problems=tuple(problems))
+    db = engine()
+    service = Service(db, specs, partial(fetch_from_registry, db), problems=tuple(problems))
     uvicorn.run(
         create_app(service),
         host=options.host,

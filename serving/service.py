@@ -118,13 +118,14 @@ class Service:
         inference_log.add_feedback(self.db, model, request_id, reference=reference, score=score)
 
 
-def fetch_from_registry(model: str, version: int) -> Completer:
-    """Download a version into the serving cache and load it; versions of the model not used lately are removed."""
+def fetch_from_registry(db: Engine, model: str, version: int) -> Completer:
+    """Bring a version into the serving cache and load it; versions of the model not used lately are removed."""
     from training.model.language_model import LanguageModel
+    from training.registry.fetch import fetch
     from training.registry.registry import Registry
 
     cache = settings().home / "serving-cache"
-    folder = Registry(settings().mlflow_url).download(model, version, cache)
+    folder = fetch(db, Registry(settings().mlflow_url), model, version, cache=cache)
     loaded = LanguageModel.load(folder)
     _forget_old(folder)
     return loaded

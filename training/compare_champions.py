@@ -1,7 +1,8 @@
 """The former champion goes on scoring: a sample of the prompts that a champion on probation answered."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
 from sqlalchemy import Engine
@@ -18,6 +19,7 @@ from datasets_defs.store.shadow_log import ShadowScore, save_shadow_scores, scor
 from training.fit.threads import use_threads
 from training.model.language_model import SCORED_TOKENS, LanguageModel
 from training.model.sampling import Loss
+from training.registry.fetch import fetch
 from training.registry.registry import Registry
 
 LOOKED_AT = 3
@@ -41,7 +43,7 @@ def compare_champions(model: str, *, until: datetime, db: Engine) -> Outcome:
     if not rows:
         return Outcome(f"nothing new was answered by version {champion.version}")
     use_threads()
-    scores = _scored(spec, champion, champion.previous_version, rows, Registry(settings().mlflow_url))
+    scores = _scored(spec, champion, rows, partial(_losses, db, Registry(settings().mlflow_url)))
     new = save_shadow_scores(db, scores)
     return Outcome(f"version {champion.previous_version} scored {new} prompts that version {champion.version} answered")
 
@@ -64,14 +66,18 @@ def _unscored(spec: ModelSpec, champion: Champion, window: Window, db: Engine) -
 
 
 def _scored(
-    spec: ModelSpec, champion: Champion, previous: int, rows: Sequence[dict[str, Any]], registry: Registry
+    spec: ModelSpec,
+    champion: Champion,
+    rows: Sequence[dict[str, Any]],
+    losses: Callable[[str, int, list[str]], list[Loss]],
 ) -> list[ShadowScore]:
-    before = _losses(registry, spec.name, previous, [row["prompt"] for row in rows])
+    previous = champion.previous_version or champion.version
+    before = losses(spec.name, previous, [row["prompt"] for row in rows])
     unknown = [at for at, row in enumerate(rows) if not _is_known(spec, champion, row)]
     own = dict(
         zip(
             unknown,
-            _losses(registry, spec.name, champion.version, [rows[at]["prompt"] for at in unknown]),
+            losses(spec.name, champion.version, [rows[at]["prompt"] for at in unknown]),
             strict=True,
         )
     )
@@ -102,8 +108,8 @@ def _is_known(spec: ModelSpec, champion: Champion, row: dict[str, Any]) -> bool:
     return ours and logged is not None and tokens is not None and tokens < SCORED_TOKENS
 
 
-def _losses(registry: Registry, model: str, version: int, texts: list[str]) -> list[Loss]:
+def _losses(db: Engine, registry: Registry, model: str, version: int, texts: list[str]) -> list[Loss]:
     if not texts:
         return []
-    folder = registry.download(model, version, settings().home / "cache")
+    folder = fetch(db, registry, model, version)
     return LanguageModel.load(folder).losses(texts)

@@ -13,6 +13,7 @@ from datasets_defs.store.artifacts import artifact_url, exists, read_rows, write
 from datasets_defs.store.references import reference_of
 from training.fit.threads import use_threads
 from training.model.language_model import LanguageModel
+from training.registry.fetch import fetch
 from training.registry.registry import Registry
 
 PROMPTS = 50
@@ -39,7 +40,7 @@ def generate(key: str, *, db: Engine, actor: str) -> str:
     profile = reference_of(db, model, champion.version)
     if profile is None:
         raise ContractError(f"{model} version {champion.version} has no reference rows to take prompts from")
-    folder = Registry(settings().mlflow_url).download(model, champion.version, settings().home / "cache")
+    folder = fetch(db, Registry(settings().mlflow_url), model, champion.version)
     use_threads()
     written = LanguageModel.load(folder)
     most = min(MAX_TOKENS, spec.serving.max_completion_tokens)

@@ -10,7 +10,7 @@ from datasets_defs.core.errors import ContractError
 from datasets_defs.store import tables
 from datasets_defs.store.database import database_errors
 
-APPEND_ONLY = ("incident_event", "promotion")
+APPEND_ONLY = ("incident_event", "promotion", "registered_version")
 """Tables of the record: read and appended to, never rewritten. `promotion.confirmed_at` is filled in once."""
 READ_ONLY = ("history_head", "alembic_version")
 """Written by the owner alone: by a trigger and by migrations."""

@@ -340,6 +340,18 @@ shadow_score = Table(
     comment="prompts answered by a champion on probation, scored by the champion before it as well",
 )
 
+registered_version = Table(
+    "registered_version",
+    metadata,
+    Column("model", Text, nullable=False),
+    Column("version", Integer, nullable=False),
+    Column("manifest_sha256", Text, nullable=False),
+    Column("actor", Text, nullable=False, comment="who registered it, or how the loop came to know it"),
+    Column("at", Timestamp, nullable=False, server_default=func.now()),
+    PrimaryKeyConstraint("model", "version"),
+    comment="what each version is: nothing else is loaded under its number; added to, never changed",
+)
+
 alert_outbox = Table(
     "alert_outbox",
     metadata,

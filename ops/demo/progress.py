@@ -87,7 +87,7 @@ def end_leftover_incident(ledger: Ledger, console: Console) -> None:
         ledger.move(incident, State.RESOLVED, actor="cli:demo", reason="a new demo begins")
 
 
-def choose_domains(version: int, console: Console) -> tuple[str, str]:
+def choose_domains(db: Engine, version: int, console: Console) -> tuple[str, str]:
     """Give the domain that the champion knows, and one that is new to it.
 
     The first champion goes from documentation to licences. A later one is asked: the domain that costs it most bits
@@ -99,7 +99,7 @@ def choose_domains(version: int, console: Console) -> tuple[str, str]:
     known = _remembered_domain(version)
     if version == 1:
         return known, "licences"
-    losses = _losses(version)
+    losses = _losses(db, version)
     for name, loss in losses.items():
         console.print(f"  version {version} on {name}: {loss:.2f} bits per byte", style="dim")
     worst = max(losses, key=losses.__getitem__)
@@ -150,11 +150,12 @@ def scores_of(db: Engine, incident_id: int) -> dict[str, Any]:
     return evaluations_of_incident(db, incident_id)[0].scores
 
 
-def _losses(version: int) -> dict[str, float]:
+def _losses(db: Engine, version: int) -> dict[str, float]:
     from training.model.language_model import LanguageModel
+    from training.registry.fetch import fetch
     from training.registry.registry import Registry
 
-    folder = Registry(settings().mlflow_url).download(MODEL, version, settings().home / "cache")
+    folder = fetch(db, Registry(settings().mlflow_url), MODEL, version)
     model = LanguageModel.load(folder)
     losses = {}
     for name in DOMAINS:

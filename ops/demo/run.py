@@ -88,7 +88,7 @@ def _tell(db: Engine, console: Console, quiet_windows: int) -> Story:
     if champion is None:
         raise ContractError(f"{MODEL} has no champion although its bootstrap ended")
     progress.wait_for_serving(db, champion.version)
-    quiet_domain, new_domain = progress.choose_domains(champion.version, console)
+    quiet_domain, new_domain = progress.choose_domains(db, champion.version, console)
     story = Story(quiet_domain=quiet_domain, new_domain=new_domain, from_version=champion.version)
     narrator = progress.Narrator(ledger, console)
     traffic = Traffic(

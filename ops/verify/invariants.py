@@ -47,6 +47,8 @@ class LoopRecord:
     trainers: Mapping[str, int] = field(default_factory=dict)
     """Sessions that hold a model's trainer lock now."""
     paused_until: Mapping[str, datetime] = field(default_factory=dict)
+    manifests: Mapping[tuple[str, int], str] = field(default_factory=dict)
+    """SHA-256 of each version's manifest, by model and version, as it was registered."""
 
 
 def broken(record: LoopRecord, *, reconcile_period: timedelta, alert_period: timedelta) -> list[str]:

@@ -13,7 +13,9 @@ from datasets_defs.store import tables
 from datasets_defs.store.database import database_errors
 from datasets_defs.store.evaluations import all_evaluations
 from datasets_defs.store.incidents import all_incidents
+from datasets_defs.store.versions import manifests
 from ops.verify.invariants import LoopRecord, QueuedMessage, broken
+from training.registry.manifest import MANIFEST_SHA256
 from training.registry.reader import Reader
 
 _TRAINERS = text(
@@ -50,6 +52,7 @@ def read_record(db: Engine) -> LoopRecord:
             evaluations=all_evaluations(on),
             messages=_messages(on),
             trainers={row.model: row.held for row in on.execute(_TRAINERS)},
+            manifests=manifests(db),
             paused_until={row.model: row.until for row in on.execute(select(tables.pause)) if row.since <= now},
         )
 
@@ -75,12 +78,26 @@ def broken_artifacts(record: LoopRecord) -> tuple[list[str], list[str]]:
     for champion in record.champions:
         name = f"{champion.model} version {champion.version}"
         try:
+            if (problem := _swapped(reader, record, champion)) is not None:
+                wrong.append(problem)
+                continue
             reader.require_whole(champion.model, champion.version)
         except ContractError as err:
             wrong.append(f"{name} is champion, and its files are not whole: {err}")
         except TransientError as err:
             unknown.append(f"the files of {name} were not looked at: {err}")
     return wrong, unknown
+
+
+def _swapped(reader: Reader, record: LoopRecord, champion: Champion) -> str | None:
+    """Say that the registry has something else under the champion's number than was registered, if it has."""
+    known = record.manifests.get((champion.model, champion.version))
+    if known is None or (listed := reader.tags(champion.model, champion.version).get(MANIFEST_SHA256)) == known:
+        return None
+    return (
+        f"{champion.model} version {champion.version} is champion, and the registry has something else under its number: "
+        f"manifest {(listed or 'none')[:12]}, where {known[:12]} was registered; bring that back, or roll back"
+    )
 
 
 def _messages(on: Connection) -> list[QueuedMessage]:

@@ -98,3 +98,14 @@ def test_the_readme_draws_the_real_transitions():
     readme = (ROOT / "README.md").read_text()
     drawn = set(re.findall(r"^\s+(\w+) --> (\w+)$", readme, re.MULTILINE))
     assert drawn == {(frm.value, to.value) for frm, targets in TRANSITIONS.items() for to in targets}
+
+
+def test_weights_come_in_by_one_door():
+    """Only `training.registry.fetch`, which asks the ledger, and a worker that was handed the hash bring weights in."""
+    doors = {
+        "training/registry/fetch.py",
+        "training/registry/reader.py",  # compares, and keeps nothing
+        "training/trainers/worker.py",  # on another machine: the hash comes with its work
+    }
+    callers = {str(path.relative_to(ROOT)) for path in SOURCES if re.search(r"[a-z)]\.download\(", path.read_text())}
+    assert callers == doors

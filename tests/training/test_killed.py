@@ -28,6 +28,7 @@ from training import promote, roll_back
 from training.champions.confirmation import why_never_again
 from training.champions.drill import drill, end_abandoned
 from training.reconcile import mend
+from training.registry.fetch import fetch
 from training.registry.registry import ROLLED_BACK, Registry
 
 PROMOTE = ("promote.claimed", "promote.changing", "promote.changed", "confirm.confirmed", "aliases.champion",
@@ -309,7 +310,7 @@ def test_what_comes_back_with_a_rollback(world: World) -> None:
     """Weights, tokenizer, reference and thresholds are those of before the promotion, byte by byte."""
 
     def what_counts(champion: Champion) -> tuple:
-        folder = world.registry.download(world.model, champion.version, world.home / "cache")
+        folder = fetch(world.db, world.registry, world.model, champion.version)
         return (
             (folder / "model.safetensors").read_bytes(),
             (folder / "tokenizer.json").read_bytes(),

@@ -19,6 +19,7 @@ from ops.demo.texts import MODEL, passages
 from tests.training.test_killed import Serving
 from training import evaluate, promote, retrain
 from training.by_hand import bootstrap
+from training.registry.fetch import fetch
 from training.registry.registry import Registry
 
 
@@ -80,5 +81,5 @@ def test_licences_are_learned_and_documentation_kept(
     assert ledger.incident(incident.id).state is State.PROBATION
     made = registry.facts(model, champion.version).params
     assert made["method"] == model.removeprefix(f"{MODEL}-")
-    assert not list(registry.download(model, champion.version, home / "cache").glob("adapter*"))
+    assert not list(fetch(engine, registry, model, champion.version).glob("adapter*"))
     assert ledger.verify(model) == []

@@ -14,12 +14,15 @@ from datasets_defs.ledger.ledger import Ledger
 from datasets_defs.spec.model import FromScratch, ModelSpec
 from datasets_defs.store.artifacts import artifact_url, write_rows
 from datasets_defs.store.references import ReferenceProfile, save_reference
+from datasets_defs.store.versions import note_version
 from training.data.training_text import Passage, cut_passages, heldout_documents, training_documents
 from training.fit.fine_tune import FitPlan, Progress, fine_tune
 from training.fit.threads import use_threads
 from training.model.baseline import baseline
 from training.model.language_model import LanguageModel
 from training.registry.card import refresh
+from training.registry.fetch import fetch
+from training.registry.manifest import MANIFEST_SHA256
 from training.registry.registry import WARNING, Registry
 
 ACTOR = "bootstrap"
@@ -59,6 +62,7 @@ def first_champion(
     version = registry.find(spec.name, key)
     if version is None:
         version = _register(spec, registry, key, progress)
+    note_version(db, spec.name, version, registry.tags(spec.name, version)[MANIFEST_SHA256], actor=ACTOR)
     progress("measuring the reference", 0.92)
     warning = _save_reference(spec, db, registry, version)
     reason = "first champion"
@@ -122,7 +126,7 @@ def _base(
 
 def _save_reference(spec: ModelSpec, db: Engine, registry: Registry, version: int) -> str:
     """Store what the version's traffic is compared with; give a warning if it was trained here, and barely so."""
-    model = LanguageModel.load(registry.download(spec.name, version, settings().home / "cache"))
+    model = LanguageModel.load(fetch(db, registry, spec.name, version))
     cuts = _passages(heldout_documents(spec), MOST_REFERENCE_ROWS)
     losses = model.losses([cut.prompt for cut in cuts])
     own = isinstance(spec.base_model, FromScratch)

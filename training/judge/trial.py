@@ -9,7 +9,6 @@ from typing import Any
 from sqlalchemy import Engine
 
 from datasets_defs.core.errors import ContractError, DriftloopError
-from datasets_defs.core.settings import settings
 from datasets_defs.ledger.promotions import changes_of
 from datasets_defs.spec.model import ModelSpec
 from datasets_defs.store.artifacts import read_rows
@@ -20,6 +19,7 @@ from training.judge.gate import GateDecision, GateEvidence, decide
 from training.judge.paired import Spread
 from training.judge.power import OLD, RECENT, Planned, PlannedLook, PowerPlan, UpperBound, plan
 from training.judge.scoring import Folders, Measured, Tick, closest, measure, protected
+from training.registry.fetch import fetch
 from training.registry.registry import Registry, broken_rules
 
 log = logging.getLogger(__name__)
@@ -79,10 +79,10 @@ def judge(
         ContractError: a version, a metric or a rule is wrong.
         TransientError: PostgreSQL or the registry is away.
     """
-    spec, cache = asked.spec, settings().home / "cache"
+    spec = asked.spec
     folders = Folders(
-        champion=registry.download(spec.name, asked.champion, cache),
-        challenger=registry.download(spec.name, asked.challenger, cache),
+        champion=fetch(db, registry, spec.name, asked.champion),
+        challenger=fetch(db, registry, spec.name, asked.challenger),
         archived=_former(db, registry, asked) if spec.evaluation.archived else None,
     )
     use()
@@ -150,7 +150,7 @@ def _former(db: Engine, registry: Registry, asked: Comparison) -> tuple[int, Any
         }
         recent = [str(asked.rows.rows[number]["prompt"]) for number in asked.rows.numbers("recent")]
         version = closest(recent[:PROFILE_TEXTS], profiles)
-        return None if version is None else (version, registry.download(model, version, settings().home / "cache"))
+        return None if version is None else (version, fetch(db, registry, model, version))
     except DriftloopError as err:
         log.warning("no former champion of %s is looked at: %s", model, err)
         return None

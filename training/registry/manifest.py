@@ -43,7 +43,8 @@ def verify_manifest(folder: Path, sha256: str | None = None) -> list[str]:
         files = json.loads((folder / MANIFEST).read_text())["files"]
     except (ValueError, KeyError, TypeError) as err:
         return [f"{MANIFEST} is damaged ({err})"]
-    problems = []
+    there = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+    problems = [f"{name} was never written there" for name in sorted(there - set(files) - {MANIFEST})]
     for name, expected in files.items():
         path = folder / name
         if not path.is_file():

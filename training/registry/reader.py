@@ -52,8 +52,10 @@ class Reader:
             self._give_up_if_away(err)
         from training.registry.registry import Registry
 
+        registry = Registry(self.url)
+        expected = registry.tags(model, version).get(MANIFEST_SHA256, "none")
         with TemporaryDirectory(prefix="driftloop-verify-") as fresh:  # no cached copy may stand in
-            Registry(self.url).download(model, version, Path(fresh))
+            registry.download(model, version, Path(fresh), expected=expected)
 
     def _give_up_if_away(self, err: Exception) -> None:
         """Raise what the client would after seconds of import: with plain HTTP it gets no further."""

@@ -136,20 +136,13 @@ class Registry:
             found = self._client.search_model_versions(f"name='{model}' and tags.`{KEY}`='{key}'")
         return min((int(version.version) for version in found), default=None)
 
-    def download(self, model: str, version: int, cache: Path) -> Path:
-        """Give a folder with the version's files, verified against the manifest; fetched only if not in `cache`.
+    def download(self, model: str, version: int, cache: Path, *, expected: str) -> Path:
+        """Give a folder with the version's files, whole and of the expected manifest; fetched only if not in `cache`.
 
-        With the server away, a verified copy in the cache serves.
+        `expected` is the manifest's SHA-256 as the ledger knows it: neither the server's tags nor its answer count. A
+        copy in the cache serves without the server, also when it is away or has lost the version.
         """
         target = cache / model / f"v{version}"
-        try:
-            expected = self.tags(model, version).get(MANIFEST_SHA256)
-        except TransientError:
-            if target.is_dir() and not verify_manifest(target):
-                return target
-            raise
-        if expected is None:
-            raise ContractError(f"{model} version {version} has no manifest; register it through driftloop")
         if target.is_dir():
             if not verify_manifest(target, expected):
                 return target
@@ -160,7 +153,10 @@ class Registry:
                 run = self._client.get_model_version(model, str(version)).run_id
                 folder = Path(self._client.download_artifacts(run, FOLDER, temporary))
             if problems := verify_manifest(folder, expected):
-                raise ContractError(f"{model} version {version} in the registry is damaged: {'; '.join(problems)}")
+                raise ContractError(
+                    f"{model} version {version} in the registry is damaged, or not what was registered: "
+                    f"{'; '.join(problems)}"
+                )
             try:
                 folder.rename(target)
             except OSError:  # another process was faster

@@ -15,6 +15,7 @@ from datasets_defs.ledger.ledger import Ledger
 from datasets_defs.spec.model import ModelSpec
 from datasets_defs.store.artifacts import artifact_url
 from datasets_defs.store.heartbeats import beat
+from datasets_defs.store.versions import manifest_of, note_version
 from training.data.inputs import inputs_of
 from training.data.snapshot import Snapshot, freeze, report_uri, stored
 from training.fit.fine_tune import FitPlan, Progress, Result, fine_tune
@@ -22,6 +23,8 @@ from training.fit.threads import threads_for, use_threads
 from training.model.language_model import LanguageModel
 from training.prepare.report import sentence
 from training.registry.environment import code_version, packages
+from training.registry.fetch import fetch
+from training.registry.manifest import MANIFEST_SHA256
 from training.registry.registry import Registry
 from training.trainers.launcher import Work, launch, processes_of
 
@@ -82,9 +85,9 @@ def train(attempt: Attempt) -> int:
     """
     spec, registry = attempt.spec, attempt.registry
     if (known := registry.find(spec.name, attempt.key)) is not None:
-        return known
+        return _noted(attempt, known)
     snapshot = stored(attempt.snapshot_uri) or _freeze(attempt)
-    source = registry.download(spec.name, attempt.parent, settings().home / "cache")
+    source = fetch(attempt.ledger.engine, registry, spec.name, attempt.parent)
     texts, epochs = snapshot.mixture(spec.retrain)
     plan = plan_of(spec, epochs)
     alone = processes_of(spec.trainer) == (1, 1)
@@ -92,7 +95,7 @@ def train(attempt: Attempt) -> int:
     attempt.hold()
     attempt.settle(done.elapsed_seconds)
     _beat(attempt, done, at_work=False)
-    return registry.register(
+    version = registry.register(
         spec.name,
         attempt.made,
         key=attempt.key,
@@ -111,6 +114,15 @@ def train(attempt: Attempt) -> int:
         curves=done.curve.series(),
         files={"environment.txt": packages()},
     )
+    return _noted(attempt, version)
+
+
+def _noted(attempt: Attempt, version: int) -> int:
+    """Keep what the version is, before anybody asks the registry for it."""
+    model, registry = attempt.spec.name, attempt.registry
+    manifest = registry.tags(model, version)[MANIFEST_SHA256]
+    note_version(attempt.ledger.engine, model, version, manifest, actor=attempt.actor)
+    return version
 
 
 def plan_of(spec: ModelSpec, epochs: float) -> FitPlan:
@@ -153,6 +165,7 @@ def _together(attempt: Attempt, plan: FitPlan, snapshot: Snapshot) -> Result:
     work = Work(
         spec=spec.model_dump(mode="json"),
         parent=attempt.parent,
+        parent_sha256=manifest_of(attempt.ledger.engine, spec.name, attempt.parent) or "",
         snapshot_uri=snapshot.uri,
         plan=asdict(plan),
         folder=str(attempt.folder.resolve()),

@@ -50,6 +50,8 @@ class Work:
 
     spec: dict[str, Any]
     parent: int
+    parent_sha256: str
+    """Of the parent's manifest, as the ledger knows it."""
     snapshot_uri: str
     plan: dict[str, Any]
     folder: str

@@ -64,7 +64,9 @@ def _train(work: Work) -> None:
     if snapshot is None:
         raise ContractError(f"the frozen rows {work.snapshot_uri} are not to be had here")
     sharding = "none" if isinstance(spec.trainer, LocalTrainer) else spec.trainer.sharding
-    model = LanguageModel.load(_parent(spec, work.parent), device="cpu" if sharding == "full" else None)
+    model = LanguageModel.load(
+        _parent(spec, work.parent_sha256, work.parent), device="cpu" if sharding == "full" else None
+    )
     texts, _ = snapshot.mixture(spec.retrain)
 
     def tell(progress: Progress) -> None:
@@ -82,14 +84,14 @@ def _train(work: Work) -> None:
         say_ended(folder, done)
 
 
-def _parent(spec: ModelSpec, version: int) -> Path:
+def _parent(spec: ModelSpec, sha256: str, version: int) -> Path:
     """Fetch the weights to start from; one process on each machine does, and the others find them."""
     cache, registry = settings().home / "cache", Registry(settings().mlflow_url)
     fetches = int(os.environ["LOCAL_RANK"]) == 0
     if fetches:
-        registry.download(spec.name, version, cache)
+        registry.download(spec.name, version, cache, expected=sha256)
     distributed.barrier()
-    return registry.download(spec.name, version, cache)
+    return registry.download(spec.name, version, cache, expected=sha256)
 
 
 if __name__ == "__main__":

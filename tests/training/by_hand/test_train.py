@@ -20,6 +20,7 @@ from training.by_hand import train
 from training.fit import fine_tune
 from training.fit.fine_tune import Progress
 from training.model.language_model import LanguageModel
+from training.registry.fetch import fetch
 from training.registry.registry import Registry
 
 db = steps.db
@@ -68,7 +69,7 @@ def test_a_version_and_nothing_else(db: Engine, home: Path):
         assert [point.step for point in points] == list(range(1, int(record.metrics["steps"]) + 1))
     assert "\ntorch==" in Path(registry._client.download_artifacts(run, "environment.txt")).read_text()
 
-    folder = registry.download(steps.MODEL, 2, home / "cache")
+    folder = fetch(db, registry, steps.MODEL, 2)
     assert not list(folder.glob("adapter*"))
     LanguageModel.load(folder)
     _, said = heartbeats(db)[f"training:{steps.MODEL}"]

@@ -7,8 +7,11 @@ import pytest
 
 from datasets_defs.core.errors import ContractError, TransientError
 from ops.stack.ports import free_port
-from training.registry.manifest import make_manifest, verify_manifest
+from training.registry.manifest import MANIFEST_SHA256, make_manifest, verify_manifest
 from training.registry.registry import Registry
+
+KNOWN: dict[tuple[str, int], str] = {}
+"""Manifests of what the tests registered."""
 
 
 @pytest.fixture
@@ -22,7 +25,16 @@ def folder(tmp_path: Path) -> Path:
 
 
 def register(registry: Registry, model: str, folder: Path, key: str) -> int:
-    return registry.register(model, folder, key=key, tags={"parent": "1"}, params={"epochs": 3}, metrics={"loss": 2.5})
+    version = registry.register(
+        model, folder, key=key, tags={"parent": "1"}, params={"epochs": 3}, metrics={"loss": 2.5}
+    )
+    KNOWN[model, version] = registry.tags(model, version)[MANIFEST_SHA256]
+    return version
+
+
+def download(registry: Registry, model: str, version: int, cache: Path) -> Path:
+    """Fetch a version as whoever knew its manifest from the registration does."""
+    return registry.download(model, version, cache, expected=KNOWN.get((model, version), "unknown"))
 
 
 def test_one_key_one_version(mlflow_url: str, folder: Path):
@@ -65,15 +77,15 @@ def test_download_is_whole_and_cached(mlflow_url: str, folder: Path, tmp_path: P
     registry = Registry(mlflow_url)
     version = register(registry, "whole", folder, "whole|1|1")
 
-    got = registry.download("whole", version, tmp_path / "cache")
+    got = download(registry, "whole", version, tmp_path / "cache")
     stamp = (got / "model.safetensors").stat().st_mtime_ns
 
     assert verify_manifest(got) == []
     assert (folder / "model.safetensors").read_bytes() == (got / "model.safetensors").read_bytes()
-    assert stamp == (registry.download("whole", version, tmp_path / "cache") / "model.safetensors").stat().st_mtime_ns
+    assert stamp == (download(registry, "whole", version, tmp_path / "cache") / "model.safetensors").stat().st_mtime_ns
 
     (got / "model.safetensors").write_bytes(b"bad")
-    again = registry.download("whole", version, tmp_path / "cache")
+    again = download(registry, "whole", version, tmp_path / "cache")
 
     assert verify_manifest(again) == []
     assert [again.name] == [path.name for path in again.parent.iterdir()]
@@ -82,19 +94,19 @@ def test_download_is_whole_and_cached(mlflow_url: str, folder: Path, tmp_path: P
 def test_server_away(mlflow_url: str, folder: Path, tmp_path: Path):
     """With the server away a verified copy serves; without one it is a matter of time, not of contract."""
     register(Registry(mlflow_url), "away", folder, "away|1|1")
-    got = Registry(mlflow_url).download("away", 1, tmp_path / "cache")
+    got = download(Registry(mlflow_url), "away", 1, tmp_path / "cache")
     away = Registry(f"http://127.0.0.1:{free_port()}")
 
-    assert got == away.download("away", 1, tmp_path / "cache")
+    assert got == download(away, "away", 1, tmp_path / "cache")
     shutil.rmtree(got)
     with pytest.raises(TransientError, match="MLflow"):
-        away.download("away", 1, tmp_path / "cache")
+        download(away, "away", 1, tmp_path / "cache")
 
 
 def test_unknown_version(mlflow_url: str, tmp_path: Path):
     """A version that does not exist is wrong for good."""
     with pytest.raises(ContractError, match="nothing"):
-        Registry(mlflow_url).download("nothing", 7, tmp_path)
+        download(Registry(mlflow_url), "nothing", 7, tmp_path)
 
 
 def test_damaged_in_the_registry(mlflow_url: str, folder: Path, tmp_path: Path):
@@ -106,7 +118,7 @@ def test_damaged_in_the_registry(mlflow_url: str, folder: Path, tmp_path: Path):
     registry._client.log_artifact(run, str(folder / "model.safetensors"), "model")
 
     with pytest.raises(ContractError, match="damaged"):
-        registry.download("damaged", version, tmp_path / "cache")
+        download(registry, "damaged", version, tmp_path / "cache")
     assert list((tmp_path / "cache" / "damaged").iterdir()) == []
 
 

@@ -25,6 +25,7 @@ from training.data.snapshot import stored
 from training.fit.fine_tune import fine_tune
 from training.fit.threads import threads_for
 from training.model.language_model import LanguageModel
+from training.registry.fetch import fetch
 from training.registry.registry import Registry
 from training.trainers.attempt import plan_of
 from training.trainers.contract import Job
@@ -121,7 +122,7 @@ def is_one_training(db: Engine, incident: Incident) -> None:
     spec, snapshot = spec_of(incident.model), stored(tags["snapshot_uri"])
     assert snapshot is not None
     texts, epochs = snapshot.mixture(spec.retrain)
-    model = LanguageModel.load(registry.download(incident.model, 1, settings().home / "cache"))
+    model = LanguageModel.load(fetch(db, registry, incident.model, 1))
     plan = replace(plan_of(spec, epochs), checkpoint_seconds=1000)
     torch.set_num_threads(threads_for(1))
     undisturbed = fine_tune(model, texts, plan, settings().home / "again").curve.losses

@@ -62,7 +62,7 @@ def arguments(script: str) -> list[str]:
 
 
 def launched(folder: Path, hold: Callable[[], None] = lambda: None, tell: Callable[[Progress], None] = print) -> object:
-    work = Work(spec={}, parent=1, snapshot_uri="", plan={}, folder=str(folder), made="")
+    work = Work(spec={}, parent=1, parent_sha256="", snapshot_uri="", plan={}, folder=str(folder), made="")
     return launch(work, spec(processes=2), threads=1, hold=hold, tell=tell)
 
 

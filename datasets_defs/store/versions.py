@@ -1,0 +1,52 @@
+"""What each version is: the hash of its manifest, known from its registration on, whatever the registry says later.
+
+A registry overwrites files, tags and even numbers for anybody who may write there. So the loop keeps each version's
+hash itself, in a table that it can add to and cannot change, and loads nothing else under that number.
+"""
+
+from sqlalchemy import Engine, select
+from sqlalchemy.dialects.postgresql import insert
+
+from datasets_defs.core.errors import ContractError
+from datasets_defs.store import tables
+from datasets_defs.store.database import database_errors
+
+
+def note_version(db: Engine, model: str, version: int, manifest_sha256: str, *, actor: str) -> None:
+    """Keep what a version is; saying the same again changes nothing.
+
+    Raises:
+        ContractError: this number stands for something else already: the registry was set up anew, or tampered with.
+        TransientError: PostgreSQL is away.
+    """
+    values = {"model": model, "version": version, "manifest_sha256": manifest_sha256, "actor": actor}
+    with database_errors("noting a version"), db.begin() as on:
+        on.execute(insert(tables.registered_version).values(values).on_conflict_do_nothing())
+    known = manifest_of(db, model, version)
+    if known != manifest_sha256:
+        raise ContractError(
+            f"{model} version {version} is known by the manifest {(known or '')[:12]}…, and {manifest_sha256[:12]}… "
+            "was registered under the same number: the registry was set up anew or changed by somebody. Register the model "
+            "under another name, or bring the registry's backup back"
+        )
+
+
+def manifest_of(db: Engine, model: str, version: int) -> str | None:
+    """Read the SHA-256 of a version's manifest; None: the loop has not met the version yet.
+
+    Raises:
+        TransientError: PostgreSQL is away.
+    """
+    table = tables.registered_version.c
+    query = select(table.manifest_sha256).where(table.model == model, table.version == version)
+    with database_errors("reading what a version is"), db.connect() as on:
+        manifest: str | None = on.scalar(query)
+    return manifest
+
+
+def manifests(db: Engine) -> dict[tuple[str, int], str]:
+    """Read the manifest's hash of every known version, by model and version."""
+    table = tables.registered_version.c
+    with database_errors("reading what versions are"), db.connect() as on:
+        rows = on.execute(select(table.model, table.version, table.manifest_sha256))
+        return {(row.model, row.version): row.manifest_sha256 for row in rows}
