@@ -26,8 +26,8 @@ def note_version(db: Engine, model: str, version: int, manifest_sha256: str, *, 
     if known != manifest_sha256:
         raise ContractError(
             f"{model} version {version} is known by the manifest {(known or '')[:12]}…, and {manifest_sha256[:12]}… "
-            "was registered under the same number: the registry was set up anew or changed by somebody. Register the model "
-            "under another name, or bring the registry's backup back"
+            "was registered under the same number: the registry was set up anew, or somebody changed it. Register the "
+            "model under another name, or bring the registry's backup back"
         )
 
 

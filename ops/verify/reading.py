@@ -95,8 +95,8 @@ def _swapped(reader: Reader, record: LoopRecord, champion: Champion) -> str | No
     if known is None or (listed := reader.tags(champion.model, champion.version).get(MANIFEST_SHA256)) == known:
         return None
     return (
-        f"{champion.model} version {champion.version} is champion, and the registry has something else under its number: "
-        f"manifest {(listed or 'none')[:12]}, where {known[:12]} was registered; bring that back, or roll back"
+        f"{champion.model} version {champion.version} is champion, and the registry has something else under its "
+        f"number: manifest {(listed or 'none')[:12]}, where {known[:12]} was registered; bring that back, or roll back"
     )
 
 

@@ -270,11 +270,11 @@ def test_locks_are_counted(ledger: Ledger):
 def test_files_are_judged_or_said_to_be_unknown(ledger: Ledger, monkeypatch, error: Exception, place: int):
     """A champion whose files are damaged is a breach; with the registry away nothing is known of them."""
 
-    def download(_self: object, _model: str, _version: int, _cache: Path) -> Path:
+    def require_whole(_self: object, _model: str, _version: int) -> None:
         raise error
 
     first_champion(ledger)
-    monkeypatch.setattr("training.registry.registry.Registry.download", download)
+    monkeypatch.setattr("training.registry.reader.Reader.require_whole", require_whole)
     found = broken_artifacts(read_record(ledger.engine))
     assert [len(each) for each in found] == [1 - place, place]
     assert str(error) in found[place][0]
