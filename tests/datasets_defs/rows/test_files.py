@@ -85,7 +85,7 @@ def test_other_separators_of_lines_are_text(tmp_path: Path) -> None:
 @pytest.mark.parametrize("form", ["one line", "indented", "lines in brackets", "one after the other"])
 def test_json_that_is_not_a_line_each(form: str, tmp_path: Path) -> None:
     """An array, however it is laid out, and objects over several lines are read object by object."""
-    rows = [{"n": n, "text": f"[{TEXT}]," * (n * 400)} for n in range(300)]
+    rows = [{"n": n, "text": f"[{TEXT}]," * (n * 20)} for n in range(100)]  # 6 MB, objects of 100 kB
     content = {
         "one line": json.dumps(rows),
         "indented": json.dumps(rows, indent=2),
