@@ -155,7 +155,7 @@ def _counted(
         carry_over=spec.drift.carry_over_windows,
     )
     sketch = roll_up(db, champion.model, champion.version, whole, profile.encoding, text_rows=spec.drift.max_rows)
-    flooded = flood(most_repeated(db, champion, window), min_rows=spec.drift.min_rows)
+    flooded = flood(most_repeated(db, champion, window, min_rows=spec.drift.min_rows), min_rows=spec.drift.min_rows)
     return replace(sketch, breaks=breaks_of(db, champion, whole, profile.usual, before)), flooded
 
 

@@ -4,7 +4,7 @@ from collections.abc import Collection
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Engine, exists, false, func, select, true
+from sqlalchemy import ColumnElement, Connection, Engine, exists, false, func, select, true
 from sqlalchemy.dialects.postgresql import distinct_on, insert
 
 from datasets_defs.core.conditions import Condition, Verdict
@@ -116,6 +116,29 @@ def verdict_of(row: Any, evidence: dict[str, Any]) -> Verdict:
         champion_version=row.champion_version,
         evidence=evidence,
     )
+
+
+def broken_spans(on: Connection, model: str, since: datetime, until: datetime) -> list[tuple[datetime, datetime]]:
+    """Read when the model's data was found broken between two times, as spans that do not touch, oldest first."""
+    verdict = tables.verdict.c
+    query = (
+        select(verdict.window_start, verdict.window_end)
+        .where(
+            verdict.model == model,
+            verdict.signal == "data",
+            verdict.condition == Condition.BAD,
+            verdict.window_start < until,
+            verdict.window_end > since,
+        )
+        .order_by(verdict.window_start)
+    )
+    spans: list[tuple[datetime, datetime]] = []
+    for start, end in on.execute(query):
+        if spans and start <= spans[-1][1]:
+            spans[-1] = (spans[-1][0], max(end, spans[-1][1]))
+        else:
+            spans.append((start, end))
+    return spans
 
 
 def in_broken_window(model: str) -> ColumnElement[bool]:

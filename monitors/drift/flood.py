@@ -1,17 +1,20 @@
 """Whether the log was filled by its users, or flooded with one and the same prompt."""
 
 from dataclasses import dataclass
+from datetime import timedelta
 
-from sqlalchemy import Engine, func, select
+from sqlalchemy import Connection, Engine, and_, func, or_, select, true
 
 from datasets_defs.core.windows import Window
 from datasets_defs.ledger.champions import Champion
 from datasets_defs.store import tables
-from datasets_defs.store.database import database_errors
-from datasets_defs.store.verdicts import in_broken_window
+from datasets_defs.store.database import allow, database_errors
+from datasets_defs.store.verdicts import broken_spans
 
 FLOOD_SHARE = 0.5
 """A prompt that makes up more of a window's rows is not what users ask."""
+LONGEST = timedelta(minutes=5)
+"""How long reading a week of a busy model's log may take."""
 USUAL_WINDOWS = 168
 """What was asked as often, by half, in so many windows before is usual: a health check, say."""
 
@@ -39,8 +42,10 @@ def flood(found: Repeated | None, *, min_rows: int) -> str | None:
     )
 
 
-def most_repeated(db: Engine, champion: Champion, window: Window) -> Repeated | None:
+def most_repeated(db: Engine, champion: Champion, window: Window, *, min_rows: int) -> Repeated | None:
     """Read the window's most frequent prompt; of those before only where it may be a flood.
+
+    Fewer rows than `min_rows` are no flood, and the windows before are not read for them.
 
     Raises:
         TransientError: PostgreSQL is away.
@@ -56,17 +61,28 @@ def most_repeated(db: Engine, champion: Champion, window: Window) -> Repeated | 
         .order_by(count.desc())
         .limit(1)
     )
-    with database_errors("looking for repeated prompts"), db.connect() as on:
+    with database_errors("looking for repeated prompts"), db.connect() as on, allow(on, LONGEST):
         row = on.execute(top).one_or_none()
         if row is None:
             return None
         before, total = None, int(row.rows)
-        if row.times > FLOOD_SHARE * total:
-            start = window.start - USUAL_WINDOWS * window.length
-            whole = ~in_broken_window(champion.model)
-            query = select(count, count.filter(whole), count.filter(whole, digest == row.digest)).where(
-                log.model == champion.model, log.at >= start, log.at < window.start
-            )
-            rows, whole_rows, times = on.execute(query).one()
-            before = times / max(whole_rows, 1) if rows else None
+        if total >= min_rows and row.times > FLOOD_SHARE * total:
+            before = _share_before(on, champion.model, window, row.digest)
         return Repeated(rows=total, times=row.times, share_before=before)
+
+
+def _share_before(on: Connection, model: str, window: Window, digest: str) -> float | None:
+    """Read a prompt's share of the rows before the window, those of broken windows aside; None without any rows.
+
+    The broken windows are read first, as a few spans of time: asked for row by row they cost minutes.
+    """
+    log = tables.inference.c
+    start = window.start - USUAL_WINDOWS * window.length
+    spans = broken_spans(on, model, start, window.start)
+    whole = and_(true(), *(or_(log.at < since, log.at >= until) for since, until in spans))
+    count = func.count()
+    query = select(count, count.filter(whole), count.filter(and_(whole, func.md5(log.prompt) == digest))).where(
+        log.model == model, log.at >= start, log.at < window.start
+    )
+    rows, whole_rows, times = on.execute(query).one()
+    return times / max(whole_rows, 1) if rows else None

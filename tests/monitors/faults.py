@@ -179,7 +179,8 @@ FAULTS = (
         spec=LABELS, hours=16, is_data=True,
     ),
     Fault(
-        "template change", "watch", _from_onset(lambda scene, hour: scene.users(hour, dress=_template)),
+        "template change", "quarantine", is_data=True,
+        log=_from_onset(lambda scene, hour: scene.users(hour, dress=_template)),
     ),
     Fault("benign topic shift", "watch", _from_onset(lambda scene, hour: scene.users(hour, new=1.0))),
     Fault("seasonal swing", "none", _swing, hours=16),
