@@ -26,8 +26,8 @@ from monitors.counts.rollup import WindowSketch, add_up
 
 DAYS_AHEAD = 3
 """Partitions made in advance."""
-SINGLE_DAYS = 8
-"""Windows are kept one by one for a week and a day: each hour of the day seven times, if one is missing, too."""
+SINGLE_DAYS = 36
+"""Windows are kept one by one for five weeks and a day: each hour of the week five times."""
 DAY = timedelta(days=1)
 
 

@@ -18,11 +18,12 @@ from datasets_defs.store.sketch_log import StoredSketch, last_sketch, save_sketc
 from datasets_defs.store.verdicts import recent_verdicts
 from monitors.breaks.named import breaks_of
 from monitors.breaks.set_aside import tell_set_aside
-from monitors.counts.moments import Moments
 from monitors.counts.rollup import WindowSketch, roll_up
 from monitors.drift.flood import flood, most_repeated
-from monitors.drift.policy import REBASELINE_WINDOWS, Step, Subject, judge_window, should_rebaseline
+from monitors.drift.loss import LossSeen
+from monitors.drift.policy import REBASELINE_WINDOWS, judge_window, should_rebaseline
 from monitors.drift.state import state_after, state_bytes
+from monitors.drift.subject import Step, Subject
 from monitors.evidence.harm import WINDOWS as HARM_WINDOWS
 from monitors.profiles.profile import Profile, profile_of
 from monitors.profiles.renewal import first_profile, proposed_profile, rebaseline
@@ -165,14 +166,14 @@ def _carried(db: Engine, champion: Champion, window: Window) -> int:
     return before.rows if before is not None and not before.judged else 0
 
 
-def _losses(db: Engine, champion: Champion, window: Window) -> list[Moments]:
-    """Read what the prompts of this champion's earlier windows cost, oldest first, as their verdicts kept it."""
+def _losses(db: Engine, champion: Champion, window: Window) -> list[LossSeen]:
+    """Read what this champion's earlier windows showed of its loss, oldest first, as their verdicts kept it."""
     until = window.end - window.length
     verdicts = recent_verdicts(db, champion.model, "loss", until=until, count=HARM_WINDOWS - 1)
     return [
-        Moments(*verdict.evidence["moments"])
+        seen
         for verdict in reversed(verdicts)
-        if verdict.champion_version == champion.version and "moments" in verdict.evidence
+        if verdict.champion_version == champion.version and (seen := LossSeen.of(verdict)) is not None
     ]
 
 

@@ -64,6 +64,11 @@ class Verdict:
         return Window(self.window.before(int(self.evidence.get("covers", 1)) - 1).start, self.window.end)
 
     @property
+    def is_learning(self) -> bool:
+        """Whether the profile does not know this hour of the week yet."""
+        return "learning" in self.evidence
+
+    @property
     def waits(self) -> bool:
         """Whether nothing is known only because it is not due yet, which is no blindness."""
         return self.condition is Condition.NO_DATA and bool(self.evidence.get("waits"))

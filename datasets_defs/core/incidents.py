@@ -72,6 +72,15 @@ class Cause(StrEnum):
     QUALITY_LOSS = "quality_loss"
 
 
+class HarmKind(StrEnum):
+    """Which prompts make a model's loss rise."""
+
+    SAME = "same"
+    """Those that it always had: serving or weights are broken, and no retrain cures that."""
+    NEW = "new"
+    """Kinds that it never learned: what a retrain is for."""
+
+
 class Action(StrEnum):
     """What triage asks for."""
 

@@ -1,6 +1,7 @@
 """The sections of the YAML on what is watched: drift, quality and GPU signals, labels."""
 
 from collections.abc import Sequence
+from datetime import date
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -34,7 +35,10 @@ class DriftSpec(Section):
     """How the input is held against the champion's profile; how much it may move is learned, not set."""
 
     min_rows: int = Field(default=200, ge=20)
-    """A window with fewer rows is NO_DATA, and is judged together with the next."""
+    """A window with fewer rows is *thin*: judged, and its evidence gathers, but alone it can see little.
+
+    Fewer than 20 rows, or few rows that look broken, are judged together with the next window's.
+    """
     max_rows: int = Field(default=5000, ge=100)
     """Prompts of a window that are described at most; figures and attributes are counted over all rows."""
     harm_ratio: float = Field(default=1.02, gt=1)
@@ -47,6 +51,17 @@ class DriftSpec(Section):
     """Columns that are not watched, by name; an attribute of the log is `attribute:NAME`."""
     embedding: str | None = None
     """Folder of a local sentence-transformers model; its distances become columns, too."""
+    season: Literal["week", "none"] = "week"
+    """`week`: every hour of the week is held against what that hour usually shows, and is *learning* until it is known.
+
+    `none`: one hour is like any other, which is true of traffic that machines make; nothing has to be learned first.
+    """
+    timezone: str = "UTC"
+    """Where the users' day begins, as `Europe/Berlin`."""
+    calendar: str | None = None
+    """Country whose public holidays are days of their own, as `DE`, or with a subdivision `DE-BY`."""
+    holidays: tuple[date, ...] = ()
+    """Further such days, as `2026-12-31`."""
     confirm: ConfirmSpec = ConfirmSpec()
     reports: Literal["always", "on_warn"] = "always"
     """Which windows' reports (about 4 MB each) are kept; `on_warn`: those whose drift or loss is not OK."""

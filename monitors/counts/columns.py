@@ -21,6 +21,7 @@ from datasets_defs.core.errors import ContractError
 from datasets_defs.core.languages import languages
 from monitors.counts.descriptors import Vocabulary, describe
 from monitors.counts.embeddings import EmbeddingSpace
+from monitors.counts.kinds import Kinds
 from monitors.counts.sketch import CategorySketch, NumericSketch, Scale, Sketch, hashed_level, is_hashed
 
 Kind = Literal["numeric", "category"]
@@ -87,6 +88,8 @@ class Encoding:
     """Words of the reference prompts."""
     space: EmbeddingSpace | None = None
     """Where the reference prompts lie among an embedding model's vectors, if the spec names one."""
+    kinds: Kinds | None = None
+    """Groups of the reference prompts; None in an encoding from before they were known."""
 
     def of(self, *origins: Origin) -> tuple[ColumnEncoding, ...]:
         """Give the columns of these origins."""
@@ -104,6 +107,7 @@ class Encoding:
             "columns": [asdict(column) for column in self.columns],
             "vocabulary": words and {"texts": words.texts, "counts": dict(sorted(words.counts.items()))},
             "space": self.space and b64encode(self.space.to_bytes()).decode(),
+            **({"kinds": self.kinds.plain()} if self.kinds is not None else {}),
         }
         return json.dumps(content, separators=(",", ":")).encode()
 
@@ -128,6 +132,7 @@ class Encoding:
                 tuple(_column(fields) for fields in found["columns"]),
                 Vocabulary(words["texts"], words["counts"]) if words is not None else None,
                 EmbeddingSpace.from_bytes(b64decode(space)) if space is not None else None,
+                Kinds.from_plain(found["kinds"]) if "kinds" in found else None,
             )
         except (zlib.error, ValueError, KeyError, TypeError) as err:
             raise ContractError(f"the {len(content)} bytes of an encoding are damaged: {err}") from err
@@ -141,12 +146,13 @@ def learn_encoding(
     exclude: Sequence[str] = (),
     vocabulary: Vocabulary | None = None,
     embedding: str | EmbeddingSpace | None = None,
+    kinds: Kinds | None = None,
 ) -> Encoding:
     """Find the columns of reference rows, their scales and levels; those named in `exclude` are left out.
 
     With a `vocabulary` words are judged by it; without one it is made of the rows' own prompts. `embedding` is the
-    folder of a model, or where earlier prompts lay among its vectors. Figures that were never logged, nested
-    attributes, attributes of mixed types, and ids are not watched.
+    folder of a model, or where earlier prompts lay among its vectors. With `kinds` prompts are grouped as before.
+    Figures that were never logged, nested attributes, attributes of mixed types, and ids are not watched.
 
     Raises:
         ContractError: the embedding model cannot be read.
@@ -160,7 +166,7 @@ def learn_encoding(
     found += [_learn(name, "text", list(values)) for name, values in texts.items()]
     found += [_learn(name, "embedding", list(values)) for name, values in _embedded(prompts, space).items()]
     columns = tuple(column for column in found if column is not None and column.name not in exclude)
-    return Encoding(columns, words, space)
+    return Encoding(columns, words, space, Kinds.learn(prompts) if kinds is None else kinds)
 
 
 def values(

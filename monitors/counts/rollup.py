@@ -1,9 +1,9 @@
 """A window's rows, read once and kept as counts: streamed by COPY, the texts of a sample by a server-side cursor."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, astuple, dataclass
 from datetime import datetime, timedelta
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import psycopg
 from psycopg import sql
@@ -15,6 +15,7 @@ from datasets_defs.store.database import allow, database_errors
 from monitors.counts.codec import packed, unpacked
 from monitors.counts.columns import EMBEDDED_ROWS, Encoding, text_sketches
 from monitors.counts.counting import EncodingCounts
+from monitors.counts.kinds import count_kinds
 from monitors.counts.moments import Moments
 from monitors.counts.sketch import Sketch, from_bytes, merge
 
@@ -27,6 +28,7 @@ TEXT_BATCH = 100
 SPARE = 1.5
 """How many times the sample's rows a coarse choice by hash lets through to be put in order."""
 _FORMAT = b"W1"
+S = TypeVar("S", Moments, int)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +46,10 @@ class WindowSketch:
     empty_prompts: int = 0
     breaks: tuple[Mapping[str, Any], ...] = ()
     """What is broken in its rows, by name; found as they were counted, since counts do not show it."""
+    kinds: tuple[Moments, ...] = ()
+    """What the sampled prompts of each kind cost, new kinds last; empty where the encoding knows no kinds."""
+    kind_rows: tuple[int, ...] = ()
+    """Sampled prompts of each kind, those without a loss, too."""
 
     def to_bytes(self) -> bytes:
         """Give it as bytes."""
@@ -54,6 +60,7 @@ class WindowSketch:
             "rows_per_user": self.rows_per_user,
             "empty_prompts": self.empty_prompts,
             **({"breaks": list(self.breaks)} if self.breaks else {}),
+            **({"kinds": [astuple(each) for each in self.kinds], "kind_rows": self.kind_rows} if self.kinds else {}),
         }
         return packed(_FORMAT, head, {name: sketch.to_bytes() for name, sketch in self.columns.items()})
 
@@ -68,9 +75,15 @@ class WindowSketch:
         columns = {name: from_bytes(part) for name, part in parts.items()}
         try:
             start, end = map(datetime.fromisoformat, head.pop("window"))
-            breaks = tuple(head.pop("breaks", ()))
-            loss = Moments(**head.pop("loss"))
-            return cls(window=Window(start, end), loss=loss, columns=columns, breaks=breaks, **head)
+            return cls(
+                window=Window(start, end),
+                loss=Moments(**head.pop("loss")),
+                columns=columns,
+                kinds=tuple(Moments(*sums) for sums in head.pop("kinds", ())),
+                kind_rows=tuple(head.pop("kind_rows", ())),
+                breaks=tuple(head.pop("breaks", ())),
+                **head,
+            )
         except (KeyError, TypeError, ValueError) as err:
             raise ContractError(f"the head of a window's sketch is damaged: {err}") from err
 
@@ -93,11 +106,19 @@ def add_up(sketches: Sequence[WindowSketch]) -> WindowSketch:
         rows_per_user=sum(each.rows * each.rows_per_user for each in sketches) / rows if rows else 1.0,
         empty_prompts=sum(each.empty_prompts for each in sketches),
         breaks=tuple({(found["kind"], found["key"]): found for each in sketches for found in each.breaks}.values()),
+        kinds=_added([each.kinds for each in sketches], Moments()),
+        kind_rows=_added([each.kind_rows for each in sketches], 0),
     )
 
 
 COUNTING = timedelta(minutes=5)
 """How long reading one window may take: a million rows take about ten seconds."""
+
+
+def _added(by_window: Sequence[Sequence[S]], nothing: S) -> tuple[S, ...]:
+    """Add up what windows have of each kind."""
+    there = [each for each in by_window if each]
+    return tuple(sum(of_kind, nothing) for of_kind in zip(*there, strict=True))
 
 
 def roll_up(
@@ -118,13 +139,16 @@ def roll_up(
             tally = EncodingCounts(encoding)
             for block in _blocks(on, rows.select(tally.expressions)):
                 tally.add(block)
+            texts = _texts(on, rows, encoding, text_rows, of=tally.rows)
             return WindowSketch(
                 window=window,
                 rows=tally.rows,
-                columns={**tally.sketches(), **_texts(on, rows, encoding, text_rows, of=tally.rows)},
+                columns={**tally.sketches(), **texts.columns},
                 loss=tally.loss,
                 rows_per_user=_rows_per_user(on, rows),
                 empty_prompts=tally.empty_prompts,
+                kinds=texts.kinds,
+                kind_rows=texts.kind_rows,
             )
 
 
@@ -170,20 +194,33 @@ def _rows_per_user(on: psycopg.Connection, rows: _Rows) -> float:
     return 1.0 if found is None or found[0] is None else float(found[0])
 
 
-def _texts(on: psycopg.Connection, rows: _Rows, encoding: Encoding, limit: int, *, of: int) -> dict[str, Sketch]:
+@dataclass(frozen=True, slots=True)
+class _Texts:
+    columns: dict[str, Sketch]
+    kinds: tuple[Moments, ...] = ()
+    kind_rows: tuple[int, ...] = ()
+
+
+def _texts(on: psycopg.Connection, rows: _Rows, encoding: Encoding, limit: int, *, of: int) -> _Texts:
     """Count what can be said of the prompts of `limit` of the rows, a few of them in memory at a time."""
-    if not encoding.of("text", "embedding"):
-        return {}
+    if not encoding.of("text", "embedding") and encoding.kinds is None:
+        return _Texts({})
     highest = "g" if of <= SPARE * limit else f"{int(SPARE * limit / of * 2**32):08x}"
     tail = sql.SQL("AND md5(request_id) < {} ORDER BY md5(request_id), request_id, at LIMIT {}").format(
         sql.Literal(highest), sql.Literal(limit)
     )
     found = [text_sketches(encoding, [], embedded=0)]
+    kinds = [count_kinds(encoding.kinds, [], [])]
     characters, read = 0, 0
     with on.cursor(name="prompts") as cursor:
-        cursor.execute(rows.select([sql.Identifier("prompt")], tail))
+        cursor.execute(rows.select([sql.Identifier("prompt"), sql.Identifier("prompt_bits_per_byte")], tail))
         while characters < MAX_TEXT_CHARACTERS and (batch := cursor.fetchmany(TEXT_BATCH)):
-            prompts = [prompt for (prompt,) in batch]
+            prompts = [prompt for (prompt, _) in batch]
             found.append(text_sketches(encoding, prompts, embedded=max(EMBEDDED_ROWS - read, 0)))
+            kinds.append(count_kinds(encoding.kinds, prompts, [loss for (_, loss) in batch]))
             characters, read = characters + sum(map(len, prompts)), read + len(prompts)
-    return {name: merge([part[name] for part in found]) for name in found[0]}
+    return _Texts(
+        {name: merge([part[name] for part in found]) for name in found[0]},
+        _added([losses for losses, _ in kinds], Moments()),
+        _added([counts for _, counts in kinds], 0),
+    )

@@ -160,7 +160,7 @@ class Detector:
         )
         eps = np.array([columns[name].eps for name in names])
         widths = np.array([len(layout) for layout in layouts])
-        log_hit, log_miss, live = _ratios(share, eps.repeat(widths))
+        log_hit, log_miss, live = _ratios(share, share, eps.repeat(widths))
         icc = np.array([columns[name].icc for name in names])
         return cls(columns=names, layouts=layouts, eps=eps, icc=icc, share=share, widths=widths,
                    counted=live, log_hit=log_hit, log_miss=log_miss)  # fmt: skip
@@ -174,12 +174,28 @@ class Detector:
         for at, (name, layout) in enumerate(zip(self.columns, self.layouts, strict=True)):
             if name in columns and columns[name].present:
                 parts[at] = _shares(layout, columns[name])
-        return self._with(np.concatenate(parts), self.eps, self.counted)
+        share = np.concatenate(parts)
+        return self._with(share, share, self.eps, self.counted)
+
+    def between(self, low: Floats, high: Floats) -> "Detector":
+        """Give the same indicators with, for each, the least and the most that its share usually is at that hour.
+
+        A share between them is no change, nor is one within the tolerance of either.
+        """
+        return self._with(low, high, self.eps, self.counted)
+
+    def log_e_of(self, hits: Floats, misses: Floats, low: Floats, high: Floats) -> Floats:
+        """Give the log e-values of many windows (rows), each with its own shares as in `between`.
+
+        All four are windows x indicators; hits and misses are divided by their design effects already.
+        """
+        log_hit, log_miss, _ = _ratios(low, high, self.eps.repeat(self.widths))
+        return np.asarray(hits.repeat(self.forks, axis=1) * log_hit + misses.repeat(self.forks, axis=1) * log_miss)
 
     def with_eps(self, eps: Mapping[str, float]) -> "Detector":
         """Give the same indicators with other tolerances, for the columns given."""
         changed = np.array([eps.get(name, old) for name, old in zip(self.columns, self.eps.tolist(), strict=True)])
-        return self._with(self.share, changed, None)
+        return self._with(self.share, self.share, changed, None)
 
     @property
     def size(self) -> int:
@@ -274,10 +290,15 @@ class Detector:
     def _starts(self) -> NDArray[np.int64]:
         return np.asarray(np.cumsum(self.widths) - self.widths)
 
-    def _with(self, share: Floats, eps: Floats, counted: Bools | None) -> "Detector":
-        log_hit, log_miss, live = _ratios(share, eps.repeat(self.widths))
+    def _with(self, low: Floats, high: Floats, eps: Floats, counted: Bools | None) -> "Detector":
+        log_hit, log_miss, live = _ratios(low, high, eps.repeat(self.widths))
         return replace(
-            self, share=share, eps=eps, counted=live if counted is None else counted, log_hit=log_hit, log_miss=log_miss
+            self,
+            share=(low + high) / 2,
+            eps=eps,
+            counted=live if counted is None else counted,
+            log_hit=log_hit,
+            log_miss=log_miss,
         )
 
 
@@ -292,14 +313,18 @@ def _shares(layout: _Layout, sketch: Sketch) -> Floats:
     return np.where(certain, (hits + 0.5) / (rows + 1), hits / np.maximum(rows, 1))
 
 
-def _ratios(share: Floats, eps: Floats) -> tuple[Floats, Floats, Bools]:
-    """Give the log likelihood ratio of a hit and of a miss, and whether both shares lie inside 0..1."""
+def _ratios(low: Floats, high: Floats, eps: Floats) -> tuple[Floats, Floats, Bools]:
+    """Give the log likelihood ratio of a hit and of a miss, and whether both shares lie inside 0..1.
+
+    `low` and `high` are arrays of ... x indicators; given are arrays of ... x (indicators times forks).
+    """
     sign = np.repeat([1.0, -1.0], len(DELTAS))
-    null = share[:, None] + sign * eps[:, None]
+    null = np.where(sign > 0, high[..., None], low[..., None]) + sign * eps[:, None]
     other = null + sign * np.tile(DELTAS, 2)
     live = (other > 0) & (other < 1)
     null, other = np.where(live, null, 0.5), np.where(live, other, 0.5)
-    return np.log(other / null).ravel(), np.log((1 - other) / (1 - null)).ravel(), live.ravel()
+    shape = (*low.shape[:-1], -1)
+    return np.log(other / null).reshape(shape), np.log((1 - other) / (1 - null)).reshape(shape), live.reshape(shape)
 
 
 def _log10(natural: float) -> float:

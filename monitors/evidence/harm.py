@@ -20,6 +20,8 @@ EFFECTS = (0.01, 0.03, 0.1, 0.3)
 """Excesses that are looked for, as shares of the reference."""
 SURE = 2.58
 """Standard errors that the reference is given the benefit of: its upper 99.5 % bound stands for it."""
+TOLERANCES = (0.02, 0.03, 0.05, 0.08, 0.12, 0.20)
+"""Shares above what is usual that calibration chooses from."""
 LEAST_ROWS = 50
 """Rows with a figure that a window needs to be counted."""
 _EFFECTS = np.array(EFFECTS)[:, None]
@@ -87,6 +89,19 @@ class _Ratios:
     def largest(self) -> float:
         return float(self.means.max(initial=0.0))
 
+    def newest(self, limits: Floats) -> Floats:
+        """Give log M after the last window against each limit."""
+        steps = (_EFFECTS * (self.means - _EFFECTS / 2) * self.precisions).T[:, :, None]
+        steps = steps - (_EFFECTS * self.precisions).T[:, :, None] * (limits * self.slack)
+        sums = np.concatenate([np.zeros((1, *steps.shape[1:])), np.cumsum(steps, axis=0)])
+        rise = (sums - np.minimum.accumulate(sums, axis=0)).max()
+        if rise + log(len(steps)) >= log(2 * BAD_RUN_LENGTH * len(EFFECTS)):
+            return np.asarray(self.log_m(limits)[-1])
+        since = sums[-1] - sums[:-1]
+        top = since.max(axis=(0, 1))
+        with np.errstate(divide="ignore"):
+            return np.asarray(top + np.log(np.exp(since - top).sum(axis=0).mean(axis=0)))
+
     def log_m(self, limits: Floats) -> Floats:
         """Give log M after each window (rows, beginning with none) against each limit (columns).
 
@@ -100,6 +115,55 @@ class _Ratios:
             for at, e in enumerate(np.exp(gains - costs * (limits * self.slack))):
                 np.minimum((1 + states[at]) * e, ceiling, out=states[at + 1])
             return np.asarray(np.log(states.mean(axis=1)))
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """What a window showed of a figure that is 1 as long as nothing has changed."""
+
+    value: float
+    error: float
+    """Its standard error; infinite where nothing was seen."""
+
+
+def log_m(points: Sequence[Point], limits: Floats) -> Floats:
+    """Give the natural log of the evidence that the figure, oldest first, lies above each of some limits.
+
+    The e-detector of `harm`. Where no effect's M ever comes near the ceiling, as nearly always, it is found in one go:
+    M is the sum over all beginnings of the product of the e-values since.
+    """
+    some = [each for each in points[-WINDOWS:] if isfinite(each.error) and each.error > 0]
+    if not some:
+        return np.full(len(limits), -np.inf)
+    ratios = _Ratios(np.array([each.value for each in some]), np.array([each.error**-2 for each in some]), 1.0)
+    return ratios.newest(limits)
+
+
+def log_m_of(log_e: Floats) -> float:
+    """Give the natural log of the evidence of windows, oldest first, by their log e-values (windows x effects).
+
+    The same e-detector: the mean over effects of M <- (1 + M) e, each held at the ceiling.
+    """
+    ceiling = log(2 * BAD_RUN_LENGTH * log_e.shape[1]) if log_e.size else 0.0
+    state = np.full(log_e.shape[1], -np.inf)
+    for step in log_e[-WINDOWS:]:
+        state = np.minimum(np.logaddexp(0, state) + step, ceiling)
+    return float(np.logaddexp.reduce(state) - log(len(state))) if len(log_e) else -np.inf
+
+
+def surely(points: Sequence[Point]) -> float:
+    """Give the limit that the figure is surely above: where `log_m` would just reach the BAD run length; 0 if none."""
+    most = max((each.value for each in points[-WINDOWS:]), default=0.0)
+    return _highest(lambda limits: log_m(points, limits), log(BAD_RUN_LENGTH), below=most)
+
+
+def highest(points: Sequence[Point], limits: Sequence[float]) -> Floats:
+    """Give the highest log M that the points, looked at one after another, would ever have shown for each limit."""
+    some = [each for each in points if isfinite(each.error) and each.error > 0]
+    if not some:
+        return np.full(len(limits), -np.inf)
+    ratios = _Ratios(np.array([each.value for each in some]), np.array([each.error**-2 for each in some]), 1.0)
+    return np.asarray(ratios.log_m(np.array(limits)).max(axis=0))
 
 
 def highest_log_m(

@@ -1,10 +1,12 @@
 """What triage decides from: one builder for the step, for its dry run and for replays."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
+from typing import Any
 
 from datasets_defs.core.conditions import Condition, Verdict
+from datasets_defs.core.incidents import HarmKind
 from datasets_defs.core.windows import Window
 from datasets_defs.ledger.champions import Champion
 from datasets_defs.spec.model import ModelSpec
@@ -22,6 +24,10 @@ class Degradation:
     """Start of the first bad window."""
     attempts: int
     """Retraining attempts begun in this incident."""
+    harm_kind: HarmKind | None = None
+    """Which prompts cost more, by the newest confirmation of the loss."""
+    learning: bool = False
+    """Whether the judged window's hour is still learned."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,6 +60,8 @@ def evidence_of(
         drift=conditions.get("drift", Condition.NO_DATA),
         loss=conditions.get("loss", Condition.NO_DATA),
         attempts_left=spec.retrain.max_attempts - degradation.attempts,
+        learning=degradation.learning,
+        harm_kind=degradation.harm_kind,
         previous_champion_better=promotion.previous_is_better if promotion else None,
     )
 
@@ -75,7 +83,19 @@ def read_evidence(
     conditions = {
         signal: condition_now(newest.of(signal, count), newest.window, version) for signal in ("drift", "loss")
     }
+    loss = newest.of("loss", 2 * spec.drift.confirm.of)
+    degradation = replace(
+        degradation,
+        learning=bool(loss) and loss[0].is_learning,
+        harm_kind=next((kind for each in loss if (kind := harm_kind_of(each.evidence)) is not None), None),
+    )
     return evidence_of(degradation, spec, newest.window, promotion=promotion, conditions=conditions)
+
+
+def harm_kind_of(evidence: Mapping[str, Any]) -> HarmKind | None:
+    """Give which prompts cost more, by the evidence of a verdict on the loss; None where that did not say."""
+    found = evidence.get("harm")
+    return None if found is None else HarmKind(found)
 
 
 def condition_now(verdicts: Iterable[Verdict], window: Window, version: int | None) -> Condition:

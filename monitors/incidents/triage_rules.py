@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from datasets_defs.core.conditions import Condition
-from datasets_defs.core.incidents import Action, Cause
+from datasets_defs.core.incidents import Action, Cause, HarmKind
 from monitors.verdicts.kinds import is_infrastructure, is_saturation
 
 _WITHIN_LIMIT = (Condition.OK, Condition.WARN)
@@ -28,6 +28,10 @@ class TriageEvidence:
     """How the input stands in the judged window; NO_DATA when nothing current is known."""
     loss: Condition
     """How the loss stands in the judged window; NO_DATA when nothing current is known."""
+    learning: bool = False
+    """Whether that window's hour is still learned, so that nothing is known of its loss but the extreme."""
+    harm_kind: HarmKind | None = None
+    """Which prompts cost more; None: none do, or kinds of prompts are not known."""
     attempts_left: int
     """Retraining attempts that the spec still allows in this incident."""
     previous_champion_better: bool | None = None
@@ -54,7 +58,7 @@ def triage(evidence: TriageEvidence) -> TriageDecision:
     if "data" in evidence.signals:
         return _decided(Cause.DATA_BREAK, Action.QUARANTINE, "the data is broken: nothing is trained on it")
     machines = sorted(signal for signal in evidence.signals if is_infrastructure(signal))
-    harm = sorted(evidence.signals - {"drift"} - set(machines))
+    harm = sorted(evidence.signals - {"drift"} - set(machines) - set(_explained(evidence)))
     if harm:
         return _harmful(evidence, harm)
     if machines:
@@ -67,6 +71,8 @@ def _cost(evidence: TriageEvidence) -> str:
         return "its loss stays within its limit"
     if evidence.loss is Condition.BAD:
         return "its loss is beyond its limit, which is not confirmed yet"
+    if evidence.learning:
+        return "its loss at this hour of the week is still learned"
     return "whether it costs anything is not measured"
 
 
@@ -74,6 +80,9 @@ def _harmful(evidence: TriageEvidence, harm: list[str]) -> TriageDecision:
     names = ", ".join(harm)
     if regression := _regression(evidence):
         return _decided(Cause.REGRESSION_AFTER_PROMOTION, Action.ROLL_BACK, f"{names} confirmed {regression}")
+    if evidence.harm_kind is HarmKind.SAME and "loss" in harm:
+        why = f"{names}: the same prompts cost more, so serving or weights are broken: a person looks, no retrain"
+        return _decided(Cause.QUALITY_LOSS, Action.ALERT, why)
     shifted = "drift" in evidence.signals
     unchanged = evidence.drift in _WITHIN_LIMIT and evidence.loss in _WITHIN_LIMIT
     if not shifted and unchanged and all(signal.startswith("label:") for signal in harm):
@@ -84,6 +93,17 @@ def _harmful(evidence: TriageEvidence, harm: list[str]) -> TriageDecision:
     if evidence.attempts_left <= 0:
         return _decided(cause, Action.ALERT, f"{why}; no retraining attempt is left: a person decides")
     return _decided(cause, Action.RETRAIN, why)
+
+
+def _explained(evidence: TriageEvidence) -> list[str]:
+    """Give the signals of the prompts' mean loss that say no more than that harder prompts are asked.
+
+    The mean moves with what is asked. Where the loss is judged by kinds of prompts, and by the hour of the week, that
+    judgement counts and not the mean's.
+    """
+    if "loss" in evidence.signals or not (evidence.loss in _WITHIN_LIMIT or evidence.learning):
+        return []
+    return [signal for signal in evidence.signals if signal.startswith("quality:") and "prompt_loss" in signal]
 
 
 def _regression(evidence: TriageEvidence) -> str | None:

@@ -31,7 +31,7 @@ from datasets_defs.store.label_log import (
     time_of_label,
 )
 from datasets_defs.store.verdicts import recent_verdicts, save_verdict
-from monitors.drift.policy import Subject
+from monitors.drift.subject import Subject
 from monitors.evidence.harm import WINDOWS as HARM_WINDOWS
 from monitors.labels.policy import METHOD, judge_label, judged_scores, left_out, span
 from monitors.profiles.calibration import intraclass_correlation

@@ -19,7 +19,7 @@ from numpy.typing import ArrayLike, NDArray
 from monitors.counts.moments import Moments
 from monitors.counts.sketch import Floats, NumericSketch, Sketch, merge, middles
 from monitors.evidence.e_detector import BAD_RUN_LENGTH, EPS_GRID, Detector, Reference, Tally
-from monitors.evidence.harm import highest_log_m
+from monitors.evidence.harm import TOLERANCES, highest_log_m
 
 QUIET_M = 100.0
 """Evidence up to which a replay counts as quiet."""
@@ -35,7 +35,6 @@ SPREADS = 4.0
 fortnight."""
 NOISE_ERRORS = 3.0
 """Standard errors that the noise's variance is allowed, so that noise alone widens no tolerance."""
-TOLERANCES = (0.02, 0.03, 0.05, 0.08, 0.12, 0.20)
 UNKNOWN_ICC = 0.05
 """Taken where users come back too seldom to tell."""
 LEAST_REPEATS = 30

@@ -28,6 +28,7 @@ from datasets_defs.store.sketch_log import (
     StoredSketch,
     accepted_sketches,
     last_sketch,
+    learnable_sketches,
     profile_revision,
     read_sketches,
     save_profile,
@@ -36,20 +37,31 @@ from monitors.breaks.baseline import Baseline
 from monitors.breaks.look import learn
 from monitors.counts.columns import ColumnEncoding, Encoding, Row, learn_encoding, sketches, values
 from monitors.counts.embeddings import fingerprint
+from monitors.counts.kinds import count_kinds
 from monitors.counts.rollup import WindowSketch, add_up, roll_up
 from monitors.counts.sketch import Sketch
-from monitors.evidence.e_detector import KEPT_LEVEL_SHARE
+from monitors.evidence.e_detector import EPS_GRID, KEPT_LEVEL_SHARE
+from monitors.evidence.kind_costs import split
 from monitors.profiles.calibration import Replayed, calibrate, intraclass_correlation, loss_tolerance
 from monitors.profiles.profile import Profile, profile_of
 from monitors.profiles.reference import build_reference, losses_of, rows_of_champion
+from monitors.season.calendar import Calendar
+from monitors.season.lessons import Material, learn_season
 
 LEAST_WINDOWS = 24
 """Accepted windows that a renewed profile needs."""
 MOST_WINDOWS = 1_008
 OVER = timedelta(days=14)
-"""Accepted windows older than this do not go into a renewed profile."""
+"""Accepted windows older than this do not go into a renewed profile that knows no hours."""
+SEASON_OVER = timedelta(days=35)
+"""… and into one that does: five of each hour of the week."""
+RIPE_AFTER = 12
+"""Windows that have to pass before a season is learned from one: a shift is not to be taken in before it is seen."""
 RENEW_AFTER = timedelta(days=7)
 """A profile of that age is renewed; a younger one only if twice as many windows are there as it was made from."""
+YOUNG_WINDOWS = 336
+"""A season learned from fewer windows than a fortnight of hours is learned again every day, and so are kinds of prompts
+each time that there are twice as many windows; the loss of known kinds is anchored to what they cost by then."""
 MOST_ROWS_AGAIN = 20_000_000
 """Where columns have changed windows are counted again from the log, newest first, up to so many rows."""
 SAMPLED_WINDOWS = 24
@@ -69,6 +81,7 @@ class _Material:
     """What a profile is made from: windows in the order of time, counted with one encoding."""
 
     encoding: Encoding
+    kinds_windows: int
     windows: Sequence[WindowSketch]
     """Single ones, which calibration replays."""
     days: Sequence[WindowSketch]
@@ -113,21 +126,24 @@ def proposed_profile(db: Engine, spec: ModelSpec, champion: Champion, *, until: 
     trained = [row for row in stored if row["role"] == "trained"][: spec.drift.max_rows - len(rows)]
     logged = _logged(db, champion, rows, until)
     made = _from_rows(spec, champion, logged or rows, found.source, trained=trained)
+    made = replace(made, is_scored_apart=not logged)
     return replace(made, effective_from=until) if logged else made  # no window is compared with its own rows
 
 
 def renew(db: Engine, spec: ModelSpec, champion: Champion, *, until: datetime, force: bool = False) -> Profile | str:
     """Make the next revision from the windows accepted in the last fortnight, if it is due; or say why not.
 
-    With `force` it is due always. Nothing is renewed while the newest window speaks against the present profile, so
-    that no shift is taken in before it is recognised; only columns that the spec has come to exclude are taken out at
-    once. Doing it again for the same time gives the same revision.
+    With `force` it is due always. A season is learned from all windows but those of an incident that is open, or in
+    which something was wrong. Where traffic has no season nothing is renewed while the newest window speaks against the
+    present profile, so that no shift is taken in before it is recognised. Columns that the spec has come to exclude are
+    taken out at once. Doing it again for the same time gives the same revision.
 
     Raises:
         ContractError: what is stored is damaged.
         TransientError: PostgreSQL is away.
     """
     effective_from = Window.last_complete(until, settings().window_length).end
+    calendar = Calendar.of(spec.drift)
     present = profile_of(db, champion, at=END_OF_TIME)
     if present is None:
         return first_profile(db, spec, champion, until=until)
@@ -135,11 +151,17 @@ def renew(db: Engine, spec: ModelSpec, champion: Champion, *, until: datetime, f
         return present
     if excluded := [name for name in present.reference if name in spec.drift.exclude]:
         return _save(db, _without(present, excluded, effective_from))
-    begins = max(effective_from - OVER, present.begins or effective_from - OVER)
-    accepted = accepted_sketches(
-        db, champion.model, champion.version, Window(begins, effective_from), signal="drift", newest=MOST_WINDOWS
-    )
-    if (why := _not_now(db, champion, present, accepted, effective_from, force=force)) is not None:
+    over = SEASON_OVER if calendar.is_seasonal else OVER
+    begins = max(effective_from - over, present.begins or effective_from - over)
+    within = Window(begins, effective_from)
+    if calendar.is_seasonal:
+        ripe = within if force else Window(begins, max(effective_from - RIPE_AFTER * settings().window_length, begins))
+        accepted = learnable_sketches(db, champion.model, champion.version, ripe, newest=MOST_WINDOWS)
+        why = _not_due(present, calendar, accepted, effective_from, force=force)
+    else:
+        accepted = accepted_sketches(db, champion.model, champion.version, within, signal="drift", newest=MOST_WINDOWS)
+        why = _not_now(db, champion, present, accepted, effective_from, force=force)
+    if why is not None:
         return why
     material = _material(db, spec, champion, present, accepted)
     if len(material.windows) < LEAST_WINDOWS:
@@ -147,7 +169,8 @@ def renew(db: Engine, spec: ModelSpec, champion: Champion, *, until: datetime, f
             f"{len(material.windows)} of the {LEAST_WINDOWS} accepted windows that a new profile needs are in the log"
         )
     source = f"{len(material.windows)} accepted windows up to {effective_from:%Y-%m-%d %H:%M}Z"
-    return _save(db, _from_windows(present, material, effective_from, source))
+    made = _from_windows(present, material, effective_from, source, calendar)
+    return _save(db, replace(made, continues=made.continues and not force))
 
 
 def rebaseline(db: Engine, spec: ModelSpec, champion: Champion, *, until: datetime, windows: int = 72) -> Profile:
@@ -176,8 +199,8 @@ def rebaseline(db: Engine, spec: ModelSpec, champion: Champion, *, until: dateti
     if not material.windows:
         raise ContractError(f"{who} has no judged window up to {effective_from:%Y-%m-%d %H:%M}Z to be compared with")
     source = f"{len(material.windows)} windows of harmless drift up to {effective_from:%Y-%m-%d %H:%M}Z"
-    made = _from_windows(present, material, effective_from, source)
-    return _save(db, replace(made, begins=material.windows[0].window.start))
+    made = _from_windows(present, material, effective_from, source, Calendar.of(spec.drift))
+    return _save(db, replace(made, begins=material.windows[0].window.start, continues=False))
 
 
 def renew_champion(model: str, *, until: datetime, db: Engine) -> str:
@@ -203,6 +226,9 @@ def _from_rows(
         figures = sketches(encoding, rows)
         columns |= {column.name: figures[column.name] for column in encoding.of("log", "attribute")}
     icc = _icc(encoding, rows, own=True)
+    kinds, kind_rows = count_kinds(
+        encoding.kinds, [row["prompt"] or "" for row in rows], [row.get("prompt_bits_per_byte") for row in rows]
+    )
     found = calibrate([Replayed(0, columns, _rows_per_user(rows))], icc)
     return Profile(
         model=champion.model,
@@ -217,13 +243,19 @@ def _from_rows(
         icc=icc,
         loss=losses_of(rows),
         usual=usual,
+        kinds=kinds,
+        kind_rows=kind_rows,
         loss_tolerance=loss_tolerance([]),
         false_alarms_per_window=found.false_alarms_per_window,
     )
 
 
-def _from_windows(present: Profile, material: _Material, effective_from: datetime, source: str) -> Profile:
+def _from_windows(
+    present: Profile, material: _Material, effective_from: datetime, source: str, calendar: Calendar
+) -> Profile:
     total = add_up([*material.days, *material.windows])
+    if calendar.is_seasonal:
+        return _seasonal(present, material, total, effective_from, source, calendar)
     replayed = [Replayed(each.window.start.hour, each.columns, each.rows_per_user) for each in material.windows]
     found = calibrate(replayed, material.icc)
     return replace(
@@ -248,6 +280,79 @@ def _from_windows(present: Profile, material: _Material, effective_from: datetim
         unsteady=found.unsteady,
         false_alarms_per_window=found.false_alarms_per_window,
     )
+
+
+def _seasonal(
+    present: Profile,
+    material: _Material,
+    total: WindowSketch,
+    effective_from: datetime,
+    source: str,
+    calendar: Calendar,
+) -> Profile:
+    """Make the next revision with what each hour of the week shows, and tolerances by leaving out whole days."""
+    windows = material.windows
+    relearned = material.encoding.kinds != present.encoding.kinds
+    made = replace(
+        present,
+        revision=present.revision + 1,
+        effective_from=effective_from,
+        source=source,
+        rows=total.rows,
+        encoding=material.encoding,
+        reference=total.columns,
+        by_hour={},
+        eps=dict.fromkeys(total.columns, EPS_GRID[0]),
+        icc=material.icc,
+        kinds=total.kinds if relearned or not present.kinds else present.kinds,
+        kind_rows=total.kind_rows if relearned or not present.kinds else present.kind_rows,
+        kinds_windows=material.kinds_windows,
+        calendar=calendar,
+        windows=len(windows),
+        unsteady=(),
+        season=None,
+    )
+    detector, costs = made.pooled(made.reference), made.kind_costs
+    icc = material.icc.get("prompt_bits_per_byte", 0.0)
+    starts = [each.window.start for each in windows]
+    lessons = learn_season(
+        Material(
+            detector=detector,
+            tallies=[detector.count(each.columns) for each in windows],
+            rows_per_user=[each.rows_per_user for each in windows],
+            losses=[
+                split(each.kinds, each.kind_rows, costs, effect=1 + max(each.rows_per_user - 1, 0) * icc)
+                if costs is not None and each.kinds
+                else None
+                for each in windows
+            ],
+            slots=np.array(calendar.slots(starts)),
+            days=np.array([calendar.day(at) for at in starts]),
+        ),
+        calendar.classes,
+    )
+    made = replace(
+        made, season=lessons.season, eps=lessons.eps, unsteady=lessons.unsteady,
+        loss_tolerance=lessons.loss_tolerance,        growth_tolerance=lessons.growth_tolerance,
+    )  # fmt: skip
+    same = present.encoding.digest == material.encoding.digest and made.size == present.size
+    return replace(made, continues=same and present.season is not None)
+
+
+def _not_due(
+    present: Profile, calendar: Calendar, accepted: Sequence[StoredSketch], effective_from: datetime, *, force: bool
+) -> str | None:
+    """Say why a season is not to be learned again yet; None where it is."""
+    count = sum(each.windows for each in accepted)
+    if count < LEAST_WINDOWS:
+        return f"{count} of the {LEAST_WINDOWS} accepted windows that a new profile needs"
+    if force or present.season is None or present.calendar != calendar or present.effective_from is None:
+        return None
+    age = effective_from - present.effective_from
+    pause = RENEW_AFTER if present.windows >= YOUNG_WINDOWS else LEAST_WINDOWS * settings().window_length
+    if age >= pause:
+        return None
+    return f"revision {present.revision}, of {present.windows} windows, is young, and {count} are accepted by now"
 
 
 def _without(present: Profile, excluded: Sequence[str], effective_from: datetime) -> Profile:
@@ -311,9 +416,15 @@ def _material(
     usual = learn(rows) if rows else present.usual
     usual = replace(usual, roles={**present.usual.roles, **usual.roles})
     watched = spec.drift.model_copy(update={"exclude": (*spec.drift.exclude, *usual.roles)})
-    encoding = _followed(present.encoding, rows, watched) if rows else present.encoding
+    relearn = bool(rows) and Calendar.of(spec.drift).is_seasonal and _kinds_are_due(present, len(stored))
+    encoding = _followed(present.encoding, rows, watched, relearn=relearn) if rows else present.encoding
     names = [column.name for column in encoding.columns]
-    fits = set(encoding.columns) <= set(present.encoding.columns) and encoding.space in (None, present.encoding.space)
+    kinds_windows = len(stored) if relearn else present.kinds_windows
+    fits = (
+        encoding.kinds == present.encoding.kinds
+        and set(encoding.columns) <= set(present.encoding.columns)
+        and encoding.space in (None, present.encoding.space)
+    )
     windows: list[WindowSketch] = []
     days: list[WindowSketch] = []
     again = 0
@@ -330,7 +441,19 @@ def _material(
             if counted.rows >= MIN_JOINED * each.rows:  # otherwise they are no longer in the log
                 windows.append(counted)
     icc = _icc(encoding, rows, own=False) if rows else {name: present.icc[name] for name in names}
-    return _Material(encoding=encoding, windows=windows[::-1], days=days[::-1], icc=icc, usual=usual)
+    return _Material(
+        encoding=encoding,
+        kinds_windows=kinds_windows,
+        windows=windows[::-1],
+        days=days[::-1],
+        icc=icc,
+        usual=usual,
+    )
+
+
+def _kinds_are_due(present: Profile, windows: int) -> bool:
+    """Say whether kinds of prompts are to be learned again: while the season is young, from twice as many windows."""
+    return present.kinds_windows < YOUNG_WINDOWS and windows >= 2 * max(present.kinds_windows, LEAST_WINDOWS // 2)
 
 
 def _sample(db: Engine, spec: ModelSpec, champion: Champion, windows: Sequence[StoredSketch]) -> list[Row]:
@@ -350,12 +473,16 @@ def _logged(db: Engine, champion: Champion, rows: Sequence[Row], until: datetime
     return list(own) if len(own) >= MIN_JOINED * len(rows) else []
 
 
-def _followed(present: Encoding, rows: Sequence[Row], spec: DriftSpec) -> Encoding:
+def _followed(present: Encoding, rows: Sequence[Row], spec: DriftSpec, *, relearn: bool = False) -> Encoding:
     """Learn the columns again; those that still fit stay exactly as they were, and so does what texts are judged by."""
     space, path = present.space, spec.embedding
     same = space is not None and path == space.path and fingerprint(path) == space.model
     learned = learn_encoding(
-        rows, exclude=spec.exclude, vocabulary=present.vocabulary, embedding=space if same else path
+        rows,
+        exclude=spec.exclude,
+        vocabulary=present.vocabulary,
+        embedding=space if same else path,
+        kinds=None if relearn else present.kinds,
     )
     before = {column.name: column for column in present.columns}
     now = values(learned, rows)
@@ -367,7 +494,7 @@ def _followed(present: Encoding, rows: Sequence[Row], spec: DriftSpec) -> Encodi
         else column
         for column in learned.columns
     )
-    found = Encoding(columns, present.vocabulary, learned.space)
+    found = Encoding(columns, present.vocabulary, learned.space, learned.kinds)
     return present if found == present else found
 
 

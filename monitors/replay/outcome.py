@@ -14,7 +14,7 @@ from datasets_defs.core.incidents import Action
 from datasets_defs.core.plain import plain
 from datasets_defs.core.windows import Window
 from datasets_defs.spec.model import ModelSpec
-from monitors.incidents.triage_evidence import Degradation, Promotion, evidence_of
+from monitors.incidents.triage_evidence import Degradation, Promotion, evidence_of, harm_kind_of
 from monitors.incidents.triage_rules import TriageDecision, triage
 from monitors.verdicts.confirm import bad_since, is_confirmed, is_quiet
 
@@ -173,7 +173,14 @@ def _cool(found: Sequence[ReplayedIncident], spec: ModelSpec, now: Judged) -> da
 def _decide(
     standing: Sequence[str], now: Judged, degraded_since: datetime, spec: ModelSpec, attempts: int
 ) -> TriageDecision:
-    degradation = Degradation(signals=frozenset(standing), degraded_since=degraded_since, attempts=attempts)
+    loss = now.verdicts["loss"]
+    degradation = Degradation(
+        signals=frozenset(standing),
+        degraded_since=degraded_since,
+        attempts=attempts,
+        harm_kind=harm_kind_of(loss.evidence),
+        learning=loss.is_learning,
+    )
     promotion = None if now.promoted_at is None else Promotion(at=now.promoted_at, previous_is_better=None)
     conditions = {signal: now.verdicts[signal].condition for signal in ("drift", "loss")}
     return triage(evidence_of(degradation, spec, now.window, promotion=promotion, conditions=conditions))

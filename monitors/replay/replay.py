@@ -10,9 +10,11 @@ from numpy.typing import NDArray
 from datasets_defs.core.conditions import Condition, Verdict
 from datasets_defs.core.windows import Window
 from datasets_defs.spec.signals import DriftSpec
-from monitors.counts.moments import Moments
 from monitors.counts.rollup import WindowSketch, add_up
-from monitors.drift.policy import Step, Subject, judge_window
+from monitors.drift.loss import LossSeen
+from monitors.drift.policy import judge_window
+from monitors.drift.state import goes_on
+from monitors.drift.subject import Step, Subject
 from monitors.evidence.harm import WINDOWS as HARM_WINDOWS
 from monitors.profiles.profile import Profile
 from monitors.replay.outcome import Judged
@@ -109,7 +111,8 @@ def _step(subject: Subject, stored: Stored, sketch: WindowSketch, profile: Profi
     if not stored.continues:
         state.log_m, state.waiting, state.is_known = stored.log_m, {}, stored.is_state_known
     elif state.served != served:
-        state.log_m, state.waiting, state.is_known = None, {}, True
+        kept = state.log_m if state.served is not None and _goes_on(stored, profile, state) else None
+        state.log_m, state.waiting, state.is_known = kept, {}, True
     state.served = served
     window, spec = stored.window, state.spec
     earliest = window.before(spec.carry_over_windows - 1).start
@@ -139,6 +142,11 @@ def _step(subject: Subject, stored: Stored, sketch: WindowSketch, profile: Profi
     return step
 
 
+def _goes_on(stored: Stored, profile: Profile, state: _State) -> bool:
+    version, revision = state.served or (None, 0)
+    return version == stored.version and state.log_m is not None and goes_on(profile, revision, len(state.log_m))
+
+
 def _brought(stored: Stored, own: WindowSketch, state: _State) -> int:
     """Give how many rows the window itself brought: as the sensor saw it, where it had to ask."""
     seen = stored.recorded["data"].evidence.get("brought") if "data" in stored.recorded else None
@@ -152,10 +160,10 @@ def _size(profile: Profile, sketch: WindowSketch) -> int:
     return profile.detector(sketch.window.start).size
 
 
-def _losses(verdicts: Sequence[Verdict], version: int | None) -> list[Moments]:
-    """Give what the prompts of the version's last windows cost, oldest first, as their verdicts kept it."""
+def _losses(verdicts: Sequence[Verdict], version: int | None) -> list[LossSeen]:
+    """Give what the version's last windows showed of its loss, oldest first, as their verdicts kept it."""
     return [
-        Moments(*verdict.evidence["moments"])
+        seen
         for verdict in verdicts[-(HARM_WINDOWS - 1) :]
-        if verdict.champion_version == version and "moments" in verdict.evidence
+        if verdict.champion_version == version and (seen := LossSeen.of(verdict)) is not None
     ]

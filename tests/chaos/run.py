@@ -37,7 +37,7 @@ name: {name}
 base_model: {{layers: 2, width: 64, heads: 2, vocabulary: 2048, context: 512, train_seconds: 20}}
 training_text: builtin:python-docs
 serving: {{kind: driftloop}}
-drift: {{min_rows: 40, burn_in_windows: 0, reports: on_warn, confirm: {{bad: 2, of: 3}}}}
+drift: {{season: none, min_rows: 40, burn_in_windows: 0, reports: on_warn, confirm: {{bad: 2, of: 3}}}}
 quality: {quality}
 gpu: dcgm
 retrain: {{min_documents: 160, max_documents: 240, holdout_share: 0.4, replay_share: 0.45, blend: 0.95, epochs: 6,

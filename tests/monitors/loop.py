@@ -49,6 +49,7 @@ class Loop:
             "drift": {"min_rows": 60, "burn_in_windows": 0}, "probation_windows": 2, "retrain": {"max_attempts": 2},
             **fields,
         }  # fmt: skip
+        content["drift"] = {"season": "none", **content["drift"]}
         (self.home / "models" / f"{MODEL}.yaml").write_text(yaml.safe_dump(content))
         return spec_of(MODEL)
 

@@ -18,7 +18,7 @@ from datasets_defs.store.label_log import LabelReference, LabelScores, label_ref
 from datasets_defs.store.verdicts import newest_verdicts, recent_verdicts
 from monitors import watch_quality
 from monitors.counts.moments import Moments
-from monitors.drift.policy import Subject
+from monitors.drift.subject import Subject
 from monitors.dry_run import check
 from monitors.exporter import LoopCollector
 from monitors.incidents.probation import judge_open_probation

@@ -13,7 +13,8 @@ from datasets_defs.spec.signals import DriftSpec
 from monitors.counts.columns import learn_encoding, sketches
 from monitors.counts.moments import Moments
 from monitors.counts.rollup import WindowSketch
-from monitors.drift.policy import Subject, judge_window
+from monitors.drift.policy import judge_window
+from monitors.drift.subject import Subject
 from monitors.profiles.profile import Profile
 from monitors.replay.outcome import Judged
 from monitors.replay.replay import Stored, replay

@@ -39,7 +39,7 @@ name: {name}
 description: "{description}"
 base_model: {{layers: 1, width: 16, heads: 2, vocabulary: 300, context: 64}}
 training_text: builtin:python-docs
-drift: {{reports: on_warn}}
+drift: {{season: none, reports: on_warn}}
 quality:
 - {{name: prompt_loss, promql: up, bad: 3.4}}
 - {{name: latency_p95_seconds, promql: up, bad: 2}}
