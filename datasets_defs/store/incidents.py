@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Engine, Exists, exists, func, or_, select
+from sqlalchemy import Connection, Engine, Exists, and_, exists, func, or_, select
 from sqlalchemy.sql import ColumnElement
 
 from datasets_defs.core.event_kinds import EventKind
@@ -78,6 +78,24 @@ def disturbed(model: ColumnElement[str], start: ColumnElement[datetime], end: Co
         _table.c.model == model,
         func.least(_table.c.degraded_since, _table.c.opened_at) < end,
         or_(_table.c.closed_at.is_(None), _table.c.closed_at > start),
+    )
+
+
+def troubled(model: ColumnElement[str], start: ColumnElement[datetime], end: ColumnElement[datetime]) -> Exists:
+    """Give, for a query, whether an incident stood over a window that is open, or in which something was wrong.
+
+    Something was wrong when the data was broken, the model got worse, it was rolled back, or a challenger was trained.
+    A false alarm has no cause.
+    """
+    wrong = or_(
+        _table.c.cause.in_([Cause.DATA_BREAK, Cause.QUALITY_LOSS, Cause.REGRESSION_AFTER_PROMOTION]),
+        _table.c.state == State.ROLLED_BACK,
+        _table.c.challenger_version.is_not(None),
+    )
+    return exists().where(
+        _table.c.model == model,
+        func.least(_table.c.degraded_since, _table.c.opened_at) < end,
+        or_(_table.c.closed_at.is_(None), and_(_table.c.closed_at > start, wrong)),
     )
 
 

@@ -5,16 +5,15 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Engine, Select, and_, delete, exists, func, or_, select, tuple_
+from sqlalchemy import Engine, Select, delete, exists, or_, select, tuple_
 from sqlalchemy.dialects.postgresql import insert
 
 from datasets_defs.core.conditions import Condition
-from datasets_defs.core.incidents import Cause
 from datasets_defs.core.plain import clean_text
 from datasets_defs.core.windows import Window
 from datasets_defs.store import tables
 from datasets_defs.store.database import database_errors
-from datasets_defs.store.incidents import disturbed
+from datasets_defs.store.incidents import disturbed, troubled
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,9 +132,9 @@ def learnable_sketches(
     """Read the sketches of whole windows that a season may be learned from, oldest first.
 
     Not those of an incident that is still open, nor of one that ended because something was wrong: its data was broken,
-    or another version was made to serve. All others are how the traffic is, those of a false alarm, too.
+    or a challenger was trained. All others are how the traffic is, those of a false alarm, too.
     """
-    sketch, verdict, incident, change = tables.window_sketch.c, tables.verdict.c, tables.incident.c, tables.promotion.c
+    sketch, verdict = tables.window_sketch.c, tables.verdict.c
     whole = exists().where(
         verdict.model == sketch.model,
         verdict.signal == "data",
@@ -143,18 +142,10 @@ def learnable_sketches(
         verdict.champion_version == sketch.version,
         verdict.condition == Condition.OK,
     )
-    changed = exists().where(change.incident_id == incident.id)
-    disturbed = exists().where(
-        incident.model == sketch.model,
-        func.least(incident.degraded_since, incident.opened_at) < sketch.window_end,
-        or_(
-            incident.closed_at.is_(None),
-            and_(incident.closed_at > sketch.window_start, or_(incident.cause == Cause.DATA_BREAK, changed)),
-        ),
-    )
     query = (
         _of(model, version)
-        .where(sketch.judged, sketch.state.is_not(None), whole, ~disturbed)
+        .where(sketch.judged, sketch.state.is_not(None), whole)
+        .where(~troubled(sketch.model, sketch.window_start, sketch.window_end))
         .where(sketch.window_end > within.start, sketch.window_end <= within.end)
         .order_by(sketch.window_end.desc())
         .limit(newest)

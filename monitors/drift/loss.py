@@ -2,8 +2,8 @@
 
 A frozen model's loss on a text does not change. So a rise is one of three. The same kinds of prompts cost more: serving
 or weights are broken, which calls for a person or the way back, never for a retrain. Known kinds that are harder are
-asked more: watched. New kinds cost more and stay: a retrain. The first and the last are tested window by window, each with a stated time
-between false alarms; the middle one is said.
+asked more: watched. New kinds cost more and stay: a retrain. The first and the last are tested window by window, each
+with a stated time between false alarms; the middle one is said.
 """
 
 from collections.abc import Mapping, Sequence
@@ -165,7 +165,9 @@ def weigh(seen: Sequence[LossSeen], limits: LossLimits, *, learning: bool) -> We
     of_same = _condition(same, limit)
     growth = np.array([each.growth for each in some if each.growth])
     grown = log_m_of(growth) / log(10) if len(growth) else LEAST_LOG10
-    of_new = Condition.WARN if condition_of(grown) is Condition.BAD else condition_of(grown)
+    of_new = Condition.OK  # kinds that have grown and cost no more are no harm
+    if condition_of(grown) is not Condition.OK and some[-1].growth and 1 + _excess(new) > limits.new:
+        of_new = Condition.WARN
     if condition_of(grown) is Condition.BAD and some[-1].growth:
         adds = _least(new[-_since(growth) :])
         if min(adds, new[-1].value) > limits.new:

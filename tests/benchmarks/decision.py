@@ -1,20 +1,22 @@
 """The whole policy from a model's birth on traffic that breathes: false retrains, false incidents, delays."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from multiprocessing import get_context
 from statistics import median
+from typing import TypeVar
 
 import numpy as np
 from scipy.stats import chi2
 
 from tests.benchmarks.decision_policy import Model
-from tests.benchmarks.decision_traffic import NULLS, Traffic, draw, few, plain
+from tests.benchmarks.decision_traffic import NULLS, Traffic, add_daily, add_weekly, draw, few, plain
 from tests.benchmarks.figures import Figure
 
+In, Out = TypeVar("In"), TypeVar("Out")
 YEAR = 8760
 COLUMNS = 6
 FORTNIGHT = 336
@@ -47,7 +49,7 @@ def false_actions(models: int, hours: int) -> Iterator[Figure]:
     found = in_parallel(partial(watch_null, hours, COLUMNS), jobs)
     years = sum(each.hours for each in found) / YEAR
     retrains, incidents = sum(each.retrains for each in found), sum(each.incidents for each in found)
-    name = "decision"
+    name = "decision.policy"
     yield Figure(name=f"{name}.years", value=years, unit="model-years")
     yield Figure(name=f"{name}.false_retrains", value=retrains / years, unit="a year", gate=0.1, better="less")
     upper = chi2.ppf(0.975, 2 * (retrains + 1)) / 2 / years
@@ -87,11 +89,9 @@ def shift(seed: int) -> float:
 
 def _breathing(hours: int, rows: int, columns: int, rng: np.random.Generator) -> Traffic:
     """Give traffic with a daily and a weekly season."""
-    from tests.benchmarks.decision_traffic import _daily, _weekly
-
     traffic = plain(hours, columns, rng, rows=rows)
-    _daily(traffic, 0.3, rng)
-    _weekly(traffic, 0.2, rng)
+    add_daily(traffic, 0.3, rng)
+    add_weekly(traffic, 0.2, rng)
     return traffic
 
 
@@ -103,17 +103,17 @@ def delays(models: int) -> Iterator[Figure]:
     """Hours from a shift to what it calls for, the median over models."""
     for kind, gate in (("fortnight", 6), ("three_days", 12), ("few", 10)):
         found = in_parallel(partial(topic, kind), range(models))
-        yield Figure(name=f"decision.delay_topic_{kind}", value=median(found), unit="hours", gate=gate, better="less")
+        yield Figure(name=f"decision.delay.topic_{kind}", value=median(found), unit="hours", gate=gate, better="less")
         share = sum(each < float("inf") for each in found) / models
-        yield Figure(name=f"decision.found_topic_{kind}", value=share, unit="of the models")
+        yield Figure(name=f"decision.delay.found_{kind}", value=share, unit="of the models")
     found = in_parallel(shift, range(models))
-    yield Figure(name="decision.delay_shift", value=median(found), unit="hours", gate=6, better="less")
+    yield Figure(name="decision.delay.shift", value=median(found), unit="hours", gate=6, better="less")
 
 
-def in_parallel(job, values):
+def in_parallel(job: Callable[[In], Out], values: Iterable[In]) -> list[Out]:
     """Do a job for each value, on all processors."""
-    values = list(values)
-    if len(values) < 3:
-        return [job(value) for value in values]
-    with ProcessPoolExecutor(min(len(values), os.cpu_count() or 1), mp_context=get_context("spawn")) as pool:
-        return list(pool.map(job, values))
+    jobs = list(values)
+    if len(jobs) < 3:
+        return [job(value) for value in jobs]
+    with ProcessPoolExecutor(min(len(jobs), os.cpu_count() or 1), mp_context=get_context("spawn")) as pool:
+        return list(pool.map(job, jobs))

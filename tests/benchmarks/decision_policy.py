@@ -55,7 +55,6 @@ class _Open:
     signals: set[str]
     action: Action
     decided: int
-    wrong: bool = False
     is_drifting: int = 0
 
 
@@ -224,7 +223,7 @@ class Model:
         self.open.signals |= confirmed
         standing = {s for s in self.open.signals if not is_quiet(self.verdicts[s], 2 * CONFIRM.of)}
         if not standing:
-            if self.open.wrong:
+            if "loss" in self.open.signals:
                 self.learnable[self.open.at - 3 : at + 1] = False
             self.open = None
             return

@@ -70,7 +70,7 @@ def plain(hours: int, columns: int, rng: np.random.Generator, *, rows: int = 300
     )
 
 
-def _daily(traffic: Traffic, height: float, rng: np.random.Generator, *, zone: str = "UTC") -> None:
+def add_daily(traffic: Traffic, height: float, rng: np.random.Generator, *, zone: str = "UTC") -> None:
     local = [at.astimezone(ZoneInfo(zone)) for at in traffic.starts]
     at = np.array([each.hour for each in local])[:, None]
     day = np.array([each.toordinal() for each in local])
@@ -79,7 +79,7 @@ def _daily(traffic: Traffic, height: float, rng: np.random.Generator, *, zone: s
         np.add(moved, height * wobble * np.sin(2 * pi * (at / 24 + rng.random(moved.shape[1]))), out=moved)
 
 
-def _weekly(traffic: Traffic, height: float, rng: np.random.Generator, *, loss: float = 0.0) -> None:
+def add_weekly(traffic: Traffic, height: float, rng: np.random.Generator, *, loss: float = 0.0) -> None:
     weekend = np.array([at.weekday() >= 5 for at in traffic.starts])
     traffic.means += height * weekend[:, None] * rng.choice([-1, 1], traffic.means.shape[1])
     traffic.logits += height * weekend[:, None] * rng.choice([-1, 1], KINDS + 1)
@@ -98,14 +98,14 @@ def steady(hours: int, rng: np.random.Generator, columns: int) -> Traffic:
 
 def daily(hours: int, rng: np.random.Generator, columns: int) -> Traffic:
     traffic = plain(hours, columns, rng)
-    _daily(traffic, float(rng.choice([0.1, 0.4, 0.8, 1.2])), rng)
+    add_daily(traffic, float(rng.choice([0.1, 0.4, 0.8, 1.2])), rng)
     return traffic
 
 
 def weekly(hours: int, rng: np.random.Generator, columns: int) -> Traffic:
     traffic = plain(hours, columns, rng)
-    _daily(traffic, 0.3, rng)
-    _weekly(traffic, float(rng.choice([0.1, 0.2, 0.3, 0.4])), rng, loss=float(rng.choice([0.0, 0.04])))
+    add_daily(traffic, 0.3, rng)
+    add_weekly(traffic, float(rng.choice([0.1, 0.2, 0.3, 0.4])), rng, loss=float(rng.choice([0.0, 0.04])))
     return traffic
 
 
@@ -118,7 +118,7 @@ def loss_cycle(hours: int, rng: np.random.Generator, columns: int) -> Traffic:
 
 def holidays(hours: int, rng: np.random.Generator, columns: int) -> Traffic:
     traffic = plain(hours, columns, rng)
-    _daily(traffic, 0.2, rng)
+    add_daily(traffic, 0.2, rng)
     days = sorted({at.date() for at in traffic.starts})
     some = [day for day in days if rng.random() < 0.1]
     there = np.array([at.date() in set(some) for at in traffic.starts])
@@ -131,7 +131,7 @@ def holidays(hours: int, rng: np.random.Generator, columns: int) -> Traffic:
 
 def growth(hours: int, rng: np.random.Generator, columns: int) -> Traffic:
     traffic = plain(hours, columns, rng)
-    _daily(traffic, 0.2, rng)
+    add_daily(traffic, 0.2, rng)
     weeks = np.arange(hours) / 168
     traffic.rows = np.rint(traffic.rows * 1.01**weeks).astype(np.int64)
     traffic.means[:, 0] += 0.0166 * weeks  # 1 % of a length whose spread is 0.6 of its mean
@@ -140,22 +140,22 @@ def growth(hours: int, rng: np.random.Generator, columns: int) -> Traffic:
 
 def volume(hours: int, rng: np.random.Generator, columns: int) -> Traffic:
     traffic = plain(hours, columns, rng)
-    _daily(traffic, 0.3, rng)
+    add_daily(traffic, 0.3, rng)
     _volume(traffic, 20, 1000)
     return traffic
 
 
 def few(hours: int, rng: np.random.Generator, columns: int) -> Traffic:
     traffic = plain(hours, columns, rng)
-    _daily(traffic, 0.3, rng)
-    _weekly(traffic, 0.2, rng)
+    add_daily(traffic, 0.3, rng)
+    add_weekly(traffic, 0.2, rng)
     _volume(traffic, 20, 300)
     return traffic
 
 
 def users(hours: int, rng: np.random.Generator, columns: int) -> Traffic:
     traffic = plain(hours, columns, rng)
-    _daily(traffic, 0.2, rng)
+    add_daily(traffic, 0.2, rng)
     bursts = rng.random(hours) < 0.01
     traffic.rows_per_user = np.where(bursts, 0.16 * traffic.rows, 15.0 + 10 * rng.random(hours))
     traffic.icc = 0.05
@@ -164,7 +164,7 @@ def users(hours: int, rng: np.random.Generator, columns: int) -> Traffic:
 
 def tenants(hours: int, rng: np.random.Generator, columns: int) -> Traffic:
     traffic = plain(hours, columns, rng)
-    _daily(traffic, 0.2, rng)
+    add_daily(traffic, 0.2, rng)
     for _ in range(4):
         here, at = np.zeros(hours), int(rng.integers(500))
         while at < hours:
@@ -183,13 +183,13 @@ def rare_levels(hours: int, rng: np.random.Generator, columns: int) -> Traffic:
 
 def heavy_tails(hours: int, rng: np.random.Generator, columns: int) -> Traffic:
     traffic = plain(hours, columns, rng)
-    _daily(traffic, 0.3, rng)
+    add_daily(traffic, 0.3, rng)
     return replace(traffic, heavy=True)
 
 
 def launch(hours: int, rng: np.random.Generator, columns: int) -> Traffic:
     traffic = plain(hours, columns, rng)
-    _daily(traffic, 0.2, rng)
+    add_daily(traffic, 0.2, rng)
     after = np.arange(hours) >= rng.integers(hours // 4, 3 * hours // 4)
     traffic.means[:, :3] += 0.4 * after[:, None]
     traffic.logits += 0.5 * after[:, None] * rng.choice([-1, 1], KINDS + 1)
@@ -199,14 +199,14 @@ def launch(hours: int, rng: np.random.Generator, columns: int) -> Traffic:
 
 def summer_time(hours: int, rng: np.random.Generator, columns: int) -> Traffic:
     traffic = plain(hours, columns, rng)
-    _daily(traffic, float(rng.choice([0.4, 0.8])), rng, zone="Europe/Berlin")
+    add_daily(traffic, float(rng.choice([0.4, 0.8])), rng, zone="Europe/Berlin")
     return traffic
 
 
 def outage(hours: int, rng: np.random.Generator, columns: int) -> Traffic:
     traffic = plain(hours, columns, rng)
-    _daily(traffic, 0.4, rng)
-    _weekly(traffic, 0.2, rng)
+    add_daily(traffic, 0.4, rng)
+    add_weekly(traffic, 0.2, rng)
     at = int(rng.integers(200, hours - 400))
     traffic.rows[at : at + 336] = 0
     return traffic

@@ -97,13 +97,14 @@ def test_few_rows_are_carried_over(loop: Loop) -> None:
     """Windows with too few rows are judged together, with what came late, as soon as they have enough; not again."""
     loop.champion()
     loop.reference(OLD[:400])
-    loop.traffic(1, OLD[400:430])
+    loop.traffic(1, OLD[400:410])
     _, verdicts = run(loop, 1)
-    assert "30 rows" in verdicts["drift"].reason
-    loop.traffic(1, OLD[430:440], version=None)
-    loop.traffic(2, OLD[440:465])
+    assert "10 rows" in verdicts["drift"].reason
+    loop.traffic(1, OLD[410:415], version=None)
+    loop.traffic(2, OLD[415:425])
     _, verdicts = run(loop, 2)
-    assert (verdicts["drift"].condition, verdicts["drift"].evidence["rows"]) == (Condition.OK, 65)
+    assert (verdicts["drift"].condition, verdicts["drift"].evidence["rows"]) == (Condition.OK, 25)
+    assert verdicts["data"].evidence["sight"]["state"] == "thin"
     assert verdicts["drift"].evidence["stretch"] == str(Window(loop.window(0).start, loop.window(2).end))
     loop.traffic(3, OLD[500:510])
     _, verdicts = run(loop, 3)
@@ -116,9 +117,9 @@ def test_carry_over_has_an_end(loop: Loop) -> None:
     loop.champion()
     loop.reference(OLD[:400])
     for number in (1, 2, 3):
-        loop.traffic(number, OLD[400 + 25 * number : 425 + 25 * number])
+        loop.traffic(number, OLD[400 + 9 * number : 409 + 9 * number])
         _, verdicts = run(loop, number)
-    assert "50 rows" in verdicts["drift"].reason
+    assert "18 rows" in verdicts["drift"].reason
 
 
 def test_a_harmless_shift_becomes_the_reference(loop: Loop, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -274,9 +275,9 @@ def test_nothing_to_judge(loop: Loop) -> None:
     assert "no champion" in verdicts["drift"].reason
     loop.champion()
     loop.reference(OLD[:400])
-    loop.traffic(1, OLD[:59])
+    loop.traffic(1, OLD[:19])
     _, verdicts = run(loop, 1)
-    assert "59 rows" in verdicts["drift"].reason
+    assert "19 rows" in verdicts["drift"].reason
     assert verdicts["drift"].waits
     for number in (1, 2, 3):
         run(loop, number)
@@ -288,17 +289,17 @@ def test_nothing_to_judge(loop: Loop) -> None:
 
 
 def test_little_traffic_is_neither_blind_nor_never_confirmed(loop: Loop) -> None:
-    """With a third of the rows that a verdict needs, three windows count as one: it is confirmed, and quiet again."""
+    """With a third of the rows that a verdict needs, three windows count as one, and confirm what they show."""
     loop.champion()
     loop.reference(OLD[:400])
     rung = {}
     for number in range(1, 10):
-        loop.traffic(number, NEW[25 * number : 25 * number + 25], loss=4.5)
+        loop.traffic(number, NEW[7 * number : 7 * number + 7], loss=4.5)
         ring, verdicts = run(loop, number)
         rung[number] = ring is not None
         if number % 3:
             assert verdicts["drift"].waits
-    assert [number for number, rang in rung.items() if rang] == [6]
+    assert [number for number, rang in rung.items() if rang] == [9]
     assert "blind" not in loop.kinds()
     assert verdicts["drift"].evidence["covers"] == 3
 
@@ -309,7 +310,7 @@ def test_a_trickle_that_never_suffices_is_told(loop: Loop) -> None:
     loop.champion()
     loop.reference(OLD[:400])
     for number in range(1, 6):
-        loop.traffic(number, OLD[400 + 10 * number : 410 + 10 * number])
+        loop.traffic(number, OLD[400 + 5 * number : 405 + 5 * number])
         run(loop, number)
     assert loop.kinds() == ["blind"]
 

@@ -10,6 +10,8 @@ from ops.cli.shared.options import Reason, person
 from ops.cli.shared.panels import Panel, add
 
 if TYPE_CHECKING:
+    from sqlalchemy import Engine
+
     from datasets_defs.core.incidents import Incident
     from datasets_defs.ledger.ledger import Ledger
     from datasets_defs.ledger.outlook import Outlook
@@ -62,19 +64,48 @@ def _outlook(ledger: "Ledger", incident: "Incident") -> "Outlook":
     return next_action(incident, load_all()[0].get(incident.model), pause_of(ledger.engine, incident.model, now), now)
 
 
-def resolve(number: Number, reason: Reason) -> None:
-    """End an incident by hand: the model is good again, or the loop shall start afresh."""
+FalseAlarm = Annotated[
+    bool,
+    typer.Option("--false-alarm", help="Nothing was wrong: its windows are learned from at once, as ordinary traffic."),
+]
+
+
+def resolve(number: Number, reason: Reason, false_alarm: FalseAlarm = False) -> None:
+    """End an incident by hand: the model is good again, or nothing was ever wrong."""
     from datasets_defs.ledger.ledger import Ledger
     from ops.stack.database import database
 
-    moved = resolve_by_hand(Ledger(database()), number, actor=person(), reason=reason)
+    db = database()
+    moved = resolve_by_hand(Ledger(db), number, actor=person(), reason=reason, false_alarm=false_alarm)
     tables.plainly(f"incident {moved.id} of {moved.model} is {moved.state}")
+    if false_alarm:
+        tables.plainly(learn_from_false_alarm(db, moved.model, until=datetime.now(UTC)))
 
 
-def resolve_by_hand(ledger: "Ledger", number: int, *, actor: str, reason: str) -> "Incident":
+def learn_from_false_alarm(db: "Engine", model: str, *, until: datetime) -> str:
+    """Learn season and tolerances again, the windows of the false alarm among them; say what became of it.
+
+    Raises:
+        ContractError: the model's file or what is stored of it is wrong.
+    """
+    from datasets_defs.ledger.ledger import Ledger
+    from datasets_defs.spec.files import spec_of
+    from monitors.profiles.renewal import renew
+
+    champion = Ledger(db).champion(model)
+    if champion is None:
+        return "no champion serves, so there is nothing to learn for"
+    made = renew(db, spec_of(model), champion, until=until, force=True)
+    if isinstance(made, str):
+        return f"nothing is learned yet: {made}"
+    return f"learned as ordinary traffic: version {made.version} is compared with revision {made.revision} from now on"
+
+
+def resolve_by_hand(ledger: "Ledger", number: int, *, actor: str, reason: str, false_alarm: bool = False) -> "Incident":
     """Move an open incident to RESOLVED, through ESCALATED where the table of moves knows no direct way.
 
-    A step that is at work on it finds the incident gone at its next write, and stops.
+    A step that is at work on it finds the incident gone at its next write, and stops. One that was a false alarm loses
+    its cause, so that its windows count as ordinary traffic.
 
     Raises:
         ContractError: it has ended already, or moved while this was done.
@@ -91,4 +122,13 @@ def resolve_by_hand(ledger: "Ledger", number: int, *, actor: str, reason: str) -
             )
         if not may_move(incident.state, State.RESOLVED):
             incident = ledger.move(incident, State.ESCALATED, actor=actor, reason=reason, connection=on)
-        return ledger.move(incident, State.RESOLVED, actor=actor, reason=reason, connection=on)
+        nothing = {"cause": None, "challenger_version": None} if false_alarm else {}
+        return ledger.move(
+            incident,
+            State.RESOLVED,
+            actor=actor,
+            reason=f"false alarm: {reason}" if false_alarm else reason,
+            evidence={"false_alarm": True} if false_alarm else None,
+            connection=on,
+            **nothing,
+        )

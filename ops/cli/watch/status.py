@@ -92,9 +92,20 @@ def _wide_models(models: Mapping[str, Any]) -> Any:
     made = tables.table("model", "champion", "signals", "incident", "next")
     for name, item in models.items():
         since = f"\nsince {item['since'][:16]}" if item["since"] else ""
-        signals = "\n".join(_signal_lines(item["conditions"])) or "nothing judged yet"
+        signals = "\n".join([*_signal_lines(item["conditions"]), *_sight_lines(item.get("sight"))])
+        signals = signals or "nothing judged yet"
         made.add_row(tables.escape(name), _champion(item) + since, signals, _incident(item), _next(item["next"], "\n"))
     return made
+
+
+def _sight_lines(sight: Mapping[str, Any] | None) -> Iterator[str]:
+    """Say how much the newest window could have seen, where that is not all."""
+    if sight is None or sight["state"] == "good":
+        return
+    yield f"sight: {sight['state']}"
+    if sight.get("drift_sd") is not None:
+        ratio = f", a loss {sight['loss_ratio']:.2f} times the usual" if sight.get("loss_ratio") else ""
+        yield f"alone it sees a shift of {sight['drift_sd']:.2f} sd{ratio}"
 
 
 def _signal_lines(signals: Mapping[str, Any]) -> Iterator[str]:

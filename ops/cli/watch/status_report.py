@@ -1,12 +1,13 @@
 """What `driftloop status` shows: components, models and unsent messages, gathered once as plain JSON."""
 
+from collections.abc import Iterable
 from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import Engine, func, select
 
-from datasets_defs.core.conditions import Verdict
+from datasets_defs.core.conditions import Condition, Verdict
 from datasets_defs.core.errors import DriftloopError
 from datasets_defs.core.settings import settings
 from datasets_defs.ledger.ledger import Ledger
@@ -70,6 +71,7 @@ def _models(db: Engine) -> dict[str, Any]:
             "previous_version": champion.previous_version if champion else None,
             "since": champion.since.isoformat() if champion else None,
             "conditions": {verdict.signal: _condition(verdict) for verdict in verdicts[name] if is_current(verdict)},
+            "sight": _sight(verdicts[name]),
             "incident": _plain(asdict(incident)) if incident else None,
             "next": _plain(asdict(next_action(incident, specs.get(name), paused.get(name), now))),
             "paused_until": paused[name].until.isoformat() if name in paused else None,
@@ -86,6 +88,16 @@ def _condition(verdict: Verdict) -> dict[str, Any]:
         "limit": verdict.limit,
         "window_end": verdict.window.end.isoformat(),
     }
+
+
+def _sight(verdicts: Iterable[Verdict]) -> dict[str, Any] | None:
+    """Say how far the newest window sees: `learning`, `thin` or `good` with figures, or `blind`; None: unjudged."""
+    data = next((verdict for verdict in verdicts if verdict.signal == "data"), None)
+    if data is None:
+        return None
+    if not is_current(data) or (data.condition is Condition.NO_DATA and not data.waits):
+        return {"state": "blind"}
+    return dict(data.evidence.get("sight", {"state": "thin" if data.waits else "good"}))
 
 
 def _plain(values: dict[str, Any]) -> dict[str, Any]:

@@ -13,15 +13,16 @@ from datasets_defs.spec.signals import DriftSpec
 from monitors.counts.columns import learn_encoding, sketches
 from monitors.counts.moments import Moments
 from monitors.counts.rollup import WindowSketch
+from monitors.drift.loss import LossSeen
 from monitors.drift.policy import judge_window
-from monitors.drift.subject import Subject
+from monitors.drift.subject import LEAST_ROWS, Subject
 from monitors.profiles.profile import Profile
 from monitors.replay.outcome import Judged
 from monitors.replay.replay import Stored, replay
 
 START = datetime(2026, 5, 1, tzinfo=UTC)
 HOUR = timedelta(hours=1)
-SPEC = DriftSpec(min_rows=100, burn_in_windows=0)
+SPEC = DriftSpec(season="none", min_rows=100, burn_in_windows=0)
 
 
 def rows(count: int, seed: int, *, shift: float = 0.0) -> list[dict[str, Any]]:
@@ -55,7 +56,7 @@ def stored(number: int, count: int = 300, *, start: int | None = None, shift: fl
         columns=sketches(ENCODING, some),
         loss=Moments.of([row["prompt_bits_per_byte"] for row in some]),
     )
-    usual = {"version": 1, "served_since": START, "promoted": False, "was_judged": count >= SPEC.min_rows}
+    usual = {"version": 1, "served_since": START, "promoted": False, "was_judged": count >= LEAST_ROWS}
     return Stored(**{**usual, "window": window, "sketch": sketch, "profile": PROFILE, "recorded": {}, **more})
 
 
@@ -74,14 +75,15 @@ def stepped(windows: list[Stored], log_m: Any = None) -> list[tuple[Verdict, Ver
         )  # fmt: skip
         carried = 0 if each.was_judged else each.sketch.rows
         log_m = step.log_m if step.log_m is not None else log_m
-        losses = [*losses, *([each.sketch.loss] if step.log_m is not None else [])]
+        seen = LossSeen.of(step.loss)
+        losses = [*losses, *([] if seen is None else [seen])]
         found.append(step.verdicts)
     return found
 
 
 def test_the_same_policy_gives_the_same_verdicts() -> None:
     """With a shift, and with a window that was too small and counted again, each verdict is the step's own."""
-    windows = [stored(0), stored(1, 60), stored(2, 160, start=1), *(stored(n, shift=0.5) for n in range(3, 7))]
+    windows = [stored(0), stored(1, 15), stored(2, 115, start=1), *(stored(n, shift=0.5) for n in range(3, 7))]
     found = replay("m", windows, SPEC, losses=[])
     assert [tuple(each.verdicts.values()) for each in found] == stepped(windows)
     assert [str(each.verdicts["drift"].condition) for each in found][-2:] == ["BAD", "BAD"]
@@ -117,15 +119,24 @@ def test_a_new_champion_or_profile_begins_anew(what: str) -> None:
     assert drift(replay("m", [*windows, *fresh], SPEC, losses=[]))[3:] == drift(replay("m", fresh, SPEC, losses=[]))
 
 
-def test_larger_windows_are_tried_by_adding_them_up() -> None:
-    """Under a higher least number of rows, windows wait and are judged together; never more than may be carried."""
+def test_thin_windows_are_judged_and_say_so() -> None:
+    """Under a higher least number of rows every window is still judged, by the same evidence, and is called thin."""
     windows = [stored(n) for n in range(6)]
-    found = replay("m", windows, SPEC.model_copy(update={"min_rows": 500}), losses=[])
-    assert [each.verdicts["data"].evidence["rows"] for each in found] == [300, 600] * 3
-    assert [score is None for score in drift(found)] == [True, False] * 3
-    assert found[3].verdicts["drift"].evidence["stretch"] == str(Window(windows[2].window.start, windows[3].window.end))
-    few = replay("m", windows, SPEC.model_copy(update={"min_rows": 1_000, "carry_over_windows": 3}), losses=[])
-    assert [each.verdicts["data"].evidence["rows"] for each in few] == [300, 600, 900, 900, 900, 900]
+    usual, thin = (replay("m", windows, SPEC.model_copy(update={"min_rows": rows}), losses=[]) for rows in (100, 500))
+    assert drift(usual) == drift(thin)
+    for found, state in ((usual, "good"), (thin, "thin")):
+        sight = [each.verdicts["data"].evidence["sight"] for each in found]
+        assert {each["state"] for each in sight} == {state}
+        assert all(0 < each["drift_sd"] < 1 and each["loss_ratio"] > 1 for each in sight)
+
+
+def test_few_rows_that_look_broken_are_added_up() -> None:
+    """A thin window that looks broken waits for the next one's rows, and is judged together with them."""
+    windows = [stored(n) for n in range(4)]
+    broken = [replace(each, sketch=replace(each.sketch, empty_prompts=200)) for each in windows]
+    found = replay("m", broken, SPEC.model_copy(update={"min_rows": 500}), losses=[])
+    assert [each.verdicts["data"].evidence["rows"] for each in found] == [300, 600, 300, 600]
+    assert [str(each.verdicts["data"].condition) for each in found] == ["NO_DATA", "BAD"] * 2
 
 
 def test_broken_windows_are_not_added_up() -> None:
@@ -140,10 +151,10 @@ def test_broken_windows_are_not_added_up() -> None:
 
 def test_smaller_windows_cannot_be_tried() -> None:
     """A window that was too small stays unknown, since its rows are in the next one's counts."""
-    windows = [stored(0), stored(1, 60), stored(2, 160, start=1)]
+    windows = [stored(0), stored(1, 15), stored(2, 115, start=1)]
     found = replay("m", windows, SPEC.model_copy(update={"min_rows": 20}), losses=[])
     assert drift(found)[1] is None
-    assert "counted again with the next" in found[1].verdicts["drift"].reason
+    assert "15 rows" in found[1].verdicts["drift"].reason
     assert drift(found)[2] == drift(replay("m", windows, SPEC, losses=[]))[2]
 
 
