@@ -20,8 +20,9 @@ from monitors.counts.moments import Moments
 from monitors.counts.rollup import WindowSketch
 from monitors.counts.sketch import Floats
 from monitors.drift.subject import LOSS_METHOD, Subject, condition_of
+from monitors.drift.whole_loss import judge_whole
 from monitors.evidence.e_detector import LEAST_LOG10
-from monitors.evidence.harm import SURE, Harm, Point, harm, log_m, log_m_of, surely
+from monitors.evidence.harm import SURE, Point, log_m, log_m_of, surely
 from monitors.evidence.kind_costs import KindCosts, Split, split
 from monitors.profiles.profile import Profile
 from monitors.season.usual import Usual
@@ -88,19 +89,14 @@ def judge_loss(
     about: Mapping[str, Any],
 ) -> Verdict:
     """Judge a window's loss, kinds of prompts apart where the profile knows them."""
-    evidence = {
-        **about,
-        "rows": sketch.loss.rows,
-        "window_bits_per_byte": sketch.loss.mean,
-        "reference_bits_per_byte": profile.loss.mean,
-        "moments": list(astuple(sketch.loss)),
-        **({"learning": learning} if learning is not None else {}),
-    }
+    evidence = {**about, **_measured(sketch, profile, learning)}
     costs, icc = profile.kind_costs, profile.icc.get("prompt_bits_per_byte", 0.0)
     effect = 1 + max(sketch.rows_per_user - 1, 0) * icc
     found = split(sketch.kinds, sketch.kind_rows, costs, effect=effect) if costs is not None and sketch.kinds else None
     if found is None or costs is None:
-        return _whole(subject, sketch, profile, spec, seen, evidence, learning=learning)
+        windows = [each.moments for each in seen if each.moments is not None]
+        least = LEARNING_RATIO if learning is not None else None
+        return judge_whole(subject, sketch, profile, spec, windows, evidence, least_ratio=least)
     usual = profile.usual_loss(sketch.window.start, spec.harm_ratio, seasonal=spec.season == "week")
     now = loss_seen(found, usual, profile.growth_tolerance, learning=learning is not None)
     verdict = weigh([*seen, now], profile_limits(profile, spec, costs), learning=now.learning)
@@ -120,6 +116,16 @@ def judge_loss(
     return subject.verdict(
         "loss", condition, reason, LOSS_METHOD, score=found.ratio, limit=verdict.limit, evidence=evidence
     )
+
+
+def _measured(sketch: WindowSketch, profile: Profile, learning: str | None) -> dict[str, Any]:
+    return {
+        "rows": sketch.loss.rows,
+        "window_bits_per_byte": sketch.loss.mean,
+        "reference_bits_per_byte": profile.loss.mean,
+        "moments": list(astuple(sketch.loss)),
+        **({"learning": learning} if learning is not None else {}),
+    }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -261,47 +267,3 @@ def _reason(
 def _in_words(row: Mapping[str, Any]) -> str:
     cost = "unknown" if row["bits_per_byte"] is None else f"{row['bits_per_byte']:.2f}"
     return f"{row['kind']}, {row['usual_share']:.0%} → {row['share']:.0%} of the rows at {cost} bits per byte"
-
-
-def _whole(
-    subject: Subject,
-    sketch: WindowSketch,
-    profile: Profile,
-    spec: DriftSpec,
-    seen: Sequence[LossSeen],
-    evidence: dict[str, Any],
-    *,
-    learning: str | None,
-) -> Verdict:
-    """Judge the mean of all prompts, where the profile was made before kinds were known or nothing was measured."""
-    limit = LEARNING_RATIO if learning is not None else max(spec.harm_ratio, 1 + profile.loss_tolerance)
-    windows = [each.moments for each in seen if each.moments is not None]
-    found = harm(
-        profile.loss,
-        [*windows, sketch.loss],
-        limit=limit,
-        rows_per_user=sketch.rows_per_user,
-        icc=profile.icc.get("prompt_bits_per_byte", 0.0),
-    )
-    if found is None:
-        side = "the window" if sketch.loss.mean is None else "the reference"
-        reason = f"{side} has no prompt_bits_per_byte"
-        return subject.verdict("loss", Condition.NO_DATA, reason, LOSS_METHOD, evidence=evidence)
-    return subject.verdict(
-        "loss",
-        harm_condition(found, limit),
-        f"prompts cost {sketch.loss.mean:.2f} bits per byte, {found.ratio:.2f} times the reference's "
-        f"{profile.loss.mean:.2f} (surely {found.at_least:.2f} times; harmful from {limit:.2f} on)",
-        LOSS_METHOD,
-        score=found.ratio,
-        limit=limit,
-        evidence={
-            **evidence, "loss_ratio": found.ratio, "loss_ratio_at_least": found.at_least, "log10_m": found.log10_m
-        },
-    )  # fmt: skip
-
-
-def harm_condition(found: Harm, limit: float) -> Condition:
-    """Say how a figure stands; BAD needs the newest window beyond the limit, too: what is over harms no more."""
-    condition = condition_of(found.log10_m)
-    return Condition.WARN if condition is Condition.BAD and found.ratio < limit else condition

@@ -47,12 +47,7 @@ def judge_window(
     earlier judged windows showed of this champion's loss, oldest first. In the burn-in drift is at most a warning.
     `brought` is how many of the rows the newest window brought: too few rows are waited for as long as some come.
     """
-    found = gate(sketch, profile, min_rows=LEAST_ROWS)
-    if subject.flooded is not None and found.too_few is None:
-        found = replace(found, broken=f"{subject.flooded}; {found.broken}" if found.broken else subject.flooded)
-    if found.broken is not None and sketch.rows < spec.min_rows:
-        few = f"{sketch.rows} rows look broken ({found.broken}); {spec.min_rows} are needed to say so"
-        found = replace(found, too_few=few)
+    found = _gated(subject, sketch, profile, spec)
     if found.too_few is not None:
         waits = brought > 0 and _covers(subject, sketch) < spec.carry_over_windows
         return subject.unknown(found.too_few, **_about(subject, sketch), brought=brought, waits=waits)
@@ -66,21 +61,25 @@ def judge_window(
     loss = judge_loss(subject, sketch, profile, spec, losses, learning=learning, about=_about(subject, sketch))
     state = detector.start() if log_m is None else log_m
     if learning is not None:
-        drift = subject.verdict(
-            "drift", Condition.NO_DATA, learning, DRIFT_METHOD,
-            evidence={**_about(subject, sketch), "learning": learning, "waits": True},
-        )  # fmt: skip
+        told = {**_about(subject, sketch), "learning": learning, "waits": True}
+        drift = subject.verdict("drift", Condition.NO_DATA, learning, DRIFT_METHOD, evidence=told)
         return Step(data=data, drift=drift, loss=loss, log_m=state, is_done=True)
     columns = {name: column for name, column in sketch.columns.items() if name not in found.left_out}
     after = detector.step(state, columns, rows_per_user=sketch.rows_per_user)
     evidence = _evidence(detector.evidence(after), columns, profile.reference_at(at))
-    return Step(
-        data=data,
-        drift=_drift(subject, sketch, evidence, in_burn_in=in_burn_in),
-        loss=loss,
-        log_m=after,
-        is_done=True,
-    )
+    drift = _drift(subject, sketch, evidence, in_burn_in=in_burn_in)
+    return Step(data=data, drift=drift, loss=loss, log_m=after, is_done=True)
+
+
+def _gated(subject: Subject, sketch: WindowSketch, profile: Profile, spec: DriftSpec) -> Gate:
+    """Say what hinders a judgement; few rows that look broken are too few to say so."""
+    found = gate(sketch, profile, min_rows=LEAST_ROWS)
+    if subject.flooded is not None and found.too_few is None:
+        found = replace(found, broken=f"{subject.flooded}; {found.broken}" if found.broken else subject.flooded)
+    if found.broken is not None and sketch.rows < spec.min_rows:
+        few = f"{sketch.rows} rows look broken ({found.broken}); {spec.min_rows} are needed to say so"
+        found = replace(found, too_few=few)
+    return found
 
 
 def should_rebaseline(drift: Sequence[Verdict], loss: Sequence[Verdict], windows: int = REBASELINE_WINDOWS) -> bool:

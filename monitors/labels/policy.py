@@ -13,8 +13,8 @@ from datasets_defs.core.windows import Window
 from datasets_defs.spec.signals import LabelSpec
 from datasets_defs.store.label_log import LabelReference, LabelScores
 from monitors.counts.moments import Moments
-from monitors.drift.loss import harm_condition
 from monitors.drift.subject import Subject
+from monitors.drift.whole_loss import harm_condition
 from monitors.evidence.harm import harm
 
 METHOD = "restarted confidence sequence on the badness of labelled answers over the reference's"

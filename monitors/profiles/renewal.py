@@ -46,7 +46,7 @@ from monitors.profiles.calibration import Replayed, calibrate, intraclass_correl
 from monitors.profiles.profile import Profile, profile_of
 from monitors.profiles.reference import build_reference, losses_of, rows_of_champion
 from monitors.season.calendar import Calendar
-from monitors.season.lessons import Material, learn_season
+from monitors.season.lessons import Lessons, Material, learn_season
 
 LEAST_WINDOWS = 24
 """Accepted windows that a renewed profile needs."""
@@ -151,16 +151,7 @@ def renew(db: Engine, spec: ModelSpec, champion: Champion, *, until: datetime, f
         return present
     if excluded := [name for name in present.reference if name in spec.drift.exclude]:
         return _save(db, _without(present, excluded, effective_from))
-    over = SEASON_OVER if calendar.is_seasonal else OVER
-    begins = max(effective_from - over, present.begins or effective_from - over)
-    within = Window(begins, effective_from)
-    if calendar.is_seasonal:
-        ripe = within if force else Window(begins, max(effective_from - RIPE_AFTER * settings().window_length, begins))
-        accepted = learnable_sketches(db, champion.model, champion.version, ripe, newest=MOST_WINDOWS)
-        why = _not_due(present, calendar, accepted, effective_from, force=force)
-    else:
-        accepted = accepted_sketches(db, champion.model, champion.version, within, signal="drift", newest=MOST_WINDOWS)
-        why = _not_now(db, champion, present, accepted, effective_from, force=force)
+    accepted, why = _accepted(db, champion, present, calendar, effective_from, force=force)
     if why is not None:
         return why
     material = _material(db, spec, champion, present, accepted)
@@ -171,6 +162,23 @@ def renew(db: Engine, spec: ModelSpec, champion: Champion, *, until: datetime, f
     source = f"{len(material.windows)} accepted windows up to {effective_from:%Y-%m-%d %H:%M}Z"
     made = _from_windows(present, material, effective_from, source, calendar)
     return _save(db, replace(made, continues=made.continues and not force))
+
+
+def _accepted(
+    db: Engine, champion: Champion, present: Profile, calendar: Calendar, effective_from: datetime, *, force: bool
+) -> tuple[list[StoredSketch], str | None]:
+    """Read the windows that a renewal would be made from, and why it is not due; None where it is."""
+    over = SEASON_OVER if calendar.is_seasonal else OVER
+    begins = max(effective_from - over, present.begins or effective_from - over)
+    within = Window(begins, effective_from)
+    if calendar.is_seasonal:
+        ripe = within if force else Window(begins, max(effective_from - RIPE_AFTER * settings().window_length, begins))
+        accepted = learnable_sketches(db, champion.model, champion.version, ripe, newest=MOST_WINDOWS)
+        why = _not_due(present, calendar, accepted, effective_from, force=force)
+    else:
+        accepted = accepted_sketches(db, champion.model, champion.version, within, signal="drift", newest=MOST_WINDOWS)
+        why = _not_now(db, champion, present, accepted, effective_from, force=force)
+    return accepted, why
 
 
 def rebaseline(db: Engine, spec: ModelSpec, champion: Champion, *, until: datetime, windows: int = 72) -> Profile:
@@ -312,10 +320,21 @@ def _seasonal(
         unsteady=(),
         season=None,
     )
+    lessons = _lessons(made, windows, calendar)
+    made = replace(
+        made, season=lessons.season, eps=lessons.eps, unsteady=lessons.unsteady,
+        loss_tolerance=lessons.loss_tolerance,        growth_tolerance=lessons.growth_tolerance,
+    )  # fmt: skip
+    same = present.encoding.digest == material.encoding.digest and made.size == present.size
+    return replace(made, continues=same and present.season is not None)
+
+
+def _lessons(made: Profile, windows: Sequence[WindowSketch], calendar: Calendar) -> Lessons:
+    """Learn the season of windows, counted and costed as a profile says."""
     detector, costs = made.pooled(made.reference), made.kind_costs
-    icc = material.icc.get("prompt_bits_per_byte", 0.0)
+    icc = made.icc.get("prompt_bits_per_byte", 0.0)
     starts = [each.window.start for each in windows]
-    lessons = learn_season(
+    return learn_season(
         Material(
             detector=detector,
             tallies=[detector.count(each.columns) for each in windows],
@@ -331,12 +350,6 @@ def _seasonal(
         ),
         calendar.classes,
     )
-    made = replace(
-        made, season=lessons.season, eps=lessons.eps, unsteady=lessons.unsteady,
-        loss_tolerance=lessons.loss_tolerance,        growth_tolerance=lessons.growth_tolerance,
-    )  # fmt: skip
-    same = present.encoding.digest == material.encoding.digest and made.size == present.size
-    return replace(made, continues=same and present.season is not None)
 
 
 def _not_due(
@@ -442,13 +455,8 @@ def _material(
                 windows.append(counted)
     icc = _icc(encoding, rows, own=False) if rows else {name: present.icc[name] for name in names}
     return _Material(
-        encoding=encoding,
-        kinds_windows=kinds_windows,
-        windows=windows[::-1],
-        days=days[::-1],
-        icc=icc,
-        usual=usual,
-    )
+        encoding=encoding, kinds_windows=kinds_windows, windows=windows[::-1], days=days[::-1], icc=icc, usual=usual
+    )  # fmt: skip
 
 
 def _kinds_are_due(present: Profile, windows: int) -> bool:

@@ -6,7 +6,7 @@ import pytest
 
 from datasets_defs.core.conditions import Condition
 from datasets_defs.core.errors import ContractError
-from datasets_defs.core.incidents import Action, Cause, State, due
+from datasets_defs.core.incidents import Action, Cause, HarmKind, State, due
 from monitors import scale_gpu
 from monitors.incidents.triage_rules import TriageEvidence, triage
 from monitors.triage import decide, ring_for
@@ -28,7 +28,16 @@ def evidence(*signals: str, since: float | None = None, previous: bool = True, l
         (evidence("drift"), Cause.INPUT_SHIFT, Action.WATCH),
         (evidence("drift", "loss"), Cause.INPUT_SHIFT, Action.RETRAIN),
         (evidence("loss"), Cause.QUALITY_LOSS, Action.RETRAIN),
-        (evidence("quality:prompt_loss"), Cause.QUALITY_LOSS, Action.RETRAIN),
+        (evidence("quality:prompt_loss"), Cause.INPUT_SHIFT, Action.WATCH),
+        (replace(evidence("quality:prompt_loss"), loss=Condition.NO_DATA), Cause.QUALITY_LOSS, Action.RETRAIN),
+        (replace(evidence("quality:prompt_loss"), learning=True), Cause.INPUT_SHIFT, Action.WATCH),
+        (replace(evidence("loss", "drift"), harm_kind=HarmKind.SAME), Cause.QUALITY_LOSS, Action.ALERT),
+        (replace(evidence("loss", "drift"), harm_kind=HarmKind.NEW), Cause.INPUT_SHIFT, Action.RETRAIN),
+        (
+            replace(evidence("loss", since=1), harm_kind=HarmKind.SAME),
+            Cause.REGRESSION_AFTER_PROMOTION,
+            Action.ROLL_BACK,
+        ),
         (evidence("data", "loss", "drift"), Cause.DATA_BREAK, Action.QUARANTINE),
         (evidence("gpu:utilisation_percent"), Cause.INFRASTRUCTURE, Action.SCALE),
         (evidence("gpu:memory_used_share", "drift"), Cause.INFRASTRUCTURE, Action.SCALE),
