@@ -124,7 +124,7 @@ def test_models_and_versions_stay_apart(loop: Loop):
 
 
 def test_the_daily_upkeep(loop: Loop, monkeypatch: pytest.MonkeyPatch):
-    """Windows of a week and a day stay single, older ones go by day, and the oldest go with the log's rows."""
+    """Windows of so many days stay single, older ones go by day, and the oldest go with the log's rows."""
     for number in range(0, 24 * 12, 6):
         keep(loop, number)
     for name, days in (("old", 8), ("new", 6)):
@@ -133,6 +133,7 @@ def test_the_daily_upkeep(loop: Loop, monkeypatch: pytest.MonkeyPatch):
         at = (midnight(loop, 12) - days * DAY).timestamp()
         os.utime(url.removeprefix("file://"), (at, at))
     monkeypatch.setenv("DRIFTLOOP_RETENTION_DAYS", "10")
+    monkeypatch.setattr("monitors.maintain.SINGLE_DAYS", 8)
     settings.cache_clear()
     told = tidy(db=loop.db, now=midnight(loop, 12))
     assert told == {
