@@ -5,7 +5,6 @@ import re
 
 import pytest
 
-from datasets_defs.core.incidents import TRANSITIONS
 from datasets_defs.core.settings import ROOT
 from tests.architecture.imports import between_folders, circles, graph_of
 
@@ -91,13 +90,6 @@ def test_nothing_unfinished_is_left_in():
     pattern = re.compile(r"\b(TODO|FIXME|XXX|NotImplementedError)\b|except Exception|except:")
     found = {str(path.relative_to(ROOT)): pattern.findall(path.read_text()) for path in SOURCES}
     assert {name: places for name, places in found.items() if places} == CATCHING_ALL
-
-
-def test_the_readme_draws_the_real_transitions():
-    """README's state diagram has exactly the moves of the table."""
-    readme = (ROOT / "README.md").read_text()
-    drawn = set(re.findall(r"^\s+(\w+) --> (\w+)$", readme, re.MULTILINE))
-    assert drawn == {(frm.value, to.value) for frm, targets in TRANSITIONS.items() for to in targets}
 
 
 def test_weights_come_in_by_one_door():
