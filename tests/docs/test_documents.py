@@ -45,7 +45,9 @@ def test_the_picture_shows_the_loop():
     text = README.read_text()
     missing = [path.stem for path in (ROOT / "dags").glob("*.py") if not re.search(rf"\b{path.stem}\b", text)]
     assert missing == []
-    assets = set(re.findall(r'"(\w+)"', (ROOT / "datasets_defs" / "assets.py").read_text())) | {wake.value for wake in Wake}
+    assets = set(re.findall(r'"(\w+)"', (ROOT / "datasets_defs" / "assets.py").read_text())) | {
+        wake.value for wake in Wake
+    }
     drawn = set(re.findall(r"\b\w+_(?:drifted|degraded|pressure|requested|registered|accepted|changed)\b", text))
     assert len(drawn) >= 9
     assert drawn <= assets
