@@ -1,6 +1,8 @@
 """The step that makes the previous champion serve again."""
 
 import logging
+from dataclasses import dataclass
+from functools import partial
 
 from sqlalchemy import Engine
 
@@ -17,6 +19,30 @@ from training.registry.aliases import mirrored
 from training.registry.registry import ROLLED_BACK, Registry
 
 log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Order:
+    """A rollback that is to be carried out: of which model, at whose word and why."""
+
+    ledger: Ledger
+    model: str
+    incident: Incident | None
+    """Claimed for this; None: a person goes back without one."""
+    actor: str
+    reason: str
+
+    def ended(self, state: State, reason: str) -> Outcome:
+        """Move the incident, if there is one, to where this rollback leaves it; nothing is rung."""
+        if self.incident is not None:
+            self.ledger.move(self.incident, state, actor=self.actor, reason=reason)
+        return Outcome(reason)
+
+    def renew(self, champion: Champion) -> None:
+        """Hold the claim for another lease; raise once another champion serves, or another run took over."""
+        if self.incident is not None:
+            self.ledger.renew(self.incident, settings().lease)
+        require_champion(self.ledger, champion)
 
 
 def roll_back(key: str, *, db: Engine, actor: str) -> Outcome:
@@ -40,7 +66,7 @@ def roll_back(key: str, *, db: Engine, actor: str) -> Outcome:
     )
     if claim.incident is None:
         return Outcome(claim.reason)
-    return _roll_back(ledger, incident.model, claim.incident, actor=actor, reason=reason)
+    return _roll_back(_Order(ledger=ledger, model=incident.model, incident=claim.incident, actor=actor, reason=reason))
 
 
 def roll_back_by_hand(model: str, *, db: Engine, actor: str, reason: str) -> Outcome:
@@ -57,7 +83,7 @@ def roll_back_by_hand(model: str, *, db: Engine, actor: str, reason: str) -> Out
     if champion is None or (champion.previous_version is None and not _is_unfinished(db, champion, incident)):
         raise ContractError(f"{model} has no previous champion to go back to; see `driftloop history {model}`")
     if incident is None or not may_move(incident.state, State.ROLLED_BACK):
-        return _roll_back(ledger, model, None, actor=actor, reason=reason)
+        return _roll_back(_Order(ledger=ledger, model=model, incident=None, actor=actor, reason=reason))
     if incident.action is not Action.ROLL_BACK:  # the ledger knows from now on that a person has ordered it
         incident = ledger.move(incident, incident.state, actor=actor, reason=reason, action=Action.ROLL_BACK)
     claim = ledger.claim(
@@ -66,64 +92,53 @@ def roll_back_by_hand(model: str, *, db: Engine, actor: str, reason: str) -> Out
     )  # fmt: skip
     if claim.incident is None:
         raise ContractError(f"{model}: {claim.reason}; wait for it, then roll back")
-    return _roll_back(ledger, model, claim.incident, actor=actor, reason=reason)
+    return _roll_back(_Order(ledger=ledger, model=model, incident=claim.incident, actor=actor, reason=reason))
 
 
-def _roll_back(ledger: Ledger, model: str, incident: Incident | None, *, actor: str, reason: str) -> Outcome:
+def _roll_back(order: _Order) -> Outcome:
+    """Change the champion, wait until it serves, and end the incident; what cannot be done goes to a person."""
     reached("roll_back.claimed")
-    former, champion = _change(ledger, model, incident, actor=actor, reason=reason)
+    former, champion = _change(order)
     if champion is None:
-        said = f"{model} has no previous champion to go back to; a person decides"
-        if incident is None:
-            raise ContractError(said)
-        ledger.move(incident, State.ESCALATED, actor=actor, reason=said)
-        return Outcome(said)
+        reason = f"{order.model} has no previous champion to go back to; a person decides"
+        if order.incident is None:
+            raise ContractError(reason)
+        return order.ended(State.ESCALATED, reason)
     reached("roll_back.changed")
     registry = Registry(settings().mlflow_url)
-
-    def renew() -> None:
-        if incident is not None:
-            ledger.renew(incident, settings().lease)
-        require_champion(ledger, champion)
-
     try:
-        serves = confirmed(ledger, registry, spec_of(model), champion, renew=renew)
+        serves = confirmed(order.ledger, registry, spec_of(order.model), champion, renew=partial(order.renew, champion))
     except ChampionChangedError as err:
-        if incident is None:
+        if order.incident is None:
             raise
-        ledger.move(incident, State.ESCALATED, actor=actor, reason=str(err))
-        return Outcome(str(err))
-    _tag(registry, model, former, reason)
+        return order.ended(State.ESCALATED, str(err))
+    _tag(registry, order.model, former, order.reason)
     reached("roll_back.tagged")
     if not serves:
         mirrored(registry, champion)
-        said = (
+        reason = (
             f"version {champion.version} is champion again, but serving did not report it within "
             f"{settings().serving_confirm_seconds:.0f} s; look at serving's log and health page"
         )
-        if incident is not None:
-            ledger.move(incident, State.ESCALATED, actor=actor, reason=said)
-        return Outcome(said)
-    said = f"version {champion.version} serves again ({reason})"
-    if incident is None:
-        return Outcome(said)
-    ledger.move(incident, State.ROLLED_BACK, actor=actor, reason=said)
+        return order.ended(State.ESCALATED, reason)
+    outcome = order.ended(State.ROLLED_BACK, f"version {champion.version} serves again ({order.reason})")
+    if order.incident is None:
+        return outcome
     reached("roll_back.moved")
-    return Outcome(said, ledger.ring(incident.id))
+    return Outcome(outcome.reason, order.ledger.ring(order.incident.id))
 
 
-def _change(
-    ledger: Ledger, model: str, incident: Incident | None, *, actor: str, reason: str
-) -> tuple[int | None, Champion | None]:
+def _change(order: _Order) -> tuple[int | None, Champion | None]:
     """Go back one version in one transaction; a change that was made for this, and not followed, stands.
 
     Gives the version gone back from and the champion; None: there is nowhere to go.
     """
+    ledger, incident = order.ledger, order.incident
     done = changed_by(ledger.engine, incident.id, "roll_back") if incident is not None else None
     with ledger.transaction() as on:
         if incident is not None and ledger.incident(incident.id, connection=on, lock=True).token != incident.token:
             raise ContractError(f"incident {incident.id} was taken over by another run; this one must stop")
-        champion = ledger.champion(model, connection=on, lock=True)
+        champion = ledger.champion(order.model, connection=on, lock=True)
         if champion is not None and champion.previous_version is None:
             made = last_change(ledger.engine, champion)
             if made is not None and made.kind == "roll_back" and (done == champion.token or not made.is_confirmed):
@@ -131,12 +146,12 @@ def _change(
         if champion is None or champion.previous_version is None:
             return None, None
         changed = ledger.change_champion(
-            model,
+            order.model,
             expected=champion.version,
             to=champion.previous_version,
             kind="roll_back",
-            reason=reason,
-            actor=actor,
+            reason=order.reason,
+            actor=order.actor,
             incident=incident,
             connection=on,
         )

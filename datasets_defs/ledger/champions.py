@@ -31,6 +31,18 @@ class Champion:
     token: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Change:
+    """How another version came to serve."""
+
+    former: int | None
+    """The version that served before; None: this is the first."""
+    kind: str
+    reason: str
+    actor: str
+    incident: Incident | None
+
+
 def _before_drills(model: str) -> Select[Any]:
     """Give the query for when the champion was changed last, drills aside."""
     table = tables.promotion.c
@@ -137,28 +149,31 @@ class Champions(History):
                 .on_conflict_do_update(index_elements=["model"], set_={**values, "since": since})
                 .returning(tables.champion)
             ).one()
-            on.execute(
-                insert(tables.promotion).values(
-                    model=model,
-                    incident_id=incident.id if incident else None,
-                    kind=kind,
-                    from_version=expected,
-                    to_version=to,
-                    token=values["token"],
-                    reason=clean_text(reason),
-                    actor=actor,
-                )
+            champion = Champion(**row._mapping)
+            change = _Change(former=expected, kind=kind, reason=reason, actor=actor, incident=incident)
+            self._record(on, champion, change)
+        return champion
+
+    def _record(self, on: Connection, champion: Champion, change: _Change) -> None:
+        """Write a change down where a rollback looks for it, and in the history."""
+        incident = change.incident
+        on.execute(
+            insert(tables.promotion).values(
+                model=champion.model,
+                incident_id=incident.id if incident else None,
+                kind=change.kind,
+                from_version=change.former,
+                to_version=champion.version,
+                token=champion.token,
+                reason=clean_text(change.reason),
+                actor=change.actor,
             )
-            self.note(
-                model,
-                EventKind.CHAMPION,
-                reason,
-                {"from_version": expected, "to_version": to, "change": kind},
-                actor=actor,
-                incident=incident,
-                connection=on,
-            )
-        return Champion(**row._mapping)
+        )
+        evidence = {"from_version": change.former, "to_version": champion.version, "change": change.kind}
+        self.note(
+            champion.model, EventKind.CHAMPION, change.reason, evidence, actor=change.actor, incident=incident,
+            connection=on,
+        )  # fmt: skip
 
     def confirm_champion(self, champion: Champion, *, connection: Connection | None = None) -> None:
         """Record that serving reported the champion's version; saying so twice changes nothing."""

@@ -15,7 +15,7 @@ from datasets_defs.store.label_log import LabelReference, LabelScores
 from monitors.counts.moments import Moments
 from monitors.drift.subject import Subject
 from monitors.drift.whole_loss import harm_condition
-from monitors.evidence.harm import harm
+from monitors.evidence.harm import Harm, harm
 
 METHOD = "restarted confidence sequence on the badness of labelled answers over the reference's"
 _LEAST_SPREAD = 1e-3
@@ -83,23 +83,28 @@ def judge_label(
     if found is None:
         reason = f"the reference's {reference.scores.labels} labels are too few to compare with"
         return subject.verdict(signal, Condition.NO_DATA, reason, METHOD, evidence=evidence)
-    measured = "1 - score" if spec.better == "higher" else "the score"
-    return subject.verdict(
-        signal,
-        harm_condition(found, spec.harm_ratio),
+    evidence |= {
+        "ratio_at_least": found.at_least,
+        "log10_m": found.log10_m,
+        "scores": [scores.labels, scores.total, scores.squares],
+        "scores_of": [stretch.start.isoformat(), stretch.end.isoformat()],
+    }
+    reason = (
         f"{scores.labels} labels of {due} score {scores.mean:.3f}, the reference {reference.scores.mean:.3f}: "
+        f"{_compared(found, spec)}{left_out(scores)}"
+    )
+    return subject.verdict(
+        signal, harm_condition(found, spec.harm_ratio), reason, METHOD,
+        score=found.ratio, limit=spec.harm_ratio, evidence=evidence,
+    )  # fmt: skip
+
+
+def _compared(found: Harm, spec: LabelSpec) -> str:
+    """Say in words how much worse the answers are than the reference's."""
+    measured = "1 - score" if spec.better == "higher" else "the score"
+    return (
         f"{measured} is {found.ratio:.2f} times the reference's (surely {found.at_least:.2f} times; harmful from "
-        f"{spec.harm_ratio:.2f} on){left_out(scores)}",
-        METHOD,
-        score=found.ratio,
-        limit=spec.harm_ratio,
-        evidence={
-            **evidence,
-            "ratio_at_least": found.at_least,
-            "log10_m": found.log10_m,
-            "scores": [scores.labels, scores.total, scores.squares],
-            "scores_of": [stretch.start.isoformat(), stretch.end.isoformat()],
-        },
+        f"{spec.harm_ratio:.2f} on)"
     )
 
 

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from datetime import timedelta
 
 from sqlalchemy import Engine
@@ -28,52 +29,66 @@ def fill_in(promql: str, *, model: str, window: Window) -> str:
     return promql.replace("{model}", model).replace("{window}", length)
 
 
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What a query's samples say."""
+
+    condition: Condition
+    reason: str
+    score: float | None = None
+    """The worst value; None where there is none to judge."""
+    limit: float | None = None
+    """From where on a value is bad, in the samples' unit."""
+
+
 def judge_signal(
     spec: SignalSpec, samples: Sequence[Sample], freshness: Freshness, reference_bits_per_byte: float | None
-) -> tuple[Condition, str, float | None, float | None]:
-    """Judge a query's samples; give condition, reason, score and limit. Pure.
+) -> Reading:
+    """Judge a query's samples. Pure.
 
     Of several series the worst counts: one that is bad is bad whatever the others say, and else one whose value is no
     number (0/0: nothing was asked) makes it NO_DATA. Samples that are older than `max_age_seconds`, or series that have
     ended, are STALE.
     """
-    age = f"{freshness.age.total_seconds():.0f} s" if freshness.age is not None else "unknown age"
-    if freshness.age is not None and freshness.age.total_seconds() > spec.max_age_seconds:
-        return Condition.STALE, f"the newest sample is {age} old, over {spec.max_age_seconds:.0f} s", None, None
-    if not samples and freshness.age is not None and not freshness.live:
-        return (
-            Condition.STALE,
-            f"the series ended {age} before the window did; is its target still scraped?",
-            None,
-            None,
-        )
-    if not samples:
-        return Condition.NO_DATA, "the query gives no series", None, None
+    if (silent := _silent(spec, samples, freshness)) is not None:
+        return silent
     if spec.relative_to_reference and not reference_bits_per_byte:
-        return Condition.NO_DATA, "limits are relative to the reference's loss, and there is none yet", None, None
+        return Reading(Condition.NO_DATA, "limits are relative to the reference's loss, and there is none yet")
     scale = (reference_bits_per_byte or 1.0) if spec.relative_to_reference else 1.0
     values = [sample.value for sample in samples if math.isfinite(sample.value)]
-    found = _compare(spec, values, scale) if values else None
-    if found is not None and (found[0] is Condition.BAD or len(values) == len(samples)):
-        return found
-    none = next(sample.value for sample in samples if not math.isfinite(sample.value))
+    worst = _compare(spec, values, scale) if values else None
+    if worst is not None and (worst.condition is Condition.BAD or len(values) == len(samples)):
+        return worst
+    no_number = next(sample.value for sample in samples if not math.isfinite(sample.value))
     of = f" in {len(samples) - len(values)} of {len(samples)} series" if len(samples) > 1 else ""
-    return Condition.NO_DATA, f"the query gives {none}{of}", None, None
+    return Reading(Condition.NO_DATA, f"the query gives {no_number}{of}")
 
 
-def _compare(spec: SignalSpec, values: Sequence[float], scale: float) -> tuple[Condition, str, float, float]:
+def _silent(spec: SignalSpec, samples: Sequence[Sample], freshness: Freshness) -> Reading | None:
+    """Say why samples cannot be judged: too old, no longer scraped, or none at all; None where they can be."""
+    age = f"{freshness.age.total_seconds():.0f} s" if freshness.age is not None else "unknown age"
+    if freshness.age is not None and freshness.age.total_seconds() > spec.max_age_seconds:
+        return Reading(Condition.STALE, f"the newest sample is {age} old, over {spec.max_age_seconds:.0f} s")
+    if samples:
+        return None
+    if freshness.age is not None and not freshness.live:
+        return Reading(Condition.STALE, f"the series ended {age} before the window did; is its target still scraped?")
+    return Reading(Condition.NO_DATA, "the query gives no series")
+
+
+def _compare(spec: SignalSpec, values: Sequence[float], scale: float) -> Reading:
     higher = spec.worse == "higher"
     value = max(values) if higher else min(values)
     bad = spec.bad * scale
     beyond, within = ("≥", "<") if higher else ("≤", ">")
     of = f" (the worst of {len(values)} series)" if len(values) > 1 else ""
     if value >= bad if higher else value <= bad:
-        return Condition.BAD, f"{value:.4g}{of} {beyond} {bad:.4g}", value, bad
+        return Reading(Condition.BAD, f"{value:.4g}{of} {beyond} {bad:.4g}", value, bad)
     if spec.warn is not None:
         warn = spec.warn * scale
         if value >= warn if higher else value <= warn:
-            return Condition.WARN, f"{value:.4g}{of} {beyond} {warn:.4g}", value, bad
-    return Condition.OK, f"{value:.4g}{of} {within} {bad:.4g}", value, bad
+            return Reading(Condition.WARN, f"{value:.4g}{of} {beyond} {warn:.4g}", value, bad)
+    return Reading(Condition.OK, f"{value:.4g}{of} {within} {bad:.4g}", value, bad)
 
 
 def assess(
@@ -106,26 +121,26 @@ def _measure(
     reference: float | None,
 ) -> Verdict:
     promql = fill_in(spec.promql, model=model, window=window)
-    score = limit = None
     shared = spec.relative_to_reference and champion is not None and champion.since > window.start
     try:
         samples = prometheus.query(promql, at=window.end)
         freshness = prometheus.freshness(promql, at=window.end)
     except (TransientError, ContractError) as err:  # one signal's wrong query does not silence the others
-        condition, reason = Condition.NO_DATA, str(err)
+        reading = Reading(Condition.NO_DATA, str(err))
     else:
-        condition, reason, score, limit = judge_signal(spec, samples, freshness, reference)
-    if shared and condition.is_known:  # the reference is the new champion's, the samples are not
-        condition, reason = Condition.NO_DATA, "was served by the version before, too, in this window"
+        reading = judge_signal(spec, samples, freshness, reference)
+    if shared and reading.condition.is_known:  # the reference is the new champion's, the samples are not
+        reason = "was served by the version before, too, in this window"
+        reading = replace(reading, condition=Condition.NO_DATA, reason=reason)
     return Verdict(
         model=model,
         signal=signal,
         window=window,
-        condition=condition,
-        reason=f"{spec.name} {reason}",
+        condition=reading.condition,
+        reason=f"{spec.name} {reading.reason}",
         method=METHOD,
-        score=score,
-        limit=limit,
+        score=reading.score,
+        limit=reading.limit,
         champion_version=champion.version if champion is not None else None,
         evidence={"promql": promql, **({"reference_bits_per_byte": reference} if spec.relative_to_reference else {})},
     )

@@ -63,6 +63,20 @@ def make_app(user: Callable[..., Any], database: Callable[[], Engine]) -> FastAP
     app.middleware("http")(_with_headers)
     _handle_errors(app)
 
+    _show_models(app, database)
+    _give_files(app)
+
+    @app.api_route("/{_:path}", methods=METHODS)
+    def nothing() -> Response:
+        """Answer whatever else is asked, after the user was asked for."""
+        raise HTTPException(404, "there is no such page")
+
+    return app
+
+
+def _show_models(app: FastAPI, database: Callable[[], Engine]) -> None:
+    """Add the pages that read the loop's database."""
+
     @app.get("/", response_class=HTMLResponse)
     def overview(request: Request) -> Response:
         """Show all models."""
@@ -87,19 +101,16 @@ def make_app(user: Callable[..., Any], database: Callable[[], Engine]) -> FastAP
             raise HTTPException(404, "the report's address is none of ours")
         return HTMLResponse(read_bytes(found.url), headers={"Content-Security-Policy": REPORT_POLICY})
 
+
+def _give_files(app: FastAPI) -> None:
+    """Add the files that the pages are shown with."""
+
     @app.get("/static/{name}")
     def static(name: str) -> Response:
         """Give a style sheet or an icon."""
         if name not in FILES:
             raise HTTPException(404, "no such file")
         return Response((HERE / "static" / name).read_bytes(), media_type=FILES[name])
-
-    @app.api_route("/{_:path}", methods=METHODS)
-    def nothing() -> Response:
-        """Answer whatever else is asked, after the user was asked for."""
-        raise HTTPException(404, "there is no such page")
-
-    return app
 
 
 async def _with_headers(request: Request, go_on: Callable[[Request], Awaitable[Response]]) -> Response:

@@ -14,6 +14,19 @@ from ops.stack.privacy import PRIVACY
 DATABASES = ("airflow", "mlflow", "driftloop")
 AIRFLOW_USER = "driftloop"
 AIRFLOW_COMPONENTS = ("api-server", "scheduler", "dag-processor", "triggerer")
+_AIRFLOW_PACE: dict[str, dict[str, object]] = {
+    "scheduler": {
+        "scheduler_idle_sleep_time": 0.3,
+        "task_instance_heartbeat_timeout": 90,  # a killed worker's task is tried again soon
+        "orphaned_tasks_check_interval": 30,
+    },
+    "workers": {
+        "max_failed_heartbeats": 30,  # a restart of the api-server must not end a training run
+        "execution_api_timeout": 20,
+    },
+    "dag_processor": {"parsing_processes": 1, "min_file_process_interval": 60, "refresh_interval": 60},
+}
+"""How often Airflow's processes look, and how long they wait for each other; in seconds where it is a time."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,10 +138,27 @@ def _airflow_component(name: str, environment: dict[str, str]) -> Component:
 
 
 def _airflow(stack: Stack) -> dict[str, str]:
+    """Give the environment of Airflow's processes: its configuration, and the connections of the loop's tasks."""
+    environment = {
+        f"AIRFLOW__{section.upper()}__{key.upper()}": str(value)
+        for section, values in _airflow_configuration(stack).items()
+        for key, value in values.items()
+    }
+    return {
+        **environment,
+        **stack.connections,
+        "AIRFLOW_HOME": str(stack.layout.home / "airflow"),
+        **{name: json.dumps(connection) for name, connection in _airflow_connections(stack).items()},
+        "SPT_NOENV": "1",  # task titles must not overwrite the environment by which leftovers are found
+    }
+
+
+def _airflow_configuration(stack: Stack) -> dict[str, dict[str, object]]:
+    """Give what differs from Airflow's own defaults, by section and key."""
     home, secret = stack.layout.home / "airflow", stack.credentials
     url = stack.url("api-server")
     database = f"{USER}:{secret.postgres_password}@127.0.0.1:{stack.ports['postgres']}/airflow"
-    sections: dict[str, dict[str, object]] = {
+    return {
         "core": {
             "executor": "LocalExecutor",
             "dags_folder": ROOT / "dags",
@@ -148,55 +178,38 @@ def _airflow(stack: Stack) -> dict[str, str]:
         },
         "logging": {"base_log_folder": stack.layout.logs / "tasks"},
         "api": {
-            "host": "127.0.0.1",
-            "port": stack.ports["api-server"],
-            "base_url": url,
+            "host": "127.0.0.1", "port": stack.ports["api-server"], "base_url": url, "workers": 1,
             "secret_key": secret.api_secret_key,
-            "workers": 1,
         },
         "api_auth": {"jwt_secret": secret.jwt_secret},
-        "scheduler": {
-            "scheduler_idle_sleep_time": 0.3,
-            "task_instance_heartbeat_timeout": 90,  # a killed worker's task is tried again soon
-            "orphaned_tasks_check_interval": 30,
-        },
-        "workers": {
-            "max_failed_heartbeats": 30,  # a restart of the api-server must not end a training run
-            "execution_api_timeout": 20,
-        },
-        "dag_processor": {"parsing_processes": 1, "min_file_process_interval": 60, "refresh_interval": 60},
-    }
-    environment = {
-        f"AIRFLOW__{section.upper()}__{key.upper()}": str(value)
-        for section, values in sections.items()
-        for key, value in values.items()
-    }
+        **_AIRFLOW_PACE,
+    }  # fmt: skip
+
+
+def _airflow_connections(stack: Stack) -> dict[str, dict[str, object]]:
+    """Give the connections that the loop's tasks use, by the variable that Airflow reads each from."""
+    secret, here = stack.credentials, "127.0.0.1"
     return {
-        **environment,
-        **stack.connections,
-        "AIRFLOW_HOME": str(home),
-        "AIRFLOW_CONN_DRIFTLOOP_DB": json.dumps(
-            {
-                "conn_type": "postgres",
-                "host": "127.0.0.1",
-                "port": stack.ports["postgres"],
-                "login": LOOP_ROLE,
-                "password": secret.loop_password,
-                "schema": "driftloop",
-            }
-        ),
-        "AIRFLOW_CONN_PROMETHEUS_DEFAULT": json.dumps(
-            {"conn_type": "prometheus", "schema": "http", "host": "127.0.0.1", "port": stack.ports["prometheus"]}
-        ),
-        "AIRFLOW_CONN_AIRFLOW_API": json.dumps(
-            {
-                "conn_type": "http",
-                "schema": "http",
-                "host": "127.0.0.1",
-                "port": stack.ports["api-server"],
-                "login": AIRFLOW_USER,
-                "password": secret.airflow_password,
-            }
-        ),
-        "SPT_NOENV": "1",  # task titles must not overwrite the environment by which leftovers are found
+        "AIRFLOW_CONN_DRIFTLOOP_DB": {
+            "conn_type": "postgres",
+            "host": here,
+            "port": stack.ports["postgres"],
+            "login": LOOP_ROLE,
+            "password": secret.loop_password,
+            "schema": "driftloop",
+        },
+        "AIRFLOW_CONN_PROMETHEUS_DEFAULT": {
+            "conn_type": "prometheus",
+            "schema": "http",
+            "host": here,
+            "port": stack.ports["prometheus"],
+        },
+        "AIRFLOW_CONN_AIRFLOW_API": {
+            "conn_type": "http",
+            "schema": "http",
+            "host": here,
+            "port": stack.ports["api-server"],
+            "login": AIRFLOW_USER,
+            "password": secret.airflow_password,
+        },
     }

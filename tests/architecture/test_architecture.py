@@ -64,7 +64,10 @@ def test_one_library_one_file(library: str, home: set[str]):
     [
         ("promotion", {"datasets_defs/ledger/champions.py", "datasets_defs/ledger/promotions.py"}),
         ("evaluation", {"datasets_defs/store/evaluations.py"}),
-        ("incident", {"datasets_defs/ledger/ledger.py", "datasets_defs/store/incidents.py"}),
+        (
+            "incident",
+            {"datasets_defs/ledger/ledger.py", "datasets_defs/ledger/opening.py", "datasets_defs/store/incidents.py"},
+        ),
     ],
 )
 def test_the_record_has_one_home_for_its_sql(table: str, homes: set[str]):

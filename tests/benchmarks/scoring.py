@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from datasets_defs.spec.model import FromScratch
 from tests.benchmarks.figures import Figure, interleaved
-from training.judge.scoring import score
+from training.judge.passes import score
 from training.model.language_model import LanguageModel
 
 BATCH = 16

@@ -62,8 +62,8 @@ def judged(
     for spec in signals(exporter, **changes):
         promql = fill_in(spec.promql, model=model, window=window)
         samples, freshness = server.client.query(promql, at=at), server.client.freshness(promql, at=at)
-        condition, _, score, _ = judge_signal(spec, samples, freshness, None)
-        found[spec.name] = (condition, score)
+        reading = judge_signal(spec, samples, freshness, None)
+        found[spec.name] = (reading.condition, reading.score)
     return found
 
 

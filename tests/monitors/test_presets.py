@@ -42,8 +42,8 @@ def judged(
     for spec in specs:
         promql = fill_in(spec.promql, model=model, window=window)
         samples, freshness = server.client.query(promql, at=now), server.client.freshness(promql, at=now)
-        condition, _, score, _ = judge_signal(spec, samples, freshness, None)
-        found[spec.name] = (condition, score)
+        reading = judge_signal(spec, samples, freshness, None)
+        found[spec.name] = (reading.condition, reading.score)
     return found
 
 

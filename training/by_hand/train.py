@@ -54,7 +54,7 @@ def by_hand(
         raise ContractError(f"{spec.name} has no champion to train from; run `driftloop bootstrap {spec.name}` first")
     since = since or fresh_since(ledger, champion)
     with only_trainer(db, spec.name) as still_only:
-        attempt = Attempt(
+        begun = Attempt(
             spec=spec,
             parent=champion.version,
             name=f"by-hand-since-{since:{STAMP}}-at-{now:{STAMP}}",
@@ -67,12 +67,16 @@ def by_hand(
             tags={"by_hand": "true"},
             tell=tell,
         )
-        attempt = _unfinished(attempt) or attempt
-        attempt = replace(attempt, key=f"{spec.name}|{attempt.name}")
-        attempt.folder.mkdir(parents=True, exist_ok=True)
-        version = train(attempt)
-        shutil.rmtree(attempt.folder, ignore_errors=True)
-        return Trained(version=version, parent=champion.version, snapshot_uri=attempt.snapshot_uri)
+        return _train(_unfinished(begun) or begun)
+
+
+def _train(attempt: Attempt) -> Trained:
+    """Train, and throw the folder away once the version is registered."""
+    attempt = replace(attempt, key=f"{attempt.spec.name}|{attempt.name}")
+    attempt.folder.mkdir(parents=True, exist_ok=True)
+    version = train(attempt)
+    shutil.rmtree(attempt.folder, ignore_errors=True)
+    return Trained(version=version, parent=attempt.parent, snapshot_uri=attempt.snapshot_uri)
 
 
 def _unfinished(attempt: Attempt) -> Attempt | None:

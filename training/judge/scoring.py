@@ -1,35 +1,37 @@
 """Scores models on frozen rows: champion, challenger, a former champion, and the cases whose answer is known."""
 
-import gc
 import hashlib
 import json
-import math
-import re
 import time
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-import torch
 
 from datasets_defs.spec.model import ModelSpec
 from training.judge.frozen_rows import Rows, clusters, slices
 from training.judge.gate import Archived, Protected
 from training.judge.metrics import Answer, Scores, compared
 from training.judge.paired import Pair
+from training.judge.passes import complete, damage, perplexity, release, score, score_backwards, tokens_of
 from training.judge.self_tests import SelfTests
 from training.model.language_model import LanguageModel
 from training.model.sampling import Loss
 from training.registry.manifest import MANIFEST
 
-SCORED_AT_ONCE = 64
-"""Texts between two ticks."""
 TESTED = 24
 """Old texts that the self-tests are made with."""
-NOISE = 4.0
-"""Of the damaged copy, in standard deviations of each matrix."""
+HUNDREDTHS = {
+    "champion": 40,
+    "champion again": 2,
+    "champion writes": 8,
+    "damaged copy": 2,
+    "challenger": 33,
+    "challenger writes": 5,
+    "prompts": 5,
+    "former champion": 5,
+}
+"""What is measured, in turn, and about how many hundredths of the time each takes."""
 Tick = Callable[[str, float], None]
 """Told what is being done and how far it is, 0..1, every few texts; may raise to stop."""
 
@@ -60,47 +62,112 @@ class Measured:
 
 def measure(spec: ModelSpec, rows: Rows, folders: Folders, *, overlap: int, prompts: bool, tick: Tick) -> Measured:
     """Score everything, one model in memory at a time."""
-    texts = rows.texts
-    # what the champion knows: on text that it does not, noise can make it less surely wrong, and so cheaper
-    known = rows.numbers("old") or rows.numbers("recent")
-    sample = sorted(known, key=lambda each: _hash(texts[each]))[:TESTED]
-    tested = [texts[number] for number in sample][::-1]
-    asked = _asked(rows, spec.evaluation.generate)
-    began = time.perf_counter()
-    model = LanguageModel.load(folders.champion)
-    old = score(model, texts, _part(tick, "champion", 0.0, 0.4))
-    speed = len(texts) / max(time.perf_counter() - began, 1e-9)
-    tokens = _tokens(model, texts)
-    again = score(model, tested, tick=_part(tick, "champion again", 0.4, 0.42))[::-1]
-    old_answers = complete(model, asked, spec, _part(tick, "champion writes", 0.42, 0.5))
-    damage(model)
-    damaged = score(model, tested, tick=_part(tick, "damaged copy", 0.5, 0.52))[::-1]
-    del model
-    _release()
-    model = LanguageModel.load(folders.challenger)
-    new = score(model, texts, _part(tick, "challenger", 0.52, 0.85))
-    new_answers = complete(model, asked, spec, _part(tick, "challenger writes", 0.85, 0.9))
-    heads = [str(row["prompt"]) for row in rows.rows] if prompts else []
-    losses = score(model, heads, _part(tick, "prompts", 0.9, 0.95))
-    perplexity = Scores(champion=_perplexity(old, tokens), challenger=_perplexity(new, _tokens(model, texts)))
-    del model
-    _release()
+    work = _Work(
+        spec=spec,
+        texts=rows.texts,
+        tested=_tested(rows),
+        asked=_asked(rows, spec.evaluation.generate),
+        prompts=[str(row["prompt"]) for row in rows.rows] if prompts else [],
+        tick=tick,
+    )
+    champion = _champion(folders.champion, work)
+    release()
+    challenger = _challenger(folders.challenger, work)
+    release()
     names = clusters(rows.rows)
-    pairs = [Pair(a.bits, b.bits, a.bytes, name) for a, b, name in zip(old, new, names, strict=True)]
-    first = [old[number] for number in sample]
-    scores = {"perplexity": perplexity, **compared(old_answers, new_answers, spec.evaluation)}
+    pairs = [
+        Pair(a.bits, b.bits, a.bytes, name)
+        for a, b, name in zip(champion.losses, challenger.losses, names, strict=True)
+    ]
+    first = [champion.losses[number] for number in work.tested]
+    per_token = Scores(champion=champion.perplexity, challenger=challenger.perplexity)
     return Measured(
         pairs=pairs,
-        prompts=losses,
+        prompts=challenger.prompts,
         self_tests=SelfTests(
-            again=[Pair(a.bits, b.bits, a.bytes) for a, b in zip(first, again, strict=True)],
-            damaged=[Pair(a.bits, b.bits, a.bytes) for a, b in zip(first, damaged, strict=True)],
+            again=_pairs(first, champion.again),
+            damaged=_pairs(first, champion.damaged),
             same_weights=weights_of(folders.champion) == weights_of(folders.challenger),
             overlap=overlap,
         ),
         archived=_archived(rows, folders, pairs, tick),
-        metrics=scores,
+        metrics={"perplexity": per_token, **compared(champion.answers, challenger.answers, spec.evaluation)},
+        documents_per_second=champion.documents_per_second,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Work:
+    """What each model is given."""
+
+    spec: ModelSpec
+    texts: Sequence[str]
+    """Of all frozen rows."""
+    tested: Sequence[int]
+    """Places of the texts that the self-tests are made with."""
+    asked: Sequence[Mapping[str, Any]]
+    """Rows to be completed."""
+    prompts: Sequence[str]
+    """Prompts to be scored by themselves."""
+    tick: Tick
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _ChampionScores:
+    """What the champion's passes gave."""
+
+    losses: list[Loss]
+    """Of all texts."""
+    again: list[Loss]
+    """Of the tested texts, a second time."""
+    damaged: list[Loss]
+    """Of the tested texts, by the damaged copy."""
+    answers: list[Answer]
+    perplexity: float
+    documents_per_second: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _ChallengerScores:
+    """What the challenger's passes gave."""
+
+    losses: list[Loss]
+    """Of all texts."""
+    answers: list[Answer]
+    prompts: list[Loss]
+    perplexity: float
+
+
+def _champion(folder: Path, work: _Work) -> _ChampionScores:
+    """Score the champion, and then, on a few texts, itself once more and a damaged copy."""
+    began = time.perf_counter()
+    model = LanguageModel.load(folder)
+    losses = score(model, work.texts, _stage(work.tick, "champion"))
+    speed = len(work.texts) / max(time.perf_counter() - began, 1e-9)
+    tokens = tokens_of(model, work.texts)
+    tested = [work.texts[number] for number in work.tested]
+    again = score_backwards(model, tested, _stage(work.tick, "champion again"))
+    answers = complete(model, work.asked, work.spec, _stage(work.tick, "champion writes"))
+    damage(model)
+    return _ChampionScores(
+        losses=losses,
+        again=again,
+        damaged=score_backwards(model, tested, _stage(work.tick, "damaged copy")),
+        answers=answers,
+        perplexity=perplexity(losses, tokens),
         documents_per_second=speed,
+    )
+
+
+def _challenger(folder: Path, work: _Work) -> _ChallengerScores:
+    """Score the challenger."""
+    model = LanguageModel.load(folder)
+    losses = score(model, work.texts, _stage(work.tick, "challenger"))
+    return _ChallengerScores(
+        losses=losses,
+        answers=complete(model, work.asked, work.spec, _stage(work.tick, "challenger writes")),
+        prompts=score(model, work.prompts, _stage(work.tick, "prompts")),
+        perplexity=perplexity(losses, tokens_of(model, work.texts)),
     )
 
 
@@ -130,70 +197,10 @@ def protected(spec: ModelSpec, rows: Rows, pairs: Sequence[Pair]) -> list[Protec
     return found
 
 
-def score(model: LanguageModel, texts: Sequence[str], tick: Callable[[float], None] = lambda _: None) -> list[Loss]:
-    """Give what each text costs, in the order given; texts of like length are scored together."""
-    order = sorted(range(len(texts)), key=lambda number: len(texts[number]))
-    losses: dict[int, Loss] = {}
-    for at in range(0, len(order), SCORED_AT_ONCE):
-        numbers = order[at : at + SCORED_AT_ONCE]
-        losses |= dict(zip(numbers, model.losses([texts[number] for number in numbers]), strict=True))
-        tick(len(losses) / len(texts))
-    return [losses[number] for number in range(len(texts))]
-
-
-def complete(
-    model: LanguageModel, asked: Sequence[Mapping[str, Any]], spec: ModelSpec, tick: Callable[[float], None]
-) -> list[Answer]:
-    """Let a model continue prompts by the likeliest tokens; where a prompt fills the context, the answer is empty."""
-    answers = []
-    for row in asked:
-        prompt = str(row["prompt"])
-        room = model.context - 1 - len(model.encode(prompt))
-        began = time.perf_counter()
-        made = model.complete(prompt, max_tokens=min(room, spec.evaluation.max_new_tokens)) if room > 0 else None
-        answers.append(
-            Answer(
-                prompt=prompt,
-                reference=str(row["reference"]),
-                completion=made.text if made else "",
-                tokens=made.completion_tokens if made else 0,
-                seconds=time.perf_counter() - began,
-            )
-        )
-        tick(len(answers) / len(asked))
-    return answers
-
-
-def damage(model: LanguageModel) -> None:
-    """Add noise to a model's matrices in place, the same every time."""
-    source = torch.Generator().manual_seed(0)
-    with torch.no_grad():
-        for weights in model.network.parameters():
-            if weights.dim() > 1:
-                noise = torch.randn(weights.shape, generator=source) * NOISE
-                weights.add_(noise.to(weights) * weights.std())
-
-
 def weights_of(folder: Path) -> dict[str, str]:
     """Give the hashes of a registered model's weights, by file."""
     files = json.loads((folder / MANIFEST).read_text())["files"]
     return {name: str(each["sha256"]) for name, each in files.items() if name.endswith(".safetensors")}
-
-
-def closest(recent: Sequence[str], profiles: Mapping[int, Sequence[str]]) -> int | None:
-    """Give the version whose texts are most like the recent ones: least Jensen-Shannon divergence of their words."""
-    wanted = _shares(recent)
-    distances = {version: _divergence(wanted, _shares(texts)) for version, texts in profiles.items() if texts}
-    return min(distances, key=lambda version: (distances[version], -version), default=None)
-
-
-def _tokens(model: LanguageModel, texts: Sequence[str]) -> int:
-    return sum(len(model.encode(text)) for text in texts)
-
-
-def _perplexity(losses: Sequence[Loss], tokens: int) -> float:
-    """Give the perplexity per token of all rows: for people, and comparable with one tokenizer only."""
-    return float(2 ** min(1000.0, sum(loss.bits for loss in losses) / max(1, tokens)))
 
 
 def _archived(rows: Rows, folders: Folders, pairs: Sequence[Pair], tick: Tick) -> Archived | None:
@@ -201,9 +208,8 @@ def _archived(rows: Rows, folders: Folders, pairs: Sequence[Pair], tick: Tick) -
         return None
     version, folder = folders.archived
     numbers, texts = rows.numbers("recent"), rows.texts
-    losses = score(
-        LanguageModel.load(folder), [texts[number] for number in numbers], _part(tick, f"version {version}", 0.95, 1)
-    )
+    told = _stage(tick, "former champion", f"version {version}")
+    losses = score(LanguageModel.load(folder), [texts[number] for number in numbers], told)
     return Archived(
         version=version,
         pairs=[
@@ -219,28 +225,24 @@ def _asked(rows: Rows, count: int) -> list[dict[str, Any]]:
     return sorted(able, key=lambda row: _hash(f"{row['prompt']}{row['reference']}"))[:count]
 
 
-def _part(tick: Tick, words: str, begin: float, end: float) -> Callable[[float], None]:
-    return lambda share: tick(words, begin + share * (end - begin))
+def _tested(rows: Rows) -> list[int]:
+    """Choose the texts that the self-tests are made with, the same every time.
+
+    They are what the champion knows: on text that it does not, noise can make it less surely wrong, and so cheaper.
+    """
+    known = rows.numbers("old") or rows.numbers("recent")
+    return sorted(known, key=lambda number: _hash(rows.texts[number]))[:TESTED]
 
 
-def _shares(texts: Sequence[str]) -> dict[str, float]:
-    counts = Counter(word for text in texts for word in re.findall(r"\w+", text.lower()))
-    total = counts.total() or 1
-    return {word: count / total for word, count in counts.items()}
+def _pairs(first: Sequence[Loss], second: Sequence[Loss]) -> list[Pair]:
+    return [Pair(a.bits, b.bits, a.bytes) for a, b in zip(first, second, strict=True)]
 
 
-def _divergence(one: Mapping[str, float], two: Mapping[str, float]) -> float:
-    total = 0.0
-    for word in one.keys() | two.keys():
-        a, b = one.get(word, 0.0), two.get(word, 0.0)
-        total += sum(share * math.log2(2 * share / (a + b)) for share in (a, b) if share)
-    return total / 2
-
-
-def _release() -> None:
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
+def _stage(tick: Tick, stage: str, words: str = "") -> Callable[[float], None]:
+    """Give the tick of one stage: it is told the stage's share, 0..1, and tells the share of the whole."""
+    stages = list(HUNDREDTHS)
+    begin = sum(HUNDREDTHS[earlier] for earlier in stages[: stages.index(stage)])
+    return lambda share: tick(words or stage, (begin + share * HUNDREDTHS[stage]) / 100)
 
 
 def _hash(text: str) -> str:

@@ -16,9 +16,10 @@ from datasets_defs.store.references import reference_of
 from training.data.snapshot import Snapshot
 from training.judge.frozen_rows import Rows, clusters, overlap, slices
 from training.judge.gate import GateDecision, GateEvidence, decide
+from training.judge.likeness import closest
 from training.judge.paired import Spread
 from training.judge.power import OLD, RECENT, Planned, PlannedLook, PowerPlan, UpperBound, plan
-from training.judge.scoring import Folders, Measured, Tick, closest, measure, protected
+from training.judge.scoring import Folders, Measured, Tick, measure, protected
 from training.registry.fetch import fetch
 from training.registry.registry import Registry, broken_rules
 

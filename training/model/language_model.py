@@ -17,7 +17,7 @@ from transformers.utils import logging as chatter
 from datasets_defs.core.errors import ContractError
 from datasets_defs.spec.model import FromScratch
 from training.model.safe_files import WrongConfigError, folder_of
-from training.model.sampling import Completion, Loss, choose, first_stop
+from training.model.sampling import Completion, Loss, Sampling, choose, first_stop
 
 chatter.set_verbosity_error()  # it warns of attention masks that padding on the right does not need
 chatter.disable_progress_bar()
@@ -210,48 +210,48 @@ class LanguageModel:
         Raises:
             ContractError: prompt and completion do not fit the context, or a parameter is out of range.
         """
-        if temperature < 0 or not 0 < top_p <= 1 or max_tokens < 0:
-            raise ContractError(
-                f"temperature {temperature}, top_p {top_p}, max_tokens {max_tokens}: "
-                "needed temperature >= 0, 0 < top_p <= 1, max_tokens >= 0"
-            )
+        sampling = Sampling(max_tokens=max_tokens, temperature=temperature, top_p=top_p, seed=seed, stop=tuple(stop))
         ids = self.encode(prompt)
         if len(ids) + 1 + max_tokens > self.context:
             raise ContractError(
                 f"prompt of {len(ids)} tokens, its start token and max_tokens {max_tokens} make "
                 f"{len(ids) + 1 + max_tokens} tokens; the model's context holds {self.context}"
             )
-        source = torch.Generator(device="cpu")
-        source.seed() if seed is None else source.manual_seed(seed)
-        device = self.network.device
-        out = self.network(torch.tensor([[self.start, *ids]], device=device), use_cache=True)
-        prompt_loss = Loss(bits=_cost(out.logits[0, :-1], ids), bytes=len(prompt.encode("utf-8", "replace")))
-        made: list[int] = []
-        bits, cut, finish = 0.0, None, "length"
-        while len(made) < max_tokens:
-            logits = out.logits[0, -1].float().cpu()
-            token = choose(logits, temperature=temperature, top_p=top_p, source=source)
-            if token == self.end:
-                finish = "stop"
-                break
-            made.append(token)
-            bits += _cost(logits[None], [token])
-            if stop and (cut := first_stop(self._decode(made), stop)) is not None:
-                finish = "stop"
-                break
-            if len(made) < max_tokens:
-                out = self.network(
-                    torch.tensor([[token]], device=device), past_key_values=out.past_key_values, use_cache=True
-                )
+        read = self.network(torch.tensor([[self.start, *ids]], device=self.network.device), use_cache=True)
+        prompt_bits = _cost(read.logits[0, :-1], ids)
+        made, bits, cut, finish = self._continue(read, sampling)
         text = self._decode(made)
         return Completion(
             text=text[:cut],
             finish_reason=finish,
             prompt_tokens=len(ids),
             completion_tokens=len(made),
-            prompt_loss=prompt_loss,
+            prompt_loss=Loss(bits=prompt_bits, bytes=len(prompt.encode("utf-8", "replace"))),
             completion_loss=Loss(bits=bits, bytes=len(text.encode())) if made else None,
         )
+
+    def _continue(self, out: Any, sampling: Sampling) -> tuple[list[int], float, int | None, str]:
+        """Choose token after token, from the network's answer to the prompt on.
+
+        Gives the tokens, what they cost in bits, the character at which a stop string begins, and what ended them:
+        `stop` (the end of the text, or a stop string) or `length`.
+        """
+        source = sampling.source()
+        made: list[int] = []
+        bits = 0.0
+        while len(made) < sampling.max_tokens:
+            logits = out.logits[0, -1].float().cpu()
+            token = choose(logits, temperature=sampling.temperature, top_p=sampling.top_p, source=source)
+            if token == self.end:
+                return made, bits, None, "stop"
+            made.append(token)
+            bits += _cost(logits[None], [token])
+            if sampling.stop and (cut := first_stop(self._decode(made), sampling.stop)) is not None:
+                return made, bits, cut, "stop"
+            if len(made) < sampling.max_tokens:
+                newest = torch.tensor([[token]], device=self.network.device)
+                out = self.network(newest, past_key_values=out.past_key_values, use_cache=True)
+        return made, bits, None, "length"
 
     def _decode(self, ids: list[int]) -> str:
         return str(self.tokenizer.decode(ids, clean_up_tokenization_spaces=False))

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 
 import torch
 
+from datasets_defs.core.errors import ContractError
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Loss:
@@ -32,6 +34,34 @@ class Completion:
     prompt_loss: Loss
     completion_loss: Loss | None
     """Of all that was generated, a stop string included; None when nothing was."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sampling:
+    """How a completion's tokens are chosen, and where it ends.
+
+    Raises:
+        ContractError: a parameter is out of range.
+    """
+
+    max_tokens: int
+    temperature: float
+    top_p: float
+    seed: int | None
+    stop: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        if self.temperature < 0 or not 0 < self.top_p <= 1 or self.max_tokens < 0:
+            raise ContractError(
+                f"temperature {self.temperature}, top_p {self.top_p}, max_tokens {self.max_tokens}: "
+                "needed temperature >= 0, 0 < top_p <= 1, max_tokens >= 0"
+            )
+
+    def source(self) -> torch.Generator:
+        """Make the random numbers of one completion: the same for a seed, and else new ones each time."""
+        source = torch.Generator(device="cpu")
+        source.seed() if self.seed is None else source.manual_seed(self.seed)
+        return source
 
 
 def choose(logits: torch.Tensor, *, temperature: float, top_p: float, source: torch.Generator) -> int:

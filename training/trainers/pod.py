@@ -54,22 +54,7 @@ def pod(spec: ModelSpec, trainer: KubernetesTrainer, job: Job, loop: Settings) -
     return {
         "apiVersion": "v1",
         "kind": "Pod",
-        "metadata": {
-            "name": pod_name(job),
-            "namespace": trainer.namespace,
-            "labels": {
-                **trainer.labels,
-                **({"kueue.x-k8s.io/queue-name": trainer.queue} if trainer.queue else {}),
-                **labels_of_model(job.model),
-                "driftloop/incident": str(job.incident_id),
-                "driftloop/attempt": str(job.attempt),
-            },
-            "annotations": {
-                **trainer.annotations,
-                MODEL_ANNOTATION: job.model,
-                SPEC_ANNOTATION: spec.model_dump_json(exclude={"scale"}, exclude_unset=True),
-            },
-        },
+        "metadata": _metadata(spec, trainer, job),
         "spec": {
             "restartPolicy": "Never",
             "terminationGracePeriodSeconds": GRACE_SECONDS,
@@ -85,6 +70,26 @@ def pod(spec: ModelSpec, trainer: KubernetesTrainer, job: Job, loop: Settings) -
             **_where(trainer),
             "containers": [_container(trainer, job, loop)],
             "volumes": _volumes(trainer, job.model),
+        },
+    }
+
+
+def _metadata(spec: ModelSpec, trainer: KubernetesTrainer, job: Job) -> dict[str, Any]:
+    """Name the pod and mark it, so that it is found again by model, incident and attempt."""
+    return {
+        "name": pod_name(job),
+        "namespace": trainer.namespace,
+        "labels": {
+            **trainer.labels,
+            **({"kueue.x-k8s.io/queue-name": trainer.queue} if trainer.queue else {}),
+            **labels_of_model(job.model),
+            "driftloop/incident": str(job.incident_id),
+            "driftloop/attempt": str(job.attempt),
+        },
+        "annotations": {
+            **trainer.annotations,
+            MODEL_ANNOTATION: job.model,
+            SPEC_ANNOTATION: spec.model_dump_json(exclude={"scale"}, exclude_unset=True),
         },
     }
 

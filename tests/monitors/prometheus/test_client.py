@@ -52,10 +52,8 @@ def judge(server: PrometheusServer, promql: str, **spec: float) -> tuple[Conditi
     """Judge a query now, as the sensors do."""
     now = datetime.now(UTC)
     samples, freshness = server.client.query(promql, at=now), server.client.freshness(promql, at=now)
-    condition, reason, _, _ = judge_signal(
-        SignalSpec(name="x", promql=promql, bad=10, warn=5, **spec), samples, freshness, None
-    )
-    return condition, reason
+    reading = judge_signal(SignalSpec(name="x", promql=promql, bad=10, warn=5, **spec), samples, freshness, None)
+    return reading.condition, reading.reason
 
 
 def test_values(prometheus: PrometheusServer) -> None:

@@ -12,7 +12,7 @@ from datasets_defs.spec.signals import SignalSpec
 from datasets_defs.store.verdicts import newest_verdicts
 from monitors import watch_gpu, watch_quality
 from monitors.prometheus.client import Freshness, PrometheusClient, Sample
-from monitors.prometheus.signals import fill_in, judge_signal
+from monitors.prometheus.signals import Reading, fill_in, judge_signal
 from ops.stack.ports import free_port
 from tests.monitors.loop import MODEL, Loop
 from tests.monitors.texts import documentation
@@ -43,8 +43,8 @@ def test_limits(worse: str, values: tuple[float, ...], expected: Condition, scor
     """A value on the limit is beyond it, in the direction that is worse, and the worst series counts."""
     bad, warn = (10, 5) if worse == "higher" else (10, 20)
     spec = SignalSpec(name="x", promql="x", worse=worse, warn=warn, bad=bad)
-    condition, _, found, limit = judge_signal(spec, samples(*values), FRESH, None)
-    assert (condition, found, limit) == (expected, score, 10)
+    reading = judge_signal(spec, samples(*values), FRESH, None)
+    assert (reading.condition, reading.score, reading.limit) == (expected, score, 10)
 
 
 @pytest.mark.parametrize(
@@ -61,27 +61,27 @@ def test_limits(worse: str, values: tuple[float, ...], expected: Condition, scor
 def test_unknown(values: tuple[float, ...], freshness: Freshness, expected: Condition) -> None:
     """What cannot be known has no score, and is neither good nor bad."""
     spec = SignalSpec(name="x", promql="x", bad=10)
-    condition, _, score, _ = judge_signal(spec, samples(*values), freshness, None)
-    assert (condition, score) == (expected, None)
+    reading = judge_signal(spec, samples(*values), freshness, None)
+    assert (reading.condition, reading.score) == (expected, None)
 
 
 def test_one_bad_series_is_enough() -> None:
     """A series that is bad is known to be, though another has no number; one that is good does not speak for it."""
     spec = SignalSpec(name="x", promql="x", bad=10, warn=5)
-    assert judge_signal(spec, samples(math.nan, 12.0, 3.0), FRESH, None)[:3] == (
-        Condition.BAD, "12 (the worst of 2 series) ≥ 10", 12.0,
-    )  # fmt: skip
-    assert judge_signal(spec, samples(math.nan, 7.0), FRESH, None)[:2] == (
-        Condition.NO_DATA, "the query gives nan in 1 of 2 series",
-    )  # fmt: skip
+    assert judge_signal(spec, samples(math.nan, 12.0, 3.0), FRESH, None) == Reading(
+        Condition.BAD, "12 (the worst of 2 series) ≥ 10", 12.0, 10
+    )
+    assert judge_signal(spec, samples(math.nan, 7.0), FRESH, None) == Reading(
+        Condition.NO_DATA, "the query gives nan in 1 of 2 series"
+    )
 
 
 def test_relative_limits() -> None:
     """Relative limits are multiples of the reference's loss, and unknown without one."""
     spec = SignalSpec(name="x", promql="x", bad=1.3, relative_to_reference=True)
-    assert judge_signal(spec, samples(4.0), FRESH, 3.0)[0] is Condition.BAD
-    assert judge_signal(spec, samples(3.8), FRESH, 3.0)[0] is Condition.OK
-    assert judge_signal(spec, samples(3.8), FRESH, None)[0] is Condition.NO_DATA
+    assert judge_signal(spec, samples(4.0), FRESH, 3.0).condition is Condition.BAD
+    assert judge_signal(spec, samples(3.8), FRESH, 3.0).condition is Condition.OK
+    assert judge_signal(spec, samples(3.8), FRESH, None).condition is Condition.NO_DATA
 
 
 def test_fill_in() -> None:

@@ -14,10 +14,11 @@ from datasets_defs.store.evaluations import Evaluation
 from training.judge import metrics
 from training.judge.frozen_rows import Rows, clusters, overlap, slices
 from training.judge.gate import GateEvidence, decide
+from training.judge.likeness import closest
 from training.judge.metrics import Answer, Scores, compared, repetition
 from training.judge.paired import Pair
 from training.judge.score_table import as_markdown, as_metrics
-from training.judge.scoring import Measured, closest
+from training.judge.scoring import Measured
 from training.judge.self_tests import SelfTests
 from training.judge.trial import Trial
 from training.registry import card
