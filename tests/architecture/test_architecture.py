@@ -46,7 +46,7 @@ def test_every_folder_has_a_caption():
     ("library", "home"),
     [
         ("evidently", {"monitors/reports/evidently_report.py"}),
-        ("mlflow", {"training/registry/registry.py"}),
+        ("mlflow", {"training/registry/client.py"}),
         ("grafana_foundation_sdk", {"alerts/dashboards.py"}),
         ("supervisor", {"ops/stack/supervision.py"}),
         ("kubernetes", {"training/trainers/kubernetes.py"}),

@@ -20,8 +20,9 @@ from training.judge.likeness import closest
 from training.judge.paired import Spread
 from training.judge.power import OLD, RECENT, Planned, PlannedLook, PowerPlan, UpperBound, plan
 from training.judge.scoring import Folders, Measured, Tick, measure, protected
+from training.registry.client import broken_rules
 from training.registry.fetch import fetch
-from training.registry.registry import Registry, broken_rules
+from training.registry.registry import Registry
 
 log = logging.getLogger(__name__)
 MOST_FORMER = 10

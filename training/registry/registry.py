@@ -1,40 +1,18 @@
-"""Model versions in MLflow: registered once, fetched whole, aliases as copies of the ledger.
+"""Model versions in MLflow: registered once, fetched whole, aliases as copies of the ledger."""
 
-The only file that imports mlflow.
-"""
-
-import logging
 import math
-import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-os.environ.update(MLFLOW_DISABLE_TELEMETRY="true", MLFLOW_ALLOW_PICKLE_DESERIALIZATION="false")
-for _name, _value in {
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",  # the steps of the loop retry; MLflow's own seven take minutes
-    "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
-    "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
-    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
-    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
-}.items():
-    os.environ.setdefault(_name, _value)
-
-import mlflow  # noqa: E402  # reads the environment above
-from mlflow import MlflowClient  # noqa: E402
-from mlflow.entities import Metric  # noqa: E402
-from mlflow.exceptions import MlflowException  # noqa: E402
-from requests import HTTPError, RequestException  # noqa: E402
-
-from datasets_defs.core.errors import ContractError, TransientError  # noqa: E402
-from datasets_defs.core.faults import reached  # noqa: E402
-from datasets_defs.spec.gate import RuleSpec  # noqa: E402
-from datasets_defs.store.artifacts import file_sha256  # noqa: E402
-from training.registry.manifest import (  # noqa: E402
+from datasets_defs.core.errors import ContractError, TransientError
+from datasets_defs.core.faults import reached
+from datasets_defs.store.artifacts import file_sha256
+from training.registry.client import MlflowServer
+from training.registry.manifest import (
     FOLDER,
     MANIFEST,
     MANIFEST_SHA256,
@@ -43,17 +21,12 @@ from training.registry.manifest import (  # noqa: E402
     verify_manifest,
 )
 
-log = logging.getLogger(__name__)
 KEY = "driftloop.key"
 """Tag that says which attempt a version came from; one version has it."""
 WARNING = "driftloop.warning"
 """Tag of a version with what people should know of it before they rely on it; its card begins with that."""
 ROLLED_BACK = "driftloop.rolled_back"
 """Tag of a version that was taken out of service; its value says why. It is never promoted again."""
-MOST_POINTS = 1000
-"""Points of curves in one request; MLflow takes no more."""
-MOST_PARAMETER = 6000
-"""Characters of a parameter's value that MLflow keeps."""
 ALIASES = ("champion", "previous_champion", "challenger")
 
 
@@ -68,17 +41,13 @@ class Facts:
     metrics: dict[str, float]
 
 
-class Registry:
+class Registry(MlflowServer):
     """The registry behind one MLflow server.
 
     Raises (every method):
         TransientError: the server is away or failing.
         ContractError: it refuses the request, or a version is not what was registered.
     """
-
-    def __init__(self, url: str) -> None:
-        self.url = url
-        self._client: Any = MlflowClient(tracking_uri=url, registry_uri=url)
 
     def register(
         self,
@@ -106,25 +75,14 @@ class Registry:
             manifest = make_manifest(folder)
             run = self._run(model, key)
             self._log_params(run, params)
-            for name, metric in metrics.items():
-                self._client.log_metric(run, name, metric)
+            self._log_metrics(run, metrics)
             self._log_curves(run, curves or {})
-            for name, content in (files or {}).items():
-                self._client.log_text(run, content, name)
-            for name in manifest["files"]:
-                parent = Path(FOLDER, name).parent.as_posix()
-                self._client.log_artifact(run, str(folder / name), parent)
-            self._client.log_artifact(run, str(folder / MANIFEST), FOLDER)
+            self._log_texts(run, files or {})
+            self._upload(run, folder, manifest)
             if absent := missing_from(manifest, self._listing(run, FOLDER)):
                 raise TransientError(f"registering {model}: {', '.join(absent)} did not arrive whole; upload again")
-            self._client.create_model_version(
-                name=model,
-                source=f"runs:/{run}/{FOLDER}",
-                run_id=run,
-                await_creation_for=0,  # its files arrived before it was made
-                tags={**tags, KEY: key, MANIFEST_SHA256: file_sha256(folder / MANIFEST)},
-            )
-            self._client.set_terminated(run)
+            sha256 = file_sha256(folder / MANIFEST)
+            self._make_version(model, run, tags={**tags, KEY: key, MANIFEST_SHA256: sha256})
         version = self.find(model, key)
         if version is None:
             raise TransientError(f"registering {model}: the version of {key} is not to be read back yet")
@@ -184,8 +142,7 @@ class Registry:
             for name, value in metrics.items():
                 if math.isfinite(value):
                     self._client.log_metric(run, name, value, timestamp=step, step=step)
-            for name, content in files.items():
-                self._client.log_text(run, content, name)
+            self._log_texts(run, files)
 
     def facts(self, model: str, version: int) -> "Facts":
         """Read what is known of a version: its tags, and its run's parameters and newest metrics."""
@@ -243,26 +200,22 @@ class Registry:
             raise TransientError(f"{model}: aliases read back as {found}, set as {wanted}; another writer interfered")
         return found
 
-    def _log_params(self, run: str, params: Mapping[str, Any]) -> None:
-        """Log what is not logged yet; MLflow refuses to change a parameter, nor does it take a long one."""
-        standing = self._client.get_run(run).data.params
-        for name, value in params.items():
-            text = str(value)[:MOST_PARAMETER]
-            if name not in standing:
-                self._client.log_param(run, name, text)
-            elif standing[name] != text:
-                log.warning("run %s keeps %s = %s, though it is %s now", run, name, standing[name], text)
+    def _upload(self, run: str, folder: Path, manifest: Mapping[str, Any]) -> None:
+        """Store the files that the manifest names with the run, and then the manifest."""
+        for name in manifest["files"]:
+            self._client.log_artifact(run, str(folder / name), Path(FOLDER, name).parent.as_posix())
+        self._client.log_artifact(run, str(folder / MANIFEST), FOLDER)
 
-    def _log_curves(self, run: str, curves: Mapping[str, Sequence[tuple[int, float, float]]]) -> None:
-        """Log points with the same times whenever it is done, so that those that stand already stay alone."""
-        began = int(self._client.get_run(run).info.start_time)
-        points = [
-            Metric(name, value, began + round(second * 1000), step)
-            for name, curve in curves.items()
-            for step, value, second in curve
-        ]
-        for at in range(0, len(points), MOST_POINTS):
-            self._client.log_batch(run, metrics=points[at : at + MOST_POINTS])
+    def _make_version(self, model: str, run: str, *, tags: Mapping[str, str]) -> None:
+        """Make a run's files a version of the model, and end the run."""
+        self._client.create_model_version(
+            name=model,
+            source=f"runs:/{run}/{FOLDER}",
+            run_id=run,
+            await_creation_for=0,  # its files arrived before it was made
+            tags=dict(tags),
+        )
+        self._client.set_terminated(run)
 
     def _run(self, model: str, key: str) -> str:
         name = f"driftloop/{model}"
@@ -283,56 +236,3 @@ class Registry:
             else:
                 sizes[entry.path.removeprefix(f"{FOLDER}/")] = int(entry.file_size)
         return sizes
-
-    @contextmanager
-    def _errors(self, doing: str) -> Iterator[None]:
-        try:
-            yield
-        except HTTPError as err:
-            status = err.response.status_code if err.response is not None else 500
-            raise _translated(status, f"{doing}: MLflow at {self.url} answered {status} ({_first_line(err)})") from err
-        except RequestException as err:
-            raise TransientError(f"{doing}: MLflow at {self.url} is not reachable ({_first_line(err)})") from err
-        except MlflowException as err:
-            status = err.get_http_status_code()
-            raise _translated(status, f"{doing}: MLflow at {self.url}: {_first_line(err)}") from err
-
-
-def broken_rules(
-    rules: Mapping[str, RuleSpec], candidate: Mapping[str, float], baseline: Mapping[str, float]
-) -> list[str]:
-    """Say which rules a candidate breaks, as `mlflow.validate_evaluation_results` judges them.
-
-    Each rule is asked alone, so that each says its own sentence. No number keeps no rule: MLflow would let NaN pass.
-    """
-    from mlflow.models.evaluation import EvaluationResult, MetricThreshold
-    from mlflow.models.evaluation.validation import ModelValidationFailedException
-
-    said = []
-    for name, rule in rules.items():
-        new, old = candidate[name], baseline[name]
-        if not (math.isfinite(new) and math.isfinite(old)):
-            said.append(f"rule {name}: champion {old}, challenger {new}: no number")
-            continue
-        try:
-            mlflow.validate_evaluation_results(
-                validation_thresholds={name: MetricThreshold(**rule.model_dump())},
-                candidate_result=EvaluationResult(metrics={name: new}, artifacts={}),
-                baseline_result=EvaluationResult(metrics={name: old}, artifacts={}),
-            )
-        except ModelValidationFailedException as err:
-            said.append(f"rule {name}: champion {old:.4g}, challenger {new:.4g}: {_last_line(err)}")
-    return said
-
-
-def _translated(status: int, message: str) -> ContractError | TransientError:
-    lasting = 400 <= status < 500 and status not in (408, 429)
-    return ContractError(message) if lasting else TransientError(message)
-
-
-def _last_line(err: BaseException) -> str:
-    return (str(err).strip() or type(err).__name__).splitlines()[-1][:300]
-
-
-def _first_line(err: BaseException) -> str:
-    return (str(err).strip() or type(err).__name__).splitlines()[0][:300]

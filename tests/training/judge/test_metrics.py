@@ -23,7 +23,8 @@ from training.judge.self_tests import SelfTests
 from training.judge.trial import Trial
 from training.registry import card
 from training.registry.card import CardFacts
-from training.registry.registry import WARNING, broken_rules
+from training.registry.client import broken_rules
+from training.registry.registry import WARNING
 
 ODD_VALUES = ("a/../b", "..", "/", "ß 字", "", "x" * 300, "a//b", "./a", "emoji \U0001f600")
 REFERENCES = [f"the quick brown fox number {i} jumps over the lazy dog" for i in range(12)]
