@@ -132,11 +132,7 @@ class Champions(History):
             ContractError: another version serves; nothing was changed.
         """
         with self.transaction(connection) as on:
-            on.execute(text("SELECT pg_advisory_xact_lock(hashtext('champion'), hashtext(:model))"), {"model": model})
-            now = self.champion(model, connection=on, lock=True)
-            if (now.version if now else None) != expected:
-                found = f"version {now.version}" if now else "no version"
-                raise ContractError(f"{model}: {found} serves, not {expected}; champion left as it is")
+            now = self._locked(on, model, expected)
             values = {
                 "version": to,
                 "previous_version": expected if kind in REPLACING else None,
@@ -153,6 +149,15 @@ class Champions(History):
             change = _Change(former=expected, kind=kind, reason=reason, actor=actor, incident=incident)
             self._record(on, champion, change)
         return champion
+
+    def _locked(self, on: Connection, model: str, expected: int | None) -> Champion | None:
+        """Read the champion and let nobody else change it in this transaction; raise if it is not the expected one."""
+        on.execute(text("SELECT pg_advisory_xact_lock(hashtext('champion'), hashtext(:model))"), {"model": model})
+        now = self.champion(model, connection=on, lock=True)
+        if (now.version if now else None) != expected:
+            found = f"version {now.version}" if now else "no version"
+            raise ContractError(f"{model}: {found} serves, not {expected}; champion left as it is")
+        return now
 
     def _record(self, on: Connection, champion: Champion, change: _Change) -> None:
         """Write a change down where a rollback looks for it, and in the history."""

@@ -4,6 +4,7 @@ Every move is a compare-and-set inside one transaction that also appends to the 
 Wake-ups carry only a key into this ledger; delivering one twice, late or never changes nothing but the time.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -158,30 +159,36 @@ class Ledger(Incidents):
         """
         if to is not incident.state and not may_move(incident.state, to):
             raise ContractError(f"incident {incident.id}: {incident.state} → {to} is not an allowed move")
-        moves, table = to is not incident.state, tables.incident.c
+        moves = to is not incident.state
         with self.transaction(connection) as on:
-            row = on.execute(
-                update(tables.incident)
-                .where(table.id == incident.id, table.state == incident.state, table.token == incident.token)
-                .values(
-                    state=to,
-                    token=incident.token + 1,  # who read it before must not write over this
-                    updated_at=func.now() if moves else table.updated_at,
-                    closed_at=func.now() if to in TERMINAL else None,
-                    claimed_by=None,
-                    lease_until=None,
-                    **changes,
-                )
-                .returning(tables.incident)
-            ).one_or_none()
-            if row is None:
+            moved = self._set(on, incident, to, changes)
+            if moved is None:
                 raise self._overtaken(on, incident)
-            moved = incident_of(row)
             self.note(
                 incident.model, EventKind.MOVED if moves else EventKind.PROGRESS, reason, evidence or {},
                 actor=actor, incident=moved, frm=incident.state, connection=on,
             )  # fmt: skip
         return moved
+
+    @staticmethod
+    def _set(on: Connection, incident: Incident, to: State, changes: Mapping[str, Any]) -> Incident | None:
+        """Write an incident's next state and let go of its claim; None when it is no longer as it was read."""
+        table = tables.incident.c
+        values = {
+            "state": to,
+            "token": incident.token + 1,  # who read it before must not write over this
+            "updated_at": func.now() if to is not incident.state else table.updated_at,
+            "closed_at": func.now() if to in TERMINAL else None,
+            "claimed_by": None,
+            "lease_until": None,
+        }
+        row = on.execute(
+            update(tables.incident)
+            .where(table.id == incident.id, table.state == incident.state, table.token == incident.token)
+            .values(**values, **changes)
+            .returning(tables.incident)
+        ).one_or_none()
+        return incident_of(row) if row is not None else None
 
     def _overtaken(self, on: Connection, incident: Incident) -> ContractError:
         """Say how an incident stands that is no longer as it was read."""

@@ -66,13 +66,7 @@ def judge_label(
     judged again together with the next window.
     """
     signal, due = f"label:{spec.name}", span(stretch)
-    evidence: dict[str, Any] = {
-        "stretch": due,
-        "labels": scores.labels,
-        "wrong": scores.wrong,
-        "mean_score": scores.mean,
-        "reference_score": reference.scores.mean,
-    }
+    evidence = _counted(stretch, scores, reference)
     if scores.labels < spec.min_labels:
         more = "; judged again with the next window's" if may_wait else ""
         reason = f"{scores.labels} of the {spec.min_labels} labels needed, of {due}{left_out(scores)}{more}"
@@ -89,14 +83,23 @@ def judge_label(
         "scores": [scores.labels, scores.total, scores.squares],
         "scores_of": [stretch.start.isoformat(), stretch.end.isoformat()],
     }
-    reason = (
-        f"{scores.labels} labels of {due} score {scores.mean:.3f}, the reference {reference.scores.mean:.3f}: "
-        f"{_compared(found, spec)}{left_out(scores)}"
-    )
+    means = f"score {scores.mean:.3f}, the reference {reference.scores.mean:.3f}"
+    reason = f"{scores.labels} labels of {due} {means}: {_compared(found, spec)}{left_out(scores)}"
     return subject.verdict(
         signal, harm_condition(found, spec.harm_ratio), reason, METHOD,
         score=found.ratio, limit=spec.harm_ratio, evidence=evidence,
     )  # fmt: skip
+
+
+def _counted(stretch: Window, scores: LabelScores, reference: LabelReference) -> dict[str, Any]:
+    """Give the evidence that there is however few the labels are."""
+    return {
+        "stretch": span(stretch),
+        "labels": scores.labels,
+        "wrong": scores.wrong,
+        "mean_score": scores.mean,
+        "reference_score": reference.scores.mean,
+    }
 
 
 def _compared(found: Harm, spec: LabelSpec) -> str:

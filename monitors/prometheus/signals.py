@@ -30,7 +30,7 @@ def fill_in(promql: str, *, model: str, window: Window) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
+class SignalReading:
     """What a query's samples say."""
 
     condition: Condition
@@ -43,7 +43,7 @@ class Reading:
 
 def judge_signal(
     spec: SignalSpec, samples: Sequence[Sample], freshness: Freshness, reference_bits_per_byte: float | None
-) -> Reading:
+) -> SignalReading:
     """Judge a query's samples. Pure.
 
     Of several series the worst counts: one that is bad is bad whatever the others say, and else one whose value is no
@@ -53,7 +53,7 @@ def judge_signal(
     if (silent := _silent(spec, samples, freshness)) is not None:
         return silent
     if spec.relative_to_reference and not reference_bits_per_byte:
-        return Reading(Condition.NO_DATA, "limits are relative to the reference's loss, and there is none yet")
+        return SignalReading(Condition.NO_DATA, "limits are relative to the reference's loss, and there is none yet")
     scale = (reference_bits_per_byte or 1.0) if spec.relative_to_reference else 1.0
     values = [sample.value for sample in samples if math.isfinite(sample.value)]
     worst = _compare(spec, values, scale) if values else None
@@ -61,34 +61,36 @@ def judge_signal(
         return worst
     no_number = next(sample.value for sample in samples if not math.isfinite(sample.value))
     of = f" in {len(samples) - len(values)} of {len(samples)} series" if len(samples) > 1 else ""
-    return Reading(Condition.NO_DATA, f"the query gives {no_number}{of}")
+    return SignalReading(Condition.NO_DATA, f"the query gives {no_number}{of}")
 
 
-def _silent(spec: SignalSpec, samples: Sequence[Sample], freshness: Freshness) -> Reading | None:
+def _silent(spec: SignalSpec, samples: Sequence[Sample], freshness: Freshness) -> SignalReading | None:
     """Say why samples cannot be judged: too old, no longer scraped, or none at all; None where they can be."""
     age = f"{freshness.age.total_seconds():.0f} s" if freshness.age is not None else "unknown age"
     if freshness.age is not None and freshness.age.total_seconds() > spec.max_age_seconds:
-        return Reading(Condition.STALE, f"the newest sample is {age} old, over {spec.max_age_seconds:.0f} s")
+        return SignalReading(Condition.STALE, f"the newest sample is {age} old, over {spec.max_age_seconds:.0f} s")
     if samples:
         return None
     if freshness.age is not None and not freshness.live:
-        return Reading(Condition.STALE, f"the series ended {age} before the window did; is its target still scraped?")
-    return Reading(Condition.NO_DATA, "the query gives no series")
+        return SignalReading(
+            Condition.STALE, f"the series ended {age} before the window did; is its target still scraped?"
+        )
+    return SignalReading(Condition.NO_DATA, "the query gives no series")
 
 
-def _compare(spec: SignalSpec, values: Sequence[float], scale: float) -> Reading:
+def _compare(spec: SignalSpec, values: Sequence[float], scale: float) -> SignalReading:
     higher = spec.worse == "higher"
     value = max(values) if higher else min(values)
     bad = spec.bad * scale
     beyond, within = ("≥", "<") if higher else ("≤", ">")
     of = f" (the worst of {len(values)} series)" if len(values) > 1 else ""
     if value >= bad if higher else value <= bad:
-        return Reading(Condition.BAD, f"{value:.4g}{of} {beyond} {bad:.4g}", value, bad)
+        return SignalReading(Condition.BAD, f"{value:.4g}{of} {beyond} {bad:.4g}", value, bad)
     if spec.warn is not None:
         warn = spec.warn * scale
         if value >= warn if higher else value <= warn:
-            return Reading(Condition.WARN, f"{value:.4g}{of} {beyond} {warn:.4g}", value, bad)
-    return Reading(Condition.OK, f"{value:.4g}{of} {within} {bad:.4g}", value, bad)
+            return SignalReading(Condition.WARN, f"{value:.4g}{of} {beyond} {warn:.4g}", value, bad)
+    return SignalReading(Condition.OK, f"{value:.4g}{of} {within} {bad:.4g}", value, bad)
 
 
 def assess(
@@ -126,7 +128,7 @@ def _measure(
         samples = prometheus.query(promql, at=window.end)
         freshness = prometheus.freshness(promql, at=window.end)
     except (TransientError, ContractError) as err:  # one signal's wrong query does not silence the others
-        reading = Reading(Condition.NO_DATA, str(err))
+        reading = SignalReading(Condition.NO_DATA, str(err))
     else:
         reading = judge_signal(spec, samples, freshness, reference)
     if shared and reading.condition.is_known:  # the reference is the new champion's, the samples are not

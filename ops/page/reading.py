@@ -8,19 +8,13 @@ from typing import Any, TypeVar
 from sqlalchemy import (
     Connection,
     Engine,
-    Text,
-    case,
-    column,
-    false,
     func,
     select,
     text,
-    true,
-    values,
 )
 from sqlalchemy.exc import ProgrammingError
 
-from datasets_defs.core.conditions import Condition, Verdict
+from datasets_defs.core.conditions import Verdict
 from datasets_defs.core.errors import TransientError
 from datasets_defs.core.incidents import TERMINAL
 from datasets_defs.core.settings import settings
@@ -33,11 +27,8 @@ from datasets_defs.spec.files import load_all, model_names
 from datasets_defs.store import tables
 from datasets_defs.store.database import database_errors
 from datasets_defs.store.incidents import incidents_since, newest_incidents, open_incidents
-from datasets_defs.store.verdicts import STALE_AFTER_WINDOWS, verdict_of
 from monitors.verdicts.conclude import judged_window
 from ops.page.state import (
-    NOW_AND_THEN,
-    WORST_FIRST,
     Detail,
     Model,
     Overview,
@@ -47,6 +38,7 @@ from ops.page.state import (
     expected_signals,
     urgency,
 )
+from ops.page.verdicts import newest_verdicts, report_of, verdicts_since, worst_by_window
 
 SHOWN_WINDOWS = 72
 """Length of the strips, in windows: three days of hours."""
@@ -99,7 +91,7 @@ def read_overview(db: Engine, *, now: datetime | None = None) -> Overview:
             last_end=judged_window(at).end,
             length=settings().window_length,
             models=tuple(sorted(models, key=urgency)),
-            cells=_cells(on, names, since),
+            cells=worst_by_window(on, names, since),
             incidents=_by_model((each.model, each) for each in incidents_since(on, since)),
             changes=_by_model(_changes(changes_with_grounds(on, since=since))),
             unsent=count,
@@ -121,7 +113,7 @@ def read_model(db: Engine, name: str, *, now: datetime | None = None) -> Detail 
         if not found:
             return None
         windows: dict[str, list[Verdict]] = {}
-        for verdict in _verdicts_since(on, name, _shown_since(at)):
+        for verdict in verdicts_since(on, name, _shown_since(at)):
             windows.setdefault(verdict.signal, []).append(verdict)
         ledger = Ledger(db.execution_options(postgresql_readonly=True))
         return Detail(
@@ -135,14 +127,14 @@ def read_model(db: Engine, name: str, *, now: datetime | None = None) -> Detail 
             events=ledger.events(name),
             broken=ledger.verify(name),
             unsent=_unsent(on, name),
-            report=_report(on, name),
+            report=report_of(on, name),
         )
 
 
 def read_report(db: Engine, name: str) -> ReportLink | None:
     """Read where the model's latest drift report is; None: there is none."""
     with snapshot(db) as on:
-        return _report(on, name)
+        return report_of(on, name)
 
 
 # --- models ----------------------------------------------------------------------------------------------------------
@@ -157,7 +149,7 @@ def _models(on: Connection, now: datetime, paused: Mapping[str, Pause], *, only:
     if only is not None:
         names &= {only}
     expected = {name: expected_signals(specs.get(name)) for name in names}
-    verdicts = _newest(on, expected, now)
+    verdicts = newest_verdicts(on, expected, now)
     found = []
     for name in sorted(names):
         spec, incident, pause, judged = specs.get(name), incidents.get(name), paused.get(name), verdicts.get(name, {})
@@ -191,78 +183,6 @@ def _problem(name: str, problems: Sequence[str]) -> str:
 def _shown_since(now: datetime) -> datetime:
     """Give the end of the window before the oldest that is shown."""
     return judged_window(now).end - SHOWN_WINDOWS * settings().window_length
-
-
-# --- verdicts --------------------------------------------------------------------------------------------------------
-
-_verdict = tables.verdict.c
-_waits = func.coalesce(_verdict.evidence["waits"].as_boolean(), false())
-_light = (
-    _verdict.model, _verdict.signal, _verdict.window_start, _verdict.window_end, _verdict.condition, _verdict.reason,
-    _verdict.method, _verdict.score, _verdict.limit, _verdict.champion_version, _waits.label("waits"),
-)  # fmt: skip
-"""A verdict without its evidence, which can be long."""
-
-
-def _newest(on: Connection, expected: Mapping[str, Sequence[str]], now: datetime) -> dict[str, dict[str, Verdict]]:
-    """Read the newest verdict of each expected signal, however old: one look-up in the index for each, in one query."""
-    pairs = [(model, signal) for model, signals in expected.items() for signal in (*signals, *NOW_AND_THEN)]
-    if not pairs:
-        return {}
-    asked = values(column("model", Text), column("signal", Text), name="asked").data(pairs)
-    newest = (
-        select(*_light)
-        .where(_verdict.model == asked.c.model, _verdict.signal == asked.c.signal)
-        .order_by(_verdict.window_end.desc(), _verdict.window_start.desc())
-        .limit(1)
-        .lateral("newest")
-    )
-    patience = STALE_AFTER_WINDOWS * settings().window_length
-    found: dict[str, dict[str, Verdict]] = {}
-    for row in on.execute(select(newest).select_from(asked.join(newest, true()))):
-        verdict = verdict_of(row, {"waits": row.waits}).as_of(now, patience=patience)
-        if not (verdict.signal in NOW_AND_THEN and verdict.condition is Condition.STALE):
-            found.setdefault(verdict.model, {})[verdict.signal] = verdict
-    return {model: dict(sorted(signals.items(), key=lambda item: _order(item[0]))) for model, signals in found.items()}
-
-
-def _order(signal: str) -> tuple[int, str]:
-    """Give the order in which signals are shown: data, drift and loss first, what is looked at now and then last."""
-    first = ("data", "drift", "loss")
-    return (first.index(signal) if signal in first else 9 if signal in NOW_AND_THEN else 5, signal)
-
-
-def _verdicts_since(on: Connection, model: str, since: datetime) -> Iterator[Verdict]:
-    query = select(*_light).where(_verdict.model == model, _verdict.window_end > since).order_by(_verdict.window_end)
-    return (verdict_of(row, {"waits": row.waits}) for row in on.execute(query))
-
-
-def _cells(on: Connection, models: Sequence[str], since: datetime) -> dict[str, dict[datetime, Condition | None]]:
-    """Read the worst condition of each window by model; None where all that was judged only waits."""
-    rank = case(
-        *((_verdict.condition == condition.value, place) for place, condition in enumerate(WORST_FIRST)), else_=None
-    )
-    query = (
-        select(_verdict.model, _verdict.window_end, func.min(rank).filter(~_waits).label("rank"))
-        .where(_verdict.model.in_(models), _verdict.window_end > since, _verdict.signal.not_in(NOW_AND_THEN))
-        .group_by(_verdict.model, _verdict.window_end)
-    )
-    found: dict[str, dict[datetime, Condition | None]] = {}
-    for row in on.execute(query):
-        found.setdefault(row.model, {})[row.window_end] = None if row.rank is None else WORST_FIRST[row.rank]
-    return found
-
-
-def _report(on: Connection, model: str) -> ReportLink | None:
-    link = _verdict.evidence["report_html"].as_string()
-    query = (
-        select(_verdict.window_end, _verdict.reason, link.label("url"))
-        .where(_verdict.model == model, _verdict.signal == "drift_report", link.is_not(None))
-        .order_by(_verdict.window_end.desc())
-        .limit(1)
-    )
-    row = on.execute(query).one_or_none()
-    return ReportLink(window_end=row.window_end, reason=row.reason, url=row.url) if row is not None else None
 
 
 # --- incidents, champions, messages ----------------------------------------------------------------------------------

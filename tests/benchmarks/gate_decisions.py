@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 
 from datasets_defs.spec.gate import GateSpec
 from tests.benchmarks.figures import Figure
+from training.judge.documents_needed import old_wanted
 from training.judge.gate import GateDecision, GateEvidence, Protected, decide
 from training.judge.paired import Interval, Pair, Spread
-from training.judge.power import OLD, RECENT, Planned, PlannedLook, UpperBound, old_wanted, plan
+from training.judge.power import OLD, RECENT, Planned, PlannedLook, UpperBound, plan
 from training.judge.spreads import pooled
 
 SPEC = GateSpec()

@@ -18,7 +18,7 @@ from datasets_defs.spec.training import DataSpec, SourceSpec
 from datasets_defs.store.inference_log import Document
 from ops.demo.texts import DOMAINS
 from tests.benchmarks.figures import Figure, cpu_seconds, in_child, working_bytes
-from training.data.snapshot import freeze
+from training.data.freeze import freeze
 from training.prepare.phrases import SIZE
 
 NOW = datetime(2026, 5, 1, tzinfo=UTC)

@@ -13,7 +13,8 @@ import torch
 from datasets_defs.spec.model import FromScratch
 from tests.benchmarks.figures import Figure, interleaved
 from training.data.training_text import PYTHON_DOCS, all_documents
-from training.fit.fine_tune import FitPlan, fine_tune
+from training.fit.fine_tune import fine_tune
+from training.fit.plan import FitPlan
 from training.model.language_model import LanguageModel
 
 SHAPE = FromScratch()

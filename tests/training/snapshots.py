@@ -10,7 +10,8 @@ import pyarrow.parquet as pq
 from datasets_defs.spec.model import ModelSpec
 from datasets_defs.store.artifacts import write_rows
 from datasets_defs.store.inference_log import Document
-from training.data.snapshot import Snapshot, text_of, write
+from training.data.freeze import write
+from training.data.snapshot import Snapshot, text_of
 from training.prepare.pipeline import Preparation
 from training.prepare.report import Report
 

@@ -16,7 +16,8 @@ from datasets_defs.store.artifacts import artifact_url, write_rows
 from datasets_defs.store.references import ReferenceProfile, save_reference
 from datasets_defs.store.versions import note_version
 from training.data.training_text import Passage, cut_passages, heldout_documents, training_documents
-from training.fit.fine_tune import FitPlan, Progress, fine_tune
+from training.fit.fine_tune import fine_tune
+from training.fit.plan import FitPlan, Progress
 from training.fit.threads import use_threads
 from training.model.baseline import baseline
 from training.model.language_model import LanguageModel

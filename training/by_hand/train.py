@@ -13,7 +13,7 @@ from datasets_defs.core.settings import settings
 from datasets_defs.ledger.ledger import Ledger
 from datasets_defs.spec.model import ModelSpec
 from training.data.inputs import fresh_since
-from training.fit.fine_tune import Progress
+from training.fit.plan import Progress
 from training.registry.registry import Registry
 from training.trainers.attempt import Attempt, train
 from training.trainers.locks import only_trainer

@@ -1,9 +1,8 @@
-"""The frozen rows of one training attempt: fresh documents split in two, corpora, and older rows against forgetting."""
+"""The file of a training attempt's frozen rows: how it is written, and what is read from it."""
 
 import json
-import tempfile
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
@@ -14,36 +13,19 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from datasets_defs.core.errors import ContractError
-from datasets_defs.spec.model import ModelSpec
 from datasets_defs.spec.training import RetrainSpec
-from datasets_defs.store.artifacts import (
-    exists,
-    file_sha256,
-    read_batches,
-    read_bytes,
-    url_sha256,
-    write_bytes,
-    write_file,
-)
-from datasets_defs.store.inference_log import Document
-from training.data.split import split, stable_hash
-from training.prepare.checks import LOG, Record
-from training.prepare.ngrams import Words
-from training.prepare.overlap import Judging
-from training.prepare.pipeline import Preparation, records_of
-from training.prepare.report import OVERLAP, Report
+from datasets_defs.store.artifacts import exists, read_batches, read_bytes, url_sha256
+from training.prepare.checks import Record
 
 MAX_REPLAY_SHARE = 0.9
 _TOGETHER = 1_000
 _COLUMNS = ("request_id", "prompt", "reference", "user_id", "source")
 _SCHEMA = pa.schema([(name, pa.string()) for name in ("part", *_COLUMNS)])
-_FRESH, _REPLAY, _TEXT = ("train", "corpus"), ("replay",), ("prompt", "reference")
+_FRESH, _REPLAY = ("train", "corpus"), ("replay",)
+TEXT = ("prompt", "reference")
+"""Columns that make a row's text, in their order."""
 REPLAYED = ("train", "validation", "replay")
 """Parts that later attempts may replay: held-out rows judge, and corpora are read anew each time."""
-
-
-class DataBreakError(ContractError):
-    """The fresh documents are broken: nothing may be trained on them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,11 +90,11 @@ class Snapshot:
         return json.loads(read_bytes(url)) if exists(url := report_uri(self.uri)) else None
 
     def _texts(self, parts: Sequence[str]) -> Iterator[str]:
-        for batch in self._batches(_TEXT, parts):
+        for batch in self._batches(TEXT, parts):
             yield from map(text_of, batch.to_pylist())
 
     def _characters(self, parts: Sequence[str]) -> int:
-        lengths = (pc.sum(pc.utf8_length(batch[name])) for batch in self._batches(_TEXT, parts) for name in _TEXT)
+        lengths = (pc.sum(pc.utf8_length(batch[name])) for batch in self._batches(TEXT, parts) for name in TEXT)
         return sum(length.as_py() or 0 for length in lengths)
 
     def _batches(self, columns: Sequence[str] | None, parts: Sequence[str]) -> Iterator[Any]:
@@ -140,158 +122,7 @@ def stored(uri: str) -> Snapshot | None:
     return Snapshot.of(uri, None) if exists(uri) else None
 
 
-def freeze(
-    documents: Sequence[Document],
-    replay: Iterable[dict[str, Any]],
-    *,
-    uri: str,
-    spec: ModelSpec,
-    keep_out: Collection[str] = (),
-) -> Snapshot:
-    """Assemble the rows of an attempt and store them; the same input gives the same hash.
-
-    A snapshot that stands there already is given as it is: a training that resumes goes on with its own rows. It is
-    put there last and whole, after its report and the list of what was left out.
-
-    Raises:
-        DataBreakError: too many of the documents are invalid; the report and the list stand there all the same.
-        ContractError: nothing is left to train on, or a row overlaps with a text that models are judged by.
-    """
-    if (present := stored(uri)) is not None:
-        return present
-    with tempfile.TemporaryDirectory(prefix="driftloop-snapshot-") as name:
-        older = list(replay)
-        with Preparation(Path(name), spec.data, older=[text_of(row) for row in older]) as at_work:
-            try:
-                made = write(at_work, documents, older, Path(name), spec=spec, keep_out=keep_out)
-            finally:
-                at_work.close_rejects()
-                write_file(rejected_uri(uri), at_work.rejects)
-                write_bytes(report_uri(uri), json.dumps(at_work.report.plain(), indent=1).encode())
-        return Snapshot(uri=uri, sha256=write_file(uri, made))
-
-
-def write(
-    at_work: Preparation,
-    documents: Sequence[Document],
-    replay: Sequence[dict[str, Any]],
-    folder: Path,
-    *,
-    spec: ModelSpec,
-    keep_out: Collection[str] = (),
-) -> Path:
-    """Give the Parquet file of an attempt's rows, made in the folder; its hash is in the report.
-
-    Raises:
-        DataBreakError: too many of the documents are invalid.
-        ContractError: nothing is left to train on, or a row overlaps with a text that models are judged by.
-    """
-    at_work.keep_apart(Judging.of(sorted(keep_out)), ())
-    at_work.take(LOG, _in_order(documents))
-    fresh = [record for batch in at_work.settled() for record in records_of(batch)]
-    if (why := at_work.report.of(LOG).why_broken(spec.data.max_rejected_share)) is not None:
-        raise DataBreakError(f"{why}: the feed of references is broken".replace(" documents", " fresh documents", 1))
-    sides = split(fresh, spec, of=len(documents))
-    at_work.report.split = sides.how
-    judging = Judging.of([*sorted(keep_out), *(record.text for record in sides.holdout)])
-    train = list(_apart(at_work, sides.train, judging))
-    if not train:
-        raise ContractError(f"all of the {len(sides.train)} documents to train on overlap with held-out ones")
-    at_work.keep_apart(judging, {record.user_id for record in sides.holdout if record.user_id is not None})
-    for source in spec.data.sources:
-        at_work.take_corpus(source)
-    spared = _validation(train, spec)
-    with _SnapshotFile(folder / "snapshot.parquet") as rows:
-        rows.add("holdout", sides.holdout)
-        rows.add("train", (record for record in train if record.request_id not in spared))
-        rows.add("validation", (record for record in train if record.request_id in spared))
-        for batch in at_work.settled():
-            rows.add_batch("corpus", batch)
-        share = min(spec.retrain.replay_share, MAX_REPLAY_SHARE)
-        size = max(1.0, spec.retrain.epochs) * (rows.bytes["train"] + rows.bytes["corpus"])
-        known = {record.text for record in fresh} | set(keep_out)
-        older = [row for row in replay if row.get("user_id") not in sides.apart]
-        rows.add("replay", _draw(older, size * share / (1 - share), known, judging, spec.retrain.seed))
-    at_work.report.parts = rows.parts
-    at_work.report.overlap = _overlaps(rows.file, judging)
-    if at_work.report.overlap:
-        raise ContractError(f"{at_work.report.overlap} rows to train on overlap with texts that models are judged by")
-    at_work.report.snapshot_sha256 = file_sha256(rows.file)
-    return rows.file
-
-
-def rehearse(
-    documents: Sequence[Document], replay: Iterable[dict[str, Any]], *, spec: ModelSpec, keep_out: Collection[str] = ()
-) -> Report:
-    """Report on what an attempt's rows would be, and store nothing.
-
-    Raises:
-        DataBreakError, ContractError: as `freeze` does.
-    """
-    older = list(replay)
-    with tempfile.TemporaryDirectory(prefix="driftloop-snapshot-") as name:
-        with Preparation(Path(name), spec.data, older=[text_of(row) for row in older]) as at_work:
-            write(at_work, documents, older, Path(name), spec=spec, keep_out=keep_out)
-            return at_work.report
-
-
-def _in_order(documents: Sequence[Document]) -> Iterator[Record]:
-    for place, each in enumerate(sorted(documents, key=lambda each: (each.at, each.request_id)), start=1):
-        yield Record(
-            source=LOG,
-            place=place,
-            request_id=each.request_id,
-            prompt=each.prompt,
-            reference=each.reference,
-            user_id=each.user_id,
-            at=each.at,
-        )
-
-
-def _apart(at_work: Preparation, records: Sequence[Record], judging: Judging) -> Iterator[Record]:
-    """Give the records that do not overlap with a judging text."""
-    for begin in range(0, len(records), _TOGETHER):
-        batch = records[begin : begin + _TOGETHER]
-        copied = judging.contaminated(Words.of([record.text for record in batch]))
-        for number, record in enumerate(batch):
-            if number in copied:
-                at_work.drop(record, OVERLAP)
-            else:
-                yield record
-
-
-def _validation(train: Sequence[Record], spec: ModelSpec) -> set[str]:
-    """Choose the documents that say when to stop, by the hash of their user or text; never the last one to train on."""
-    count = min(round(spec.data.validation_share * len(train)), len(train) - 1)
-    ranked = sorted(train, key=lambda record: (stable_hash(record.user_id or record.text), record.request_id))
-    return {record.request_id for record in ranked[:count]}
-
-
-def _draw(
-    replay: Sequence[dict[str, Any]], size: float, known: set[str], judging: Judging, seed: int
-) -> Iterator[Record]:
-    """Draw older rows for so many bytes, by hash, as far as there are enough."""
-    candidates = {text_of(row): row for row in replay if row["part"] in REPLAYED}
-    texts = sorted(candidates.keys() - known, key=lambda text: stable_hash(f"{seed}/{text}"))
-    for begin in range(0, len(texts), _TOGETHER):
-        batch = texts[begin : begin + _TOGETHER]
-        copied = judging.contaminated(Words.of(batch))
-        for text in (text for number, text in enumerate(batch) if number not in copied):
-            if size <= 0:
-                return
-            row = candidates[text]
-            yield Record(
-                source=row.get("source") or "",
-                place=0,
-                request_id=row["request_id"],
-                prompt=row["prompt"],
-                reference=row["reference"],
-                user_id=row.get("user_id"),
-            )
-            size -= len(text.encode())
-
-
-class _SnapshotFile:
+class SnapshotFile:
     """A Parquet file that is written as its rows come."""
 
     def __init__(self, file: Path) -> None:
@@ -324,14 +155,3 @@ class _SnapshotFile:
         self._writer.write_table(pa.Table.from_arrays([parts, *columns], schema=_SCHEMA))
         self.parts[part] += batch.num_rows
         self.bytes[part] += sum(pc.sum(pc.binary_length(batch[name])).as_py() for name in ("prompt", "reference"))
-
-
-def _overlaps(file: Path, judging: Judging) -> int:
-    """Count the rows of a finished file that are trained on and overlap with a judging text.
-
-    Rows of corpora were all held against the same texts as they came, and are not read again.
-    """
-    found = 0
-    for batch in read_batches(str(file), columns=(*_TEXT, "part"), where=pc.field("part").isin(REPLAYED)):
-        found += len(judging.contaminated(Words.of([text_of(row) for row in batch.to_pylist()])))
-    return found

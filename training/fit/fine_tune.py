@@ -3,21 +3,21 @@
 import hashlib
 import logging
 import math
-import random
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass, field, replace
-from functools import lru_cache
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 
 from datasets_defs.core.errors import ContractError
-from training.fit.curve import Curve
 from training.fit.early_stopping import stop_early
 from training.fit.group import Group
+from training.fit.optimizer import default_rate, dtype_of, factor_at, optimizer, trainable
+from training.fit.order import rows_of
 from training.fit.packing import PackedRows, pack, parts_documents
+from training.fit.plan import FitPlan, Progress, Result
 from training.fit.state import FitState
 from training.model import adapters
 from training.model.language_model import LanguageModel
@@ -27,86 +27,6 @@ PROGRESS_SECONDS = 2.0
 LOOKS = 10
 """How often a training looks at its validation texts."""
 MOST_VALIDATION_TEXTS = 500
-ADAPTERS_FACTOR = 10
-"""Adapters bear so many times the rate of whole weights."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FitPlan:
-    """How a training goes. The number of steps follows from the data alone, so the learning rate does too."""
-
-    epochs: float
-    learning_rate: float | None = None
-    """Peak, reached after the warm-up, falling along a half cosine to a tenth of it. None: by the model's size."""
-    batch_tokens: int
-    """Tokens per optimizer step."""
-    max_seconds: float
-    """Training time at most, over all resumptions together."""
-    checkpoint_seconds: float
-    seed: int = 0
-    warm_up_share: float = 0.05
-    weight_decay: float = 0.01
-    """Of matrices; biases and norms are left alone."""
-    clip: float = 1.0
-    """Largest norm of the gradient."""
-    blend: float = 1.0
-    """How far the result goes from the weights it started from to the trained ones, 0..1."""
-    method: Literal["full", "lora"] = "full"
-    rank: int = 16
-    """Of the adapters."""
-    alpha: float = 32
-    """What the adapters add is multiplied by alpha / rank."""
-    embeddings: bool = True
-    """Whether embeddings and norms are trained beside the adapters."""
-    row_tokens: int = 1024
-    """Longest row, in tokens; longer documents are cut."""
-    forward_tokens: int = 4096
-    """Tokens in one forward pass at most (at least one row); a step adds up as many passes as it needs."""
-    precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
-    """Of the passes; weights and optimizer stay float32. `auto`: float32 on a CPU, else the best that a GPU has."""
-    gradient_checkpointing: bool = False
-    """Compute activations twice instead of keeping them: a third slower, and far less memory."""
-    patience: int = 3
-    """Looks at the validation texts without a new best one after which the training stops."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Progress:
-    """Where a training stands."""
-
-    step: int
-    steps: int
-    """Planned."""
-    loss: float
-    """Nats per token of the newest batch."""
-    elapsed_seconds: float
-    """Training time, earlier runs included."""
-    tokens_per_second: float = 0.0
-    validation: float | None = None
-    """Bits per byte of the validation texts at the newest look."""
-
-    @property
-    def share(self) -> float:
-        """How much of the plan is done, 0..1."""
-        return self.step / self.steps
-
-    def __str__(self) -> str:
-        looked = f", validation {self.validation:.3f} bits per byte" if self.validation is not None else ""
-        return f"step {self.step} of {self.steps}, loss {self.loss:.3f}{looked}, {self.tokens_per_second:,.0f} tokens/s"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Result(Progress):
-    """How a training ended."""
-
-    curve: Curve = field(repr=False)
-    learning_rate: float
-    """Peak that was used."""
-    trained_parameters: int
-    filled_share: float
-    """Share of the rows' places that held text, 0..1."""
-    stopped: str = ""
-    """Why it ended before its last step; empty when it did not."""
 
 
 def fine_tune(
@@ -166,17 +86,17 @@ class _Loop:
         self.passes = max(1, plan.forward_tokens // rows.length)
         self.steps = max(1, math.ceil(len(rows) * plan.epochs / self.batch))
         self.adapted = self._attach()
-        own = [each for name, each in _trainable(model.network).items() if not adapters.is_adapter(name)]
+        own = [each for name, each in trainable(model.network).items() if not adapters.is_adapter(name)]
         self.start = [(weight, weight.detach().clone()) for weight in own] if plan.blend < 1 else []
         self.rate = plan.learning_rate or default_rate(sum(each.numel() for each in self._weights()), plan.method)
         self.trained, self.forward = group.prepare(model.network)
         self.device = self.trained.device
         self.dtype = dtype_of(plan, self.device.type)
         group.check(self.dtype)
-        trainable = _trainable(self.trained)
+        weights = trainable(self.trained)
         self.state = FitState(
-            trainable,
-            _optimizer(trainable, plan),
+            weights,
+            optimizer(weights, plan),
             torch.amp.GradScaler(self.device.type, enabled=self.dtype is torch.float16),
             group=group,
         )
@@ -226,7 +146,7 @@ class _Loop:
     def _learn(self) -> tuple[float, float, int]:
         """Take one optimizer step; give its loss, its learning rate and how many tokens it learned from."""
         state, plan = self.state, self.plan
-        chosen = _rows_of(state.step, self.batch, len(self.rows), plan.seed)
+        chosen = rows_of(state.step, self.batch, len(self.rows), plan.seed)
         rate = self.rate * factor_at(state.step, self.steps, plan.warm_up_share)
         for group in state.optimizer.param_groups:
             group["lr"] = rate * group["share"]
@@ -321,67 +241,6 @@ class _Loop:
             filled_share=self.rows.filled_share,
             stopped=stopped,
         )
-
-
-def default_rate(parameters: int, method: str) -> float:
-    """Give a peak learning rate for a model of this size: smaller for larger ones, ten times as much for adapters.
-
-    Full: 1e-3 for a million parameters, 1e-4 for a hundred million, 1e-5 for ten thousand million.
-    """
-    return (ADAPTERS_FACTOR if method == "lora" else 1) / math.sqrt(max(parameters, 1))
-
-
-def dtype_of(plan: FitPlan, device: str) -> torch.dtype | None:
-    """Give the type that the passes are computed in; None for that of the weights."""
-    named = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
-    if plan.precision != "auto":
-        return named[plan.precision]
-    if device != "cuda":
-        return None  # float32: resumption is bit-identical
-    return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
-
-
-def factor_at(step: int, steps: int, warm_up_share: float) -> float:
-    """Give the learning rate of a step as a share of the peak: a linear warm-up, then a half cosine to a tenth."""
-    warm_up = max(1, round(steps * warm_up_share))
-    if step < warm_up:
-        return (step + 1) / warm_up
-    return 0.1 + 0.45 * (1 + math.cos(math.pi * (step - warm_up) / max(1, steps - warm_up)))
-
-
-def _trainable(network: Any) -> dict[str, torch.nn.Parameter]:
-    return {name: each for name, each in network.named_parameters() if each.requires_grad}
-
-
-def _optimizer(trainable: dict[str, torch.nn.Parameter], plan: FitPlan) -> torch.optim.Optimizer:
-    """Decay matrices alone; beside adapters at their own default rate, whole weights learn at that of a full training.
-
-    At the rate of adapters, embeddings forget twice what the gate allows. A rate that was asked for holds for all.
-    """
-    groups: dict[tuple[float, float], list[torch.nn.Parameter]] = {}
-    slower = plan.method == "lora" and plan.learning_rate is None
-    for name, weight in trainable.items():
-        decay = plan.weight_decay if weight.ndim > 1 else 0.0
-        share = 1 / ADAPTERS_FACTOR if slower and not adapters.is_adapter(name) else 1.0
-        groups.setdefault((decay, share), []).append(weight)
-    listed = [{"params": each, "weight_decay": decay, "share": share} for (decay, share), each in groups.items()]
-    return torch.optim.AdamW(listed, betas=(0.9, 0.95), fused=True)
-
-
-def _rows_of(step: int, rows: int, total: int, seed: int) -> list[int]:
-    """Give the rows of one step: every epoch in an order of its own that depends on the seed and its number alone."""
-    chosen = []
-    for position in range(step * rows, (step + 1) * rows):
-        epoch, place = divmod(position, total)
-        chosen.append(_order(total, seed, epoch)[place])
-    return chosen
-
-
-@lru_cache(maxsize=2)
-def _order(total: int, seed: int, epoch: int) -> list[int]:
-    order = list(range(total))
-    random.Random(f"{seed}/{epoch}").shuffle(order)
-    return order
 
 
 @torch.no_grad()

@@ -16,8 +16,8 @@ from datasets_defs.store.artifacts import exists, read_bytes, read_rows, write_r
 from datasets_defs.store.inference_log import read_origins
 from datasets_defs.store.references import reference_of
 from training.data.snapshot import text_of
+from training.judge.documents_needed import old_wanted
 from training.judge.paired import Spread
-from training.judge.power import old_wanted
 
 MOST_RECENT, MOST_GOLDEN = 2000, 2000
 """Rows judged at most; of old ones as many as `old_wanted` says."""

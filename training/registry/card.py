@@ -1,13 +1,10 @@
 """A version's model card: what it is made of, how it was judged, who let it serve; rewritten when that grows."""
 
-import base64
 import hashlib
-import io
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
 
 from sqlalchemy import Engine
 
@@ -19,6 +16,7 @@ from datasets_defs.ledger.events import Event
 from datasets_defs.ledger.ledger import Ledger
 from datasets_defs.ledger.promotions import ChampionChange, changes_of_version
 from datasets_defs.store.evaluations import Evaluation, evaluations_of_version
+from training.registry.card_plots import intervals, plots
 from training.registry.registry import KEY, WARNING, Registry
 
 log = logging.getLogger(__name__)
@@ -145,7 +143,8 @@ def html(facts: CardFacts, text: str) -> str:
     from markdown_it import MarkdownIt
 
     body = MarkdownIt("commonmark", {"html": False}).enable("table").render(text)
-    shown = "".join(f'<img alt="{name}" src="data:image/png;base64,{data}">' for name, data in plots(facts).items())
+    drawn = plots(facts.evaluations, facts.curves)
+    shown = "".join(f'<img alt="{name}" src="data:image/png;base64,{data}">' for name, data in drawn.items())
     style = (
         "body{font:15px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem}"
         "table{border-collapse:collapse}td,th{border-bottom:1px solid #ccc;padding:.2rem .6rem;text-align:left}"
@@ -155,16 +154,6 @@ def html(facts: CardFacts, text: str) -> str:
         f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Version {facts.version}</title>'
         f"<style>{style}</style></head><body>{body}{shown}</body></html>\n"
     )
-
-
-def plots(facts: CardFacts) -> dict[str, str]:
-    """Draw the newest evaluation's changes and the loss curves, each a PNG in base64; none where there is nothing."""
-    drawn = {}
-    if facts.evaluations and (found := _intervals(facts.evaluations[-1].scores)):
-        drawn["change of bits per byte by slice"] = _changes_plot(found)
-    if curves := {name: points for name, points in facts.curves.items() if len(points) > 1}:
-        drawn["loss curves"] = _curves_plot(curves)
-    return drawn
 
 
 def shortened(text: str) -> str:
@@ -217,7 +206,7 @@ def _judgement(facts: CardFacts) -> str:
         rows = [
             (name, s["documents"], f"{s['champion']:.3f}", f"{s['challenger']:.3f}", f"{s['change']:+.1%}",
              f"{s['low']:+.1%} to {s['high']:+.1%}")
-            for name, s in _intervals(each.scores).items()
+            for name, s in intervals(each.scores).items()
         ]  # fmt: skip
         parts.append(_cells(("slice", "documents", "champion", "this", "change", "interval"), rows))
         metrics = each.scores.get("metrics", {})
@@ -254,44 +243,8 @@ def _cells(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     return "\n".join(f"| {line} |" for line in lines)
 
 
-def _intervals(scores: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    return {name: each for name, each in scores.items() if isinstance(each, Mapping) and "change" in each}  # type: ignore[misc]
-
-
 def _when(at: datetime) -> str:
     return f"{at.astimezone(UTC):%Y-%m-%d %H:%M}Z"
-
-
-def _changes_plot(found: Mapping[str, Mapping[str, Any]]) -> str:
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(8, 1.2 + 0.4 * len(found)), layout="constrained")
-    axes = figure.subplots()
-    for place, each in enumerate(list(found.values())[::-1]):
-        low, high = 100 * (each["change"] - each["low"]), 100 * (each["high"] - each["change"])
-        axes.errorbar(100 * each["change"], place, xerr=[[low], [high]], fmt="o", capsize=4, color="#1f6feb")
-    axes.axvline(0, color="#888", linewidth=1)
-    axes.set_yticks(range(len(found)), list(found)[::-1], parse_math=False)
-    axes.set_xlabel("change of bits per byte, per cent (less is better)")
-    return _png(figure)
-
-
-def _curves_plot(curves: Mapping[str, Sequence[tuple[int, float]]]) -> str:
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(8, 3), layout="constrained")
-    axes = figure.subplots()
-    for name, points in curves.items():
-        axes.plot([step for step, _ in points], [value for _, value in points], label=name)
-    axes.set_xlabel("step")
-    axes.legend()
-    return _png(figure)
-
-
-def _png(figure: Any) -> str:
-    content = io.BytesIO()
-    figure.savefig(content, format="png", dpi=100, metadata={"Software": None})
-    return base64.b64encode(content.getvalue()).decode()
 
 
 def _described(model: str) -> str:

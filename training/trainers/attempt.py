@@ -16,9 +16,11 @@ from datasets_defs.spec.model import ModelSpec
 from datasets_defs.store.artifacts import artifact_url
 from datasets_defs.store.heartbeats import beat
 from datasets_defs.store.versions import manifest_of, note_version
+from training.data.freeze import freeze
 from training.data.inputs import inputs_of
-from training.data.snapshot import Snapshot, freeze, report_uri, stored
-from training.fit.fine_tune import FitPlan, Progress, Result, fine_tune
+from training.data.snapshot import Snapshot, report_uri, stored
+from training.fit.fine_tune import fine_tune
+from training.fit.plan import FitPlan, Progress, Result
 from training.fit.threads import threads_for, use_threads
 from training.model.language_model import LanguageModel
 from training.prepare.report import sentence

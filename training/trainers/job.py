@@ -19,7 +19,7 @@ from datasets_defs.core.settings import settings
 from datasets_defs.ledger.ledger import Ledger
 from datasets_defs.spec.files import spec_of
 from datasets_defs.store.database import engine
-from training.data.snapshot import DataBreakError
+from training.data.freeze import DataBreakError
 from training.limits.budget import settle
 from training.registry.registry import Registry
 from training.trainers.attempt import Attempt, train

@@ -4,7 +4,6 @@ Airflow's provider gives the client, by a Connection, and makes the pod from its
 `pod_mutation_hook` applies. Its operator does not run: its `execute` waits inside itself, and would hold no claim.
 """
 
-import json
 import logging
 import time
 from collections.abc import Callable, Iterator
@@ -25,7 +24,8 @@ from datasets_defs.spec.model import ModelSpec
 from datasets_defs.spec.trainers import KubernetesTrainer
 from training.trainers.contract import Ending, Job, JobResult, Look, Phase
 from training.trainers.pod import CONTAINER, GRACE_SECONDS, labels_of_model, pod, pod_name
-from training.trainers.pod_status import PodStanding, judge
+from training.trainers.pod_log import LogReading
+from training.trainers.pod_status import PodStanding, judge, words_of
 
 log = logging.getLogger(__name__)
 TIMEOUT = (3, 10)
@@ -36,8 +36,6 @@ AWAY_SECONDS = 600.0
 """How long a pod that was seen is taken to be as it was while the API server cannot be asked."""
 GONE_SECONDS = GRACE_SECONDS + 60.0
 """How long a pod may take to stop before it is removed by force; locks and fencing keep a lost node's trainer out."""
-FIRST_LINES = 20
-MOST_LINES = 1000
 NOT_FOUND, CONFLICT, FORBIDDEN, UNAUTHORIZED = 404, 409, 403, 401
 FINAL = frozenset({400, UNAUTHORIZED, FORBIDDEN, NOT_FOUND, 422})
 """Answers to a pod that is to be made that stay the same until a person does something."""
@@ -76,7 +74,7 @@ class PodTrainer:
         self._last: Look | None = None
         self._looked = self._answered = -float("inf")
         self._held_back: str | None = None
-        self._logged_until, self._logged_at = "", 0.0
+        self._log = LogReading()
         self._unread = False
 
     def submit(self, job: Job) -> None:
@@ -174,7 +172,7 @@ class PodTrainer:
             try:
                 self._client.create_namespaced_pod(self.trainer.namespace, made, _request_timeout=TIMEOUT)
             except ApiException as err:
-                why = _message(err)
+                why = words_of(err.body, err.reason)
                 if err.status == CONFLICT:
                     log.info("pod %s is there already", pod_name(job))  # an answer was lost, or another run was faster
                 elif err.status == FORBIDDEN and "exceeded quota" in why:
@@ -249,25 +247,17 @@ class PodTrainer:
         return there
 
     def _new_lines(self, job: Job) -> list[str]:
-        """Read the log's newest lines; each has the time at which it was written, by which it is told once."""
-        now, limits = time.monotonic(), {"tail_lines": FIRST_LINES}
-        if self._logged_until:
-            limits = {"tail_lines": MOST_LINES, "since_seconds": int(now - self._logged_at) + 5}
+        now = time.monotonic()
         answer = self._client.read_namespaced_pod_log(
             pod_name(job),
             self.trainer.namespace,
             container=CONTAINER,
             timestamps=True,
-            **limits,
+            **self._log.limits(now),
             _preload_content=False,  # else the client makes the text of bytes: `b'…\\n'`
             _request_timeout=TIMEOUT,
         )
-        self._logged_at = now
-        stamped = [line.partition(" ") for line in answer.data.decode("utf-8", "replace").splitlines()]
-        fresh = [(at, words) for at, _, words in stamped if at > self._logged_until]
-        if fresh:
-            self._logged_until = fresh[-1][0]
-        return [words for _, words in fresh]
+        return self._log.new_lines(answer.data.decode("utf-8", "replace"), now)
 
     @property
     def _client(self) -> CoreV1Api:
@@ -287,7 +277,9 @@ class PodTrainer:
         except ApiException as err:
             if err.status == UNAUTHORIZED:
                 self._api = None  # the Connection may have another token by now
-            raise TransientError(f"{self._place}: {doing}: answered {err.status}, {_message(err)}") from err
+            raise TransientError(
+                f"{self._place}: {doing}: answered {err.status}, {words_of(err.body, err.reason)}"
+            ) from err
         except HTTPError as err:
             raise TransientError(f"{self._place}: {doing}: does not answer ({type(err).__name__})") from err
 
@@ -303,11 +295,3 @@ def _made(description: dict[str, Any]) -> Any:
         do_xcom_push=False,
     )
     return train.build_pod_request_obj(dry_run=True)  # not a rehearsal: it only asks no cluster where it is
-
-
-def _message(err: ApiException) -> str:
-    """Give the API server's own words."""
-    try:
-        return str(json.loads(err.body)["message"])
-    except (TypeError, ValueError, KeyError):
-        return str(err.reason)

@@ -22,7 +22,7 @@ from datasets_defs.spec.model import ModelSpec
 from datasets_defs.spec.trainers import KubernetesTrainer, LocalTrainer, TorchrunTrainer
 from datasets_defs.store.artifacts import write_bytes
 from training.fit.curve import Curve
-from training.fit.fine_tune import FitPlan, Progress, Result
+from training.fit.plan import FitPlan, Progress, Result
 from training.trainers.torchrun import LEASH
 
 log = logging.getLogger(__name__)

@@ -16,8 +16,9 @@ from datasets_defs.core.settings import settings
 from datasets_defs.spec.model import ModelSpec
 from datasets_defs.spec.trainers import LocalTrainer
 from training.data.snapshot import stored
-from training.fit.fine_tune import Progress, fine_tune
+from training.fit.fine_tune import fine_tune
 from training.fit.group import Together
+from training.fit.plan import Progress
 from training.model.language_model import LanguageModel
 from training.registry.registry import Registry
 from training.trainers.launcher import WORK, Work, plan_from, say_ended, say_progress, say_refused

@@ -29,8 +29,8 @@ def data(
     from datasets_defs.ledger.ledger import Ledger
     from datasets_defs.spec.files import spec_of
     from ops.stack.database import database
+    from training.data.freeze import rehearse
     from training.data.inputs import fresh_since, inputs_of
-    from training.data.snapshot import rehearse
     from training.registry.reader import Reader
 
     spec, now, db = spec_of(model), datetime.now(UTC), database()

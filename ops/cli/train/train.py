@@ -34,7 +34,7 @@ def train(
     start = past_time(since, "--since", now=now) if since is not None else None
     db = database()
     from training.by_hand.train import by_hand
-    from training.fit.fine_tune import Progress
+    from training.fit.plan import Progress
     from training.registry.registry import Registry
 
     with progress_bar(tables.errors, model) as bar:

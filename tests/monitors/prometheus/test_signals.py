@@ -12,7 +12,7 @@ from datasets_defs.spec.signals import SignalSpec
 from datasets_defs.store.verdicts import newest_verdicts
 from monitors import watch_gpu, watch_quality
 from monitors.prometheus.client import Freshness, PrometheusClient, Sample
-from monitors.prometheus.signals import Reading, fill_in, judge_signal
+from monitors.prometheus.signals import SignalReading, fill_in, judge_signal
 from ops.stack.ports import free_port
 from tests.monitors.loop import MODEL, Loop
 from tests.monitors.texts import documentation
@@ -68,10 +68,10 @@ def test_unknown(values: tuple[float, ...], freshness: Freshness, expected: Cond
 def test_one_bad_series_is_enough() -> None:
     """A series that is bad is known to be, though another has no number; one that is good does not speak for it."""
     spec = SignalSpec(name="x", promql="x", bad=10, warn=5)
-    assert judge_signal(spec, samples(math.nan, 12.0, 3.0), FRESH, None) == Reading(
+    assert judge_signal(spec, samples(math.nan, 12.0, 3.0), FRESH, None) == SignalReading(
         Condition.BAD, "12 (the worst of 2 series) ≥ 10", 12.0, 10
     )
-    assert judge_signal(spec, samples(math.nan, 7.0), FRESH, None) == Reading(
+    assert judge_signal(spec, samples(math.nan, 7.0), FRESH, None) == SignalReading(
         Condition.NO_DATA, "the query gives nan in 1 of 2 series"
     )
 

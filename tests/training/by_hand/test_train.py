@@ -18,7 +18,7 @@ from ops.cli.main import app
 from tests.training import test_steps as steps
 from training.by_hand import train
 from training.fit import fine_tune
-from training.fit.fine_tune import Progress
+from training.fit.plan import Progress
 from training.model.language_model import LanguageModel
 from training.registry.fetch import fetch
 from training.registry.registry import Registry

@@ -8,7 +8,8 @@ from datasets_defs.core.errors import ContractError
 from datasets_defs.spec.model import ModelSpec
 from datasets_defs.store.inference_log import Document
 from tests.training.snapshots import as_snapshot, assembled
-from training.data.snapshot import DataBreakError, text_of
+from training.data.freeze import DataBreakError
+from training.data.snapshot import text_of
 
 NOW = datetime(2026, 5, 1, 12, tzinfo=UTC)
 SPEC = ModelSpec(name="m", base_model="x", training_text="builtin:python-docs")

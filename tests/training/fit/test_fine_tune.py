@@ -14,7 +14,9 @@ from datasets_defs.core.errors import ContractError
 from datasets_defs.spec.model import FromScratch
 from training.fit import checkpoints
 from training.fit.early_stopping import stop_early
-from training.fit.fine_tune import FitPlan, Progress, Result, _optimizer, default_rate, factor_at, fine_tune
+from training.fit.fine_tune import fine_tune
+from training.fit.optimizer import default_rate, factor_at, optimizer
+from training.fit.plan import FitPlan, Progress, Result
 from training.model.language_model import LanguageModel
 
 TEXTS = [f"Line {i}: the answer to {i} plus {i} is {2 * i}, they say." for i in range(120)]
@@ -280,7 +282,7 @@ def test_embeddings_learn_slower_than_adapters():
     weights = {"a.lora_A.weight": torch.nn.Parameter(torch.ones(2, 2)), "norm.bias": torch.nn.Parameter(torch.ones(2))}
 
     def shares(plan: FitPlan) -> list[float]:
-        return [group["share"] for group in _optimizer(weights, plan).param_groups]
+        return [group["share"] for group in optimizer(weights, plan).param_groups]
 
     lora = replace(PLAN, method="lora", learning_rate=None)
     assert shares(lora) == [1.0, pytest.approx(0.1)]

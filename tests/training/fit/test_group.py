@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from tests.training.fit.test_fine_tune import PLANS, SHAPE, TEXTS, UNSEEN
-from training.fit.fine_tune import FitPlan, fine_tune
+from training.fit.fine_tune import fine_tune
 from training.fit.group import Group, passes_of
+from training.fit.plan import FitPlan
 from training.model.language_model import LanguageModel
 
 GROUPS = """

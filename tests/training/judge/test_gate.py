@@ -10,9 +10,10 @@ import pytest
 from datasets_defs.spec.gate import GateSpec
 from tests.benchmarks.gate_decisions import EQUAL, FORGETS, GOOD, HURTS, SHAPES, announced
 from tests.benchmarks.gate_decisions import accepted as simulated
+from training.judge.documents_needed import Power, documents_needed, old_wanted
 from training.judge.gate import Archived, GateEvidence, Protected, decide
 from training.judge.paired import Pair, Spread, cluster_numbers, compare, spread_of
-from training.judge.power import Planned, PlannedLook, Power, PowerPlan, UpperBound, documents_needed, old_wanted, plan
+from training.judge.power import Planned, PlannedLook, PowerPlan, UpperBound, plan
 from training.judge.self_tests import SelfTests
 
 SPEC = GateSpec()

@@ -25,8 +25,9 @@ from datasets_defs.spec.model import ModelSpec
 from datasets_defs.spec.training import DataSpec, SourceSpec
 from datasets_defs.store.inference_log import Document
 from tests.training.snapshots import assembled
+from training.data.freeze import DataBreakError, freeze, rehearse
 from training.data.inputs import golden_texts
-from training.data.snapshot import DataBreakError, Snapshot, freeze, rehearse, rejected_uri, report_uri, stored, text_of
+from training.data.snapshot import Snapshot, rejected_uri, report_uri, stored, text_of
 from training.data.split import split
 from training.prepare.hints import column, hinted
 from training.prepare.pipeline import Preparation
@@ -690,7 +691,7 @@ def test_an_interrupted_freeze_leaves_no_snapshot(tmp_path: Path, monkeypatch: p
         raise KeyboardInterrupt
 
     with monkeypatch.context() as broken:
-        broken.setattr("training.data.snapshot._overlaps", die)
+        broken.setattr("training.data.freeze._overlaps", die)
         with pytest.raises(KeyboardInterrupt):
             freeze(documents(120), [], uri=uri, spec=spec())
     assert stored(uri) is None

@@ -16,7 +16,7 @@ from datasets_defs.core.errors import ContractError, TransientError
 from datasets_defs.core.settings import ROOT
 from datasets_defs.spec.files import load
 from datasets_defs.spec.model import ModelSpec
-from training.fit.fine_tune import Progress
+from training.fit.plan import Progress
 from training.trainers import launcher
 from training.trainers.launcher import Work, join, launch, processes_of
 
@@ -31,7 +31,7 @@ folder = Path(os.environ["DRIFTLOOP_WORK"])
 """
 PROGRESS = """
 from training.trainers.launcher import say_progress
-from training.fit.fine_tune import Progress
+from training.fit.plan import Progress
 say_progress(folder, Progress(step=1, steps=2, loss=3.5, elapsed_seconds=0.5))
 """
 REFUSED = """

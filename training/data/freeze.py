@@ -1,0 +1,226 @@
+"""Freezes the rows of a training attempt: fresh documents split in two, corpora, and older rows against forgetting."""
+
+import json
+import tempfile
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow.compute as pc
+
+from datasets_defs.core.errors import ContractError
+from datasets_defs.spec.model import ModelSpec
+from datasets_defs.spec.training import RetrainSpec
+from datasets_defs.store.artifacts import file_sha256, read_batches, write_bytes, write_file
+from datasets_defs.store.inference_log import Document
+from training.data.snapshot import (
+    MAX_REPLAY_SHARE,
+    REPLAYED,
+    TEXT,
+    Snapshot,
+    SnapshotFile,
+    rejected_uri,
+    report_uri,
+    stored,
+    text_of,
+)
+from training.data.split import split, stable_hash
+from training.prepare.checks import LOG, Record
+from training.prepare.ngrams import Words
+from training.prepare.overlap import Judging
+from training.prepare.pipeline import Preparation, records_of
+from training.prepare.report import OVERLAP, Report
+
+_TOGETHER = 1_000
+"""Records that are held against the judging texts at once."""
+
+
+class DataBreakError(ContractError):
+    """The fresh documents are broken: nothing may be trained on them."""
+
+
+def freeze(
+    documents: Sequence[Document],
+    replay: Iterable[dict[str, Any]],
+    *,
+    uri: str,
+    spec: ModelSpec,
+    keep_out: Collection[str] = (),
+) -> Snapshot:
+    """Assemble the rows of an attempt and store them; the same input gives the same hash.
+
+    A snapshot that stands there already is given as it is: a training that resumes goes on with its own rows. It is
+    put there last and whole, after its report and the list of what was left out.
+
+    Raises:
+        DataBreakError: too many of the documents are invalid; the report and the list stand there all the same.
+        ContractError: nothing is left to train on, or a row overlaps with a text that models are judged by.
+    """
+    if (present := stored(uri)) is not None:
+        return present
+    with tempfile.TemporaryDirectory(prefix="driftloop-snapshot-") as name:
+        older = list(replay)
+        with Preparation(Path(name), spec.data, older=[text_of(row) for row in older]) as at_work:
+            try:
+                made = write(at_work, documents, older, Path(name), spec=spec, keep_out=keep_out)
+            finally:
+                at_work.close_rejects()
+                write_file(rejected_uri(uri), at_work.rejects)
+                write_bytes(report_uri(uri), json.dumps(at_work.report.plain(), indent=1).encode())
+        return Snapshot(uri=uri, sha256=write_file(uri, made))
+
+
+def write(
+    at_work: Preparation,
+    documents: Sequence[Document],
+    replay: Sequence[dict[str, Any]],
+    folder: Path,
+    *,
+    spec: ModelSpec,
+    keep_out: Collection[str] = (),
+) -> Path:
+    """Give the Parquet file of an attempt's rows, made in the folder; its hash is in the report.
+
+    Each step needs the one before: which documents judge is known once the fresh ones are split, which ones may be
+    learned from once it is known what judges, and how many older rows are replayed once all the others are written.
+
+    Raises:
+        DataBreakError: too many of the documents are invalid.
+        ContractError: nothing is left to train on, or a row overlaps with a text that models are judged by.
+    """
+    fresh = _fresh(at_work, documents, spec, Judging.of(sorted(keep_out)))
+    sides = split(fresh, spec, of=len(documents))
+    at_work.report.split = sides.how
+    judging = Judging.of([*sorted(keep_out), *(record.text for record in sides.holdout)])
+    train = list(_apart(at_work, sides.train, judging))
+    if not train:
+        raise ContractError(f"all of the {len(sides.train)} documents to train on overlap with held-out ones")
+    corpora = _corpora(at_work, spec, judging, sides.holdout)
+    spared = _validation(train, spec)
+    older = [row for row in replay if row.get("user_id") not in sides.apart]
+    known = {record.text for record in fresh} | set(keep_out)
+    with SnapshotFile(folder / "snapshot.parquet") as rows:
+        rows.add("holdout", sides.holdout)
+        rows.add("train", (record for record in train if record.request_id not in spared))
+        rows.add("validation", (record for record in train if record.request_id in spared))
+        for batch in corpora:
+            rows.add_batch("corpus", batch)
+        size = _replayed_bytes(spec.retrain, rows.bytes["train"] + rows.bytes["corpus"])
+        rows.add("replay", _draw(older, size, known, judging, spec.retrain.seed))
+    _conclude(at_work.report, rows, judging)
+    return rows.file
+
+
+def rehearse(
+    documents: Sequence[Document], replay: Iterable[dict[str, Any]], *, spec: ModelSpec, keep_out: Collection[str] = ()
+) -> Report:
+    """Report on what an attempt's rows would be, and store nothing.
+
+    Raises:
+        DataBreakError, ContractError: as `freeze` does.
+    """
+    older = list(replay)
+    with tempfile.TemporaryDirectory(prefix="driftloop-snapshot-") as name:
+        with Preparation(Path(name), spec.data, older=[text_of(row) for row in older]) as at_work:
+            write(at_work, documents, older, Path(name), spec=spec, keep_out=keep_out)
+            return at_work.report
+
+
+def _in_order(documents: Sequence[Document]) -> Iterator[Record]:
+    for place, each in enumerate(sorted(documents, key=lambda each: (each.at, each.request_id)), start=1):
+        yield Record(
+            source=LOG,
+            place=place,
+            request_id=each.request_id,
+            prompt=each.prompt,
+            reference=each.reference,
+            user_id=each.user_id,
+            at=each.at,
+        )
+
+
+def _fresh(at_work: Preparation, documents: Sequence[Document], spec: ModelSpec, judging: Judging) -> list[Record]:
+    """Give the log's documents that may be used: checked, redacted, each once, and no judging text among them."""
+    at_work.keep_apart(judging, ())
+    at_work.take(LOG, _in_order(documents))
+    fresh = [record for batch in at_work.settled() for record in records_of(batch)]
+    if (why := at_work.report.of(LOG).why_broken(spec.data.max_rejected_share)) is not None:
+        raise DataBreakError(f"{why}: the feed of references is broken".replace(" documents", " fresh documents", 1))
+    return fresh
+
+
+def _corpora(at_work: Preparation, spec: ModelSpec, judging: Judging, holdout: Sequence[Record]) -> Iterator[Any]:
+    """Give, as record batches, what the spec's corpora hold: no judging text, and nothing of a held-out user's."""
+    at_work.keep_apart(judging, {record.user_id for record in holdout if record.user_id is not None})
+    for source in spec.data.sources:
+        at_work.take_corpus(source)
+    return at_work.settled()
+
+
+def _conclude(report: Report, rows: SnapshotFile, judging: Judging) -> None:
+    """Look once more for overlaps, in the finished file, and put into the report what the file is."""
+    report.parts = rows.parts
+    report.overlap = _overlaps(rows.file, judging)
+    if report.overlap:
+        raise ContractError(f"{report.overlap} rows to train on overlap with texts that models are judged by")
+    report.snapshot_sha256 = file_sha256(rows.file)
+
+
+def _apart(at_work: Preparation, records: Sequence[Record], judging: Judging) -> Iterator[Record]:
+    """Give the records that do not overlap with a judging text; the others are dropped."""
+    for begin in range(0, len(records), _TOGETHER):
+        batch = records[begin : begin + _TOGETHER]
+        copied = judging.contaminated(Words.of([record.text for record in batch]))
+        for number, record in enumerate(batch):
+            if number in copied:
+                at_work.drop(record, OVERLAP)
+            else:
+                yield record
+
+
+def _validation(train: Sequence[Record], spec: ModelSpec) -> set[str]:
+    """Choose the documents that say when to stop, by the hash of their user or text; never the last one to train on."""
+    count = min(round(spec.data.validation_share * len(train)), len(train) - 1)
+    ranked = sorted(train, key=lambda record: (stable_hash(record.user_id or record.text), record.request_id))
+    return {record.request_id for record in ranked[:count]}
+
+
+def _draw(
+    replay: Sequence[dict[str, Any]], size: float, known: set[str], judging: Judging, seed: int
+) -> Iterator[Record]:
+    """Draw older rows for so many bytes, by hash, as far as there are enough."""
+    candidates = {text_of(row): row for row in replay if row["part"] in REPLAYED}
+    texts = sorted(candidates.keys() - known, key=lambda text: stable_hash(f"{seed}/{text}"))
+    for begin in range(0, len(texts), _TOGETHER):
+        batch = texts[begin : begin + _TOGETHER]
+        copied = judging.contaminated(Words.of(batch))
+        for text in (text for number, text in enumerate(batch) if number not in copied):
+            if size <= 0:
+                return
+            row = candidates[text]
+            yield Record(
+                source=row.get("source") or "",
+                place=0,
+                request_id=row["request_id"],
+                prompt=row["prompt"],
+                reference=row["reference"],
+                user_id=row.get("user_id"),
+            )
+            size -= len(text.encode())
+
+
+def _replayed_bytes(spec: RetrainSpec, learned: int) -> float:
+    """Give how many bytes of older rows make the spec's share, beside `learned` bytes that come once per epoch."""
+    share = min(spec.replay_share, MAX_REPLAY_SHARE)
+    return max(1.0, spec.epochs) * learned * share / (1 - share)
+
+
+def _overlaps(file: Path, judging: Judging) -> int:
+    """Count the rows of a finished file that are trained on and overlap with a judging text.
+
+    Rows of corpora were all held against the same texts as they came, and are not read again.
+    """
+    found = 0
+    for batch in read_batches(str(file), columns=(*TEXT, "part"), where=pc.field("part").isin(REPLAYED)):
+        found += len(judging.contaminated(Words.of([text_of(row) for row in batch.to_pylist()])))
+    return found
