@@ -101,22 +101,27 @@ def train(attempt: Attempt) -> int:
         spec.name,
         attempt.made,
         key=attempt.key,
-        tags={
-            "snapshot_uri": snapshot.uri,
-            "snapshot_sha256": snapshot.sha256,
-            "data_report_uri": report_uri(snapshot.uri),
-            "data": sentence(snapshot.report)[:500],
-            "parent_version": str(attempt.parent),
-            "code_version": code_version(),
-            "actor": attempt.actor,
-            **attempt.tags,
-        },
+        tags=_tags(attempt, snapshot),
         params=_params(attempt, snapshot, plan, done),
         metrics={"steps": done.step, "steps_planned": done.steps, "seconds": done.elapsed_seconds},
         curves=done.curve.series(),
         files={"environment.txt": packages()},
     )
     return _noted(attempt, version)
+
+
+def _tags(attempt: Attempt, snapshot: Snapshot) -> dict[str, str]:
+    """Say, with the version, what it was made of, from which version, by which code and by whom."""
+    return {
+        "snapshot_uri": snapshot.uri,
+        "snapshot_sha256": snapshot.sha256,
+        "data_report_uri": report_uri(snapshot.uri),
+        "data": sentence(snapshot.report)[:500],
+        "parent_version": str(attempt.parent),
+        "code_version": code_version(),
+        "actor": attempt.actor,
+        **attempt.tags,
+    }
 
 
 def _noted(attempt: Attempt, version: int) -> int:
