@@ -4,13 +4,11 @@ First pass: each document is checked, redacted, held against those before it and
 disk. Second pass, where something is strangely frequent: phrases. What is dropped goes to a file with its reason.
 """
 
-import ctypes
 import hashlib
 import logging
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from functools import cache
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from types import TracebackType
@@ -18,11 +16,11 @@ from typing import Any, Self
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from datasets_defs.core.errors import ContractError
 from datasets_defs.core.languages import languages
 from datasets_defs.spec.training import DataSpec, SourceSpec
+from training.prepare.batches import BATCH_ROWS, Batch, batches, trim, within_quota
 from training.prepare.characters import check_characters, doubtful
 from training.prepare.checks import LOG, Drop, Record, Redacted, Step, check_shape, utf8_size
 from training.prepare.corpus import Broken, documents_of
@@ -31,11 +29,11 @@ from training.prepare.ngrams import Words
 from training.prepare.overlap import Judging
 from training.prepare.phrases import Phrase, PhraseCounter, holds, repeats_itself
 from training.prepare.redact import finders, redact
+from training.prepare.rejects import EXCERPT, Rejects
 from training.prepare.report import DUPLICATE, HELD_OUT_USER, NEAR_DUPLICATE, OVER_QUOTA, OVERLAP, Report, SourceReport
 
 log = logging.getLogger(__name__)
 Doubtful = Callable[[Sequence[str]], set[int]]
-BATCH_BYTES, BATCH_ROWS = 2**20, 2_000
 _TRIMMED_EACH = 8
 """Batches after which freed memory is given back."""
 MOST_LOOKED_AT = 20_000
@@ -45,10 +43,6 @@ MOST_NAMED = 50
 STEPS: tuple[tuple[Step, Doubtful | None], ...] = ((check_shape, None), (check_characters, doubtful))
 """What looks at single documents, and what says quickly which of them it need not look at."""
 NAMED = "an id that is an address or a secret"
-OTHER_REASON, MOST_REASONS = "one of many other reasons", 100
-"""Reasons of one source that are told apart: some say a number, which a source could make different in every row."""
-EXCERPT = 200
-"""Characters of a dropped document that are kept with its reason."""
 _KEPT = pa.schema(
     [
         ("source", pa.string()),
@@ -60,32 +54,6 @@ _KEPT = pa.schema(
         ("at", pa.timestamp("us", tz="UTC")),
     ]
 )
-_DROPPED = pa.schema(
-    [
-        ("source", pa.string()),
-        ("place", pa.int64()),
-        ("request_id", pa.string()),
-        ("reason", pa.string()),
-        ("content", pa.string()),
-    ]
-)
-
-
-@dataclass(slots=True)
-class _Batch:
-    """Documents of one source that go through the steps together."""
-
-    records: list[Record]
-    reasons: dict[int, str]
-    """Why a document is dropped, by its place in `records`."""
-
-    def left(self) -> list[int]:
-        """Give the places of the documents that nothing speaks against so far."""
-        return [at for at in range(len(self.records)) if at not in self.reasons]
-
-    def drop(self, at: int, reason: str) -> None:
-        """Leave a document out."""
-        self.reasons[at] = reason
 
 
 class Preparation:
@@ -102,8 +70,7 @@ class Preparation:
         self._broken: set[str] = set()
         self._folder, self._stages = folder, 0
         self._begin()
-        self._rejected: Any = pq.ParquetWriter(self.rejects, _DROPPED, compression="zstd")
-        self._waiting: list[dict[str, Any]] = []
+        self._dropped = Rejects(self.rejects, self.report, self._finders)
 
     def __enter__(self) -> Self:
         return self
@@ -115,18 +82,17 @@ class Preparation:
 
     def close_rejects(self) -> None:
         """Finish the file of what was dropped."""
-        self._flush_rejects()
-        self._rejected.close()
+        self._dropped.close()
 
     def take(self, name: str, rows: Iterable[Record | Broken], quota: SourceSpec | None = None) -> None:
         """First pass over a source: keep what may be trained on, on disk, until its quota is reached."""
         said = self.report.of(name)
-        for number, batch in enumerate(_batches(rows), start=1):
+        for number, batch in enumerate(batches(rows), start=1):
             self._step(name, batch, said, quota)
             if OVER_QUOTA in said.dropped:
                 break
             if number % _TRIMMED_EACH == 0:
-                _trim()
+                trim()
 
     def take_corpus(self, source: SourceSpec) -> None:
         """Do so with a corpus; one that is broken is said, and stops nothing."""
@@ -190,31 +156,31 @@ class Preparation:
         said = self.report.of(record.source)
         said.kept -= 1
         said.bytes -= utf8_size(record.text)
-        self._reject(record.source, record.place, record.request_id, reason, record.text[:EXCERPT])
+        self._dropped.add(record.source, record.place, record.request_id, reason, record.text[:EXCERPT])
 
     def _step(self, name: str, rows: list[Record | Broken], said: SourceReport, quota: SourceSpec | None) -> None:
         said.rows += len(rows)
-        batch = _Batch([row for row in rows if isinstance(row, Record)], {})
+        batch = Batch([row for row in rows if isinstance(row, Record)], {})
         for row in rows:
             if isinstance(row, Broken):
-                self._reject(name, row.place, "", row.reason, row.content)
+                self._dropped.add(name, row.place, "", row.reason, row.content)
                 if row.rest_lost:
                     said.broken = f"{row.reason}: {row.content}"
         self._hide_names(batch, said)
         self._check(batch, said)
         self._redact(batch, said)
         left, words = self._compare(batch, said)
-        kept = _within_quota(batch, said, quota)
+        kept = within_quota(batch, said, quota)
         if self._phrases is not None and kept:
             self._phrases.count(self._narrowed(batch, left, words)[1])
         for at, reason in batch.reasons.items():
             record = batch.records[at]
-            self._reject(name, record.place, record.request_id, reason, record.text[:EXCERPT])
+            self._dropped.add(name, record.place, record.request_id, reason, record.text[:EXCERPT])
         if kept:
             columns = [pa.array([getattr(each, field.name) for each in kept], field.type) for field in _KEPT]
             self._writer.write_batch(pa.record_batch(columns, schema=_KEPT))
 
-    def _hide_names(self, batch: _Batch, said: SourceReport) -> None:
+    def _hide_names(self, batch: Batch, said: SourceReport) -> None:
         """Give ids that are addresses or tokens another name, the same for the same: users stay apart by it."""
         for at, record in enumerate(batch.records):
             names = {"user_id": record.user_id or "", "request_id": "" if record.source == LOG else record.request_id}
@@ -227,7 +193,7 @@ class Preparation:
                 batch.records[at] = replace(record, **changed)  # type: ignore[arg-type]
                 said.redacted[NAMED] += 1
 
-    def _check(self, batch: _Batch, said: SourceReport) -> None:
+    def _check(self, batch: Batch, said: SourceReport) -> None:
         for step, choose in STEPS:
             left = batch.left()
             if choose is not None:
@@ -240,7 +206,7 @@ class Preparation:
                     batch.records[at] = outcome.record
                     said.redacted.update(outcome.reasons)
 
-    def _redact(self, batch: _Batch, said: SourceReport) -> None:
+    def _redact(self, batch: Batch, said: SourceReport) -> None:
         left = batch.left()
         fields = [(batch.records[at].prompt, batch.records[at].reference) for at in left]
         for number, ((prompt, reference), reasons) in redact(fields, self._finders).items():
@@ -248,7 +214,7 @@ class Preparation:
             batch.records[at] = replace(batch.records[at], prompt=prompt, reference=reference)
             said.redacted.update(reasons)
 
-    def _compare(self, batch: _Batch, said: SourceReport) -> tuple[list[int], Words]:
+    def _compare(self, batch: Batch, said: SourceReport) -> tuple[list[int], Words]:
         """Drop what came before, what repeats itself, and what is in another language; give the rest with its words."""
         left = batch.left()
         for at, copies in zip(left, self._seen.copies([batch.records[at].text for at in left]), strict=True):
@@ -266,7 +232,7 @@ class Preparation:
                     batch.drop(at, NEAR_DUPLICATE)
         return left, words
 
-    def _by_words(self, batch: _Batch, left: list[int], words: Words) -> None:
+    def _by_words(self, batch: Batch, left: list[int], words: Words) -> None:
         for number, times in repeats_itself(words).items():
             batch.drop(left[number], f"a phrase that it repeats {'100' if times >= 100 else '20'} times or more")
         for number in self._judging.contaminated(words):
@@ -275,7 +241,7 @@ class Preparation:
             if batch.records[at].user_id in self._users:
                 batch.drop(at, HELD_OUT_USER)
 
-    def _by_language(self, batch: _Batch, said: SourceReport) -> None:
+    def _by_language(self, batch: Batch, said: SourceReport) -> None:
         wanted = self._spec.languages
         left = batch.left()
         for at, language in zip(left, languages([batch.records[at].text for at in left]), strict=True):
@@ -285,7 +251,7 @@ class Preparation:
                 said.languages[language] += 1
 
     @staticmethod
-    def _narrowed(batch: _Batch, numbers: list[int], words: Words) -> tuple[list[int], Words]:
+    def _narrowed(batch: Batch, numbers: list[int], words: Words) -> tuple[list[int], Words]:
         left = [at for at in numbers if at not in batch.reasons]
         return left, words if len(left) == len(numbers) else Words.of([batch.records[at].text for at in left])
 
@@ -294,72 +260,9 @@ class Preparation:
         allowed = [" ".join(phrase.casefold().split()) for phrase in self._spec.allow_phrases]
         return any(phrase in said or said in phrase for phrase in allowed)
 
-    def _reject(self, source: str, place: int, request_id: str, reason: str, content: str) -> None:
-        dropped = self.report.of(source).dropped
-        if reason not in dropped and len(dropped) >= MOST_REASONS:
-            reason = OTHER_REASON
-        dropped[reason] += 1
-        row = {"source": source, "place": place, "request_id": request_id, "reason": reason, "content": content}
-        self._waiting.append(row)
-        if len(self._waiting) >= BATCH_ROWS:
-            self._flush_rejects()
-
-    def _flush_rejects(self) -> None:
-        if not self._waiting:
-            return
-        contents = [(_whole(row["content"]),) for row in self._waiting]
-        clean = redact(contents, self._finders)
-        rows = [
-            {**row, "request_id": _whole(row["request_id"])[:EXCERPT], "content": clean.get(at, (contents[at],))[0][0]}
-            for at, row in enumerate(self._waiting)
-        ]
-        self._rejected.write_table(pa.Table.from_pylist(rows, schema=_DROPPED))
-        self._waiting.clear()
-
-
-@cache
-def _trimmer() -> Callable[[int], int] | None:
-    return getattr(ctypes.CDLL(None), "malloc_trim", None)
-
-
-def _trim() -> None:
-    """Give freed memory back, where the C library does so: between what is kept it leaves holes that add up."""
-    if (trim := _trimmer()) is not None:
-        trim(0)
-
-
-def _batches(rows: Iterable[Record | Broken]) -> Iterator[list[Record | Broken]]:
-    batch: list[Record | Broken] = []
-    size = 0
-    for row in rows:
-        batch.append(row)
-        size += len(row.prompt) + len(row.reference) if isinstance(row, Record) else len(row.content)
-        if size >= BATCH_BYTES or len(batch) >= BATCH_ROWS:
-            yield batch
-            batch, size = [], 0
-    if batch:
-        yield batch
-
 
 def _another_name(name: str) -> str:
     return hashlib.blake2b(name.encode("utf-8", "replace"), digest_size=12).hexdigest()
-
-
-def _within_quota(batch: _Batch, said: SourceReport, quota: SourceSpec | None) -> list[Record]:
-    """Give what is kept of a batch, and count it; the rest is over the quota."""
-    kept = []
-    for at in batch.left():
-        record = batch.records[at]
-        size = utf8_size(record.text)
-        if quota is not None and (
-            said.kept >= (quota.max_documents or math.inf) or said.bytes + size > (quota.max_bytes or math.inf)
-        ):
-            batch.drop(at, OVER_QUOTA)
-            continue
-        kept.append(record)
-        said.kept += 1
-        said.bytes += size
-    return kept
 
 
 def _spooled(file: Path) -> Iterator[Any]:
@@ -376,8 +279,3 @@ def records_of(batch: Any) -> list[Record]:
     """Give the documents of a record batch."""
     columns = [batch[name].to_pylist() for name in _KEPT.names]
     return [Record(**dict(zip(_KEPT.names, cells, strict=True))) for cells in zip(*columns, strict=True)]
-
-
-def _whole(text: str) -> str:
-    """Give a text that UTF-8 can hold."""
-    return text.encode("utf-8", "replace").decode()
