@@ -18,17 +18,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datasets_defs.core.errors import ContractError
-from datasets_defs.core.languages import languages
-from monitors.counts.descriptors import Vocabulary, describe
+from monitors.counts.descriptors import Vocabulary
 from monitors.counts.embeddings import EmbeddingSpace
 from monitors.counts.kinds import Kinds
+from monitors.counts.prompts import Texts, describe_texts, place_among_vectors, prompts_of, vocabulary_of
 from monitors.counts.sketch import CategorySketch, NumericSketch, Scale, Sketch, hashed_level, is_hashed
 
 Kind = Literal["numeric", "category"]
 Origin = Literal["log", "attribute", "text", "embedding"]
 Row = Mapping[str, Any]
-Texts = NDArray[np.float64] | list[str]
-"""What is said of each text: a number, or a level."""
 
 LOG_COLUMNS = (
     "prompt_bits_per_byte",
@@ -45,8 +43,6 @@ MAX_LEVELS = 1_000
 """Only so many levels of a column are known by name; the others share hashed names."""
 MAX_NAME_CHARACTERS = 200
 """A longer text is not kept as a level's name, nor watched as an attribute's."""
-MAX_WORDS = 50_000
-"""The vocabulary keeps so many words, those in most texts."""
 EMBEDDED_ROWS = 1_000
 """So many prompts are embedded at most: each costs thousands of times what the other columns do."""
 MIN_PRESENCE = 0.01
@@ -157,14 +153,14 @@ def learn_encoding(
     Raises:
         ContractError: the embedding model cannot be read.
     """
-    prompts = _prompts(rows)
-    words = _vocabulary(prompts) if vocabulary is None else vocabulary
+    prompts = prompts_of(rows)
+    words = vocabulary_of(prompts) if vocabulary is None else vocabulary
     space = EmbeddingSpace.learn(embedding, prompts[:EMBEDDED_ROWS]) if isinstance(embedding, str) else embedding
     found = [_learn_log(name, rows) for name in LOG_COLUMNS]
     found += [_learn_attribute(name, rows) for name in _attributes(rows)]
-    texts = _text_values(prompts, words, own=vocabulary is None)
+    texts = describe_texts(prompts, words, own=vocabulary is None)
     found += [_learn(name, "text", list(values)) for name, values in texts.items()]
-    found += [_learn(name, "embedding", list(values)) for name, values in _embedded(prompts, space).items()]
+    found += [_learn(name, "embedding", list(values)) for name, values in place_among_vectors(prompts, space).items()]
     columns = tuple(column for column in found if column is not None and column.name not in exclude)
     return Encoding(columns, words, space, Kinds.learn(prompts) if kinds is None else kinds)
 
@@ -195,7 +191,7 @@ def sketches(encoding: Encoding, rows: Sequence[Row], *, own: bool = False) -> d
 def text_sketches(encoding: Encoding, prompts: Sequence[str], *, embedded: int = EMBEDDED_ROWS) -> dict[str, Sketch]:
     """Count what can be said of the prompts' text, and where the first `embedded` of them lie among vectors."""
     found = _described(encoding, prompts, own=False)
-    found.update(_embedded(prompts[:embedded], encoding.space if encoding.of("embedding") else None))
+    found.update(place_among_vectors(prompts[:embedded], encoding.space if encoding.of("embedding") else None))
     return {
         column.name: count(column, found[column.name], nulls=0, wrong=0) for column in encoding.of("text", "embedding")
     }
@@ -220,9 +216,9 @@ def count_levels(column: ColumnEncoding, found: Mapping[str, int], *, nulls: int
 def _cells(encoding: Encoding, rows: Sequence[Row], *, own: bool) -> dict[str, tuple[ColumnEncoding, list[Any], int]]:
     """Give each column's cells, None for null or wrong, and how many are wrong."""
     cells: dict[str, tuple[ColumnEncoding, list[Any], int]] = {}
-    prompts = _prompts(rows)
+    prompts = prompts_of(rows)
     texts = _described(encoding, prompts, own=own)
-    texts.update(_embedded(prompts[:EMBEDDED_ROWS], encoding.space if encoding.of("embedding") else None))
+    texts.update(place_among_vectors(prompts[:EMBEDDED_ROWS], encoding.space if encoding.of("embedding") else None))
     for column in encoding.columns:
         if column.origin in ("text", "embedding"):
             said: list[Any] = [*texts[column.name]]
@@ -235,30 +231,8 @@ def _cells(encoding: Encoding, rows: Sequence[Row], *, own: bool) -> dict[str, t
     return cells
 
 
-def _prompts(rows: Sequence[Row]) -> list[str]:
-    return [row["prompt"] or "" for row in rows]
-
-
 def _described(encoding: Encoding, prompts: Sequence[str], *, own: bool) -> dict[str, Texts]:
-    return _text_values(prompts, encoding.vocabulary or Vocabulary(0, {}), own=own) if encoding.of("text") else {}
-
-
-def _embedded(prompts: Sequence[str], space: EmbeddingSpace | None) -> dict[str, Texts]:
-    if space is None:
-        return {}
-    if not prompts:  # no reason to load a model
-        return {name: np.zeros(0) for name in space.names}
-    return {**space.columns(space.embed(prompts))}
-
-
-def _text_values(prompts: Sequence[str], words: Vocabulary, *, own: bool) -> dict[str, Texts]:
-    return {**describe(prompts), **words.describe(prompts, own=own), "language": languages(prompts)}
-
-
-def _vocabulary(prompts: Sequence[str]) -> Vocabulary:
-    words = Vocabulary.of(prompts)
-    most = sorted(words.counts.items(), key=lambda item: (-item[1], item[0]))[:MAX_WORDS]
-    return Vocabulary(words.texts, dict(most))
+    return describe_texts(prompts, encoding.vocabulary or Vocabulary(0, {}), own=own) if encoding.of("text") else {}
 
 
 def _attributes(rows: Sequence[Row]) -> list[str]:

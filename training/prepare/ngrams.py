@@ -11,18 +11,13 @@ from numpy.typing import NDArray
 Hashes = NDArray[np.uint64]
 _BASE = np.uint64(0x9E3779B97F4A7C15)
 _MIX = np.uint64(0xFF51AFD7ED558CCD)
-_LOWER = bytes(byte + 32 if 65 <= byte <= 90 else byte for byte in range(256))
-_IS_WORD = bytes(chr(byte).isalnum() or byte >= 128 for byte in range(256))
-_LOWER_PAIRS = np.arange(2**16)
-"""First two bytes of a character beyond ASCII, as of its small letter where that has two bytes, too."""
-for _code in range(0x80, 0x800):
-    if len(_small := chr(_code).lower().encode()) == 2 and len(chr(_code).lower()) == 1:
-        _LOWER_PAIRS[int.from_bytes(chr(_code).encode())] = int.from_bytes(_small)
-_MARK_BYTES = np.zeros(2**16, dtype=np.intp)
-"""Bytes of a space or punctuation mark beyond ASCII, by the first two of them: U+00A0, U+2000, U+3000 and on."""
-_MARK_BYTES[[0xC280 + each for each in range(64) if each not in (0x2A, 0x35, 0x3A)]] = 2
-_MARK_BYTES[[0xE280, 0xE281, 0xE380]] = 3
 _EIGHT = 8
+_LOWER = bytes(byte + 32 if 65 <= byte <= 90 else byte for byte in range(256))
+"""Each byte, A to Z as a to z."""
+_IS_WORD = bytes(chr(byte).isalnum() or byte >= 128 for byte in range(256))
+"""1 for bytes of words: ASCII letters and digits, and all of characters beyond ASCII, until those are looked at."""
+_LEAST_LEAD = 0xC2
+"""The least byte that a character beyond ASCII begins with; those after the first are all below it."""
 _KEEP = np.array([256**size - 1 for size in range(_EIGHT)] + [2**64 - 1], dtype=np.uint64)
 """Masks of a word's first bytes, of eight that are read at once."""
 _LONG_WORD = 64
@@ -32,6 +27,39 @@ PHRASE = 4
 """Words of the n-grams that phrases are made of."""
 MOST_TEXTS = 2**16
 """Texts that can be cut into words at once."""
+
+
+def _first_two(character: str) -> int:
+    """Give the first two bytes of a character's UTF-8 as one number."""
+    return int.from_bytes(character.encode()[:2])
+
+
+def _lower_pairs() -> NDArray[np.intp]:
+    """Map the first two bytes of a character beyond ASCII to those of its small letter.
+
+    That is for characters of two bytes, U+0080 to U+07FF, whose small letter has two bytes, too; all others stay.
+    """
+    pairs = np.arange(2**16)
+    for character in map(chr, range(0x80, 0x800)):
+        small = character.lower()
+        if len(small) == 1 and len(small.encode()) == 2:
+            pairs[_first_two(character)] = _first_two(small)
+    return pairs
+
+
+def _mark_bytes() -> NDArray[np.intp]:
+    """Map the first two bytes of a character to how many bytes it has if it is a space or a mark, and else to 0.
+
+    Of two bytes: U+0080 to U+00BF but three letters. Of three: U+2000 to U+207F and U+3000 to U+303F, which share
+    their first two bytes in rows of 64.
+    """
+    sizes = np.zeros(2**16, dtype=np.intp)
+    sizes[[_first_two(character) for character in map(chr, range(0x80, 0xC0)) if character not in "ªµº"]] = 2
+    sizes[[_first_two(row) for row in ("\u2000", "\u2040", "\u3000")]] = 3
+    return sizes
+
+
+_LOWER_PAIRS, _MARK_BYTES = _lower_pairs(), _mark_bytes()
 
 
 @dataclass(frozen=True)
@@ -125,7 +153,9 @@ class Grams:
     def _sorted(self) -> tuple[Hashes, NDArray[np.intp]]:
         """Text and hash in one number, sorted, and where each distinct one begins."""
         keys = np.sort((self.texts.astype(np.uint64) << np.uint64(48)) | self.hashes)
-        return keys, np.flatnonzero(np.concatenate([keys[:1] == keys[:1], keys[1:] != keys[:-1]]))
+        is_first = np.ones(len(keys), dtype=bool)
+        is_first[1:] = keys[1:] != keys[:-1]
+        return keys, np.flatnonzero(is_first)
 
     @cached_property
     def distinct(self) -> tuple[Hashes, NDArray[np.intp]]:
@@ -148,16 +178,19 @@ class Grams:
 
 
 def _beyond_ascii(lower: bytes, inside: NDArray[np.uint8]) -> tuple[bytes, NDArray[np.uint8]]:
-    """Write letters of two bytes in lower case, and leave spaces, quotes, dashes and stops out of the words."""
+    """Write letters of two bytes in lower case, and leave spaces, quotes, dashes and stops out of the words.
+
+    `inside` says of each byte whether it belongs to a word, and has one place more at either end.
+    """
     codes = np.frombuffer(lower + b"\0\0", dtype=np.uint8).copy()
-    firsts = np.flatnonzero(codes >= 0xC2)
-    pairs = codes[firsts].astype(np.intp) * 256 + codes[firsts + 1]
-    codes[firsts + 1] = _LOWER_PAIRS[pairs] & 0xFF
-    codes[firsts] = _LOWER_PAIRS[pairs] >> 8
+    leads = np.flatnonzero(codes >= _LEAST_LEAD)
+    pairs = codes[leads].astype(np.intp) * 256 + codes[leads + 1]
+    small = _LOWER_PAIRS[pairs]
+    codes[leads], codes[leads + 1] = small >> 8, small & 0xFF
     inside = inside.copy()
-    marks = _MARK_BYTES[pairs]
+    sizes = _MARK_BYTES[pairs]
     for step in range(3):
-        inside[firsts[marks > step] + step + 1] = 0
+        inside[1 + leads[sizes > step] + step] = 0
     return codes[:-2].tobytes(), inside
 
 
