@@ -3,17 +3,8 @@
 import numpy as np
 
 from datasets_defs.core.errors import ContractError
-from monitors.counts.sketch import (
-    CategorySketch,
-    Floats,
-    NumericSketch,
-    Sketch,
-    _cdf,
-    _common,
-    _finite,
-    decile_edges,
-    middles,
-)
+from monitors.counts.buckets import HIGHEST, LOWEST
+from monitors.counts.sketch import CategorySketch, Codes, Floats, NumericSketch, Sketch, decile_edges, middles
 
 
 def kolmogorov_smirnov(a: NumericSketch, b: NumericSketch) -> float:
@@ -22,7 +13,11 @@ def kolmogorov_smirnov(a: NumericSketch, b: NumericSketch) -> float:
     At most the exact statistic, and below it by no more than their difference moves inside one bucket.
     """
     codes = _common(a, b)
-    return float(np.abs(_cdf(a, codes) - _cdf(b, codes)).max()) if a.numbers and b.numbers else float("nan")
+    return (
+        float(np.abs(a.share_at_most(codes) - b.share_at_most(codes)).max())
+        if a.numbers and b.numbers
+        else float("nan")
+    )
 
 
 def wasserstein(a: NumericSketch, b: NumericSketch) -> float:
@@ -34,7 +29,7 @@ def wasserstein(a: NumericSketch, b: NumericSketch) -> float:
     if not a.numbers or not b.numbers:
         return float("nan")
     codes = _common(a, b)
-    gaps = np.abs(_cdf(a, codes) - _cdf(b, codes))[:-1]
+    gaps = np.abs(a.share_at_most(codes) - b.share_at_most(codes))[:-1]
     return float(gaps @ np.diff(middles(codes)))
 
 
@@ -82,6 +77,17 @@ def _shares(a: Sketch, b: Sketch) -> tuple[Floats, Floats]:
     if isinstance(a, NumericSketch) and isinstance(b, NumericSketch):
         _common(a, b)
         edges = decile_edges(a)
-        p, q = (np.diff(_cdf(each, edges), prepend=0.0, append=1.0) for each in (a, b))
+        p, q = (np.diff(each.share_at_most(edges), prepend=0.0, append=1.0) for each in (a, b))
         return p, q
     raise ContractError("numbers and texts cannot be compared: the column changed its type")
+
+
+def _common(a: NumericSketch, b: NumericSketch) -> Codes:
+    if a.scale != b.scale:
+        raise ContractError(f"sketches on the scales {a.scale} and {b.scale} cannot be compared")
+    return np.union1d(a.codes, b.codes)
+
+
+def _finite(sketch: NumericSketch) -> NumericSketch:
+    inner = slice(*np.searchsorted(sketch.codes, (LOWEST + 1, HIGHEST)))
+    return NumericSketch(sketch.scale, sketch.codes[inner], sketch.counts[inner])

@@ -13,7 +13,6 @@ MOST_LINES, MOST_OF_A_FUNCTION = 300, 40
 DATA = {"alerts/panels.py", "alerts/topics.py", "datasets_defs/store/tables.py", "datasets_defs/spec/presets.py"}
 """Files that are tables of data: as long as what they list."""
 TO_SPLIT = {
-    "monitors/counts/sketch.py",
     "monitors/evidence/e_detector.py",
     "monitors/profiles/calibration.py",
     "monitors/profiles/renewal.py",
