@@ -49,7 +49,7 @@ def _time(row: Mapping[str, Any]) -> datetime:
     return at
 
 
-def _role(cells: Sequence[Any], is_timed: bool, places: Sequence[int]) -> str | None:  # noqa: FBT001 a private step
+def _role(cells: Sequence[Any], is_timed: bool, places: Sequence[int]) -> str | None:  # noqa: C901, FBT001  a private step; one question after the other
     if any(isinstance(cell, dict | list) for cell in cells):
         return None
     times = Counter(map(str, cells))

@@ -18,6 +18,8 @@ from datasets_defs.store.evaluations import Evaluation
 
 LATE_PERIODS = 4
 """Reconciliations by which work that is due must have been begun or rung for again."""
+_ENDING_A_TRAINING = (EventKind.MOVED, EventKind.PROGRESS)
+"""Kinds of events with which a training is over: the challenger is registered, or the incident goes elsewhere."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,17 +84,19 @@ def _life(incident: Incident, events: Sequence[Event]) -> Iterator[str]:
     if [event.kind for event in events[:1]] != [EventKind.OPENED]:
         yield f"{name}: its history does not begin with its opening"
         return
-    state, ends = State.OPEN, 0
-    for event in events:
-        if event.kind != EventKind.MOVED or event.from_state is None or event.state is None:
-            continue
-        frm, to = State(event.from_state), State(event.state)
+    moves = [
+        (event.seq, State(event.from_state), State(event.state))
+        for event in events
+        if event.kind == EventKind.MOVED and event.from_state is not None and event.state is not None
+    ]
+    state = State.OPEN
+    for seq, frm, to in moves:
         if frm is not state:
-            yield f"{name}: event {event.seq} moves it from {frm}, but it was {state}"
+            yield f"{name}: event {seq} moves it from {frm}, but it was {state}"
         if not may_move(frm, to):
-            yield f"{name}: event {event.seq} moves it from {frm} to {to}, which is not allowed"
-        state, ends = to, ends + (to in TERMINAL)
-    if ends > 1:
+            yield f"{name}: event {seq} moves it from {frm} to {to}, which is not allowed"
+        state = to
+    if (ends := sum(to in TERMINAL for _, _, to in moves)) > 1:
         yield f"{name}: it ended {ends} times"
     if state is not incident.state:
         yield f"{name}: the ledger says {incident.state}, its history {state}"
@@ -137,27 +141,28 @@ def _trainers(record: LoopRecord) -> Iterator[str]:
         if count > 1:
             yield f"{model}: {count} trainers hold its lock at once"
     for model, events in record.events.items():
-        training: tuple[int | None, str] | None = None
-        for event in events:
-            claims = event.state == State.RETRAINING and event.kind in (EventKind.MOVED, EventKind.CLAIMED)
-            if claims:
-                if training is not None and training[0] != event.incident_id:
-                    yield (
-                        f"{model}: event {event.seq} begins to train for incident {event.incident_id} while "
-                        f"{training[1]} trains for incident {training[0]}"
-                    )
-                training = (event.incident_id, event.actor)
-            elif (
-                training is not None
-                and event.incident_id == training[0]
-                and event.kind in (EventKind.MOVED, EventKind.PROGRESS)
-            ):
-                if event.kind == EventKind.PROGRESS and event.actor != training[1]:
-                    yield (
-                        f"{model}: event {event.seq}: {event.actor} registered a challenger after "
-                        f"{training[1]} had taken the training over"
-                    )
-                training = None
+        yield from _trainings(model, events)
+
+
+def _trainings(model: str, events: Sequence[Event]) -> Iterator[str]:
+    """A training begins with a claim, and ends with the next move or the challenger of the same incident."""
+    trained_for: int | None = None
+    trainer: str | None = None
+    for event in events:
+        if event.state == State.RETRAINING and event.kind in (EventKind.MOVED, EventKind.CLAIMED):
+            if trainer is not None and trained_for != event.incident_id:
+                yield (
+                    f"{model}: event {event.seq} begins to train for incident {event.incident_id} while "
+                    f"{trainer} trains for incident {trained_for}"
+                )
+            trained_for, trainer = event.incident_id, event.actor
+        elif trainer is not None and event.incident_id == trained_for and event.kind in _ENDING_A_TRAINING:
+            if event.kind == EventKind.PROGRESS and event.actor != trainer:
+                yield (
+                    f"{model}: event {event.seq}: {event.actor} registered a challenger after "
+                    f"{trainer} had taken the training over"
+                )
+            trainer = None
 
 
 def _champions(record: LoopRecord) -> Iterator[str]:

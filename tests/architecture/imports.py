@@ -24,7 +24,7 @@ def between_folders(graph: Graph) -> Graph:
     return folders
 
 
-def circles(graph: Graph) -> list[list[str]]:
+def circles(graph: Graph) -> list[list[str]]:  # noqa: C901  Tarjan's algorithm in its usual form
     """Give every group of modules that import each other in a circle (Tarjan's strongly connected components)."""
     index: dict[str, int] = {}
     low: dict[str, int] = {}

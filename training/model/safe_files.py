@@ -57,16 +57,21 @@ def inspect(folder: Path, name: str, known_types: Collection[str]) -> None:
         raise ContractError(f"model {name}: config.json is missing")
     for path in sorted(folder.rglob("*.json")):
         _refuse_code(path, name)
-    config = _json(folder / "config.json", name)
-    kind = config.get("model_type") if isinstance(config, dict) else None
-    if not isinstance(kind, str) or kind not in known_types:  # without one, it would be guessed from the folder's name
-        raise ContractError(f"model {name}: `model_type` {kind!r} in config.json is no known causal language model")
+    _check_type(folder, name, known_types)
     if not any(folder.glob("*.safetensors")):
         raise ContractError(f"model {name}: no *.safetensors; save the weights with safe serialization")
     for path in folder.glob(_INDEX):
         _check_index(path, name)
     if not any(folder.glob("tokenizer*")) and not (folder / "vocab.json").is_file():
         raise ContractError(f"model {name}: no tokenizer files; save the tokenizer into the same folder")
+
+
+def _check_type(folder: Path, name: str, known_types: Collection[str]) -> None:
+    """Refuse a model whose type is not known; without one, it would be guessed from the folder's name."""
+    config = _json(folder / "config.json", name)
+    kind = config.get("model_type") if isinstance(config, dict) else None
+    if not isinstance(kind, str) or kind not in known_types:
+        raise ContractError(f"model {name}: `model_type` {kind!r} in config.json is no known causal language model")
 
 
 def _fetched(name: str) -> Path:
