@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datasets_defs.core.errors import ContractError
+from monitors.counts.cells import level_of, number_of
 from monitors.counts.descriptors import Vocabulary
 from monitors.counts.embeddings import EmbeddingSpace
 from monitors.counts.kinds import Kinds
@@ -225,7 +226,7 @@ def _cells(encoding: Encoding, rows: Sequence[Row], *, own: bool) -> dict[str, t
             cells[column.name] = (column, said + [None] * (len(rows) - len(said)), 0)
             continue
         raw = _raw(column.name, rows)
-        typed = [_number(value) if column.kind == "numeric" else _level(value) for value in raw]
+        typed = [number_of(value) if column.kind == "numeric" else level_of(value) for value in raw]
         wrong = sum(cell is None and value is not None for cell, value in zip(typed, raw, strict=True))
         cells[column.name] = (column, typed, wrong)
     return cells
@@ -255,13 +256,13 @@ def _raw(name: str, rows: Sequence[Row]) -> list[Any]:
 
 
 def _learn_log(name: str, rows: Sequence[Row]) -> ColumnEncoding | None:
-    return _learn(name, "log", [value for value in map(_number, _raw(name, rows)) if value is not None])
+    return _learn(name, "log", [value for value in map(number_of, _raw(name, rows)) if value is not None])
 
 
 def _learn_attribute(attribute: str, rows: Sequence[Row]) -> ColumnEncoding | None:
     name = ATTRIBUTE + attribute
     present = [value for value in _raw(name, rows) if value is not None]
-    for typed in (_number, _level):
+    for typed in (number_of, level_of):
         fitting = [cell for cell in map(typed, present) if cell is not None]
         if len(fitting) >= ONE_TYPE * len(present):
             return _learn(name, "attribute", fitting)
@@ -279,21 +280,6 @@ def _learn(name: str, origin: Origin, found: Sequence[Any]) -> ColumnEncoding | 
     named = [level for level in counts if len(level) <= MAX_NAME_CHARACTERS and not is_hashed(level)]
     most = sorted(named, key=lambda level: (-counts[level], level))[:MAX_LEVELS]
     return ColumnEncoding(name, "category", origin, levels=tuple(sorted(most)))
-
-
-def _number(value: Any) -> float | None:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return None
-    try:
-        return float(value)
-    except OverflowError:  # JSON's integers have no bound
-        return float("inf") if value > 0 else float("-inf")
-
-
-def _level(value: Any) -> str | None:
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    return value if isinstance(value, str) else None
 
 
 def _column(fields: dict[str, Any]) -> ColumnEncoding:

@@ -207,7 +207,7 @@ class Model:
         of = self.verdicts[signal]
         return bool(of) and of[0].window.start == self.traffic.starts[at]
 
-    def _act(self, at: int) -> None:
+    def _act(self, at: int) -> None:  # noqa: C901  the loop's steps in their order
         confirmed = {s for s in self.verdicts if self._is_new(s, at) and is_confirmed(self.verdicts[s], CONFIRM)}
         if self.open is None and confirmed:
             decision = self._triage(confirmed)
