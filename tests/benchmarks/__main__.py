@@ -44,7 +44,7 @@ GROUPS = {
     ),
     "training.tokens": Group(lambda: training_tokens.tokens(600, 5), lambda: training_tokens.tokens(16, 1)),
     "evaluation.documents": Group(lambda: scoring.documents(400, 5), lambda: scoring.documents(40, 1)),
-    "decision.policy": Group(lambda: decision.false_actions(8, 4_560), lambda: decision.false_actions(1, 400)),
+    "decision.policy": Group(lambda: decision.false_actions(8, 4_560), lambda: decision.false_actions(1, 1_200)),
     "decision.delay": Group(lambda: decision.delays(15), lambda: decision.delays(1)),
     "decision.gate": Group(lambda: gate_decisions.figures(1_000, 20), lambda: gate_decisions.figures(10, 1, (80,))),
     "control.commands": Group(lambda: commands.answers(24, 7), lambda: commands.answers(2, 1)),

@@ -96,7 +96,7 @@ def test_twice_is_once(judged: Loop, home: Path) -> None:
 def test_windows_that_were_judged_together(judged: Loop, monkeypatch: pytest.MonkeyPatch) -> None:
     """The report on a window that carried another over has the rows of both, in the order of their time."""
     for number in (1, 2):
-        log(judged, number, documentation()[600 + 40 * number : 640 + 40 * number])
+        log(judged, number, documentation()[600 + 12 * number : 612 + 12 * number])
         verdict = watched(judged, number)
         assert verdict.condition is (Condition.NO_DATA if number == 1 else Condition.OK)
     given: list[dict[str, Values]] = []
@@ -107,7 +107,7 @@ def test_windows_that_were_judged_together(judged: Loop, monkeypatch: pytest.Mon
 
     monkeypatch.setattr("monitors.reports.drift_report.drift_report", spy)
     write(MODEL, until=judged.until(2), db=judged.db)
-    words = describe(documentation()[640:720])["words"]
+    words = describe(documentation()[612:636])["words"]
     assert [current["words"].tolist() for current in given] == [words.tolist()]
     found = reported(judged, 2)
     assert found is not None
