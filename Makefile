@@ -19,7 +19,7 @@ METHOD ?= full
 MINUTES ?= 30
 SEED ?= 1
 
-.PHONY: help demo up down status test test-chain test-all docs bench chaos lint lock clean venv
+.PHONY: help demo up down status test test-chain test-all docs reference bench chaos lint lock clean venv
 
 help: ## Show these targets
 	@grep -E '^[a-z-]+:.*## ' $(firstword $(MAKEFILE_LIST)) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -46,6 +46,9 @@ test-chain: $(STAMP) ## Run the whole loop under a real scheduler, with its trai
 
 test-all: lint ## Run every test, with those that take minutes: real kills, a real loop
 	@$(PYTEST) --numprocesses 2 --dist loadfile --no-loadscope-reorder
+
+reference: $(STAMP) ## Write docs/reference and models/schema.json anew from the code
+	@$(BIN)/python -m ops.reference
 
 docs: $(STAMP) ## Build the documents as a site in .state/site, strictly
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet && echo "The site is in .state/site; open index.html."

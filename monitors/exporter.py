@@ -43,7 +43,7 @@ class LoopCollector(Collector):
         up = GaugeMetricFamily("driftloop_database_up", "Whether the loop's PostgreSQL can be read (1) or not (0).")
         try:
             now = datetime.now(UTC)
-            families = list(_families(read(self.db, now=now), now))
+            families = list(metric_families(read(self.db, now=now), now))
             self.last_success = now.timestamp()
             up.add_metric([], 1)
         except (TransientError, SQLAlchemyError):  # a missing schema counts as away: nothing can be read
@@ -69,7 +69,8 @@ def _counter(name: str, text: str, values: Mapping[Any, float], labels: tuple[st
     return family
 
 
-def _families(reading: Reading, now: datetime) -> Iterator[Metric]:
+def metric_families(reading: Reading, now: datetime) -> Iterator[Metric]:
+    """Give the metric families of a reading; a family without a value is given, too."""
     yield from _verdicts(reading, now)
     yield from _incidents(reading, now)
     yield from _champions(reading)

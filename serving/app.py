@@ -39,6 +39,7 @@ def create_app(service: Service) -> FastAPI:
 def _add_completions(app: FastAPI, service: Service) -> None:
     @app.post("/v1/completions")
     async def complete(request: CompletionRequest) -> dict[str, Any]:
+        """Complete one prompt with the champion, and write the request to the inference log."""
         began, outcome = time.perf_counter(), "error"
         try:
             served = service.model(request.model)
@@ -59,15 +60,18 @@ def _add_completions(app: FastAPI, service: Service) -> None:
 
     @app.get("/v1/models")
     def models() -> dict[str, Any]:
+        """List the models that are served."""
         return {"object": "list", "data": [_model(name) for name in sorted(service.models)]}
 
     @app.get("/v1/models/{name}")
     def model(name: str) -> dict[str, Any]:
+        """Show one model."""
         service.model(name)
         return _model(name)
 
     @app.post("/v1/feedback")
     def feedback(request: FeedbackRequest) -> dict[str, Any]:
+        """Keep what a person wrote or thought about a request, before or after its row is in the log."""
         service.add_feedback(request.model, request.request_id, request.reference, request.score)
         return {"object": "feedback", "model": request.model, "request_id": request.request_id, "stored": True}
 
@@ -76,11 +80,13 @@ def _add_operations(app: FastAPI, service: Service) -> None:
     # Coroutines, since they wait for nothing: feedback that hangs with the database must not hold up these two.
     @app.get("/healthz")
     async def healthz() -> JSONResponse:
+        """Say which versions are loaded, and what is wrong: 200 when every model answers, 503 otherwise."""
         ready, said = service.health()
         return JSONResponse(said, 200 if ready else 503)
 
     @app.get("/metrics")
     async def metrics(request: Request) -> Response:
+        """Give the metrics of this process to Prometheus."""
         encode, content_type = choose_encoder(request.headers.get("accept", ""))
         return Response(encode(service.metrics.registry), media_type=content_type)
 

@@ -26,27 +26,43 @@ class CompletionRequest(_Request):
     """`POST /v1/completions`. Fields of OpenAI's that are not served are accepted at their neutral value only."""
 
     model: Label
+    """Name of a served model, as in its YAML."""
     prompt: Annotated[Text, Field(min_length=1)]
+    """The text to go on from: one string, at most a million characters."""
     max_tokens: int = Field(default=16, ge=1)
+    """Longest completion, in tokens; the model's YAML sets the most that is allowed."""
     temperature: float = Field(default=1.0, ge=0, le=2, allow_inf_nan=False)
+    """How random the choice of tokens is; 0 always takes the likeliest."""
     top_p: float = Field(default=1.0, gt=0, le=1, allow_inf_nan=False)
+    """Share of the probability that tokens are drawn from, the likeliest first."""
     seed: int | None = Field(default=None, ge=-(2**63), lt=2**63)
+    """Makes the random choice repeatable, for one version."""
     stop: Annotated[str, Field(min_length=1)] | list[Annotated[str, Field(min_length=1)]] | None = None
     """Up to four texts that end the completion; they are not part of it."""
     user: Label | None = None
+    """Who asks; kept in the inference log as `user_id`."""
     session_id: Label | None = None
     """Not OpenAI's: kept in the inference log."""
     metadata: dict[AttributeName, AttributeValue] | None = Field(default=None, max_length=16)
     """Kept in the inference log as typed attributes of the request."""
     n: Literal[1] | None = None
+    """Only one completion is served."""
     best_of: Literal[1] | None = None
+    """Only one completion is made."""
     stream: Literal[False] | None = None
+    """Answers are not streamed."""
     echo: Literal[False] | None = None
+    """The prompt is not repeated."""
     logprobs: None = None
+    """Log-probabilities are not served."""
     suffix: None = None
+    """Text behind the completion is not served."""
     logit_bias: Annotated[dict[str, float], Field(max_length=0)] | None = None
+    """Only an empty mapping is accepted."""
     frequency_penalty: Annotated[float, Field(ge=0, le=0)] | None = None
+    """Only 0 is accepted."""
     presence_penalty: Annotated[float, Field(ge=0, le=0)] | None = None
+    """Only 0 is accepted."""
 
     @property
     def stops(self) -> list[str]:
@@ -64,9 +80,13 @@ class FeedbackRequest(_Request):
     """`POST /v1/feedback`: what a person wrote or thought, joined to the request by its id."""
 
     model: Label
+    """Name of the model that answered."""
     request_id: Label
+    """`id` of the completion."""
     reference: Text | None = None
+    """What a person wrote for the prompt; the only completion that is ever trained on."""
     score: float | None = Field(default=None, ge=0, le=1)
+    """How good a person found the answer, 0 to 1."""
 
     @model_validator(mode="after")
     def _says_something(self) -> "FeedbackRequest":

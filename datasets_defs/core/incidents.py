@@ -51,7 +51,7 @@ TRANSITIONS: dict[State, frozenset[State]] = {
     State.RESOLVED: frozenset(),
     State.ROLLED_BACK: frozenset(),
 }
-"""Allowed moves. README's state diagram is compared with this table by a test."""
+"""Allowed moves. `docs/reference/states.md` draws them."""
 
 BY_HAND = "by_hand"
 """Signal of an incident that a person opened by offering a version: nothing measures it, so it never stands."""
@@ -66,10 +66,15 @@ class Cause(StrEnum):
     """Why a model is degraded, as triage sees it."""
 
     DATA_BREAK = "data_break"
+    """The data is broken: it says nothing about the model."""
     INFRASTRUCTURE = "infrastructure"
+    """The machines, and not the model."""
     REGRESSION_AFTER_PROMOTION = "regression_after_promotion"
+    """The harm came with the last promotion."""
     INPUT_SHIFT = "input_shift"
+    """The prompts are of another kind than the reference's."""
     QUALITY_LOSS = "quality_loss"
+    """The answers or the loss got worse, and the input did not shift."""
 
 
 class HarmKind(StrEnum):
@@ -85,11 +90,17 @@ class Action(StrEnum):
     """What triage asks for."""
 
     QUARANTINE = "quarantine"
+    """Train nothing on the data until it is whole again."""
     ALERT = "alert"
+    """Call a person."""
     SCALE = "scale"
+    """Ask for more serving capacity."""
     ROLL_BACK = "roll_back"
+    """Make the previous champion serve again."""
     WATCH = "watch"
+    """Change nothing, and judge the next windows."""
     RETRAIN = "retrain"
+    """Train a challenger."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -24,10 +24,13 @@ class Settings(BaseSettings):
     database_url: str = "postgresql+psycopg://driftloop@127.0.0.1:5432/driftloop"
     """The loop's own database; inside Airflow the Connection `driftloop_db` holds the same address."""
     mlflow_url: str = "http://127.0.0.1:5000"
+    """Address of MLflow, which keeps the versions' files."""
     prometheus_url: str = "http://127.0.0.1:9090"
     """For commands; inside Airflow the Connection `prometheus_default` holds the same address."""
     serving_url: str = "http://127.0.0.1:8000"
+    """Address of the reference server, for commands and for the confirmation of a promotion."""
     airflow_url: str = "http://127.0.0.1:8080"
+    """Address of Airflow's API server, for commands."""
     artifact_root: str = Field(default=f"file://{ROOT / '.state' / 'artifacts'}")
     """URL (fsspec) under which snapshots, reports, reference rows and checkpoints live."""
     sensor_interval_seconds: float = Field(default=3600, ge=5)

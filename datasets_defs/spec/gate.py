@@ -15,6 +15,7 @@ class RuleSpec(Section):
     min_relative_change: float | None = Field(default=None, gt=0, lt=1)
     """Better by at least this share of the champion's value."""
     greater_is_better: bool
+    """Whether a higher value of the metric is better."""
 
     @model_validator(mode="after")
     def _says_something(self) -> "RuleSpec":
@@ -74,6 +75,7 @@ class EvaluationSpec(Section):
     golden: str | None = None
     """File with columns `prompt` and `reference` (.jsonl, .csv, .parquet; path or URL) that is never trained on."""
     slices: tuple[SliceSpec, ...] = ()
+    """Protected parts of the traffic."""
     archived: bool = True
     """Score the former champion that fits the recent rows best, too."""
     generate: int = Field(default=0, ge=0)

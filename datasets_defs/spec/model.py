@@ -22,9 +22,13 @@ class FromScratch(Section):
     """A small GPT-2-shaped model with a byte-level BPE, made on the spot."""
 
     layers: int = Field(default=4, ge=1)
+    """Transformer blocks."""
     width: int = Field(default=128, ge=16)
+    """Length of a token's vector; a multiple of `heads`."""
     heads: int = Field(default=4, ge=1)
+    """Attention heads of each block."""
     vocabulary: int = Field(default=2048, ge=300)
+    """Tokens that the tokenizer learns from `training_text`."""
     context: int = Field(default=256, ge=32)
     """Longest prompt plus completion, in tokens."""
     train_seconds: float = Field(default=60, gt=0)
@@ -37,6 +41,7 @@ class ServingSpec(Section):
     kind: Literal["driftloop", "external"] = "driftloop"
     """`external`: vLLM, TGI, Triton …; a promotion is then confirmed by the registry's alias alone."""
     max_completion_tokens: int = Field(default=256, ge=1)
+    """Tokens that one request may ask for at most."""
 
     @model_validator(mode="before")
     @classmethod
@@ -59,7 +64,9 @@ class ModelSpec(Section):
     """One monitored model; the only thing a user edits."""
 
     name: Name
+    """The model's name everywhere; it equals the file's name without `.yaml`."""
     description: str = ""
+    """What the model does, in one sentence for people."""
     base_model: FromScratch | str
     """A folder or hub name that `from_pretrained` reads, or the shape of a model made from scratch."""
     training_text: str
@@ -67,6 +74,7 @@ class ModelSpec(Section):
     serving: ServingSpec = ServingSpec()
     """In YAML also a server's name, `driftloop`, `vllm` or `tgi`, which brings the `quality` preset of that name."""
     drift: DriftSpec = DriftSpec()
+    """How the input and the loss are watched."""
     quality: Signals = ()
     """What serving's metrics say. Presets: `driftloop`, `vllm`, `tgi`."""
     gpu: Signals = ()
@@ -76,18 +84,25 @@ class ModelSpec(Section):
     blind_after_windows: int = Field(default=3, ge=1)
     """Windows without data before people hear that the loop cannot judge."""
     retrain: RetrainSpec = RetrainSpec()
+    """How a challenger is made, and how often at most."""
     trainer: TrainerSpec = LocalTrainer()
     """Where trainings run: `local`, `torchrun` or `kubernetes`, or a mapping with that `kind` and its fields."""
     data: DataSpec = DataSpec()
+    """What training data is made of, and what is kept out of it."""
     gate: GateSpec = GateSpec()
+    """When a challenger may replace the champion."""
     evaluation: EvaluationSpec = EvaluationSpec()
+    """What champion and challenger are scored on, and by which further metrics."""
     promotion: Literal["auto", "approve"] = "auto"
+    """`auto`: the loop promotes what the gate accepts; `approve`: a person is asked first."""
     approval_windows: int = Field(default=24, ge=1)
     """With `approve`: windows until an unanswered request is a no."""
     probation_windows: int = Field(default=3, ge=1)
     """Good windows after a promotion until the incident is resolved."""
     shadow: ShadowSpec = ShadowSpec()
+    """How a new champion is compared with the one before it during probation."""
     scale: ScaleSpec = ScaleSpec()
+    """Who is asked for more serving capacity."""
 
     @model_validator(mode="before")
     @classmethod

@@ -22,7 +22,9 @@ class ConfirmSpec(Section):
     """When a bad reading counts as confirmed: bad in `bad` of the last `of` windows including the newest."""
 
     bad: int = Field(default=2, ge=1)
+    """BAD windows that confirm a signal."""
     of: int = Field(default=3, ge=1)
+    """Newest windows among which they are counted."""
 
     @model_validator(mode="after")
     def _fits(self) -> "ConfirmSpec":
@@ -71,9 +73,13 @@ class SignalSpec(Section):
     """One PromQL query and its limits. `{model}` and `{window}` in the query are filled in."""
 
     name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,62}$")]
+    """The signal is `quality:NAME` or `gpu:NAME` in verdicts, metrics and messages."""
     promql: str
+    """The query; its worst sample is judged."""
     worse: Literal["higher", "lower"] = "higher"
+    """The direction in which the signal gets worse."""
     warn: float | None = None
+    """Limit from which on the signal is WARN; none: it is never WARN."""
     bad: float
     """Limit; BAD from here on in the `worse` direction."""
     relative_to_reference: bool = False
@@ -131,6 +137,7 @@ class LabelSpec(Section):
     """
 
     name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,62}$")]
+    """The signal is `label:NAME` in verdicts, metrics and messages."""
     better: Literal["higher", "lower"] = "higher"
     """`higher`: 1 - score is the badness that is compared; `lower`: the score itself."""
     maturity_windows: int = Field(default=24, ge=0)

@@ -11,6 +11,7 @@ class LocalTrainer(Section):
     """One process on the machine of the Airflow task, which lives on when the task or Airflow dies."""
 
     kind: Literal["local"] = "local"
+    """One process on the machine of Airflow's task."""
 
 
 class _Processes(Section):
@@ -24,6 +25,7 @@ class TorchrunTrainer(_Processes):
     """Several processes that train one model together, started by torchrun, on one machine or several."""
 
     kind: Literal["torchrun"]
+    """Several processes that train together."""
     nodes: int = Field(default=1, ge=1)
     """Machines; each but the first runs `driftloop trainer-node MODEL`."""
     rendezvous: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.\[\]:-]+:\d+$")] | None = None
@@ -53,15 +55,20 @@ class TolerationSpec(Section):
     """A taint of nodes that the pod may run on all the same, in Kubernetes' words."""
 
     key: str | None = None
+    """Key of the taint; none with `Exists`: every taint."""
     operator: Literal["Exists", "Equal"] = "Equal"
+    """`Exists`: any value of the key; `Equal`: the value below."""
     value: str | None = None
+    """Value of the taint."""
     effect: Literal["NoSchedule", "PreferNoSchedule", "NoExecute"] | None = None
+    """Effect of the taint; none: every effect."""
 
 
 class KubernetesTrainer(_Processes):
     """A pod in a Kubernetes cluster."""
 
     kind: Literal["kubernetes"]
+    """A pod in a Kubernetes cluster."""
     image: str = Field(min_length=1)
     """Holds driftloop and its dependencies; the pod runs `python -m training.trainers.job`."""
     connection: str = "kubernetes_default"
@@ -75,7 +82,9 @@ class KubernetesTrainer(_Processes):
     gpu_resource: Annotated[str, Field(pattern=r"^[a-z0-9.-]+/[a-zA-Z0-9._-]+$")] = "nvidia.com/gpu"
     """What the cluster calls a GPU, such as `amd.com/gpu` or `nvidia.com/mig-3g.40gb`."""
     cpu: Amount = "4"
+    """CPU cores that the pod asks for, as Kubernetes writes them."""
     memory: Amount = "32Gi"
+    """Memory that the pod asks for and may use at most."""
     shared_memory: Amount = "8Gi"
     """Of `/dev/shm`, by which processes and GPUs exchange tensors; counts as `memory` once used."""
     claim: ObjectName | None = None
@@ -85,17 +94,23 @@ class KubernetesTrainer(_Processes):
     queue_seconds: float = Field(default=24 * 3600, gt=0)
     """A pod that found no node after so long is taken back, and a person is called."""
     node_selector: dict[str, str] = {}
+    """Labels that a node needs to run the pod."""
     tolerations: tuple[TolerationSpec, ...] = ()
     """Beside that of the GPU resource's own taint."""
     priority_class: ObjectName | None = None
+    """PriorityClass of the pod; none: the cluster's default."""
     runtime_class: ObjectName | None = None
     """Such as `nvidia`, where that is not the nodes' default."""
     service_account: ObjectName | None = None
+    """ServiceAccount of the pod; none: the namespace's default."""
     image_pull_secret: ObjectName | None = None
+    """Secret by which the cluster fetches the image."""
     user: int | None = Field(default=1000, ge=1)
     """Number of the user in the pod; `null`: the cluster gives one, as OpenShift does."""
     labels: dict[str, str] = {}
+    """Further labels of the pod."""
     annotations: dict[str, str] = {}
+    """Further annotations of the pod."""
 
     @model_validator(mode="before")
     @classmethod

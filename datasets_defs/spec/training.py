@@ -11,13 +11,16 @@ class BudgetSpec(Section):
     """How many training attempts may begin in a stretch of time, over all incidents."""
 
     attempts: int = Field(default=2, ge=1)
+    """Training attempts that may begin within `windows`."""
     windows: int = Field(default=168, ge=1)
+    """Length of that stretch, in windows; 168 hours are a week."""
 
 
 class LoraSpec(Section):
     """Adapters: which matrices get one is found by itself (every linear layer but the output's)."""
 
     rank: int = Field(default=16, ge=1)
+    """Rank of each adapter's two matrices."""
     alpha: float = Field(default=32, gt=0)
     """What they add is multiplied by alpha / rank."""
     embeddings: bool = True
@@ -30,16 +33,19 @@ class RetrainSpec(Section):
     min_documents: int = Field(default=200, ge=1)
     """Fresh prompts with references needed before a retrain starts."""
     max_documents: int = Field(default=20_000, ge=1)
+    """Fresh documents that are used at most, the newest ones."""
     replay_share: Share = 0.25
     """Share of older training data mixed in against forgetting."""
     holdout_share: float = Field(default=0.25, gt=0, lt=1)
     """Share of the fresh documents kept for the evaluation and never trained on."""
     epochs: float = Field(default=3, gt=0)
+    """Passes over the training data."""
     max_seconds: float = Field(default=3600, gt=0)
     """Training stops here at the latest."""
     method: Literal["full", "lora"] = "full"
     """`lora`: small adapters are trained beside frozen weights, and merged into them when the version is saved."""
     lora: LoraSpec = LoraSpec()
+    """Shape of the adapters; read with `method: lora` only."""
     learning_rate: float | None = Field(default=None, gt=0)
     """Peak. Unless given 1 / sqrt(parameters): 1e-3 for a million, 1e-5 for ten thousand million; tenfold for adapters.
 
@@ -60,12 +66,15 @@ class RetrainSpec(Section):
     blend: float = Field(default=0.6, gt=0, le=1)
     """How far the challenger goes from the champion's weights to the trained ones; less forgets less."""
     checkpoint_seconds: float = Field(default=60, gt=0)
+    """Seconds between two checkpoints."""
     seed: int = 0
+    """Seed of the order of rows and of every random draw."""
     cool_down_windows: int = Field(default=24, ge=0)
     """Windows between the end of one incident and the next retrain; none after one that was resolved by hand."""
     back_off_windows: int = Field(default=24, ge=1)
     """Windows from a rejected challenger to the next attempt; doubled after each one, up to a fortnight of hours."""
     budget: BudgetSpec = BudgetSpec()
+    """Attempts that may begin in a stretch of time, over all incidents."""
     min_free_gpus: int = Field(default=0, ge=0)
     """GPUs that have to be known to be free for a retrain to start; 0: nobody asks."""
     max_attempts: int = Field(default=3, ge=1)
@@ -78,6 +87,7 @@ class SourceSpec(Section):
     """A corpus of the user's own: texts that are trained on beside the log's, and never judge anything."""
 
     name: Name
+    """Name of the source in reports; `log` is taken by the inference log."""
     url: str
     """File or pattern that fsspec reads: a path, `s3://…`, `https://…`.
 

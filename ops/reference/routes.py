@@ -1,0 +1,85 @@
+"""The page on HTTP: the routes of the reference server, and of the page in Airflow."""
+
+import json
+from collections.abc import Iterator
+from typing import Any, cast
+
+from fastapi import FastAPI
+from fastapi.routing import APIRoute
+from pydantic import BaseModel
+
+from ops.page.app import make_app
+from ops.page.plugin import PREFIX
+from ops.reference.markdown import code, page, table
+from ops.reference.model_yaml import form, limits
+from serving.app import create_app
+from serving.protocol import (
+    ApiError,
+    CompletionRequest,
+    FeedbackRequest,
+    busy,
+    from_validation,
+    not_ready,
+    unknown_model,
+)
+from serving.service import Service
+
+LEAD = (
+    "The reference server speaks a subset of OpenAI's completions API. A field that would change the answer and is not "
+    "served is refused, not ignored. Errors have OpenAI's form: `error` with `message`, `type`, `param` and `code`."
+)
+
+
+def write() -> str:
+    """Write the page."""
+    serving = create_app(cast(Service, None))  # the routes are asked for, and none is called
+    listing = table(("method", "path", "meaning"), [(verb, code(path), text) for verb, path, text in routes(serving)])
+    inside = make_app(lambda: None, cast(Any, None))
+    shown = [(verb, code(f"{PREFIX}{path}"), text) for verb, path, text in routes(inside) if "{_" not in path]
+    return page(
+        "HTTP routes",
+        LEAD,
+        f"## The reference server\n\n{listing}",
+        f"### Body of `POST /v1/completions`\n\n{_fields(CompletionRequest)}",
+        f"### Body of `POST /v1/feedback`\n\n{_fields(FeedbackRequest)}",
+        f"### Errors\n\n{_errors()}",
+        "## The page in Airflow\n\nServed by Airflow's API server, behind its login.\n\n"
+        + table(("method", "path", "meaning"), shown),
+    )
+
+
+def routes(app: FastAPI) -> Iterator[tuple[str, str, str]]:
+    """Give (method, path, sentence) of each route."""
+    for route in app.routes:
+        if isinstance(route, APIRoute):
+            for verb in sorted(route.methods):
+                yield verb, route.path, (route.description or "").split("\n\n")[0]
+
+
+def _fields(kind: type[BaseModel]) -> str:
+    schema = kind.model_json_schema()
+    required = schema.get("required", ())
+    rows = [
+        (
+            code(name),
+            form(facts),
+            "required" if name in required else code(json.dumps(facts.get("default"))),
+            limits(facts),
+            facts.get("description", ""),
+        )
+        for name, facts in schema["properties"].items()
+    ]
+    return table(("field", "form", "default", "limits", "meaning"), rows)
+
+
+def _errors() -> str:
+    unreadable = from_validation([{"type": "json_invalid", "loc": ("body",), "msg": ""}])
+    known: dict[str, ApiError] = {
+        "The body is no JSON, or a field is missing, unknown or not supported.": unreadable,
+        "The model is not served here.": unknown_model("NAME", ["OTHER"]),
+        "The model's queue is full. `Retry-After` says when to ask again.": busy("NAME", 64),
+        "No champion is loaded yet, or PostgreSQL is away.": not_ready("…"),
+    }
+    rows = [(str(err.status), code(err.type), code(err.code or ""), text) for text, err in known.items()]
+    rows.append(("500", code("server_error"), code("internal_error"), "The server failed; its log says why."))
+    return table(("status", "type", "code", "when"), rows)
