@@ -53,13 +53,13 @@ OFFERED = Topic(
 )
 FORCED = Topic(
     severity=_warning,
-    title="{model}: {challenger} goes ahead against the gate's no",
+    title="{model}: {challenger} goes ahead although the gate rejected it",
     next="It is promoted, as a person asked; then it is on probation and is rolled back if it does worse.",
     commands=(SHOW, BACK),
 )
 NOT_TAKEN = Topic(
     severity=_info,
-    title="{model}: {challenger}, offered by hand, is not taken",
+    title="{model}: {challenger}, offered by hand, is not promoted",
     next="The champion serves on.",
     commands=(SHOW, HISTORY),
 )
@@ -185,19 +185,19 @@ SIGHTED = Topic(
 )
 REBASELINED = Topic(
     severity=_info,
-    title="{model}: what has drifted is the normal now",
+    title="{model}: the shifted input is the new reference",
     next="Windows are compared with the shifted input; the loss is still compared with what it was at first.",
     commands=("driftloop calibrate {model}", HISTORY),
 )
 BREAK_ACCEPTED = Topic(
     severity=_info,
-    title="{model}: a change of the data is the normal now",
+    title="{model}: a change of the data is accepted as normal",
     next="From the next window on such rows are judged and trained on as any others.",
     commands=("driftloop accept {model} --what {what} --undo", HISTORY),
 )
 BREAK_REFUSED = Topic(
     severity=_info,
-    title="{model}: a change of the data is a break again",
+    title="{model}: a change of the data counts as a break again",
     next="The next window that shows it is quarantined: it is not judged, and nothing of it is trained on.",
     commands=(HISTORY,),
 )
@@ -221,7 +221,7 @@ RESUMED = Topic(
 )
 SERVING_TROUBLE = Topic(
     severity=_critical,
-    title="{model}: serving and ledger differ",
+    title="{model}: serving does not run the champion",
     next="Serving tries to load the champion again by itself; the loop changes nothing.",
     commands=("driftloop status", BACK, HISTORY),
 )
@@ -234,7 +234,7 @@ SERVING_MENDED = Topic(
 SENSOR_TROUBLE = Topic(
     severity=_critical,
     title="{model}: {signal} is late",
-    next="What it would see goes unseen. Its next run judges the newest window; missed windows are not judged later.",
+    next="Nothing is judged meanwhile. Its next run judges the newest window; missed windows are not judged later.",
     commands=("driftloop status", HISTORY),
 )
 SENSOR_MENDED = Topic(

@@ -1,8 +1,8 @@
 """# Maintain
 
-Once a day: renews what each champion's windows are compared with, where that is due; compares the day's prompts as a
-whole with the reference's, for models that name an embedding model; makes the inference log's next partitions, drops
-those past their time, adds up the counts of old windows by day, and deletes old reports.
+Runs once a day. Renews what each champion's windows are compared with, where that is due. Compares the day's prompts
+as a whole with the reference's, for models that name an embedding model. Makes the inference log's next partitions,
+drops those past their time, adds up the counts of old windows by day, and deletes old reports.
 """
 
 from airflow.sdk import dag, task

@@ -2,7 +2,7 @@
 
 Trains a challenger from the champion on the incident's fresh documents plus a share of older ones, if the governor
 lets it, and registers it with its lineage. The trainer is a process, a group or a pod of its own, which this task only
-watches: it goes on when the task is killed, and the next try, or the next run, finds it. A trainer that is killed goes
+watches. It goes on when the task is killed, and the next try or the next run finds it. A trainer that is killed goes
 on from its last checkpoint. Wakes the evaluation.
 """
 

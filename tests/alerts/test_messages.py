@@ -141,12 +141,12 @@ def test_spared(quiet):
         (
             event(frm="evaluating", to="approving", evidence={"forced_by": "cli:ann"}),
             "warning",
-            "docs-writer: challenger version 2 goes ahead against the gate's no",
+            "docs-writer: challenger version 2 goes ahead although the gate rejected it",
         ),
         (
             event(frm="evaluating", to="open", evidence={"offered_by": "cli:ann"}),
             "info",
-            "docs-writer: challenger version 2, offered by hand, is not taken",
+            "docs-writer: challenger version 2, offered by hand, is not promoted",
         ),
         (event(frm="open", to="resolved"), "info", "docs-writer: incident 7, opened by hand, has ended"),
     ],

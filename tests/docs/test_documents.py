@@ -12,7 +12,11 @@ from datasets_defs.core.incidents import Wake
 from datasets_defs.core.settings import ROOT
 
 README = ROOT / "README.md"
-PAGES = sorted(path for path in (ROOT / "docs").rglob("*.md") if "reference" not in path.parts)
+PAGES = sorted((ROOT / "docs").rglob("*.md"))
+AT_THE_ROOT = [
+    ROOT / name for name in ("README.md", "DESIGN.md", "CONTRIBUTING.md", "CHANGELOG.md", "alerts/runbook.md")
+]
+EVERY = [path for path in (*AT_THE_ROOT, *PAGES) if path.name != "CHANGELOG.md"]  # which is lists
 MOST_WORDS, MEAN_WORDS = 35, 18
 
 
@@ -23,7 +27,7 @@ def prose(text: str) -> list[str]:
     text = re.sub(r"\]\([^)]*\)", "]", text)
     text = re.sub(r"`[^`]*`", "code", text)
     blocks = re.split(r"\n\s*\n|^\s*(?:[-*]|\d+\.) ", text, flags=re.MULTILINE)
-    sentences = [sentence for block in blocks for sentence in re.split(r"(?<=[.!?:;])\s+", " ".join(block.split()))]
+    sentences = [sentence for block in blocks for sentence in re.split(r"(?<=[.!?])\s+", " ".join(block.split()))]
     return [sentence for sentence in sentences if re.search(r"\w", sentence)]
 
 
@@ -32,7 +36,7 @@ def test_readme_is_short():
     assert len(README.read_text().splitlines()) <= 120
 
 
-@pytest.mark.parametrize("path", [README, *PAGES], ids=lambda path: str(path.relative_to(ROOT)))
+@pytest.mark.parametrize("path", EVERY, ids=lambda path: str(path.relative_to(ROOT)))
 def test_sentences_are_short(path: Path):
     """No sentence has more than 35 words, and a page's mean is at most 18."""
     lengths = {sentence: len(re.findall(r"[\w'-]+", sentence)) for sentence in prose(path.read_text())}
@@ -53,10 +57,30 @@ def test_the_picture_shows_the_loop():
     assert drawn <= assets
 
 
-def test_links_lead_somewhere():
-    """Every link of README to a file of the repository is there."""
-    links = re.findall(r"\]\((?!https?:)([^)#]+)", README.read_text())
-    assert [link for link in links if not (ROOT / link).exists()] == []
+def anchors(path: Path) -> set[str]:
+    """Give the anchors of a page's headings, as GitHub and MkDocs both make them."""
+    headings = re.findall(r"^#+ (.+)$", path.read_text(), re.MULTILINE)
+    return {re.sub(r"\s", "-", re.sub(r"[^\w\s-]", "", heading.lower()).strip()) for heading in headings}
+
+
+@pytest.mark.parametrize("path", AT_THE_ROOT, ids=lambda path: path.name)
+def test_links_lead_somewhere(path: Path):
+    """Every link of a document outside docs/ leads to a file and its heading; MkDocs looks at those in docs/."""
+    broken = []
+    for file, anchor in re.findall(r"\]\((?!https?:)([^)#]*)#?([^)]*)\)", path.read_text()):
+        target = path.parent / file if file else path
+        if not target.exists() or (anchor and anchor not in anchors(target)):
+            broken.append(f"{file}#{anchor}")
+    assert broken == []
+
+
+def test_every_decision_stands_in_a_wing():
+    """DESIGN's decisions have numbers of their own, and each stands once in the list by wing, by its own title."""
+    text = (ROOT / "DESIGN.md").read_text()
+    titles = re.findall(r"^## (\d+\. .+)$", text, re.MULTILINE)
+    assert [int(title.split(".")[0]) for title in titles] == list(range(1, len(titles) + 1))
+    listed = re.findall(r"^    - \[(\d+\. .+)\]\(#", text, re.MULTILINE)
+    assert sorted(listed) == sorted(titles)
 
 
 def test_the_site_builds_strictly(tmp_path: Path):

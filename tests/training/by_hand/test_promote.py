@@ -111,7 +111,7 @@ def test_the_gates_no_and_force(db: Engine, home: Path, trained: int):
     path.write_text(path.read_text().replace("worth_seeing: 0.2", "worth_seeing: 0.99, min_gain_share: 0.95"))
 
     code, said = promote(trained)
-    assert (code, "accept" in said) == (1, False), said
+    assert (code, ": accept" in said) == (1, False), said
     over = ledger.last_closed(steps.MODEL)
     assert (over.state, over.attempt, ledger.open_of(steps.MODEL)) == (State.RESOLVED, 1, None)
 
@@ -119,12 +119,12 @@ def test_the_gates_no_and_force(db: Engine, home: Path, trained: int):
     incident = steps.open_incident(db)
     ledger.move(incident, State.OPEN, actor="t", reason="too little text yet", not_before=waits)
     code, said = promote(trained)
-    assert (code, "accept" in said) == (1, False), said
+    assert (code, ": accept" in said) == (1, False), said
     now = ledger.incident(incident.id)
     assert (now.state, now.not_before, now.challenger_version, now.attempt) == (State.OPEN, waits, None, 1)
     assert sorted(now.evidence) == [BY_HAND, "loss"]
     assert ledger.champion(steps.MODEL).version == 1
-    assert "not taken" in told(db)[-1]
+    assert "is not promoted" in told(db)[-1]
 
     code, said = promote(trained, "--force")
     assert code == 0, said
@@ -136,7 +136,7 @@ def test_the_gates_no_and_force(db: Engine, home: Path, trained: int):
     assert len(decisions) == 3
     assert set(decisions) <= {"reject", "inconclusive"}
     assert "by force: it reads better" in reason
-    assert any("goes ahead against the gate's no" in each for each in told(db))
+    assert any("goes ahead although the gate rejected it" in each for each in told(db))
     assert broken_invariants(db)[1] == []
 
     roll_back.roll_back_by_hand(steps.MODEL, db=db, actor="cli:ann", reason="worse after all")
