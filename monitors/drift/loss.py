@@ -8,7 +8,7 @@ with a stated time between false alarms; the middle one is said.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import astuple, dataclass
-from math import isfinite, log
+from math import isfinite, log, sqrt
 from typing import Any
 
 import numpy as np
@@ -196,13 +196,15 @@ def _since(growth: Floats) -> int:
 
 
 def _least(points: Sequence[Point]) -> float:
-    """Give what windows together show at least: their mean, weighed by precision, less `SURE_ADDED` errors."""
-    recent = [point for point in points if isfinite(point.error) and point.error > 0]
-    weights = np.array([point.error**-2 for point in recent])
+    """Give what the newest windows together show at least: their mean, less `SURE_ADDED` of its standard errors.
+
+    Each window counts alike. Weighed by precision, cheap windows would hide dear ones, whose costs also spread more.
+    """
+    recent = [point for point in points[-RECENT:] if isfinite(point.error) and point.error > 0]
     if not recent:
         return 0.0
-    mean = float(weights @ np.array([point.value for point in recent]) / weights.sum())
-    return mean - SURE_ADDED / float(np.sqrt(weights.sum()))
+    mean = sum(point.value for point in recent) / len(recent)
+    return mean - SURE_ADDED * sqrt(sum(point.error**2 for point in recent)) / len(recent)
 
 
 def _condition(points: Sequence[Point], limit: float) -> tuple[Condition, float, float]:

@@ -15,7 +15,7 @@ MODEL = "docs-writer"
 """The model of the demo."""
 MAX_FILE_BYTES = 400_000
 MAX_PASSAGES = 2000
-MAX_RARE_BYTES = 230
+MAX_RARE_BYTES = 200
 """Bytes of a prompt that are neither small letters nor white space; nearly each takes a token."""
 _PARAGRAPH = re.compile(r"\n\s*\n")
 

@@ -50,12 +50,18 @@ class Scene:
     dice: random.Random = field(default_factory=lambda: random.Random(7))
 
     def users(
-        self, hour: int, *, new: float = 0.0, loss: float | None = LOSS, dress: Callable[[str], str] = str
+        self,
+        hour: int,
+        *,
+        new: float = 0.0,
+        loss: float | None = LOSS,
+        extra: float = 0.0,
+        dress: Callable[[str], str] = str,
     ) -> None:
-        """Log an hour of real text, a share of it of another kind."""
+        """Log an hour of real text, a share of it of another kind, which costs `extra` bits per byte more."""
         count = round(ROWS * new)
         prompts = [*self.dice.sample(NEW, count), *self.dice.sample(OLD[500:], ROWS - count)]
-        self.write(hour, [dress(prompt) for prompt in prompts], loss=loss)
+        self.write(hour, [dress(prompt) for prompt in prompts], loss=loss, extra=[extra] * count)
 
     def write(
         self,
@@ -63,10 +69,12 @@ class Scene:
         prompts: Sequence[str],
         *,
         loss: float | None = LOSS,
+        extra: Sequence[float] = (),
         late: timedelta = timedelta(),
         tag: str = "",
     ) -> None:
-        """Log requests of an hour; `late` moves their times."""
+        """Log requests of an hour; `late` moves their times, the first ones cost `extra` more."""
+        more = [*extra, *[0.0] * (len(prompts) - len(extra))]
         window = self.loop.window(self.first + hour)
         champion = self.loop.ledger.champion(MODEL)
         rows = [
@@ -76,7 +84,7 @@ class Scene:
                 at=window.start + (n + 0.5) / len(prompts) * window.length + late,
                 prompt=prompt,
                 model_version=champion.version if champion else 1,
-                prompt_bits_per_byte=None if loss is None else loss + 0.2 * self.dice.gauss(0, 1),
+                prompt_bits_per_byte=None if loss is None else loss + more[n] + 0.2 * self.dice.gauss(0, 1),
             )
             for n, prompt in enumerate(prompts)
         ]
@@ -186,11 +194,11 @@ FAULTS = (
     Fault("seasonal swing", "none", _swing, hours=16),
     Fault("language jump", "retrain", _from_onset(lambda scene, hour: scene.users(hour, new=1.0, loss=LOSS + 2))),
     Fault(
-        "harmful topic shift", "retrain", _from_onset(lambda scene, hour: scene.users(hour, new=0.5, loss=LOSS + 0.4))
+        "harmful topic shift", "retrain", _from_onset(lambda scene, hour: scene.users(hour, new=0.5, extra=0.8))
     ),
     Fault(
         "slow creep", "retrain", hours=24,
-        log=lambda scene, hour: scene.users(hour, new=min(1.0, 0.02 * hour), loss=LOSS * (1 + 0.006 * hour)),
+        log=lambda scene, hour: scene.users(hour, new=min(1.0, 0.02 * hour), extra=0.3 * LOSS),
     ),
     Fault("bad promotion", "roll_back", _promoted_badly),
     Fault("GPU throttled", "alert", metrics=gauges(DCGM_FI_DEV_SM_CLOCK=600), spec=MACHINES, is_machines=True),

@@ -47,7 +47,7 @@ def _sentences() -> Iterator[str]:
 def _summaries() -> Iterator[str]:
     """First lines of the docstrings of installed modules, read without importing them."""
     for package in distributions():
-        yield package.metadata["Summary"] or ""
+        yield package.metadata.get("Summary") or ""
     for module in pkgutil.iter_modules():
         path = getattr(module.module_finder, "path", None)
         for file in sorted(Path(path, module.name).glob("*.py"))[:20] if path else ():
