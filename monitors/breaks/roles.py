@@ -7,7 +7,6 @@ from itertools import pairwise
 from typing import Any
 
 import numpy as np
-from scipy.stats import spearmanr
 
 from monitors.counts.columns import ATTRIBUTE, MAX_SINGLETONS, Row
 
@@ -57,6 +56,8 @@ def _role(cells: Sequence[Any], is_timed: bool, places: Sequence[int]) -> str | 
         return "a constant: the same in all rows"
     numeric = all(isinstance(cell, int | float) and not isinstance(cell, bool) for cell in cells)
     if is_timed and numeric:
+        from scipy.stats import spearmanr  # a second of import, for a new profile alone
+
         ranked = spearmanr(places, np.asarray(cells, dtype=np.float64)).statistic
         if abs(float(ranked)) >= CLOCK_RANK:
             return "a clock or counter: it grows with time"

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import norm, t
 
 from monitors.counts.sketch import Floats
 from monitors.evidence.e_detector import Detector, Tally
@@ -61,6 +60,8 @@ class Learned:
     def spread(self) -> Floats:
         """Give, per figure, how far days lie apart at most, as far as so many days tell."""
         free = max(len(np.unique(self.windows.days)) - 1, 1)
+        from scipy.stats import norm, t  # a second of import, for a new profile alone
+
         return np.asarray(SPREADS * np.sqrt(self.daily) * float(t.ppf(_QUANTILE, free) / norm.ppf(_QUANTILE)))
 
 

@@ -14,7 +14,9 @@ from datasets_defs.core.windows import EPOCH, Window
 from datasets_defs.ledger.ledger import Ledger
 from datasets_defs.spec.model import FromScratch
 from datasets_defs.store import inference_log
+from datasets_defs.store.artifacts import file_sha256
 from datasets_defs.store.database import engine_for
+from datasets_defs.store.versions import note_version
 from ops.stack.ports import free_port
 
 TEXTS = ["The interpreter reads a line and evaluates it. " * 20, "A list holds items in order; a dict, by key. " * 20]
@@ -30,7 +32,7 @@ serving: {kind: driftloop, max_completion_tokens: 32}
 def process(home, database_url):
     """A serving process whose champion lies in its cache."""
     from training.model.language_model import LanguageModel
-    from training.registry.manifest import make_manifest
+    from training.registry.manifest import MANIFEST, make_manifest
 
     (home / "models" / "writer.yaml").write_text(SPEC)
     (home / "models" / "broken.yaml").write_text("name: another\n")
@@ -39,6 +41,7 @@ def process(home, database_url):
     LanguageModel.scratch(FromScratch(layers=1, width=32, heads=2, vocabulary=400, context=64), TEXTS).save(folder)
     make_manifest(folder)
     engine = engine_for(database_url)
+    note_version(engine, "writer", 1, file_sha256(folder / MANIFEST), actor="test")
     Ledger(engine).change_champion("writer", expected=None, to=1, kind="bootstrap", reason="first", actor="test")
     port = free_port()
     away = f"http://127.0.0.1:{free_port()}"
