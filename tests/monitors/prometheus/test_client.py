@@ -85,6 +85,9 @@ def test_gone_target_is_stale(prometheus: PrometheusServer) -> None:
     prometheus.say("temperature 50\nwork_total 1")
     prometheus.until(lambda: prometheus.client.query("rate(work_total[30s])", at=datetime.now(UTC)), "there is a rate")
     assert judge(prometheus, "rate(work_total[30s])")[0] is Condition.OK
+    # What has ended is looked for second by second: a series that lived between two full seconds is not found.
+    full_second = "max_over_time(timestamp(temperature)[1m:1s])"
+    prometheus.until(lambda: prometheus.client.query(full_second, at=datetime.now(UTC)), "a full second saw it")
     prometheus.leave()
     assert judge(prometheus, "max(temperature)")[0] is Condition.STALE
     prometheus.until(
