@@ -7,9 +7,9 @@ from dataclasses import replace
 
 from confusable_homoglyphs import confusables
 
+from datasets_defs.redaction.hints import SPACE, column, hinted
 from datasets_defs.spec.training import DataSpec
 from training.prepare.checks import Drop, Record, Redacted
-from training.prepare.hints import SPACE, column, hinted
 
 MOST_MIXED = 3
 """Places where a Latin letter touches a Cyrillic one; a text with as many is taken for one that hides its words."""

@@ -19,6 +19,7 @@ import pyarrow as pa
 
 from datasets_defs.core.errors import ContractError
 from datasets_defs.core.languages import languages
+from datasets_defs.redaction.redact import finders, redact
 from datasets_defs.spec.training import DataSpec, SourceSpec
 from training.prepare.batches import BATCH_ROWS, Batch, batches, trim, within_quota
 from training.prepare.characters import check_characters, doubtful
@@ -28,7 +29,6 @@ from training.prepare.duplicates import Seen
 from training.prepare.ngrams import Words
 from training.prepare.overlap import Judging
 from training.prepare.phrases import Phrase, PhraseCounter, holds, repeats_itself
-from training.prepare.redact import finders, redact
 from training.prepare.rejects import EXCERPT, Rejects
 from training.prepare.report import DUPLICATE, HELD_OUT_USER, NEAR_DUPLICATE, OVER_QUOTA, OVERLAP, Report, SourceReport
 

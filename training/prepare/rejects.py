@@ -7,7 +7,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from training.prepare.redact import Finder, redact
+from datasets_defs.redaction.redact import Finder, redact
 from training.prepare.report import Report
 
 OTHER_REASON, MOST_REASONS = "one of many other reasons", 100

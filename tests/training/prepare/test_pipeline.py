@@ -21,6 +21,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from datasets_defs.core.errors import ContractError
+from datasets_defs.redaction.hints import column, hinted
+from datasets_defs.redaction.redact import finders, known_secrets, redact
+from datasets_defs.redaction.secret_shapes import SHAPES
 from datasets_defs.spec.model import ModelSpec
 from datasets_defs.spec.training import DataSpec, SourceSpec
 from datasets_defs.store.inference_log import Document
@@ -29,11 +32,8 @@ from training.data.freeze import DataBreakError, freeze, rehearse
 from training.data.inputs import golden_texts
 from training.data.snapshot import Snapshot, rejected_uri, report_uri, stored, text_of
 from training.data.split import split
-from training.prepare.hints import column, hinted
 from training.prepare.pipeline import Preparation
-from training.prepare.redact import finders, known_secrets, redact
 from training.prepare.report import sentence
-from training.prepare.secret_shapes import SHAPES
 
 NOW = datetime(2026, 5, 1, 12, tzinfo=UTC)
 WORDS = (  # noqa: SIM905 a list of strings is harder to read

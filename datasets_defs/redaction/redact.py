@@ -13,8 +13,8 @@ from functools import cache, partial
 from importlib.util import find_spec
 
 from datasets_defs.core.errors import ContractError
-from training.prepare.hints import column, hinted
-from training.prepare.secret_shapes import SHAPES
+from datasets_defs.redaction.hints import column, hinted
+from datasets_defs.redaction.secret_shapes import SHAPES
 
 _LABELS = r"(?:[\w-]{1,63}\.)+[^\W\d_]{2,24}\b"
 _DOMAIN = re.compile(rf"@(?:{_LABELS}|\[\d{{1,3}}(?:\.\d{{1,3}}){{3}}\])")
@@ -88,7 +88,7 @@ class Finder:
     """What takes something out of texts."""
 
     hints: tuple[str, ...]
-    """One of them matches in every text that holds something; see `prepare_hints`."""
+    """One of them matches in every text that holds something; see `datasets_defs.redaction.hints`."""
     cut: Callable[[str], tuple[str, list[str]]]
     """Gives the text with marks in the places of what was found, and what that was."""
 
