@@ -24,12 +24,13 @@ from datasets_defs.store.sketch_log import StoredProfile, profile_at, save_profi
 from ops.verify.reading import broken_invariants
 from tests.training.killed_steps import Running
 from tests.training.uploads import VERSIONS, Uploads, model_folder
-from training import promote, roll_back
+from training import promote, retrain, roll_back
 from training.champions.confirmation import why_never_again
 from training.champions.drill import drill, end_abandoned
 from training.reconcile import mend
 from training.registry.fetch import fetch
 from training.registry.registry import ROLLED_BACK, Registry
+from training.trainers.contract import Ending, Job, JobResult, Look, Phase
 
 PROMOTE = ("promote.claimed", "promote.changing", "promote.changed", "confirm.confirmed", "aliases.champion",
            "aliases.previous_champion", "confirm.mirrored", "promote.confirmed", "promote.moved")  # fmt: skip
@@ -304,6 +305,39 @@ def test_a_promoter_that_comes_after_a_rollback(world: World) -> None:
     assert "version 1 serves, not 2" in said
     assert world.champion() == (1, None)
     world.is_whole()
+
+
+class RollsBackMeanwhile:
+    """A place that trains version 3, while a person rolls the champion back."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+
+    def submit(self, job: Job) -> None:
+        roll_back.roll_back_by_hand(self.world.model, db=self.world.db, actor="cli:ann", reason="by hand")
+        JobResult(ending=Ending.REGISTERED, version=3).save(job)
+
+    def look(self, job: Job) -> Look:
+        return Look(Phase.ENDED, "it is done")
+
+    def stop(self, job: Job) -> None:
+        """Nothing is left of it."""
+
+    def said(self, job: Job) -> list[str]:
+        return []
+
+
+def test_a_rollback_while_a_challenger_is_trained(world: World) -> None:
+    """The end of the training leaves the aliases with the champion of now, not with the one that it was trained from."""
+    world.ledger.move(world.promoted(), State.RESOLVED, actor="t", reason="good")
+    incident, _ = world.ledger.open_incident(
+        world.model, signal="loss", degraded_since=datetime.now(UTC), reason="r", evidence={}, actor="t"
+    )
+    key, lease = world.ledger.ring(incident.id), timedelta(seconds=60)
+    world.ledger.claim(key, frm={State.OPEN}, to=State.RETRAINING, actor="retrain:1", lease=lease, reason="r")
+    trained = retrain.retrain(str(key), db=world.db, actor="retrain:1", trainer=RollsBackMeanwhile(world))
+    assert (world.champion(), trained.ring is not None) == ((1, None), True)
+    assert world.registry.aliases(world.model) == {"champion": 1, "challenger": 3}
 
 
 def test_what_comes_back_with_a_rollback(world: World) -> None:
