@@ -318,17 +318,17 @@ class RollsBackMeanwhile:
         JobResult(ending=Ending.REGISTERED, version=3).save(job)
 
     def look(self, job: Job) -> Look:
-        return Look(Phase.ENDED, "it is done")
+        return Look(Phase.ENDED, f"{job.name} is done")
 
     def stop(self, job: Job) -> None:
         """Nothing is left of it."""
 
     def said(self, job: Job) -> list[str]:
-        return []
+        return [job.name]
 
 
 def test_a_rollback_while_a_challenger_is_trained(world: World) -> None:
-    """The end of the training leaves the aliases with the champion of now, not with the one that it was trained from."""
+    """The end of the training leaves the aliases with the champion of now, not with the one that it began from."""
     world.ledger.move(world.promoted(), State.RESOLVED, actor="t", reason="good")
     incident, _ = world.ledger.open_incident(
         world.model, signal="loss", degraded_since=datetime.now(UTC), reason="r", evidence={}, actor="t"
