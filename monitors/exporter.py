@@ -20,7 +20,7 @@ from datasets_defs.core.errors import TransientError
 from datasets_defs.core.incidents import TERMINAL, State
 from datasets_defs.ledger.champions import DRILLS
 from datasets_defs.store.database import engine
-from monitors.exporter_reading import Reading, read
+from monitors.exporter_reading import CountedRows, Reading, read
 
 _CHANGES = ("bootstrap", "promote", "roll_back", "revert", *DRILLS)
 _OPEN_STATES = [state for state in State if state not in TERMINAL]
@@ -32,6 +32,7 @@ class LoopCollector(Collector):
     def __init__(self, db: Engine) -> None:
         self.db = db
         self.last_success = 0.0
+        self._counted = CountedRows()
 
     def describe(self) -> list[Metric]:
         """Name nothing in advance, so that registering does not need the database."""
@@ -43,7 +44,7 @@ class LoopCollector(Collector):
         up = GaugeMetricFamily("driftloop_database_up", "Whether the loop's PostgreSQL can be read (1) or not (0).")
         try:
             now = datetime.now(UTC)
-            families = list(metric_families(read(self.db, now=now), now))
+            families = list(metric_families(read(self.db, now=now, counted=self._counted), now))
             self.last_success = now.timestamp()
             up.add_metric([], 1)
         except (TransientError, SQLAlchemyError):  # a missing schema counts as away: nothing can be read

@@ -10,6 +10,7 @@ from sqlalchemy import Engine, func, select
 from datasets_defs.core.conditions import Condition, Verdict
 from datasets_defs.core.incidents import Incident, attempt_name
 from datasets_defs.core.settings import settings
+from datasets_defs.core.windows import Window
 from datasets_defs.ledger.champions import Champion
 from datasets_defs.ledger.ledger import Ledger
 from datasets_defs.ledger.promotions import count_changes
@@ -20,11 +21,13 @@ from datasets_defs.store.heartbeats import SENSORS, heartbeats
 from datasets_defs.store.incidents import count_incidents
 from datasets_defs.store.inference_log import count_rows
 from datasets_defs.store.messages import stuck_messages
-from datasets_defs.store.verdicts import newest_verdicts
+from datasets_defs.store.verdicts import newest_verdicts_by_model
 from monitors.verdicts.conclude import judged_window
 
 _NOW_AND_THEN = ("drift_report", "embedding")
 """Signals without a verdict on every window."""
+_SAID = ("waits", "drift_share", "loss_ratio_at_least", "window_bits_per_byte")
+"""What is told of a verdict's evidence."""
 _TRAINING_PATIENCE = timedelta(minutes=5)
 """Silence after which a training is not shown any more; a step of a large model takes long."""
 
@@ -104,8 +107,25 @@ class Reading:
     """Logged requests in the newest complete window, by model."""
 
 
-def read(db: Engine, *, now: datetime) -> Reading:
-    """Read it all.
+class CountedRows:
+    """Counts the requests of each model's newest complete window once, since a long window takes long to count."""
+
+    def __init__(self) -> None:
+        self._window: Window | None = None
+        self._rows: dict[str, int] = {}
+
+    def of(self, db: Engine, models: Sequence[str], window: Window) -> dict[str, int]:
+        """Give the rows of each model; what was counted of this window before is not counted again."""
+        if window != self._window:
+            self._window, self._rows = window, {}
+        for model in models:
+            if model not in self._rows:
+                self._rows[model] = count_rows(db, model, window)
+        return {model: self._rows[model] for model in models}
+
+
+def read(db: Engine, *, now: datetime, counted: CountedRows) -> Reading:
+    """Read it all; what is read does not grow with the verdicts and events of years.
 
     Raises:
         TransientError: PostgreSQL is away.
@@ -117,29 +137,29 @@ def read(db: Engine, *, now: datetime) -> Reading:
         waiting, oldest = on.execute(
             select(func.count(), func.min(outbox.created_at)).where(outbox.sent_at.is_(None))
         ).one()
-    champions = [ledger.champion(model) for model in models]
+    served = ledger.champions()
+    champions = [served[model] for model in models if model in served]
     heard = heartbeats(db)
     beats = {component: at for component, (at, _) in heard.items() if _concerns(component, models)}
     incidents = {each.model: each for each in ledger.open_incidents()}
-    since = {each.model: ledger.first_served(each.model) or each.since for each in champions if each is not None}
+    verdicts = newest_verdicts_by_model(db, models, now=now, said=_SAID)
+    heads = ledger.heads()
     return Reading(
         models=models,
-        verdicts=[
-            verdict for model in models for verdict in newest_verdicts(db, model, now=now) if is_current(verdict)
-        ],
+        verdicts=[verdict for model in models for verdict in verdicts[model] if is_current(verdict)],
         incidents=incidents,
         incidents_total=totals,
-        champions=[each for each in champions if each is not None],
+        champions=champions,
         changes=changes,
         heartbeats=beats,
         trainings=_trainings(heard, models, now),
         idle=_idle(heard, incidents, now),
-        finished=finished(beats, since),
+        finished=finished(beats, ledger.first_served_of(*models)),
         alerts_waiting=waiting,
         oldest_alert=oldest,
         alerts_stuck=stuck_messages(db, now=now),
-        history={model: head.seq for model in models if (head := ledger.head(model)) is not None},
-        rows={model: count_rows(db, model, window) for model in models},
+        history={model: heads[model].seq for model in models if model in heads},
+        rows=counted.of(db, models, window),
     )
 
 

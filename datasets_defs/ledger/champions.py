@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Select, func, select, text, update
+from sqlalchemy import Connection, Select, case, func, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 
 from datasets_defs.core.errors import ContractError
@@ -91,14 +91,23 @@ class Champions(History):
 
     def first_served(self, model: str) -> datetime | None:
         """Read since when a model has had a champion; None before its first."""
-        present = self.champion(model)
-        if present is None or present.token == 1:
-            return present.since if present is not None else None
+        return self.first_served_of(model).get(model)
+
+    def first_served_of(self, *models: str) -> dict[str, datetime]:
+        """Read since when some models have had a champion, by the model's name: one look at the index for each."""
+        champion, promotion = tables.champion.c, tables.promotion.c
+        first = (
+            select(promotion.at)
+            .where(promotion.model == champion.model)
+            .order_by(promotion.token)
+            .limit(1)
+            .correlate(tables.champion)
+            .scalar_subquery()
+        )
+        first_at = case((champion.token == 1, champion.since), else_=first)
         with self.transaction() as on:
-            first: datetime | None = on.scalar(
-                select(func.min(tables.promotion.c.at)).where(tables.promotion.c.model == model)
-            )
-        return first
+            query = select(champion.model, first_at.label("at")).where(champion.model.in_(models))
+            return {row.model: row.at for row in on.execute(query)}
 
     def is_rolled_back_for(self, incident: Incident) -> bool:
         """Say whether the present champion was made by a rollback for this incident, which may have been cut short."""

@@ -112,6 +112,14 @@ class History:
             row = on.execute(select(table.seq, table.hash).where(table.model == model)).one_or_none()
         return Head(row.seq, row.hash) if row is not None else None
 
+    def heads(self) -> dict[str, Head]:
+        """Read the newest event's number and hash of each model, by the model's name."""
+        table = tables.history_head.c
+        with self.transaction() as on:
+            return {
+                row.model: Head(row.seq, row.hash) for row in on.execute(select(table.model, table.seq, table.hash))
+            }
+
     def verify(self, model: str) -> list[str]:
         """Check the model's hash chain up to its newest event; give a sentence for each break."""
         snapshot = self.engine.execution_options(isolation_level="REPEATABLE READ")

@@ -1,11 +1,25 @@
 """What monitors and components write down: verdicts, reference profiles, heartbeats."""
 
-from collections.abc import Collection
-from datetime import datetime
+from collections.abc import Collection, Sequence
+from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Engine, exists, false, func, select, true
-from sqlalchemy.dialects.postgresql import distinct_on, insert
+from sqlalchemy import (
+    ARRAY,
+    CTE,
+    ColumnElement,
+    Connection,
+    Engine,
+    Row,
+    Text,
+    exists,
+    false,
+    func,
+    literal,
+    select,
+    true,
+)
+from sqlalchemy.dialects.postgresql import insert
 
 from datasets_defs.core.conditions import Condition, Verdict
 from datasets_defs.core.plain import clean_text, plain
@@ -73,33 +87,52 @@ STALE_AFTER_WINDOWS = 3
 
 def newest_verdicts(engine: Engine, model: str, *, now: datetime) -> list[Verdict]:
     """Read the newest verdict of each of the model's signals; one that is too old to count is STALE."""
-    patience = STALE_AFTER_WINDOWS * settings().window_length
-    table = tables.verdict.c
-    query = (
-        select(tables.verdict)
-        .where(table.model == model)
-        .ext(distinct_on(table.signal))
-        .order_by(table.signal, table.window_end.desc())
-    )
-    with database_errors("reading verdicts"), engine.connect() as on:
-        return [verdict_of(row, row.evidence).as_of(now, patience=patience) for row in on.execute(query)]
+    rows = _newest(engine, [model], [tables.verdict.c.evidence])
+    return [verdict_of(row, row.evidence).as_of(now, patience=_patience()) for row in rows]
 
 
-def newest_verdicts_by_model(engine: Engine, models: Collection[str], *, now: datetime) -> dict[str, list[Verdict]]:
-    """Read the newest verdict of each signal of several models in one query, without their evidence."""
-    patience = STALE_AFTER_WINDOWS * settings().window_length
-    table = tables.verdict.c
-    query = (
-        select(*(column for column in table if column is not table.evidence))
-        .where(table.model.in_(models))
-        .ext(distinct_on(table.model, table.signal))
-        .order_by(table.model, table.signal, table.window_end.desc())
-    )
+def newest_verdicts_by_model(
+    engine: Engine, models: Collection[str], *, now: datetime, said: Collection[str] = ()
+) -> dict[str, list[Verdict]]:
+    """Read the newest verdict of each signal of several models in one query; of its evidence these keys alone."""
+    keys = {f"said_{number}": key for number, key in enumerate(said)}
+    rows = _newest(engine, models, [tables.verdict.c.evidence[key].label(label) for label, key in keys.items()])
     newest: dict[str, list[Verdict]] = {model: [] for model in models}
-    with database_errors("reading verdicts"), engine.connect() as on:
-        for row in on.execute(query):
-            newest[row.model].append(verdict_of(row, {}).as_of(now, patience=patience))
+    for row in rows:
+        evidence = {key: value for label, key in keys.items() if (value := row._mapping[label]) is not None}
+        newest[row.model].append(verdict_of(row, evidence).as_of(now, patience=_patience()))
     return newest
+
+
+def _patience() -> timedelta:
+    return STALE_AFTER_WINDOWS * settings().window_length
+
+
+def _newest(engine: Engine, models: Collection[str], more: Sequence[ColumnElement[Any]]) -> Sequence[Row[Any]]:
+    """Read the newest verdict of each signal; two looks at the index for each, however long the history is."""
+    if not models:
+        return []
+    table, signals = tables.verdict.c, _signals_of(models)
+    newest = (
+        select(*(column for column in table if column is not table.evidence), *more)
+        .where(table.model == signals.c.model, table.signal == signals.c.signal)
+        .order_by(table.window_end.desc(), table.window_start.desc())
+        .limit(1)
+        .lateral("newest")
+    )
+    query = select(newest).select_from(signals.join(newest, true())).order_by(newest.c.model, newest.c.signal)
+    with database_errors("reading verdicts"), engine.connect() as on:
+        return on.execute(query).all()
+
+
+def _signals_of(models: Collection[str]) -> CTE:
+    """Write the signals that were ever judged of some models, each found from the one before it by the index."""
+    table = tables.verdict.c
+    asked = func.unnest(literal(list(models), ARRAY(Text))).table_valued("model", name="asked").render_derived()
+    first = select(func.min(table.signal)).where(table.model == asked.c.model).scalar_subquery()
+    signals = select(asked.c.model, first.label("signal")).cte("signals", recursive=True)
+    after = select(func.min(table.signal)).where(table.model == signals.c.model, table.signal > signals.c.signal)
+    return signals.union_all(select(signals.c.model, after.scalar_subquery()).where(signals.c.signal.is_not(None)))
 
 
 def verdict_of(row: Any, evidence: dict[str, Any]) -> Verdict:

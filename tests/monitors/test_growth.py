@@ -1,13 +1,16 @@
 """What a window reads does not grow with a model's history: counted by PostgreSQL itself."""
 
 from collections.abc import Callable
+from datetime import UTC, datetime
 
+from prometheus_client import Metric
 from sqlalchemy import Engine, text
 
 from datasets_defs.core.conditions import Condition
 from datasets_defs.core.incidents import State
 from datasets_defs.store.database import engine_for
-from monitors.verdicts.conclude import conclude
+from monitors.exporter import LoopCollector
+from monitors.verdicts.conclude import conclude, judged_window
 from ops.stack.postgres import USER
 from tests.monitors.loop import MODEL, Loop
 from training import reconcile, watchdog
@@ -20,9 +23,12 @@ _LIVED = text(
     "(SELECT ARRAY['note', 'champion', 'rung', 'aliases'] AS kinds, "
     "ARRAY['{}', '{\"a\": 1}', '{\"ring\": 1}', '{}']::jsonb[] AS evidences)"
 )
-_READ = text(
-    "SELECT seq_tup_read + coalesce(idx_tup_fetch, 0) FROM pg_stat_user_tables WHERE relname = 'incident_event'"
+_JUDGED = text(
+    "INSERT INTO verdict (model, signal, window_start, window_end, condition, reason, method, evidence) "
+    "SELECT :model, signal, :until - (n + 1) * :length, :until - n * :length, 'OK', 'r', 'test', '{}' "
+    "FROM generate_series(1, :count) AS n, unnest(ARRAY['data', 'drift', 'loss', 'gpu']) AS signal"
 )
+_READ = text("SELECT sum(seq_tup_read + coalesce(idx_tup_fetch, 0)) FROM pg_stat_user_tables WHERE relname LIKE :table")
 
 
 def owner_of(loop: Loop) -> Engine:
@@ -30,8 +36,8 @@ def owner_of(loop: Loop) -> Engine:
     return engine_for(loop.db.url.set(username=USER, password="test").render_as_string(hide_password=False))
 
 
-def rows_read(loop: Loop, step: Callable[[], object]) -> int:
-    """Count the events that PostgreSQL reads, by index or not, while a step runs."""
+def rows_read(loop: Loop, step: Callable[[], object], *, table: str = "incident_event") -> int:
+    """Count the rows of tables that PostgreSQL reads, by index or not, while a step runs."""
 
     def total() -> int:
         loop.db.dispose()  # a session tells what it read at its end, at the latest
@@ -39,7 +45,7 @@ def rows_read(loop: Loop, step: Callable[[], object]) -> int:
         with owner.connect() as on:
             while on.scalar(text("SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()")) != 1:
                 on.rollback()
-            read: int = on.scalar(_READ)
+            read = int(on.scalar(_READ, {"table": table}))
         owner.dispose()
         return read
 
@@ -96,6 +102,33 @@ def test_a_window_reads_as_much_after_years(loop: Loop) -> None:
     assert loop.kinds().count("blind") == 1
     assert all(after <= before + 5 for before, after in zip(young, old, strict=True)), (young, old)
     assert max(old) < 50
+
+
+def test_a_scrape_reads_as_much_after_years(loop: Loop) -> None:
+    """With 20,000 verdicts and a window of 500 requests a scrape touches under 100 rows of all tables together."""
+    loop.champion()
+    loop.champion(2, kind="promote")
+    window = judged_window(datetime.now(UTC))
+    lately = (window.end - loop.window(0).end) // loop.length
+    loop.traffic(lately, ("a prompt",) * 500, version=2)
+    values = {"model": MODEL, "until": window.end, "length": loop.length, "count": 5_000}
+    with loop.db.begin() as on:
+        on.execute(_JUDGED, values)
+    owner = owner_of(loop)
+    with owner.connect().execution_options(isolation_level="AUTOCOMMIT") as on:
+        on.execute(text("VACUUM ANALYZE"))
+    owner.dispose()
+    collector = LoopCollector(loop.db)
+
+    def scraped() -> dict[str, Metric]:
+        return {family.name: family for family in collector.collect()}
+
+    assert [sample.value for sample in scraped()["driftloop_inference_rows"].samples] == [500]
+    families: dict[str, Metric] = {}
+    assert rows_read(loop, lambda: families.update(scraped()), table="%") < 100
+    shown = {sample.labels["signal"] for sample in families["driftloop_verdict_age_seconds"].samples}
+    assert shown == {"data", "drift", "loss", "gpu"}
+    assert [sample.value for sample in families["driftloop_inference_rows"].samples] == [500]
 
 
 def test_what_is_blind_is_known_from_the_newest_event(loop: Loop) -> None:

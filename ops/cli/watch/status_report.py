@@ -58,7 +58,7 @@ def _models(db: Engine) -> dict[str, Any]:
     ledger, now = Ledger(db), datetime.now(UTC)
     specs, problems = load_all()
     names, paused = model_names(), pauses(db, now)
-    champions, verdicts = ledger.champions(), newest_verdicts_by_model(db, names, now=now)
+    champions, verdicts = ledger.champions(), newest_verdicts_by_model(db, names, now=now, said=("waits", "sight"))
     incidents = {incident.model: incident for incident in ledger.open_incidents()}
     report = {}
     for name in names:
