@@ -8,6 +8,7 @@ from datasets_defs.core.conditions import RingKey
 from datasets_defs.core.errors import ContractError
 from datasets_defs.core.settings import settings
 from datasets_defs.ledger.ledger import Ledger
+from datasets_defs.redaction.rows import clean_texts
 from datasets_defs.spec.files import spec_of
 from datasets_defs.store.artifacts import artifact_url, exists, read_rows, write_rows
 from datasets_defs.store.references import reference_of
@@ -50,6 +51,8 @@ def generate(key: str, *, db: Engine, actor: str) -> str:
             break
         if len(written.encode(row["prompt"])) + 1 + most <= written.context:
             rows.append(_completed(written, row, most, champion.version, actor))
+    for row in rows:
+        row["prompt"], row["completion"] = clean_texts([row["prompt"], row["completion"]], spec.data.redact)
     write_rows(url, rows)
     return url
 

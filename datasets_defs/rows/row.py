@@ -4,8 +4,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-EXCERPT = 200
-"""Characters of a row that are kept to show it."""
+EXCERPT = 2_000
+"""Characters of a row that are kept: more than are shown, since half a key, cut off, is not found by redaction."""
+SHOWN = 200
+"""Characters of a row that are shown."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from datasets_defs.store.database import database_errors
 
 APPEND_ONLY = ("incident_event", "promotion", "registered_version")
 """Tables of the record: read and appended to, never rewritten. `promotion.confirmed_at` is filled in once."""
-READ_ONLY = ("history_head", "alembic_version")
+READ_ONLY = ("history_head", "name_key", "alembic_version")
 """Written by the owner alone: by a trigger and by migrations."""
 NEEDED = {
     **dict.fromkeys(APPEND_ONLY, ("SELECT", "INSERT")),

@@ -352,6 +352,15 @@ registered_version = Table(
     comment="what each version is: nothing else is loaded under its number; added to, never changed",
 )
 
+name_key = Table(
+    "name_key",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    Column("key", LargeBinary, nullable=False, comment="32 random bytes"),
+    CheckConstraint("id = 1", name="one_row"),
+    comment="the key of the names that stand for users in files; one row, made with the table",
+)
+
 alert_outbox = Table(
     "alert_outbox",
     metadata,

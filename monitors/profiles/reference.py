@@ -9,6 +9,8 @@ from sqlalchemy import Engine
 
 from datasets_defs.core.windows import Window
 from datasets_defs.ledger.champions import Champion
+from datasets_defs.redaction.names import names_of
+from datasets_defs.redaction.rows import clean_rows
 from datasets_defs.spec.model import ModelSpec
 from datasets_defs.store.artifacts import artifact_url, read_rows, write_rows
 from datasets_defs.store.inference_log import read_window
@@ -61,6 +63,7 @@ def build_reference(db: Engine, spec: ModelSpec, champion: Champion, *, until: d
     url = artifact_url("references", champion.model, f"v{champion.version}-{until:%Y%m%dT%H%M%SZ}.parquet")
     kept = ("request_id", "prompt", "prompt_bits_per_byte")
     content = [{**{name: row[name] for name in kept}, "reference": None, "role": "recent"} for row in accepted]
+    content = clean_rows(content, spec.data.redact, names_of(db))
     present = reference_of(db, champion.model, champion.version)
     if present is not None:
         content += [row for row in read_rows(present.uri, present.sha256) if row["role"] == "anchor"]

@@ -13,6 +13,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from datasets_defs.redaction.names import Names
 from datasets_defs.spec.model import ModelSpec
 from datasets_defs.spec.training import DataSpec, SourceSpec
 from datasets_defs.store.inference_log import Document
@@ -67,7 +68,7 @@ def _prepared(corpus: Path, data: dict[str, Any], *, read: bool = False) -> dict
         for number in range(200)
     ]
     with tempfile.TemporaryDirectory(prefix="driftloop-bench-") as name:
-        snapshot = freeze(log, [], uri=f"file://{name}/snapshot.parquet", spec=spec)
+        snapshot = freeze(log, [], uri=f"file://{name}/snapshot.parquet", spec=spec, names=Names(b"bench"))
         if read:
             deque(snapshot.mixture(spec.retrain)[0], maxlen=0)
         return snapshot.report or {}

@@ -7,22 +7,24 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
+from datasets_defs.redaction.names import Names
 from datasets_defs.spec.model import ModelSpec
 from datasets_defs.store.artifacts import write_rows
 from datasets_defs.store.inference_log import Document
-from training.data.freeze import write
-from training.data.snapshot import Snapshot, text_of
-from training.prepare.pipeline import Preparation
+from training.data.freeze import begin, write
+from training.data.snapshot import Snapshot
 from training.prepare.report import Report
+
+NAMES = Names(b"the key of the tests")
 
 
 def assembled(
     documents: Sequence[Document], replay: Iterable[dict[str, Any]], *, spec: ModelSpec, keep_out: Collection[str] = ()
 ) -> tuple[list[dict[str, Any]], Report]:
     """Give the rows of an attempt and the report on them, and store nothing."""
-    older = list(replay)
     with tempfile.TemporaryDirectory() as name:
-        with Preparation(Path(name), spec.data, older=[text_of(row) for row in older]) as at_work:
+        older, at_work = begin(Path(name), replay, spec=spec, names=NAMES)
+        with at_work:
             file = write(at_work, documents, older, Path(name), spec=spec, keep_out=keep_out)
         return pq.read_table(file).to_pylist(), at_work.report
 

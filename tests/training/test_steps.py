@@ -19,6 +19,7 @@ from datasets_defs.store.artifacts import read_rows
 from datasets_defs.store.heartbeats import beat
 from datasets_defs.store.inference_log import Inference, add_feedback, append
 from datasets_defs.store.references import reference_of
+from tests.planted import ADDRESS, KEY, REQUEST, USER, leaks_in_files, leaks_in_tables
 from training import approve, evaluate, generate, promote, retrain, roll_back
 from training.by_hand import bootstrap
 from training.registry.registry import ROLLED_BACK, Registry
@@ -70,19 +71,28 @@ def db(engine: Engine, home: Path, mlflow_url: str, monkeypatch: pytest.MonkeyPa
     settings.cache_clear()
     monkeypatch.setattr(f"{__name__}.MODEL", f"tiny-{secrets.token_hex(3)}")  # a fresh name in the shared registry
     old = [f"Entry {i}: the square of {i} is {i * i} and its cube is {i**3}. " * 5 for i in range(150)]
+    old[::25] = [f"{text} Ask {ADDRESS}, or take the key {KEY}." for text in old[::25]]
     (home / "old.jsonl").write_text("\n".join(json.dumps({"text": text}) for text in old))
     write_spec(home, "auto")
     bootstrap.first_champion(spec_of(MODEL), db=engine, registry=Registry(mlflow_url))
     now = datetime.now(UTC) - timedelta(minutes=1)
+    requests = [f"{REQUEST}/{i}" if i % 30 == 0 else f"r{i}" for i in range(120)]
     append(
         engine,
         [
-            Inference(model=MODEL, request_id=f"r{i}", at=now, prompt=f"Permission number {i} is ", model_version=1)
-            for i in range(120)
+            Inference(
+                model=MODEL,
+                request_id=request,
+                at=now,
+                prompt=f"Permission {f'of {ADDRESS}, {KEY}, ' if i % 20 == 0 else ''}number {i} is ",
+                model_version=1,
+                user_id=f"{USER}-{i % 30}" if i % 2 else None,
+            )
+            for i, request in enumerate(requests)
         ],
     )
-    for i in range(120):
-        add_feedback(engine, MODEL, f"r{i}", reference=f"hereby granted, free of charge, to person {i * 7}.")
+    for i, request in enumerate(requests):
+        add_feedback(engine, MODEL, request, reference=f"hereby granted, free of charge, to person {i * 7}.")
     return engine
 
 
@@ -107,8 +117,11 @@ def state(db: Engine, incident: Incident) -> State:
     return Ledger(db).incident(incident.id).state
 
 
-def test_the_loop_closes_and_opens_again(db: Engine, serving: Serving):
-    """A worse model is retrained, judged, promoted, confirmed, and rolled back; every step twice changes nothing."""
+def test_the_loop_closes_and_opens_again(db: Engine, serving: Serving, home: Path):
+    """A worse model is retrained, judged, promoted, confirmed, and rolled back; every step twice changes nothing.
+
+    Keys, addresses and ids that came with the set-up's text and with the log stand in no file and no other table.
+    """
     incident, registry, ledger = open_incident(db), Registry(settings().mlflow_url), Ledger(db)
 
     trained = retrain.retrain(ring(db, incident), db=db, actor="retrain:1")
@@ -146,6 +159,9 @@ def test_the_loop_closes_and_opens_again(db: Engine, serving: Serving):
     assert registry.aliases(MODEL) == {"champion": 1}
     assert ROLLED_BACK in registry.tags(MODEL, 2)
     assert ledger.verify(MODEL) == []
+    (home / "old.jsonl").unlink()  # what was brought in, not what was stored
+    assert leaks_in_files(home) == {}
+    assert leaks_in_tables(db) == {}
     with pytest.raises(ContractError, match="no previous champion"):
         roll_back.roll_back_by_hand(MODEL, db=db, actor="cli", reason="again")
 

@@ -9,6 +9,7 @@ from typing import Any
 import pyarrow.compute as pc
 
 from datasets_defs.core.errors import ContractError
+from datasets_defs.redaction.names import Names
 from datasets_defs.spec.model import ModelSpec
 from datasets_defs.spec.training import RetrainSpec
 from datasets_defs.store.artifacts import file_sha256, read_batches, write_bytes, write_file
@@ -29,7 +30,8 @@ from training.prepare.checks import LOG, Record
 from training.prepare.ngrams import Words
 from training.prepare.overlap import Judging
 from training.prepare.pipeline import Preparation, records_of
-from training.prepare.report import OVERLAP, Report
+from training.prepare.policy import older_rows
+from training.prepare.report import OVERLAP, Report, SourceReport
 
 _TOGETHER = 1_000
 """Records that are held against the judging texts at once."""
@@ -45,6 +47,7 @@ def freeze(
     *,
     uri: str,
     spec: ModelSpec,
+    names: Names,
     keep_out: Collection[str] = (),
 ) -> Snapshot:
     """Assemble the rows of an attempt and store them; the same input gives the same hash.
@@ -59,8 +62,8 @@ def freeze(
     if (present := stored(uri)) is not None:
         return present
     with tempfile.TemporaryDirectory(prefix="driftloop-snapshot-") as name:
-        older = list(replay)
-        with Preparation(Path(name), spec.data, older=[text_of(row) for row in older]) as at_work:
+        older, at_work = begin(Path(name), replay, spec=spec, names=names)
+        with at_work:
             try:
                 made = write(at_work, documents, older, Path(name), spec=spec, keep_out=keep_out)
             finally:
@@ -68,6 +71,17 @@ def freeze(
                 write_file(rejected_uri(uri), at_work.rejects)
                 write_bytes(report_uri(uri), json.dumps(at_work.report.plain(), indent=1).encode())
         return Snapshot(uri=uri, sha256=write_file(uri, made))
+
+
+def begin(
+    folder: Path, replay: Iterable[dict[str, Any]], *, spec: ModelSpec, names: Names
+) -> tuple[list[dict[str, Any]], Preparation]:
+    """Give the older rows that today's policy keeps, and the preparation that knows what became of the others."""
+    counts = SourceReport()
+    older = older_rows(replay, spec.data, names, counts)
+    at_work = Preparation(folder, spec.data, names, older=[text_of(row) for row in older])
+    at_work.report.older = counts
+    return older, at_work
 
 
 def write(
@@ -112,16 +126,21 @@ def write(
 
 
 def rehearse(
-    documents: Sequence[Document], replay: Iterable[dict[str, Any]], *, spec: ModelSpec, keep_out: Collection[str] = ()
+    documents: Sequence[Document],
+    replay: Iterable[dict[str, Any]],
+    *,
+    spec: ModelSpec,
+    names: Names,
+    keep_out: Collection[str] = (),
 ) -> Report:
     """Report on what an attempt's rows would be, and store nothing.
 
     Raises:
         DataBreakError, ContractError: as `freeze` does.
     """
-    older = list(replay)
     with tempfile.TemporaryDirectory(prefix="driftloop-snapshot-") as name:
-        with Preparation(Path(name), spec.data, older=[text_of(row) for row in older]) as at_work:
+        older, at_work = begin(Path(name), replay, spec=spec, names=names)
+        with at_work:
             write(at_work, documents, older, Path(name), spec=spec, keep_out=keep_out)
             return at_work.report
 

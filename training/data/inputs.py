@@ -7,17 +7,17 @@ from typing import Any, Protocol
 
 from sqlalchemy import Engine
 
-from datasets_defs.core.errors import ContractError
 from datasets_defs.core.windows import Window
 from datasets_defs.ledger.champions import Champion
 from datasets_defs.ledger.ledger import Ledger
+from datasets_defs.redaction.names import Names, names_of
+from datasets_defs.redaction.rows import clean_texts
 from datasets_defs.spec.model import ModelSpec
-from datasets_defs.spec.training import SourceSpec
 from datasets_defs.store.artifacts import read_rows
 from datasets_defs.store.inference_log import Document, read_documents
 from datasets_defs.store.references import reference_of
+from training.data.golden import golden_rows
 from training.data.snapshot import REPLAYED, Snapshot, text_of
-from training.prepare.corpus import Broken, documents_of
 
 log = logging.getLogger(__name__)
 
@@ -38,7 +38,9 @@ class Inputs:
     replay: list[dict[str, Any]]
     """Rows that the parent was trained on."""
     judging: set[str]
-    """Texts that versions are judged by."""
+    """Texts that versions are judged by: as they were stored, and as today's policy leaves them."""
+    names: Names
+    """Gives users the names that they have in every file."""
 
 
 def inputs_of(db: Engine, registry: Tags, spec: ModelSpec, parent: int, within: Window) -> Inputs:
@@ -56,8 +58,9 @@ def inputs_of(db: Engine, registry: Tags, spec: ModelSpec, parent: int, within: 
         log.warning("%s version %d names no training snapshot: nothing is replayed", spec.name, parent)
     profile = reference_of(db, spec.name, parent)
     reference = read_rows(profile.uri, profile.sha256) if profile is not None else []
-    judging = {text_of(row) for row in reference if row["reference"] is not None} | golden_texts(spec)
-    return Inputs(fresh_documents(db, spec, within), replay, judging)
+    known = [text_of(row) for row in reference if row["reference"] is not None]
+    judging = {*known, *clean_texts(known, spec.data.redact), *map(text_of, golden_rows(spec))}
+    return Inputs(fresh_documents(db, spec, within), replay, judging, names_of(db))
 
 
 def fresh_since(ledger: Ledger, champion: Champion) -> datetime:
@@ -69,19 +72,3 @@ def fresh_since(ledger: Ledger, champion: Champion) -> datetime:
 def fresh_documents(db: Engine, spec: ModelSpec, within: Window) -> list[Document]:
     """Read the newest documents of the log; of one that is too long, as much as shows that it is."""
     return read_documents(db, spec.name, within, limit=spec.retrain.max_documents, longest=spec.data.max_bytes + 1)
-
-
-def golden_texts(spec: ModelSpec) -> set[str]:
-    """Read the texts of the golden set, which must never be trained on.
-
-    Raises:
-        ContractError: a row of it cannot be read; what it says could not be kept out.
-    """
-    if spec.evaluation.golden is None:
-        return set()
-    texts = set()
-    for row in documents_of(SourceSpec(name="golden", url=spec.evaluation.golden)):
-        if isinstance(row, Broken):
-            raise ContractError(f"golden set {spec.evaluation.golden}: row {row.place}: {row.reason}; mend the file")
-        texts.add(row.text)
-    return texts

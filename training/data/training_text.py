@@ -6,10 +6,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from datasets_defs.core.errors import ContractError
+from datasets_defs.redaction.rows import clean_texts
 from datasets_defs.rows.documents import COLUMNS, NoDocumentError, text_in
 from datasets_defs.rows.files import find, rows_of
-from datasets_defs.rows.row import EXCERPT, Row, Unreadable
+from datasets_defs.rows.row import SHOWN, Row, Unreadable
 from datasets_defs.spec.model import ModelSpec
+from training.prepare.policy import kept_texts
 
 PYTHON_DOCS = "builtin:python-docs"
 HELD_OUT_SHARE = 0.3
@@ -34,19 +36,34 @@ class Passage:
 
 
 def training_documents(spec: ModelSpec) -> list[str]:
-    """Give the texts that the model's first champion learns from."""
-    return [text for text in all_documents(spec.training_text) if _place(text) >= HELD_OUT_SHARE + SPARE_SHARE]
+    """Give the texts that the model's first champion learns from, as the YAML's `data` section lets them pass."""
+    return _between(spec, HELD_OUT_SHARE + SPARE_SHARE, 1.0)
 
 
 def heldout_documents(spec: ModelSpec) -> list[str]:
     """Give the texts that no champion is trained on at set-up: its first reference."""
-    return [text for text in all_documents(spec.training_text) if _place(text) < HELD_OUT_SHARE]
+    return _between(spec, 0.0, HELD_OUT_SHARE)
 
 
 def spare_documents(spec: ModelSpec) -> list[str]:
     """Give the texts that set-up does not touch: traffic of them is like the reference and repeats none of it."""
-    within = (HELD_OUT_SHARE, HELD_OUT_SHARE + SPARE_SHARE)
-    return [text for text in all_documents(spec.training_text) if within[0] <= _place(text) < within[1]]
+    return _between(spec, HELD_OUT_SHARE, HELD_OUT_SHARE + SPARE_SHARE)
+
+
+def _between(spec: ModelSpec, first: float, last: float) -> list[str]:
+    """Give the texts whose place lies in `first`..`last`, under today's policy; the place is the raw text's.
+
+    Raises:
+        ContractError: the policy leaves none of them.
+    """
+    texts = [text for text in all_documents(spec.training_text) if first <= _place(text) < last]
+    kept = kept_texts(texts, spec.data)
+    if texts and not kept:
+        raise ContractError(
+            f"training_text {spec.training_text}: `data` of {spec.name} leaves none of {len(texts)} texts (see the log "
+            "for the reasons); give other texts, or widen `data.languages`"
+        )
+    return kept
 
 
 def all_documents(source: str) -> list[str]:
@@ -124,7 +141,8 @@ def _read(source: str) -> Iterator[str]:
 def _text_of(row: Row | Unreadable, where: str) -> str:
     """Give the row's whole text; a prompt alone is one, too."""
     if isinstance(row, Unreadable):
-        raise ContractError(f"{where}: {row.reason}; correct the file ({row.content[:EXCERPT]})")
+        excerpt = clean_texts([row.content], ("secrets", "emails"))[0][:SHOWN]
+        raise ContractError(f"{where}: {row.reason}; correct the file ({excerpt})")
     try:
         found = text_in(row)
     except NoDocumentError as err:

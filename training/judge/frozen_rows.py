@@ -9,12 +9,14 @@ from typing import Any
 
 from sqlalchemy import Engine
 
-from datasets_defs.core.errors import ContractError
+from datasets_defs.redaction.names import names_of
+from datasets_defs.redaction.rows import clean_rows
 from datasets_defs.spec.gate import SliceSpec
 from datasets_defs.spec.model import ModelSpec
 from datasets_defs.store.artifacts import exists, read_bytes, read_rows, write_rows
 from datasets_defs.store.inference_log import read_origins
 from datasets_defs.store.references import reference_of
+from training.data.golden import golden_rows
 from training.data.snapshot import text_of
 from training.judge.documents_needed import old_wanted
 from training.judge.paired import Spread
@@ -84,7 +86,7 @@ def gather(
     """Give the rows to judge by: a snapshot's held-out ones, the champion's own older ones, and the golden set.
 
     Old rows are plentiful: of them as many are chosen, by the hash of their text, as show that nothing is
-    forgotten, when their changes spread as `known`.
+    forgotten, when their changes spread as `known`. All are redacted as `data.redact` says today, and users have names.
 
     Raises:
         ContractError: the golden set cannot be read.
@@ -96,31 +98,9 @@ def gather(
     rows = [
         *_plain("recent", holdout[:MOST_RECENT]),
         *_plain("old", kept[:enough]),
-        *_plain("golden", golden_rows(spec)[:MOST_GOLDEN]),
+        *_plain("golden", _by_hash(golden_rows(spec))[:MOST_GOLDEN]),
     ]
-    return _with_origins(db, spec, rows)
-
-
-def golden_rows(spec: ModelSpec) -> list[dict[str, Any]]:
-    """Read the golden set: prompts with references that are never trained on, each once.
-
-    Raises:
-        ContractError: it is not there, or a row of it is broken: people made it, and shall mend it.
-    """
-    if spec.evaluation.golden is None:
-        return []
-    from datasets_defs.spec.training import SourceSpec
-    from training.prepare.corpus import Broken, documents_of
-
-    rows: dict[str, dict[str, Any]] = {}
-    for found in documents_of(SourceSpec(name="golden", url=spec.evaluation.golden)):
-        if isinstance(found, Broken):
-            raise ContractError(f"golden set {spec.evaluation.golden}, row {found.place}: {found.reason}; correct it")
-        row = {name: getattr(found, name) for name in ("request_id", "prompt", "reference", "user_id")}
-        rows.setdefault(text_of(row), row)
-    if not rows:
-        raise ContractError(f"golden set {spec.evaluation.golden} holds no rows")
-    return _by_hash(list(rows.values()))
+    return clean_rows(_with_origins(db, spec, rows), spec.data.redact, names_of(db))
 
 
 def overlap(frozen_rows: Rows, snapshot: Iterable[dict[str, Any]]) -> int:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datasets_defs.core.errors import ContractError
 from datasets_defs.rows.documents import COLUMNS, NEEDED, NoDocumentError, text_in
 from datasets_defs.rows.files import find, rows_of
-from datasets_defs.rows.row import EXCERPT, Row, Unreadable, described
+from datasets_defs.rows.row import Row, Unreadable, described
 from datasets_defs.spec.training import SourceSpec
 from training.prepare.checks import Record
 
@@ -47,7 +47,7 @@ def documents_of(source: SourceSpec) -> Rows:
         for number, row in rows_of(file, columns=wanted, longest=ROW_BYTES):
             place = before + number
             if isinstance(row, Unreadable):
-                yield Broken(place, row.reason, row.content[:EXCERPT], row.rest_lost)
+                yield Broken(place, row.reason, row.content, row.rest_lost)
             else:
                 yield _document(source, place, row)
 

@@ -4,11 +4,9 @@ First pass: each document is checked, redacted, held against those before it and
 disk. Second pass, where something is strangely frequent: phrases. What is dropped goes to a file with its reason.
 """
 
-import hashlib
 import logging
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from types import TracebackType
@@ -18,31 +16,26 @@ import numpy as np
 import pyarrow as pa
 
 from datasets_defs.core.errors import ContractError
-from datasets_defs.core.languages import languages
-from datasets_defs.redaction.redact import finders, redact
+from datasets_defs.redaction.names import Names
 from datasets_defs.spec.training import DataSpec, SourceSpec
 from training.prepare.batches import BATCH_ROWS, Batch, batches, trim, within_quota
-from training.prepare.characters import check_characters, doubtful
-from training.prepare.checks import LOG, Drop, Record, Redacted, Step, check_shape, utf8_size
+from training.prepare.checks import Record, utf8_size
 from training.prepare.corpus import Broken, documents_of
 from training.prepare.duplicates import Seen
 from training.prepare.ngrams import Words
 from training.prepare.overlap import Judging
 from training.prepare.phrases import Phrase, PhraseCounter, holds, repeats_itself
-from training.prepare.rejects import EXCERPT, Rejects
+from training.prepare.policy import Policy
+from training.prepare.rejects import Rejects
 from training.prepare.report import DUPLICATE, HELD_OUT_USER, NEAR_DUPLICATE, OVER_QUOTA, OVERLAP, Report, SourceReport
 
 log = logging.getLogger(__name__)
-Doubtful = Callable[[Sequence[str]], set[int]]
 _TRIMMED_EACH = 8
 """Batches after which freed memory is given back."""
 MOST_LOOKED_AT = 20_000
 """Documents among which phrases are counted exactly; of more, every so many batches are looked at."""
 MOST_NAMED = 50
 """Phrases that a report names."""
-STEPS: tuple[tuple[Step, Doubtful | None], ...] = ((check_shape, None), (check_characters, doubtful))
-"""What looks at single documents, and what says quickly which of them it need not look at."""
-NAMED = "an id that is an address or a secret"
 _KEPT = pa.schema(
     [
         ("source", pa.string()),
@@ -59,18 +52,18 @@ _KEPT = pa.schema(
 class Preparation:
     """One preparation, in a folder of its own that is thrown away afterwards."""
 
-    def __init__(self, folder: Path, spec: DataSpec, *, older: Sequence[str] = ()) -> None:
+    def __init__(self, folder: Path, spec: DataSpec, names: Names, *, older: Sequence[str] = ()) -> None:
         self.report = Report()
         self.rejects = folder / "rejected.parquet"
         """What was dropped: source, place, request id, reason, and the beginning of the content."""
         self._spec, self._older = spec, older
-        self._finders = finders(spec.redact)
+        self._policy = Policy(spec, names)
         self._seen = Seen(folder)
         self._judging, self._users = Judging.of([]), frozenset[str]()
         self._broken: set[str] = set()
         self._folder, self._stages = folder, 0
         self._begin()
-        self._dropped = Rejects(self.rejects, self.report, self._finders)
+        self._dropped = Rejects(self.rejects, self.report, self._policy.finders)
 
     def __enter__(self) -> Self:
         return self
@@ -156,7 +149,7 @@ class Preparation:
         said = self.report.of(record.source)
         said.kept -= 1
         said.bytes -= utf8_size(record.text)
-        self._dropped.add(record.source, record.place, record.request_id, reason, record.text[:EXCERPT])
+        self._dropped.add(record.source, record.place, record.request_id, reason, record.text)
 
     def _step(self, name: str, rows: list[Record | Broken], said: SourceReport, quota: SourceSpec | None) -> None:
         said.rows += len(rows)
@@ -165,54 +158,18 @@ class Preparation:
             if isinstance(row, Broken):
                 self._dropped.add(name, row.place, "", row.reason, row.content)
                 if row.rest_lost:
-                    said.broken = f"{row.reason}: {row.content}"
-        self._hide_names(batch, said)
-        self._check(batch, said)
-        self._redact(batch, said)
+                    said.broken = f"{row.reason}: {self._dropped.shown(row.content)}"
+        self._policy.prepare(batch, said)
         left, words = self._compare(batch, said)
         kept = within_quota(batch, said, quota)
         if self._phrases is not None and kept:
             self._phrases.count(self._narrowed(batch, left, words)[1])
         for at, reason in batch.reasons.items():
             record = batch.records[at]
-            self._dropped.add(name, record.place, record.request_id, reason, record.text[:EXCERPT])
+            self._dropped.add(name, record.place, record.request_id, reason, record.text)
         if kept:
             columns = [pa.array([getattr(each, field.name) for each in kept], field.type) for field in _KEPT]
             self._writer.write_batch(pa.record_batch(columns, schema=_KEPT))
-
-    def _hide_names(self, batch: Batch, said: SourceReport) -> None:
-        """Give ids that are addresses or tokens another name, the same for the same: users stay apart by it."""
-        for at, record in enumerate(batch.records):
-            names = {"user_id": record.user_id or "", "request_id": "" if record.source == LOG else record.request_id}
-            changed = {
-                field: _another_name(name)
-                for field, name in names.items()
-                if ("@" in name or "eyJ" in name) and any(finder.cut(name)[1] for finder in self._finders)
-            }
-            if changed:
-                batch.records[at] = replace(record, **changed)  # type: ignore[arg-type]
-                said.redacted[NAMED] += 1
-
-    def _check(self, batch: Batch, said: SourceReport) -> None:
-        for step, choose in STEPS:
-            left = batch.left()
-            if choose is not None:
-                left = [left[number] for number in sorted(choose([batch.records[at].text for at in left]))]
-            for at in left:
-                outcome = step(batch.records[at], self._spec)
-                if isinstance(outcome, Drop):
-                    batch.drop(at, outcome.reason)
-                elif isinstance(outcome, Redacted):
-                    batch.records[at] = outcome.record
-                    said.redacted.update(outcome.reasons)
-
-    def _redact(self, batch: Batch, said: SourceReport) -> None:
-        left = batch.left()
-        fields = [(batch.records[at].prompt, batch.records[at].reference) for at in left]
-        for number, ((prompt, reference), reasons) in redact(fields, self._finders).items():
-            at = left[number]
-            batch.records[at] = replace(batch.records[at], prompt=prompt, reference=reference)
-            said.redacted.update(reasons)
 
     def _compare(self, batch: Batch, said: SourceReport) -> tuple[list[int], Words]:
         """Drop what came before, what repeats itself, and what is in another language; give the rest with its words."""
@@ -223,8 +180,7 @@ class Preparation:
         left = batch.left()
         words = Words.of([batch.records[at].text for at in left])
         self._by_words(batch, left, words)
-        if self._spec.languages is not None:
-            self._by_language(batch, said)
+        self._policy.choose_languages(batch, said)
         left, words = self._narrowed(batch, left, words)
         if self._spec.near_duplicates is not None:
             for at, near in zip(left, self._seen.near(words, self._spec.near_duplicates), strict=True):
@@ -241,15 +197,6 @@ class Preparation:
             if batch.records[at].user_id in self._users:
                 batch.drop(at, HELD_OUT_USER)
 
-    def _by_language(self, batch: Batch, said: SourceReport) -> None:
-        wanted = self._spec.languages
-        left = batch.left()
-        for at, language in zip(left, languages([batch.records[at].text for at in left]), strict=True):
-            if wanted and language not in wanted:
-                batch.drop(at, f"another language ({language})")
-            else:
-                said.languages[language] += 1
-
     @staticmethod
     def _narrowed(batch: Batch, numbers: list[int], words: Words) -> tuple[list[int], Words]:
         left = [at for at in numbers if at not in batch.reasons]
@@ -259,10 +206,6 @@ class Preparation:
         said = found.said.casefold()
         allowed = [" ".join(phrase.casefold().split()) for phrase in self._spec.allow_phrases]
         return any(phrase in said or said in phrase for phrase in allowed)
-
-
-def _another_name(name: str) -> str:
-    return hashlib.blake2b(name.encode("utf-8", "replace"), digest_size=12).hexdigest()
 
 
 def _spooled(file: Path) -> Iterator[Any]:

@@ -8,12 +8,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from datasets_defs.redaction.redact import Finder, redact
+from datasets_defs.rows.row import EXCERPT, SHOWN
 from training.prepare.report import Report
 
 OTHER_REASON, MOST_REASONS = "one of many other reasons", 100
 """Reasons of one source that are told apart: some say a number, which a source could make different in every row."""
-EXCERPT = 200
-"""Characters of a dropped document that are kept with its reason."""
 _WAITING = 2_000
 """Rows that are redacted and written together."""
 _DROPPED = pa.schema(
@@ -41,10 +40,16 @@ class Rejects:
         if reason not in dropped and len(dropped) >= MOST_REASONS:
             reason = OTHER_REASON
         dropped[reason] += 1
+        content = content[:EXCERPT]
         row = {"source": source, "place": place, "request_id": request_id, "reason": reason, "content": content}
         self._waiting.append(row)
         if len(self._waiting) >= _WAITING:
             self._flush()
+
+    def shown(self, content: str) -> str:
+        """Give the beginning of a text, redacted, for a person to read."""
+        texts = [(_whole(content[:EXCERPT]),)]
+        return redact(texts, self._finders).get(0, (texts[0],))[0][0][:SHOWN]
 
     def close(self) -> None:
         """Finish the file; again, nothing is done."""
@@ -55,9 +60,13 @@ class Rejects:
         if not self._waiting:
             return
         contents = [(_whole(row["content"]),) for row in self._waiting]
-        clean = redact(contents, self._finders)
+        redacted = redact(contents, self._finders)
         rows = [
-            {**row, "request_id": _whole(row["request_id"])[:EXCERPT], "content": clean.get(at, (contents[at],))[0][0]}
+            {
+                **row,
+                "request_id": _whole(row["request_id"])[:SHOWN],
+                "content": redacted.get(at, (contents[at],))[0][0][:SHOWN],
+            }
             for at, row in enumerate(self._waiting)
         ]
         self._writer.write_table(pa.Table.from_pylist(rows, schema=_DROPPED))

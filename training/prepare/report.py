@@ -36,6 +36,18 @@ class SourceReport:
         """Documents that should not have come at all."""
         return sum(count for reason, count in self.dropped.items() if reason not in BENIGN)
 
+    def plain(self) -> dict[str, Any]:
+        """Give the source's part of the report as JSON has it."""
+        return {
+            "rows": self.rows,
+            "kept": self.kept,
+            "bytes": self.bytes,
+            "dropped": dict(self.dropped.most_common()),
+            "redacted": dict(self.redacted.most_common()),
+            "languages": dict(self.languages.most_common()),
+            "broken": self.broken,
+        }
+
     def why_broken(self, most: float) -> str | None:
         """Say that more than this share is invalid, and what is wrong with it."""
         if not self.rows or self.invalid <= most * self.rows:
@@ -59,6 +71,8 @@ class Report:
     """Texts that came again and again; one copy of each is kept."""
     phrases: list[dict[str, Any]] = field(default_factory=list)
     """Phrases that are strangely frequent: those of the kind `injected` were dropped with their documents."""
+    older: SourceReport = field(default_factory=SourceReport)
+    """Rows that the parent was trained on: what today's policy leaves out of them is not replayed."""
     overlap: int | None = None
     """Training texts that overlap with judging ones, as counted in the finished snapshot; None before."""
     snapshot_sha256: str | None = None
@@ -69,20 +83,9 @@ class Report:
 
     def plain(self) -> dict[str, Any]:
         """Give the report as JSON has it."""
-        sources = {
-            name: {
-                "rows": each.rows,
-                "kept": each.kept,
-                "bytes": each.bytes,
-                "dropped": dict(each.dropped.most_common()),
-                "redacted": dict(each.redacted.most_common()),
-                "languages": dict(each.languages.most_common()),
-                "broken": each.broken,
-            }
-            for name, each in self.sources.items()
-        }
         return {
-            "sources": sources,
+            "sources": {name: source.plain() for name, source in self.sources.items()},
+            "older": self.older.plain(),
             "parts": dict(sorted(self.parts.items())),
             "split": self.split,
             "floods": self.floods,
@@ -104,4 +107,6 @@ def sentence(report: Mapping[str, Any] | None) -> str:
     said = [f"{kept} of {rows} documents kept"]
     said += [f"{count} {reason}" for reason, count in reasons.most_common(6)]
     said += [f"{name}: {each['broken']}" for name, each in sources.items() if each["broken"]]
+    older = report.get("older", {}).get("dropped", {})
+    said += [f"{count} older rows are not replayed under today's policy: {reason}" for reason, count in older.items()]
     return "; ".join(said)

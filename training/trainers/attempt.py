@@ -185,7 +185,14 @@ def _together(attempt: Attempt, plan: FitPlan, snapshot: Snapshot) -> Result:
 def _freeze(attempt: Attempt) -> Snapshot:
     spec, db = attempt.spec, attempt.ledger.engine
     found = inputs_of(db, attempt.registry, spec, attempt.parent, Window(attempt.since, datetime.now(UTC)))
-    snapshot = freeze(found.documents, found.replay, uri=attempt.snapshot_uri, spec=spec, keep_out=found.judging)
+    snapshot = freeze(
+        found.documents,
+        found.replay,
+        uri=attempt.snapshot_uri,
+        spec=spec,
+        names=found.names,
+        keep_out=found.judging,
+    )
     log.info("%s: snapshot %s: %s", attempt.name, snapshot.sha256[:12], sentence(snapshot.report))
     return snapshot
 

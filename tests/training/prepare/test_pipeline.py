@@ -27,9 +27,9 @@ from datasets_defs.redaction.secret_shapes import SHAPES
 from datasets_defs.spec.model import ModelSpec
 from datasets_defs.spec.training import DataSpec, SourceSpec
 from datasets_defs.store.inference_log import Document
-from tests.training.snapshots import assembled
+from tests.training.snapshots import NAMES, assembled
 from training.data.freeze import DataBreakError, freeze, rehearse
-from training.data.inputs import golden_texts
+from training.data.golden import golden_rows
 from training.data.snapshot import Snapshot, rejected_uri, report_uri, stored, text_of
 from training.data.split import split
 from training.prepare.pipeline import Preparation
@@ -285,7 +285,7 @@ def test_hints_miss_no_secret(kind: tuple[str, str, str], data: st.DataObject):
 
 
 def test_ids_that_say_who_it_is_get_another_name(tmp_path: Path):
-    """A user id that is an address is in no row, and the same user is still the same."""
+    """No user id is in any row, the same user is still the same, and ids that are addresses are counted."""
     found = [each for user in range(40) for each in documents(10, user * 10, user_id=f"u{user}@example.org")]
     file = tmp_path / "a.jsonl"
     file.write_text(json.dumps({"text": prose(50_000), "id": "me@example.org", "user_id": "u39@example.org"}))
@@ -350,7 +350,7 @@ def test_files_in_other_encodings_are_said(tmp_path: Path):
 def test_a_source_cannot_fill_the_report(tmp_path: Path):
     """Rows that are each wrong in a way of their own are counted together after a hundred ways."""
     (tmp_path / "a.csv").write_text("text\n" + "\n".join("x" + ",x" * number for number in range(1, 301)))
-    with Preparation(tmp_path, DataSpec()) as at_work:
+    with Preparation(tmp_path, DataSpec(), NAMES) as at_work:
         at_work.take_corpus(SourceSpec(name="a", url=f"{tmp_path}/a.csv"))
         dropped = at_work.report.of("a").dropped
     assert (len(dropped), sum(dropped.values()), dropped["one of many other reasons"]) == (101, 300, 200)
@@ -439,7 +439,7 @@ def test_too_much_rejected_is_a_data_break(tmp_path: Path):
     uri = f"file://{tmp_path}/s.parquet"
     bad = documents(60, 1000, reference="\x00")
     with pytest.raises(DataBreakError, match=r"60 of 260 fresh documents are invalid \(60 with control characters"):
-        freeze([*documents(200), *bad], [], uri=uri, spec=spec())
+        freeze([*documents(200), *bad], [], uri=uri, spec=spec(), names=NAMES)
     assert stored(uri) is None
     assert json.loads(Path(tmp_path / "s.report.json").read_text())["sources"]["log"]["dropped"]
     assert pq.read_table(rejected_uri(uri).removeprefix("file://")).num_rows == 60
@@ -474,7 +474,8 @@ def test_users_stand_on_one_side():
     sides: dict[str, set[str]] = {}
     for row in rows:
         sides.setdefault(row["user_id"], set()).add(row["part"])
-    assert {user for user, parts in sides.items() if parts == {"holdout"}} == {f"u{user}" for user in range(30, 40)}
+    last = {NAMES.of(f"u{user}") for user in range(30, 40)}
+    assert {user for user, parts in sides.items() if parts == {"holdout"}} == last
     assert all(len(parts) == 1 for parts in sides.values())
 
 
@@ -540,7 +541,7 @@ def test_corpora_are_trained_on(tmp_path: Path):
     """Each format is read, broken rows are counted by reason, quotas hold, and a missing source stops nothing."""
     uri = f"file://{tmp_path}/out/s.parquet"
     model = spec(sources=corpora(tmp_path))
-    snapshot = freeze(documents(120), [], uri=uri, spec=model)
+    snapshot = freeze(documents(120), [], uri=uri, spec=model, names=NAMES)
     assert snapshot.counts == {"holdout": 50, "train": 70, "corpus": 25 + 25 + 10 + 3}
     pieces = [row["reference"] for row in snapshot.rows() if row["source"] == "d"]
     assert "".join(pieces).split() == " ".join(prose(20_000 + number) for number in range(75, 100)).split()
@@ -588,7 +589,7 @@ def test_damaged_files_give_what_comes_before_the_damage(tmp_path: Path):
     sources = [
         SourceSpec(name=name, url=f"{tmp_path}/{name}.{end}") for name, end in (("a", "jsonl.gz"), ("b", "parquet"))
     ]
-    with Preparation(tmp_path, DataSpec()) as at_work:
+    with Preparation(tmp_path, DataSpec(), NAMES) as at_work:
         for source in sources:
             at_work.take_corpus(source)
         assert at_work.report.of("a").kept > 500
@@ -664,7 +665,7 @@ def test_a_row_without_end_is_passed_over(tmp_path: Path):
         for _ in range(40):
             file.write(b"x" * 2**20)
         file.write(b'"}\n' + json.dumps({"text": prose(2)}).encode() + b"\n")
-    with Preparation(tmp_path, DataSpec(max_rejected_share=1)) as at_work:
+    with Preparation(tmp_path, DataSpec(max_rejected_share=1), NAMES) as at_work:
         at_work.take_corpus(SourceSpec(name="a", url=f"{tmp_path}/a.jsonl"))
         found = at_work.report.of("a")
     assert (found.kept, dict(found.dropped)) == (2, {"longer than 8388608 bytes": 1})
@@ -676,11 +677,11 @@ def test_same_input_same_hash(tmp_path: Path):
     older = [
         {"part": "train", "request_id": f"o{i}", "prompt": "", "reference": prose(i)} for i in range(40_000, 40_080)
     ]
-    first = freeze(documents(120), older, uri=f"file://{tmp_path}/out/1.parquet", spec=model)
-    second = freeze(documents(120)[::-1], older[::-1], uri=f"file://{tmp_path}/out/2.parquet", spec=model)
+    first = freeze(documents(120), older, uri=f"file://{tmp_path}/out/1.parquet", spec=model, names=NAMES)
+    second = freeze(documents(120)[::-1], older[::-1], uri=f"file://{tmp_path}/out/2.parquet", spec=model, names=NAMES)
     assert first.sha256 == second.sha256
     assert first.counts["replay"] > 0
-    assert freeze([], [], uri=first.uri, spec=model).sha256 == first.sha256
+    assert freeze([], [], uri=first.uri, spec=model, names=NAMES).sha256 == first.sha256
 
 
 def test_an_interrupted_freeze_leaves_no_snapshot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -693,10 +694,10 @@ def test_an_interrupted_freeze_leaves_no_snapshot(tmp_path: Path, monkeypatch: p
     with monkeypatch.context() as broken:
         broken.setattr("training.data.freeze._overlaps", die)
         with pytest.raises(KeyboardInterrupt):
-            freeze(documents(120), [], uri=uri, spec=spec())
+            freeze(documents(120), [], uri=uri, spec=spec(), names=NAMES)
     assert stored(uri) is None
-    again = freeze(documents(120), [], uri=uri, spec=spec())
-    other = freeze(documents(120), [], uri=f"file://{tmp_path}/t.parquet", spec=spec())
+    again = freeze(documents(120), [], uri=uri, spec=spec(), names=NAMES)
+    other = freeze(documents(120), [], uri=f"file://{tmp_path}/t.parquet", spec=spec(), names=NAMES)
     assert again.sha256 == other.sha256
     assert Path(report_uri(uri).removeprefix("file://")).is_file()
 
@@ -704,7 +705,7 @@ def test_an_interrupted_freeze_leaves_no_snapshot(tmp_path: Path, monkeypatch: p
 def test_a_snapshot_is_what_was_written(tmp_path: Path):
     """Parts are read on their own and in order; a file that is not the one that was written is refused."""
     uri = f"file://{tmp_path}/s.parquet"
-    snapshot = freeze(documents(120), [], uri=uri, spec=spec(validation_share=0.1))
+    snapshot = freeze(documents(120), [], uri=uri, spec=spec(validation_share=0.1), names=NAMES)
     assert Snapshot.of(uri, snapshot.sha256) == snapshot == stored(uri)
     every = list(snapshot.rows())
     for part, count in snapshot.counts.items():
@@ -719,7 +720,7 @@ def test_a_snapshot_is_what_was_written(tmp_path: Path):
 def test_pii_without_presidio_is_refused():
     """What is asked for and not installed is an error that says how to install it."""
     with pytest.raises(ContractError, match=r"driftloop\[pii\]"):
-        rehearse(documents(120), [], spec=spec(redact=("pii",)))
+        rehearse(documents(120), [], spec=spec(redact=("pii",)), names=NAMES)
 
 
 @pytest.mark.skipif(find_spec("presidio_analyzer") is None, reason="Presidio is not installed")
@@ -754,8 +755,8 @@ def test_golden_set_is_kept_out(tmp_path: Path):
     file = tmp_path / "golden.jsonl"
     file.write_text(json.dumps({"prompt": "a ", "reference": "b"}))
     model = spec().model_copy(update={"evaluation": spec().evaluation.model_copy(update={"golden": str(file)})})
-    assert golden_texts(model) == {"a b"}
-    assert golden_texts(spec()) == set()
+    assert {text_of(row) for row in golden_rows(model)} == {"a b"}
+    assert golden_rows(spec()) == []
     file.write_text("no json")
     with pytest.raises(ContractError, match=r"row 1: not JSON \(Expecting value\); mend the file"):
-        golden_texts(model)
+        golden_rows(model)
