@@ -127,9 +127,12 @@ def assess(
 
 
 def stretch(window: Window, *, after: Window | None, champion: Champion, profile: Profile, carry_over: int) -> Window:
-    """Give what a window is judged on: itself and the windows before it that had too few rows to be judged."""
+    """Give what a window is judged on: itself and the windows before it that had too few rows to be judged.
+
+    No later revision of the profile knows those: it is made from judged windows. The first may be made from the log.
+    """
     start = window.before(carry_over - 1).start
-    for bound in (after.end if after is not None else None, profile.effective_from):
+    for bound in (after.end if after is not None else None, profile.effective_from if profile.revision == 1 else None):
         if bound is not None:
             start = max(start, bound)
     start = min(start, window.start)
@@ -178,12 +181,12 @@ def _losses(db: Engine, champion: Champion, window: Window) -> list[LossSeen]:
 
 
 def _take_as_normal(spec: ModelSpec, champion: Champion, window: Window, *, db: Engine, actor: str) -> None:
-    """Make an input the reference that has been another for long without costing anything."""
+    """Make an input the reference that was another for long and cost nothing; a window that only waits says nothing."""
     drift, loss = (
         recent_verdicts(db, spec.name, signal, until=window.end, count=REBASELINE_WINDOWS, waiting=False)
         for signal in ("drift", "loss")
     )
-    if not should_rebaseline(drift, loss, REBASELINE_WINDOWS):
+    if not drift or drift[0].window != window or not should_rebaseline(drift, loss, REBASELINE_WINDOWS):
         return
     made = rebaseline(db, spec, champion, until=window.end, windows=REBASELINE_WINDOWS)
     evidence = {"version": made.version, "revision": made.revision, "rows": made.rows}

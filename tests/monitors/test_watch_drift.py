@@ -144,6 +144,39 @@ def test_a_harmless_shift_becomes_the_reference(loop: Loop, monkeypatch: pytest.
     assert loop.kinds().count("rebaselined") == 1
 
 
+def test_a_new_normal_is_taken_once(loop: Loop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Windows that wait for rows after it make no revision and no message, and their rows are judged at last."""
+    monkeypatch.setattr(watch_drift, "REBASELINE_WINDOWS", 5)
+    loop.champion()
+    loop.reference(OLD[:400])
+    for number in range(1, 6):
+        loop.traffic(number, NEW[100 * number : 100 * number + 100])
+        run(loop, number)
+    loop.traffic(6, NEW[700:712])
+    _, verdicts = run(loop, 6)
+    assert (verdicts["drift"].condition, verdicts["drift"].waits) == (Condition.NO_DATA, True)
+    loop.traffic(7, NEW[712:727])
+    _, verdicts = run(loop, 7)
+    assert loop.kinds().count("rebaselined") == 1
+    assert (verdicts["drift"].condition, verdicts["drift"].evidence["rows"]) == (Condition.OK, 27)
+
+
+def test_a_renewal_cuts_no_rows_off(loop: Loop) -> None:
+    """A profile that is renewed between two windows with few rows leaves both to be judged together."""
+    loop.champion()
+    loop.reference(OLD[:400])
+    for number in range(25):
+        loop.traffic(number, OLD[400 + 12 * number : 430 + 12 * number])
+        run(loop, number)
+    loop.traffic(25, OLD[:12])
+    assert run(loop, 25)[1]["drift"].waits
+    renewed = renew(loop.db, spec_of(MODEL), loop.ledger.champion(MODEL), until=loop.until(25), force=True)
+    assert not isinstance(renewed, str), renewed
+    loop.traffic(26, OLD[12:27])
+    _, verdicts = run(loop, 26)
+    assert (renewed.effective_from, verdicts["drift"].evidence["rows"]) == (loop.window(25).end, 27)
+
+
 def test_burn_in(loop: Loop) -> None:
     """While the champion is new a shift is a warning at most; its loss is judged all the same."""
     loop.spec(drift={"min_rows": 60, "burn_in_windows": 3})
