@@ -15,7 +15,7 @@ from datasets_defs.core.settings import settings
 from datasets_defs.ledger.ledger import Ledger
 from datasets_defs.spec.files import spec_of
 from datasets_defs.spec.model import ModelSpec
-from datasets_defs.store.artifacts import artifact_url, write_rows
+from datasets_defs.store.artifacts import artifact_url, write_named_rows
 from datasets_defs.store.evaluations import NewEvaluation, save_evaluation
 from datasets_defs.store.references import ReferenceProfile, reference_of, save_reference
 from training.data.snapshot import Snapshot
@@ -174,7 +174,7 @@ def _save_reference(
         if row["slice"] in roles  # the golden set has a file of its own
     ]
     profile += trained
-    uri = artifact_url("references", spec.name, f"v{challenger}.parquet")
+    uri, sha256 = write_named_rows(artifact_url("references", spec.name, f"v{challenger}"), profile)
     source = f"the fresh rows of incident {incident.id}, attempt {incident.attempt}, and the older champion's rows"
     save_reference(
         db,
@@ -182,7 +182,7 @@ def _save_reference(
             model=spec.name,
             version=challenger,
             uri=uri,
-            sha256=write_rows(uri, profile),
+            sha256=sha256,
             rows=len(profile),
             source=source,
         ),

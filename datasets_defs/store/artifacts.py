@@ -5,6 +5,7 @@ import hashlib
 import os
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -22,29 +23,33 @@ def artifact_url(*parts: str) -> str:
     return "/".join([settings().artifact_root.rstrip("/"), *parts])
 
 
-def write_bytes(url: str, content: bytes) -> str:
-    """Write a file whole or not at all; give its SHA-256. Writing the same again changes nothing.
+def write_bytes(url: str, content: bytes, *, once: bool = False) -> str:
+    """Write a file whole or not at all; give the SHA-256 that stands. Writing the same again changes nothing.
+
+    With `once` a file that stands there stays: of two writers the second changes nothing of what the first has named.
 
     Raises:
         TransientError: the disk is full.
     """
     filesystem, path = fsspec.core.url_to_fs(url)
     if _is_local(filesystem):
-        _write_local(Path(path), [content])
+        _write_local(Path(path), [content], once=once)
     else:  # object stores put whole objects
-        filesystem.pipe_file(path, content)
-    return hashlib.sha256(content).hexdigest()
+        with suppress(FileExistsError):
+            filesystem.pipe_file(path, content, **_mode(once=once))
+    return url_sha256(url) if once else hashlib.sha256(content).hexdigest()
 
 
-def write_file(url: str, file: Path) -> str:
-    """Write a copy of a local file, whole or not at all and without holding it in memory; give its SHA-256."""
+def write_file(url: str, file: Path, *, once: bool = False) -> str:
+    """Write a copy of a local file as `write_bytes` writes, without holding it in memory."""
     filesystem, path = fsspec.core.url_to_fs(url)
     if _is_local(filesystem):
         with file.open("rb") as content:
-            _write_local(Path(path), iter(lambda: content.read(2**20), b""))
+            _write_local(Path(path), iter(lambda: content.read(2**20), b""), once=once)
     else:  # object stores show an upload when it is complete
-        filesystem.put_file(str(file), path)
-    return file_sha256(file)
+        with suppress(FileExistsError):
+            filesystem.put_file(str(file), path, **_mode(once=once))
+    return url_sha256(url) if once else file_sha256(file)
 
 
 def file_sha256(file: Path) -> str:
@@ -92,14 +97,29 @@ def exists(url: str) -> bool:
     return bool(filesystem.exists(path))
 
 
-def write_rows(url: str, rows: list[dict[str, Any]]) -> str:
-    """Write rows as Parquet; give the file's SHA-256 (the same rows give the same bytes)."""
+def write_rows(url: str, rows: list[dict[str, Any]], *, once: bool = False) -> str:
+    """Write rows as Parquet, as `write_bytes` writes; give the SHA-256 that stands: the same rows give the same."""
+    return write_bytes(url, _parquet(rows), once=once)
+
+
+def write_named_rows(stem: str, rows: list[dict[str, Any]]) -> tuple[str, str]:
+    """Write rows as Parquet under a name of their own, the stem with their hash; give the URL and the SHA-256.
+
+    Whoever writes other rows under the same stem writes another file: what a row of a table names stays what it was.
+    """
+    content = _parquet(rows)
+    url = f"{stem}-{hashlib.sha256(content).hexdigest()[:16]}.parquet"
+    return url, write_bytes(url, content)
+
+
+def _parquet(rows: list[dict[str, Any]]) -> bytes:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     sink = pa.BufferOutputStream()
     pq.write_table(pa.Table.from_pylist(rows), sink, compression="zstd")
-    return write_bytes(url, sink.getvalue().to_pybytes())
+    content: bytes = sink.getvalue().to_pybytes()
+    return content
 
 
 def read_rows(url: str, sha256: str | None = None) -> list[dict[str, Any]]:
@@ -133,21 +153,25 @@ def read_batches(url: str, *, columns: Sequence[str] | None = None, where: Any =
                 yield batch if where is None else batch.filter(where)
 
 
+def _mode(*, once: bool) -> dict[str, str]:
+    return {"mode": "create"} if once else {}
+
+
 def _is_local(filesystem: Any) -> bool:
     names = filesystem.protocol if isinstance(filesystem.protocol, tuple) else (filesystem.protocol,)
     return "file" in names
 
 
-def _write_local(path: Path, content: Iterable[bytes]) -> None:
+def _write_local(path: Path, content: Iterable[bytes], *, once: bool = False) -> None:
     try:
-        _write_whole(path, content)
+        _write_whole(path, content, once=once)
     except OSError as err:
         if err.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
         raise TransientError(f"{path} cannot be written: the disk is full; it is written once there is space") from err
 
 
-def _write_whole(path: Path, content: Iterable[bytes]) -> None:
+def _write_whole(path: Path, content: Iterable[bytes], *, once: bool) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
@@ -155,7 +179,12 @@ def _write_whole(path: Path, content: Iterable[bytes]) -> None:
             file.writelines(content)
             file.flush()
             os.fsync(file.fileno())
-        Path(temporary).replace(path)
+        if not once:
+            Path(temporary).replace(path)
+            return
+        with suppress(FileExistsError):  # a link is made or not, whoever else makes one at the same time
+            path.hardlink_to(temporary)
+        Path(temporary).unlink()
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise

@@ -12,7 +12,7 @@ from datasets_defs.ledger.champions import Champion
 from datasets_defs.redaction.names import names_of
 from datasets_defs.redaction.rows import clean_rows
 from datasets_defs.spec.model import ModelSpec
-from datasets_defs.store.artifacts import artifact_url, read_rows, write_rows
+from datasets_defs.store.artifacts import artifact_url, read_rows, write_named_rows
 from datasets_defs.store.inference_log import read_window
 from datasets_defs.store.references import ReferenceProfile, reference_of, save_reference
 from monitors.counts.moments import Moments
@@ -60,14 +60,13 @@ def build_reference(db: Engine, spec: ModelSpec, champion: Champion, *, until: d
     accepted = [row for row in rows if row["prompt"].strip()]
     if len(accepted) < needed:
         return f"{len(accepted)} of the {needed} logged requests that make version {champion.version}'s reference"
-    url = artifact_url("references", champion.model, f"v{champion.version}-{until:%Y%m%dT%H%M%SZ}.parquet")
     kept = ("request_id", "prompt", "prompt_bits_per_byte")
     content = [{**{name: row[name] for name in kept}, "reference": None, "role": "recent"} for row in accepted]
     content = clean_rows(content, spec.data.redact, names_of(db))
     present = reference_of(db, champion.model, champion.version)
     if present is not None:
         content += [row for row in read_rows(present.uri, present.sha256) if row["role"] == "anchor"]
-    sha256 = write_rows(url, content)
+    url, sha256 = write_named_rows(artifact_url("references", champion.model, f"v{champion.version}"), content)
     save_reference(
         db,
         ReferenceProfile(

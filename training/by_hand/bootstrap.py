@@ -12,7 +12,7 @@ from sqlalchemy import Engine
 from datasets_defs.core.settings import settings
 from datasets_defs.ledger.ledger import Ledger
 from datasets_defs.spec.model import FromScratch, ModelSpec
-from datasets_defs.store.artifacts import artifact_url, write_rows
+from datasets_defs.store.artifacts import artifact_url, write_named_rows, write_rows
 from datasets_defs.store.references import ReferenceProfile, save_reference
 from datasets_defs.store.versions import note_version
 from training.data.training_text import Passage, cut_passages, heldout_documents, training_documents
@@ -141,13 +141,11 @@ def _save_reference(spec: ModelSpec, db: Engine, registry: Registry, version: in
         }
         for number, (cut, loss) in enumerate(zip(cuts, losses, strict=True))
     ]
-    uri = artifact_url("references", spec.name, f"v{version}.parquet")
+    uri, sha256 = write_named_rows(artifact_url("references", spec.name, f"v{version}"), rows)
     source = f"held-out part of {spec.training_text}"
     save_reference(
         db,
-        ReferenceProfile(
-            model=spec.name, version=version, uri=uri, sha256=write_rows(uri, rows), rows=len(rows), source=source
-        ),
+        ReferenceProfile(model=spec.name, version=version, uri=uri, sha256=sha256, rows=len(rows), source=source),
     )
     if not isinstance(spec.base_model, FromScratch):
         return ""

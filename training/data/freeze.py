@@ -70,7 +70,7 @@ def freeze(
                 at_work.close_rejects()
                 write_file(rejected_uri(uri), at_work.rejects)
                 write_bytes(report_uri(uri), json.dumps(at_work.report.plain(), indent=1).encode())
-        return Snapshot(uri=uri, sha256=write_file(uri, made))
+        return Snapshot(uri=uri, sha256=write_file(uri, made, once=True))
 
 
 def begin(

@@ -12,8 +12,11 @@ from datasets_defs.store.artifacts import (
     exists,
     read_batches,
     read_bytes,
+    read_rows,
     url_sha256,
     write_bytes,
+    write_file,
+    write_named_rows,
     write_rows,
 )
 from tests.disks import fill, small_disk
@@ -45,6 +48,22 @@ def test_rows_are_read_in_batches(place: str, tmp_path: Path):
     assert [row for batch in read_batches(url) for row in batch.to_pylist()] == rows
     found = read_batches(url, columns=["number", "part"], where=pc.field("part") == "b")
     assert [row for batch in found for row in batch.to_pylist()] == [row for row in rows if row["part"] == "b"]
+
+
+@pytest.mark.parametrize("place", ["file", "memory"])
+def test_what_is_named_stays_what_it_was(place: str, tmp_path: Path):
+    """Other rows under the same stem are another file; a file that is written once is not written over."""
+    stem = f"{place}://{tmp_path}/v2"
+    first, second = (write_named_rows(stem, [{"number": number}]) for number in (1, 2))
+    assert [read_rows(*named) for named in (first, second)] == [[{"number": 1}], [{"number": 2}]]
+    assert write_named_rows(stem, [{"number": 1}]) == first
+    once = f"{place}://{tmp_path}/once.parquet"
+    sha256 = write_rows(once, [{"number": 1}], once=True)
+    assert write_rows(once, [{"number": 2}], once=True) == sha256
+    (tmp_path / "made").write_bytes(b"another")
+    assert write_file(once, tmp_path / "made", once=True) == sha256
+    assert read_rows(once, sha256) == [{"number": 1}]
+    assert [path for path in tmp_path.rglob(".*") if path.is_file()] == []
 
 
 def test_the_hash_of_what_is_gone(tmp_path: Path):
