@@ -29,6 +29,19 @@ class Condition(StrEnum):
         return self not in (Condition.NO_DATA, Condition.STALE)
 
 
+class About(StrEnum):
+    """What a signal speaks of, and so what a bad one calls for."""
+
+    MODEL = "model"
+    """The model's answers or its loss: a retrain may help, and a fresh promotion is taken back."""
+    ANSWERS = "answers"
+    """Whether requests are answered at all: a fresh promotion is taken back; else a person looks."""
+    MACHINES = "machines"
+    """Speed, heat, faults: a person looks; nothing is trained or taken back."""
+    CAPACITY = "capacity"
+    """How full the machines are: more of them help, and `scale_gpu` is asked."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
     """A monitor's judgement of one signal of one model over one window."""

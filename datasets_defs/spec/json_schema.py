@@ -18,7 +18,13 @@ def json_schema() -> dict[str, Any]:
     fields = schema["properties"]
     for name in ("quality", "gpu"):
         presets = {"enum": list(PRESETS[name])}
-        entries = {"anyOf": [presets, {"$ref": "#/$defs/SignalSpec"}]}
+        removed = {
+            "type": "object",
+            "properties": {"remove": {"type": "string", "description": "A preset's signal that is not wanted."}},
+            "required": ["remove"],
+            "additionalProperties": False,
+        }
+        entries = {"anyOf": [presets, removed, {"$ref": "#/$defs/SignalSpec"}]}
         fields[name] = _either(fields[name], presets, {"type": "array", "items": entries})
     fields["serving"] = _either(fields["serving"], {"enum": list(PRESETS["quality"])}, {"$ref": "#/$defs/ServingSpec"})
     kinds = fields["trainer"]["oneOf"]

@@ -9,6 +9,7 @@ from pydantic import (
     model_validator,
 )
 
+from datasets_defs.core.conditions import About
 from datasets_defs.core.settings import settings
 from datasets_defs.spec.fields import Name, Section
 from datasets_defs.spec.gate import EvaluationSpec, GateSpec, ShadowSpec
@@ -76,7 +77,11 @@ class ModelSpec(Section):
     drift: DriftSpec = DriftSpec()
     """How the input and the loss are watched."""
     quality: Signals = ()
-    """What serving's metrics say. Presets: `driftloop`, `vllm`, `tgi`."""
+    """What serving's metrics say. Presets: `driftloop`, `vllm`, `tgi`.
+
+    They come on top of what `serving` brings: a signal of the same name replaces that one, `{remove: NAME}` takes it
+    out, and an empty list takes out all.
+    """
     gpu: Signals = ()
     """What the GPUs' metrics say. Preset: `dcgm`."""
     labels: Annotated[tuple[LabelSpec, ...], AfterValidator(distinct)] = ()
@@ -107,8 +112,23 @@ class ModelSpec(Section):
     @model_validator(mode="before")
     @classmethod
     def _server_brings_signals(cls, value: Any) -> Any:
-        named = isinstance(value, dict) and isinstance(value.get("serving"), str) and "quality" not in value
-        return {**value, "quality": value["serving"]} if named else value
+        """Put the server's preset before the signals of one's own; a list that is empty on purpose stays empty."""
+        if not isinstance(value, dict) or not isinstance(value.get("serving"), str) or value.get("quality") == []:
+            return value
+        own = value.get("quality") or []
+        own = [own] if isinstance(own, str) else own
+        return {**value, "quality": [value["serving"], *own] if isinstance(own, list | tuple) else own}
+
+    def about(self, signal: str) -> About | None:
+        """Say what a signal speaks of, by its name in verdicts; None: the YAML does not say, or does not hold it."""
+        kind, _, name = signal.partition(":")
+        match kind:
+            case "quality":
+                return next((each.about for each in self.quality if each.name == name), None)
+            case "gpu":
+                return next((each.about for each in self.gpu if each.name == name), None) or About.MACHINES
+            case _:
+                return About.MODEL
 
     @property
     def gpus(self) -> int:

@@ -65,14 +65,26 @@ _REQUEST = {"warn": 30.0, "bad": 60.0}
 _QUEUE = {"warn": 1.0, "bad": 10.0}
 
 _VLLM_SIGNALS: tuple[dict[str, Any], ...] = (
-    {"name": "first_token_p95_seconds", "promql": _p95("first_token", _SERVED), **_FIRST_TOKEN},
-    {"name": "inter_token_latency_p95_seconds", "promql": _p95("inter_token", _SERVED), **_INTER_TOKEN},
-    {"name": "request_latency_p95_seconds", "promql": _p95("request", _SERVED), **_REQUEST},
-    {"name": "queue_waiting_requests", "promql": f"sum({_means('waiting', _SERVED)})", **_QUEUE},
+    {"name": "first_token_p95_seconds", "about": "machines", "promql": _p95("first_token", _SERVED), **_FIRST_TOKEN},
+    {
+        "name": "inter_token_latency_p95_seconds",
+        "about": "machines",
+        "promql": _p95("inter_token", _SERVED),
+        **_INTER_TOKEN,
+    },
+    {"name": "request_latency_p95_seconds", "about": "machines", "promql": _p95("request", _SERVED), **_REQUEST},
+    {"name": "queue_waiting_requests", "about": "capacity", "promql": f"sum({_means('waiting', _SERVED)})", **_QUEUE},
     # full at 1: then running requests are preempted and computed again
-    {"name": "kv_cache_used_share", "promql": _means("kv_cache", _SERVED), "warn": 0.9, "bad": 0.97},
+    {
+        "name": "kv_cache_used_share",
+        "about": "capacity",
+        "promql": _means("kv_cache", _SERVED),
+        "warn": 0.9,
+        "bad": 0.97,
+    },
     {
         "name": "abort_error_share",
+        "about": "answers",
         "promql": _share(_first("rate($[{window}])", "ended", f'{_SERVED},finished_reason=~"abort|error"'), _ENDED),
         "warn": 0.05,  # some callers always go away before the end
         "bad": 0.2,
@@ -80,16 +92,23 @@ _VLLM_SIGNALS: tuple[dict[str, Any], ...] = (
     {
         # answers whose logits held NaN: broken weights or memory; only counted if the server is told to look
         "name": "corrupted_error_share",
+        "about": "answers",
         "promql": _share(_first("rate($[{window}])", "corrupted", _SERVED), _ENDED),
         "warn": 0.001,
         "bad": 0.01,
     },
 )
 _TGI_SIGNALS: tuple[dict[str, Any], ...] = (
-    {"name": "request_duration_p95_seconds", "promql": _p95("tgi_duration", _LABELLED), **_REQUEST},
-    {"name": "queue_size_requests", "promql": f"sum({_means('tgi_queue', _LABELLED)})", **_QUEUE},
+    {
+        "name": "request_duration_p95_seconds",
+        "about": "machines",
+        "promql": _p95("tgi_duration", _LABELLED),
+        **_REQUEST,
+    },
+    {"name": "queue_size_requests", "about": "capacity", "promql": f"sum({_means('tgi_queue', _LABELLED)})", **_QUEUE},
     {
         "name": "request_error_share",  # without `validation`: what the caller asked for was impossible
+        "about": "answers",
         "promql": _share(_first("rate($[{window}])", "tgi_failure", f'{_LABELLED},err!="validation"'), _TGI_ENDED),
         "warn": 0.01,
         "bad": 0.05,  # one caller in twenty
@@ -99,6 +118,7 @@ _DRIFTLOOP = "driftloop_serving_"
 _DRIFTLOOP_SIGNALS: tuple[dict[str, Any], ...] = (
     {
         "name": "prompt_loss",  # bits per byte; the sensor of the log sees a smaller loss, and the counters are coarser
+        "about": "model",
         "promql": (
             f'sum(rate({_DRIFTLOOP}prompt_bits_total{{model="{{model}}"}}[{{window}}])) '
             f'/ sum(rate({_DRIFTLOOP}prompt_bytes_total{{model="{{model}}"}}[{{window}}]))'
@@ -109,6 +129,7 @@ _DRIFTLOOP_SIGNALS: tuple[dict[str, Any], ...] = (
     },
     {
         "name": "latency_p95_seconds",
+        "about": "machines",
         "promql": (
             "histogram_quantile(0.95, sum by (le) "
             f'(rate({_DRIFTLOOP}request_seconds_bucket{{model="{{model}}"}}[{{window}}])))'
@@ -118,6 +139,7 @@ _DRIFTLOOP_SIGNALS: tuple[dict[str, Any], ...] = (
     },
     {
         "name": "error_share",
+        "about": "answers",
         "promql": (
             f'sum(rate({_DRIFTLOOP}requests_total{{model="{{model}}",outcome="error"}}[{{window}}])) '
             f'/ sum(rate({_DRIFTLOOP}requests_total{{model="{{model}}",outcome!="not_ready"}}[{{window}}]))'
@@ -165,12 +187,14 @@ _DCGM_SIGNALS: tuple[dict[str, Any], ...] = (
     },
     {
         "name": "memory_used_share",
+        "about": "capacity",
         "promql": f"DCGM_FI_DEV_FB_USED / ({_MEMORY} * ({_MEMORY} < bool 1e9))",
         "warn": 0.95,  # vLLM takes 90 % for itself from the start
         "bad": 0.99,
     },
     {
         "name": "utilisation_percent",
+        "about": "capacity",
         "promql": f"avg({_BUSY})",
         "warn": 95.0,
         "bad": 99.0,  # no reserve is left, for half of the window or more

@@ -1,6 +1,7 @@
 """The sections of the YAML on what is watched: drift, quality and GPU signals, labels."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import date
 from typing import Annotated, Any, Literal
 
@@ -14,6 +15,7 @@ from pydantic import (
     model_validator,
 )
 
+from datasets_defs.core.conditions import About
 from datasets_defs.spec.fields import Section
 from datasets_defs.spec.presets import PRESETS
 
@@ -76,6 +78,12 @@ class SignalSpec(Section):
     """The signal is `quality:NAME` or `gpu:NAME` in verdicts, metrics and messages."""
     promql: str
     """The query; its worst sample is judged."""
+    about: About | None = None
+    """What the signal speaks of: `model`, `answers`, `machines` or `capacity`.
+
+    Of a `gpu` signal it is `machines` unless said. A `quality` signal that does not say it only calls a person: nothing
+    is trained, promoted or taken back on its word.
+    """
     worse: Literal["higher", "lower"] = "higher"
     """The direction in which the signal gets worse."""
     warn: float | None = None
@@ -95,9 +103,19 @@ class SignalSpec(Section):
         return self
 
 
-def _preset_or_signal(
-    value: Any, signal: ValidatorFunctionWrapHandler, info: ValidationInfo
-) -> SignalSpec | tuple[SignalSpec, ...]:
+@dataclass(frozen=True, slots=True)
+class _Removed:
+    """A preset's signal that the YAML does not want."""
+
+    name: str
+
+
+_Entry = SignalSpec | tuple[SignalSpec, ...] | _Removed
+
+
+def _preset_or_signal(value: Any, signal: ValidatorFunctionWrapHandler, info: ValidationInfo) -> _Entry:
+    if isinstance(value, dict) and value.keys() == {"remove"}:
+        return _Removed(str(value["remove"]))
     if not isinstance(value, str):
         found: SignalSpec = signal(value)
         return found
@@ -107,16 +125,22 @@ def _preset_or_signal(
     return tuple(SignalSpec.model_validate(fields) for fields in known[value])
 
 
-def _flat(entries: Sequence[SignalSpec | tuple[SignalSpec, ...]]) -> tuple[SignalSpec, ...]:
-    """Put the presets' signals where their names stood; a signal written out replaces a preset's of its name."""
-    taken = {entry.name for entry in entries if isinstance(entry, SignalSpec)}
+def _flat(entries: Sequence[_Entry]) -> tuple[SignalSpec, ...]:
+    """Put the presets' signals where their names stood; one written out replaces a preset's, `remove` takes it out."""
+    brought = {signal.name for entry in entries if isinstance(entry, tuple) for signal in entry}
+    removed = {entry.name for entry in entries if isinstance(entry, _Removed)}
+    if unknown := sorted(removed - brought):
+        raise ValueError(
+            f"`remove` names {', '.join(unknown)}, which no preset brings here; there are {', '.join(sorted(brought))}"
+        )
+    taken = removed | {entry.name for entry in entries if isinstance(entry, SignalSpec)}
     flat: list[SignalSpec] = []
     for entry in entries:
         if isinstance(entry, SignalSpec):
             flat.append(entry)
-            continue
-        flat += [signal for signal in entry if signal.name not in taken]
-        taken |= {signal.name for signal in entry}
+        elif isinstance(entry, tuple):
+            flat += [signal for signal in entry if signal.name not in taken]
+            taken |= {signal.name for signal in entry}
     return tuple(flat)
 
 
@@ -125,7 +149,7 @@ Signals = Annotated[
     BeforeValidator(lambda value: (value,) if isinstance(value, str) else value),
     AfterValidator(_flat),
 ]
-"""Signals; in YAML a preset's name, or a list of presets' names and signals (`datasets_defs/spec/presets.py`)."""
+"""Signals; in YAML a preset's name, or a list of presets' names, signals and `{remove: NAME}`."""
 
 
 class LabelSpec(Section):

@@ -1,13 +1,13 @@
 """Judge a new champion by the windows it has served since its promotion."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 
 from sqlalchemy import Engine
 
-from datasets_defs.core.conditions import Condition, Outcome, Verdict
+from datasets_defs.core.conditions import About, Condition, Outcome, Verdict
 from datasets_defs.core.incidents import Action, Incident, State
 from datasets_defs.ledger.champions import Champion
 from datasets_defs.ledger.ledger import Ledger
@@ -19,7 +19,6 @@ from monitors.incidents.shadow import shadow_comparison
 from monitors.incidents.shadow_comparison import Shadow, ShadowComparison
 from monitors.verdicts.conclude import judged_window
 from monitors.verdicts.confirm import is_confirmed
-from monitors.verdicts.kinds import is_infrastructure
 
 
 class Probation(StrEnum):
@@ -43,6 +42,10 @@ class ProbationEvidence:
     verdicts: dict[str, tuple[Verdict, ...]]
     """By signal (`loss`, `quality:…`, `label:…`), newest first: of the new champion, on windows begun as it served."""
     confirm: dict[str, ConfirmSpec]
+    about: Mapping[str, About | None]
+    """What each signal speaks of; None: the YAML does not say."""
+    bad_before: frozenset[str] = frozenset()
+    """Signals that were confirmed bad when the new champion began to serve."""
     windows: int
     """Good windows needed."""
     degraded_bits_per_byte: float | None
@@ -65,14 +68,18 @@ def judge_probation(evidence: ProbationEvidence) -> ProbationVerdict:
     Fail: it surely costs more than the one before, or it is confirmed bad and no better. Pass: good windows, and it
     surely costs no more than the margin allows; where that cannot be told, after `PATIENCE` times as many; where too
     few prompts were scored, by its windows alone. One that is better and stays bad for twice the windows that it would
-    need to pass is neither gone back from nor left alone. Windows that could not be judged count neither way, and what
-    the machines do is never the champion's fault.
+    need to pass is neither gone back from nor left alone. Windows that could not be judged count neither way. What the
+    machines do is never the champion's fault, but one that does not answer is taken back whatever the cause, unless
+    requests went unanswered before it came.
     """
     if evidence.shadow.result is Shadow.WORSE:
         said = f"worse than the champion before it: {evidence.shadow.reason}"
         return ProbationVerdict(result=Probation.FAILED, reason=said)
     bad = [name for name, verdicts in evidence.verdicts.items() if is_confirmed(verdicts, evidence.confirm[name])]
-    harm = [name for name in bad if not is_infrastructure(name)]
+    harm = [name for name in bad if evidence.about[name] is About.MODEL]
+    if silent := [name for name in bad if evidence.about[name] is About.ANSWERS and name not in evidence.bad_before]:
+        reasons = "; ".join(f"{name}: {evidence.verdicts[name][0].reason}" for name in silent)
+        return ProbationVerdict(result=Probation.FAILED, reason=f"the new champion does not answer: {reasons}")
     if bad:
         return _judge_bad(evidence, bad, harm)
     loss = evidence.verdicts.get("loss", ())
@@ -110,7 +117,7 @@ def _judge_bad(evidence: ProbationEvidence, bad: Sequence[str], harm: Sequence[s
     known = mean is not None and before is not None
     compared = f"; {mean:.2f} bits per byte, before {before:.2f}" if known else ""
     if not harm:
-        kept = f"{reasons}: the machines, not the model; kept, not passed"
+        kept = f"{reasons}: {_no_fault(evidence, bad)}; kept, not passed"
     elif evidence.shadow.is_better and set(harm) == {"loss"}:
         kept = f"{reasons}; yet it is better than the champion before it ({evidence.shadow.reason}): kept, not passed"
     elif mean is not None and before is not None and mean < before:
@@ -123,6 +130,13 @@ def _judge_bad(evidence: ProbationEvidence, bad: Sequence[str], harm: Sequence[s
         result=Probation.AGAIN if again else Probation.UNDECIDED,
         reason=f"{kept} after {seen} windows" if again else kept,
     )
+
+
+def _no_fault(evidence: ProbationEvidence, bad: Sequence[str]) -> str:
+    unsaid = [name for name in bad if evidence.about[name] is None]
+    if unsaid:
+        return f"the YAML does not say with `about` whether {', '.join(unsaid)} speaks of the model"
+    return "the machines, not the model"
 
 
 def loss_windows(verdicts: Sequence[Verdict]) -> list[Verdict]:
@@ -210,17 +224,19 @@ def _gather(
         **{f"label:{label.name}": label.confirm for label in spec.labels},
     }
     count = PATIENCE * spec.probation_windows + max(rule.of for rule in confirm.values())
+    stored = {name: recent_verdicts(db, spec.name, name, until=until, count=count, waiting=False) for name in confirm}
     verdicts = {
         name: tuple(
-            each
-            for each in recent_verdicts(db, spec.name, name, until=until, count=count, waiting=False)
-            if each.champion_version == champion.version and each.window.start >= champion.since
+            each for each in recent if each.champion_version == champion.version and each.window.start >= champion.since
         )
-        for name in confirm
+        for name, recent in stored.items()
     }
+    before = {name: [each for each in recent if each.window.end <= champion.since] for name, recent in stored.items()}
     return ProbationEvidence(
         verdicts=verdicts,
         confirm=confirm,
+        about={name: spec.about(name) for name in confirm},
+        bad_before=frozenset(name for name, recent in before.items() if is_confirmed(recent, confirm[name])),
         windows=spec.probation_windows,
         degraded_bits_per_byte=_degraded(incident),
         shadow=shadow_comparison(db, spec, champion),

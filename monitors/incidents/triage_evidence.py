@@ -54,6 +54,7 @@ def evidence_of(
     """
     return TriageEvidence(
         signals=degradation.signals,
+        about={signal: spec.about(signal) for signal in degradation.signals},
         windows_since_promotion=(degradation.degraded_since - promotion.at) / window.length if promotion else None,
         probation_windows=spec.probation_windows,
         has_previous=promotion is not None,

@@ -1,10 +1,10 @@
 """Why a model is degraded and what to do about it: a decision from the evidence. Pure."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-from datasets_defs.core.conditions import Condition
+from datasets_defs.core.conditions import About, Condition
 from datasets_defs.core.incidents import Action, Cause, HarmKind
-from monitors.verdicts.kinds import is_infrastructure, is_saturation
 
 _WITHIN_LIMIT = (Condition.OK, Condition.WARN)
 
@@ -15,6 +15,8 @@ class TriageEvidence:
 
     signals: frozenset[str]
     """Confirmed bad and not quiet since: `drift`, `loss`, `data`, `quality:NAME`, `label:NAME`, `gpu:NAME`."""
+    about: Mapping[str, About | None]
+    """What each of them speaks of; None: the YAML does not say."""
     windows_since_promotion: float | None
     """From the champion's promotion to the first bad window; None when it was not promoted (first, or gone back to).
 
@@ -48,7 +50,10 @@ class TriageDecision:
 
 
 def triage(evidence: TriageEvidence) -> TriageDecision:
-    """Decide cause and action. In order: broken data, a bad promotion, real loss, machines, a harmless shift.
+    """Decide cause and action.
+
+    In order: broken data, a new version that does not answer, real loss (with a bad promotion first), signals of
+    which nobody said what they speak of, machines, a harmless shift.
 
     Raises:
         ValueError: no signal stands; there is nothing to decide.
@@ -57,13 +62,35 @@ def triage(evidence: TriageEvidence) -> TriageDecision:
         raise ValueError("triage needs a signal that stands")
     if "data" in evidence.signals:
         return _decided(Cause.DATA_BREAK, Action.QUARANTINE, "the data is broken: nothing is trained on it")
-    machines = sorted(signal for signal in evidence.signals if is_infrastructure(signal))
-    harm = sorted(evidence.signals - {"drift"} - set(machines) - set(_explained(evidence)))
+    silent = _that_speak_of(evidence, About.ANSWERS)
+    if silent and _is_fresh(evidence):
+        why = f"{', '.join(silent)} confirmed {evidence.windows_since_promotion:.1f} windows after a promotion"
+        return _decided(Cause.REGRESSION_AFTER_PROMOTION, Action.ROLL_BACK, f"{why}: the new version does not answer")
+    harm = sorted({*_that_speak_of(evidence, About.MODEL)} - {"drift"} - set(_explained(evidence)))
     if harm:
         return _harmful(evidence, harm)
-    if machines:
+    if unsaid := _that_speak_of(evidence, None):
+        return _unsaid(unsaid)
+    if machines := _that_speak_of(evidence, About.MACHINES, About.CAPACITY, About.ANSWERS):
         return _machines(evidence, machines)
     return _decided(Cause.INPUT_SHIFT, Action.WATCH, f"the input has shifted and {_cost(evidence)}: watched")
+
+
+def _that_speak_of(evidence: TriageEvidence, *about: About | None) -> list[str]:
+    return sorted(signal for signal in evidence.signals if evidence.about[signal] in about)
+
+
+def _unsaid(unsaid: list[str]) -> TriageDecision:
+    names = ", ".join(unsaid)
+    needs = " or ".join(f"`about: {each}`" for each in About)
+    why = f"{names}: the YAML does not say what it speaks of, so a person decides; give it {needs}"
+    return _decided(Cause.QUALITY_LOSS, Action.ALERT, why)
+
+
+def _is_fresh(evidence: TriageEvidence) -> bool:
+    """Say whether what stands began with a promotion that can be taken back."""
+    since = evidence.windows_since_promotion
+    return since is not None and -1 <= since <= evidence.probation_windows and evidence.has_previous
 
 
 def _cost(evidence: TriageEvidence) -> str:
@@ -122,7 +149,7 @@ def _regression(evidence: TriageEvidence) -> str | None:
 
 
 def _machines(evidence: TriageEvidence, machines: list[str]) -> TriageDecision:
-    full = [signal for signal in machines if is_saturation(signal)]
+    full = _that_speak_of(evidence, About.CAPACITY)
     if full:
         return _decided(Cause.INFRASTRUCTURE, Action.SCALE, f"the GPUs are full: {', '.join(full)}")
     also = "; the input has shifted, too" if "drift" in evidence.signals else ""

@@ -7,16 +7,16 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine
 
-from datasets_defs.core.conditions import Outcome, Verdict
+from datasets_defs.core.conditions import About, Outcome, Verdict
 from datasets_defs.core.event_kinds import EventKind
 from datasets_defs.core.incidents import Action, Incident, State
 from datasets_defs.core.settings import settings
 from datasets_defs.core.windows import Window
 from datasets_defs.ledger.ledger import Ledger
+from datasets_defs.spec.files import spec_of
 from datasets_defs.spec.signals import ConfirmSpec
 from datasets_defs.store.verdicts import recent_verdicts, save_verdict
 from monitors.verdicts.confirm import bad_since, is_blind, is_confirmed
-from monitors.verdicts.kinds import is_infrastructure
 
 _UNDER_JUDGEMENT = (State.PROMOTING, State.PROBATION)
 """States in which the champion has just changed: probation judges it, and the incident keeps its old evidence."""
@@ -113,7 +113,7 @@ def _open(model: str, findings: Sequence[ConfirmedSignal], *, db: Engine, actor:
 def _is_unanswered(incident: Incident, signal: str) -> bool:
     """Say whether a known signal is back that was quiet when triage last decided: its patience is not for this."""
     if incident.action is Action.SCALE:
-        return signal != "drift" and not is_infrastructure(signal)
+        return signal != "drift" and spec_of(incident.model).about(signal) in (About.MODEL, None)
     return incident.action is Action.WATCH and signal != "drift"
 
 

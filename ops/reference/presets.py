@@ -20,7 +20,7 @@ def write() -> str:
     for field, presets in PRESETS.items():
         for name, signals in presets.items():
             rows = [_row(signal) for signal in signals]
-            listing = table(("signal", "warn", "bad", "worse", "confirmed by", "why these limits"), rows)
+            listing = table(("signal", "about", "warn", "bad", "worse", "confirmed by", "why these limits"), rows)
             queries = "\n\n".join(f"`{each['name']}`\n\n```promql\n{each['promql']}\n```" for each in signals)
             parts.append(f"## `{field}: {name}`\n\n{listing}\n\n### Queries of `{name}`\n\n{queries}")
     return page("Presets", LEAD, *parts)
@@ -31,4 +31,12 @@ def _row(fields: Mapping[str, Any]) -> tuple[str, ...]:
     times = " of the reference's loss" if signal.relative_to_reference else ""
     warn = "" if signal.warn is None else f"{signal.warn:g}{times}"
     confirmed = f"{signal.confirm.bad} of {signal.confirm.of} windows"
-    return code(signal.name), warn, f"{signal.bad:g}{times}", signal.worse, confirmed, WHY[signal.name]
+    return (
+        code(signal.name),
+        signal.about or "machines",
+        warn,
+        f"{signal.bad:g}{times}",
+        signal.worse,
+        confirmed,
+        WHY[signal.name],
+    )

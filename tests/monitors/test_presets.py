@@ -6,14 +6,13 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from pydantic import ValidationError
 
-from datasets_defs.core.conditions import Condition
+from datasets_defs.core.conditions import About, Condition
 from datasets_defs.core.windows import Window
 from datasets_defs.spec.model import ModelSpec
 from datasets_defs.spec.presets import PRESETS
 from datasets_defs.spec.signals import SignalSpec
 from monitors.prometheus.promql import AllOf, AnyOf, inputs
 from monitors.prometheus.signals import fill_in, judge_signal
-from monitors.verdicts.kinds import is_infrastructure, is_saturation
 from tests.prometheus_server import PrometheusServer
 
 OK, BAD = Condition.OK, Condition.BAD
@@ -25,11 +24,20 @@ FULL = {
 }  # fmt: skip
 
 
+ERRORS = {
+    "quality:abort_error_share", "quality:corrupted_error_share", "quality:request_error_share", "quality:error_share",
+}  # fmt: skip
+
+
+def model(**fields: object) -> ModelSpec:
+    """Read a model's YAML with these fields."""
+    return ModelSpec.model_validate({"name": "x", "base_model": "b", "training_text": "t", **fields})
+
+
 def signals(kind: str, *presets: str) -> tuple[SignalSpec, ...]:
     """Read presets as a model's YAML names them."""
-    spec = {"name": "x", "base_model": "b", "training_text": "t", kind: list(presets)}
-    found: tuple[SignalSpec, ...] = getattr(ModelSpec.model_validate(spec), kind)
-    return found
+    brought: tuple[SignalSpec, ...] = getattr(model(**{kind: list(presets)}), kind)
+    return brought
 
 
 def judged(
@@ -214,11 +222,17 @@ def test_inputs(promql: str, expected: tuple[object, ...]) -> None:
 
 
 def test_presets_are_classified() -> None:
-    """Only `prompt_loss` speaks of the model; what more servers or GPUs would cure counts as saturation."""
-    names = [f"{kind}:{spec.name}" for kind, presets in PRESETS.items() for spec in signals(kind, *presets)]
-    assert len(names) == len(set(names)) == sum(len(each) for presets in PRESETS.values() for each in presets.values())
-    assert {name for name in names if not is_infrastructure(name)} == {"quality:prompt_loss"}
-    assert {name for name in names if is_saturation(name)} == FULL
+    """Each says what it speaks of: of the model only `prompt_loss`, of answers those that count errors."""
+    about = {
+        f"{kind}:{spec.name}": model(**{kind: list(presets)}).about(f"{kind}:{spec.name}")
+        for kind, presets in PRESETS.items()
+        for spec in signals(kind, *presets)
+    }
+    assert len(about) == sum(len(each) for presets in PRESETS.values() for each in presets.values())
+    assert None not in about.values()
+    assert {name for name, each in about.items() if each is About.MODEL} == {"quality:prompt_loss"}
+    assert {name for name, each in about.items() if each is About.CAPACITY} == FULL
+    assert {name for name, each in about.items() if each is About.ANSWERS} == ERRORS
 
 
 def test_a_list_mixes_presets_and_signals() -> None:
@@ -238,13 +252,28 @@ def test_a_list_mixes_presets_and_signals() -> None:
 
 @pytest.mark.parametrize(("server", "kind"), [("vllm", "external"), ("tgi", "external"), ("driftloop", "driftloop")])
 def test_a_server_in_a_word(server: str, kind: str):
-    """`serving: vllm` says who serves and brings the preset of its metrics; signals that are written out stay."""
+    """`serving: vllm` says who serves and brings the preset of its metrics, unless the list is empty on purpose."""
     spec = ModelSpec.model_validate({"name": "x", "base_model": "b", "training_text": "t", "serving": server})
     assert (spec.serving.kind, spec.quality) == (kind, signals("quality", server))
     spec = ModelSpec.model_validate(
         {"name": "x", "base_model": "b", "training_text": "t", "serving": server, "quality": []}
     )
     assert spec.quality == ()
+
+
+def test_a_server_brings_signals_beside_ones_own():
+    """A line of one's own adds to what `serving` brings, replaces by name, or removes by name."""
+    own = {"name": "mine", "promql": "x", "bad": 1}
+    brought = [each.name for each in signals("quality", "vllm")]
+    assert [each.name for each in model(serving="vllm", quality=[own]).quality] == [*brought, "mine"]
+    replaced = model(serving="vllm", quality=[{**own, "name": "abort_error_share"}]).quality
+    assert [(each.name, each.promql) for each in replaced if each.name == "abort_error_share"] == [
+        ("abort_error_share", "x")
+    ]
+    without = model(serving="vllm", quality=[{"remove": "kv_cache_used_share"}]).quality
+    assert [each.name for each in without] == [name for name in brought if name != "kv_cache_used_share"]
+    with pytest.raises(ValidationError, match="`remove` names kv_cache, which no preset brings here; there are"):
+        model(serving="vllm", quality=[{"remove": "kv_cache"}])
 
 
 def test_an_unknown_server_is_named():

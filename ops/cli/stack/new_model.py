@@ -10,7 +10,9 @@ SERVERS = ("driftloop", "vllm", "tgi", "external")
 SCRATCH = "scratch"
 """As a base model: a small one that is made on the spot."""
 SCHEMA_FILE = "schema.json"
-OWN_SIGNAL = "{name: error_share, promql: 'rate(errors[{window}]) / rate(requests[{window}])', warn: 0.01, bad: 0.05}"
+OWN_SIGNAL = (
+    "{name: error_share, about: answers, promql: 'rate(errors[{window}]) / rate(requests[{window}])', bad: 0.05}"
+)
 """An example; a query that gives several series is judged by the worst."""
 
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from datasets_defs.core.conditions import Condition, Verdict
+from datasets_defs.core.conditions import About, Condition, Verdict
 from datasets_defs.core.incidents import Action, Incident, State, Wake, due
 from datasets_defs.core.windows import Window
 from datasets_defs.spec.signals import ConfirmSpec
@@ -15,10 +15,10 @@ from datasets_defs.store.shadow_log import ShadowScore, save_shadow_scores
 from monitors.incidents.probation import Probation, ProbationEvidence, judge_open_probation, judge_probation
 from monitors.incidents.quiet import resolve_if_quiet
 from monitors.incidents.shadow_comparison import Shadow, ShadowComparison
-from monitors.verdicts.kinds import is_infrastructure
 from tests.monitors.loop import MODEL, Loop
 
 OK, WARN, BAD, NO_DATA, STALE = Condition
+SIGNAL = {"promql": "x", "bad": 1, "confirm": {"bad": 2, "of": 3}}
 
 
 def in_probation(loop: Loop, *, before: float | None = 4.0) -> Incident:
@@ -96,7 +96,7 @@ def test_better_and_still_bad_gets_another_attempt(loop: Loop) -> None:
 
 def test_slow_machines_after_a_promotion_call_a_person(loop: Loop) -> None:
     """A cured loss with another signal that stays bad is neither retrained nor left in probation for ever."""
-    loop.spec(quality=[{"name": "latency_seconds", "promql": "x", "bad": 1, "confirm": {"bad": 2, "of": 3}}])
+    loop.spec(quality=[{**SIGNAL, "name": "latency_seconds", "about": "machines"}])
     in_probation(loop, before=6.0)
     for number in range(10, 14):
         loop.verdict(number, "loss", OK, version=2, evidence={"window_bits_per_byte": 4.2})
@@ -298,17 +298,57 @@ def test_better_in_shadow_excuses_the_loss_and_nothing_else(loop: Loop) -> None:
     assert judge(loop, 13) == (State.PROBATION, True)
 
 
-@pytest.mark.parametrize("signal", ["gpu:power_watts", "quality:latency_seconds", "quality:error_share"])
-def test_machines_never_take_a_champion_back(loop: Loop, signal: str) -> None:
-    """An infrastructure signal that is bad for as long as you like ends with a person, with or without pairs."""
+@pytest.mark.parametrize(
+    ("signal", "about"),
+    [
+        ("gpu:power_watts", None),
+        ("quality:ttft_p95", "machines"),
+        ("quality:tokens_per_second", "capacity"),
+        ("quality:word_error_rate", None),
+    ],
+)
+def test_machines_never_take_a_champion_back(loop: Loop, signal: str, about: str | None) -> None:
+    """What speaks of machines, or does not say of what, ends with a person, however long it is bad."""
     name = signal.partition(":")[2]
-    loop.spec(quality=[{"name": name, "promql": "x", "bad": 1, "confirm": {"bad": 2, "of": 3}}])
+    loop.spec(quality=[{**SIGNAL, "name": name, "about": about}])
     in_probation(loop, before=None)
     for number in range(10, 20):
         loop.verdict(number, f"quality:{name}" if signal.startswith("quality") else signal, BAD, version=2)
         state, rung = judge(loop, number)
         assert not rung
     assert state is (State.ESCALATED if signal.startswith("quality") else State.PROBATION)
+
+
+@pytest.mark.parametrize("name", ["ttft_p95", "tone", "word_error_rate"])
+def test_the_model_s_own_signal_takes_it_back_whatever_its_name(loop: Loop, name: str) -> None:
+    """A quality signal that says it speaks of the model counts as harm, with `error` or `ttft` in its name, too."""
+    loop.spec(quality=[{**SIGNAL, "name": name, "about": "model"}])
+    in_probation(loop, before=None)
+    for number in range(10, 12):
+        loop.verdict(number, f"quality:{name}", BAD, version=2)
+    assert judge(loop, 11) == (State.PROBATION, True)
+
+
+def test_a_new_version_that_does_not_answer_is_taken_back(loop: Loop) -> None:
+    """Requests that fail since a promotion take it back; where they failed before, the version is not blamed."""
+    loop.spec(quality=[{**SIGNAL, "name": "error_share", "about": "answers"}])
+    in_probation(loop, before=None)
+    for number in range(10, 12):
+        loop.verdict(number, "loss", OK, version=2, evidence={"window_bits_per_byte": 4.2})
+        loop.verdict(number, "quality:error_share", BAD, version=2)
+    assert judge(loop, 11) == (State.PROBATION, True)
+    assert "does not answer: quality:error_share" in loop.ledger.events(MODEL)[-1].reason
+
+
+def test_requests_that_failed_before_are_no_new_version_s_fault(loop: Loop) -> None:
+    """A server that was broken before the promotion is no reason to take it back."""
+    loop.spec(quality=[{**SIGNAL, "name": "error_share", "about": "answers"}])
+    for number in range(3, 9):
+        loop.verdict(number, "quality:error_share", BAD, version=1)
+    in_probation(loop, before=None)
+    for number in range(10, 12):
+        loop.verdict(number, "quality:error_share", BAD, version=2)
+        assert judge(loop, number) == (State.PROBATION, False)
 
 
 @given(
@@ -324,6 +364,8 @@ def test_only_harm_that_was_measured_fails(conditions, result, before) -> None:
     """FAILED needs a comparison that is surely worse, or a signal that is no machine's confirmed bad."""
     start = datetime(2026, 5, 1, tzinfo=UTC)
     hour = timedelta(hours=1)
+    machines = {"quality:latency_seconds": About.MACHINES, "quality:queue_size": About.CAPACITY}
+    about = {name: machines.get(name, About.MODEL) for name in conditions}
     verdicts = {
         signal: tuple(
             Verdict(model=MODEL, signal=signal, window=Window(start - (n + 1) * hour, start - n * hour), condition=each,
@@ -334,11 +376,11 @@ def test_only_harm_that_was_measured_fails(conditions, result, before) -> None:
     }  # fmt: skip
     judged = judge_probation(
         ProbationEvidence(
-            verdicts=verdicts, confirm=dict.fromkeys(verdicts, ConfirmSpec()), windows=2,
+            verdicts=verdicts, confirm=dict.fromkeys(verdicts, ConfirmSpec()), about=about, windows=2,
             degraded_bits_per_byte=before, shadow=ShadowComparison(result=result, reason="r"),
         )
     )  # fmt: skip
-    harmful = [name for name, each in verdicts.items() if each[0].condition is BAD and not is_infrastructure(name)]
+    harmful = [name for name, each in verdicts.items() if each[0].condition is BAD and about[name] is About.MODEL]
     if judged.result is Probation.FAILED:
         assert result is Shadow.WORSE or harmful
     if result is Shadow.WORSE:

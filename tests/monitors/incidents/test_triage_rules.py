@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from datasets_defs.core.conditions import Condition
+from datasets_defs.core.conditions import About, Condition
 from datasets_defs.core.errors import ContractError
 from datasets_defs.core.incidents import Action, Cause, HarmKind, State, due
 from monitors import scale_gpu
@@ -13,11 +13,18 @@ from monitors.triage import decide, ring_for
 from monitors.verdicts.conclude import conclude
 from tests.monitors.loop import MODEL, Loop
 
+ABOUT = {
+    "gpu:utilisation_percent": About.CAPACITY, "gpu:memory_used_share": About.CAPACITY,
+    "gpu:temperature_celsius": About.MACHINES, "quality:latency_p95_seconds": About.MACHINES,
+    "quality:error_share": About.ANSWERS, "quality:unsaid": None,
+}  # fmt: skip
+
 
 def evidence(*signals: str, since: float | None = None, previous: bool = True, left: int = 2) -> TriageEvidence:
     """Make evidence."""
     return TriageEvidence(
-        signals=frozenset(signals), windows_since_promotion=since, probation_windows=3, has_previous=previous,
+        signals=frozenset(signals), about={each: ABOUT.get(each, About.MODEL) for each in signals},
+        windows_since_promotion=since, probation_windows=3, has_previous=previous,
         drift=Condition.OK, loss=Condition.OK, attempts_left=left,
     )  # fmt: skip
 
@@ -46,6 +53,13 @@ def evidence(*signals: str, since: float | None = None, previous: bool = True, l
         (evidence("quality:error_share", "drift"), Cause.INFRASTRUCTURE, Action.ALERT),
         (evidence("quality:latency_p95_seconds", "gpu:utilisation_percent"), Cause.INFRASTRUCTURE, Action.SCALE),
         (evidence("quality:error_share", "loss"), Cause.QUALITY_LOSS, Action.RETRAIN),
+        (evidence("quality:error_share", since=1), Cause.REGRESSION_AFTER_PROMOTION, Action.ROLL_BACK),
+        (evidence("quality:error_share", since=-5), Cause.INFRASTRUCTURE, Action.ALERT),
+        (evidence("quality:error_share", since=1, previous=False), Cause.INFRASTRUCTURE, Action.ALERT),
+        (evidence("quality:latency_p95_seconds", since=1), Cause.INFRASTRUCTURE, Action.ALERT),
+        (evidence("quality:unsaid", since=1), Cause.QUALITY_LOSS, Action.ALERT),
+        (evidence("quality:unsaid", "drift", "quality:latency_p95_seconds"), Cause.QUALITY_LOSS, Action.ALERT),
+        (evidence("quality:unsaid", "loss"), Cause.QUALITY_LOSS, Action.RETRAIN),
         (evidence("loss", since=2), Cause.REGRESSION_AFTER_PROMOTION, Action.ROLL_BACK),
         (evidence("loss", since=-0.5), Cause.REGRESSION_AFTER_PROMOTION, Action.ROLL_BACK),
         (evidence("loss", since=-5), Cause.QUALITY_LOSS, Action.RETRAIN),
@@ -89,8 +103,8 @@ def test_a_watched_shift_says_what_is_known_of_the_loss(loss: Condition, words: 
 
 
 def test_machines_never_retrain() -> None:
-    """GPU, latency and error signals alone never lead to a retrain or a rollback."""
-    names = ["gpu:temperature_celsius", "gpu:utilisation_percent", "quality:latency_p95_seconds", "quality:error_share"]
+    """GPU and latency signals, and those that do not say what they speak of, never retrain or roll back."""
+    names = ["gpu:temperature_celsius", "gpu:utilisation_percent", "quality:latency_p95_seconds", "quality:unsaid"]
     for number in range(1, 2 ** len(names)):
         chosen = [name for bit, name in enumerate(names) if number >> bit & 1]
         assert triage(evidence(*chosen, since=1)).action in (Action.SCALE, Action.ALERT)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from datasets_defs.core.conditions import Condition, Outcome, Verdict
+from datasets_defs.core.conditions import About, Condition, Outcome, Verdict
 from datasets_defs.core.errors import ContractError
 from datasets_defs.core.incidents import Action, State
 from datasets_defs.core.windows import EPOCH, Window
@@ -26,7 +26,6 @@ from monitors.labels.judge import Rescored, rescore
 from monitors.labels.policy import badness, base, judge_label, judged_scores, steadied
 from monitors.prometheus.client import PrometheusClient
 from monitors.triage import decide
-from monitors.verdicts.kinds import is_infrastructure, is_saturation
 from monitors.verdicts.rules import rule_of
 from ops.stack.ports import free_port
 from tests.monitors.loop import MODEL, Loop
@@ -173,9 +172,8 @@ def test_the_rule_and_the_kind(loop: Loop) -> None:
     assert rule is not None
     assert (rule.bad, rule.of) == (3, 9)
     assert rule_of(spec, SIGNAL) is None
-    assert not is_infrastructure("label:error_rate")
-    assert not is_saturation("label:cache_memory_queue")
-    assert is_infrastructure("quality:error_rate")
+    assert spec.about("label:error_rate") is About.MODEL
+    assert spec.about("quality:error_rate") is None
 
 
 # --- a life in a database ---------------------------------------------------------------------------------------------
