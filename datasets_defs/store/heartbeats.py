@@ -1,5 +1,6 @@
 """Heartbeats: who was at work, and when last."""
 
+from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
 
@@ -22,6 +23,10 @@ GPU_POOL = "gpu"
 """Airflow's pool of which each training takes a slot."""
 
 
+GPU_PLACES = "gpu_places"
+"""Heartbeat of `watch_gpu` whose details hold `slots`, what that pool was last seen to have."""
+
+
 def beat(engine: Engine, component: str, details: dict[str, Any] | None = None) -> None:
     """Say that a component is alive, and what it wants known of itself."""
     values = {"component": component, "details": plain(details or {}), "at": func.now()}
@@ -35,3 +40,17 @@ def heartbeats(engine: Engine) -> dict[str, tuple[datetime, dict[str, Any]]]:
     """Read when each component was last heard of, and what it said."""
     with database_errors("reading heartbeats"), engine.connect() as on:
         return {row.component: (row.at, row.details) for row in on.execute(select(tables.heartbeat))}
+
+
+def training_places(engine: Engine, needs: Iterable[int]) -> int | None:
+    """Read how many trainings may be at work at once; None: neither the pool nor a GPU was ever seen.
+
+    They are the slots that the pool was last seen to have. Where it is kept by hand they are the GPUs that were seen,
+    divided by what the greediest trainer needs.
+    """
+    beats = heartbeats(engine)
+    slots = beats[GPU_PLACES][1].get("slots") if GPU_PLACES in beats else None
+    if slots is not None:
+        return int(slots)
+    total = beats[GPU_CAPACITY][1].get("total") if GPU_CAPACITY in beats else None
+    return None if total is None else max(1, int(total) // max([1, *needs]))

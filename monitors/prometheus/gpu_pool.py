@@ -14,7 +14,7 @@ from datasets_defs.airflow_api import AirflowApi
 from datasets_defs.core.errors import ContractError, TransientError
 from datasets_defs.core.settings import settings
 from datasets_defs.spec.files import load_all
-from datasets_defs.store.heartbeats import GPU_CAPACITY, GPU_POOL, heartbeats
+from datasets_defs.store.heartbeats import GPU_CAPACITY, GPU_PLACES, GPU_POOL, beat, heartbeats
 
 DESCRIPTION = "Trainings at once; driftloop sizes it by the GPUs that watch_gpu sees"
 POOLS = "/api/v2/pools"
@@ -47,6 +47,8 @@ def size(seen: Mapping[str, Any], *, age: timedelta | None, patience: timedelta,
 def resize(*, db: Engine, airflow: AirflowApi, now: datetime) -> str:
     """Bring the pool to the size that the newest capacity allows, making it where it is missing; say what was done.
 
+    Trainers take a place each by the size that is seen here: a task that dies frees its slot, and its trainer goes on.
+
     Raises:
         ContractError: Airflow does not let this user change pools.
         TransientError: Airflow or PostgreSQL is away.
@@ -58,25 +60,27 @@ def resize(*, db: Engine, airflow: AirflowApi, now: datetime) -> str:
         there = _slots(client)
         if there is None:
             made = _make(client, wanted.slots or 1)
+            beat(db, GPU_PLACES, {"slots": made})
             return f"pool {GPU_POOL} made with {made}: {wanted.reason}"
         if wanted.slots is None or wanted.slots == there:
+            beat(db, GPU_PLACES, {"slots": there})
             return f"pool {GPU_POOL} stays at {there}: {wanted.reason}"
         # the mask says what changes; Airflow 3.3 wants the body whole all the same
         change = {"pool": GPU_POOL, "slots": wanted.slots, "include_deferred": False}
         client.patch(f"{POOLS}/{GPU_POOL}", params={"update_mask": "slots"}, json=change).raise_for_status()
+        beat(db, GPU_PLACES, {"slots": wanted.slots})
     return f"pool {GPU_POOL}: {there} -> {wanted.slots}: {wanted.reason}"
 
 
-def ensure(airflow: AirflowApi) -> None:
-    """Make the pool with one slot unless it is there; without it Airflow would schedule no training at all.
+def ensure(airflow: AirflowApi) -> int:
+    """Make the pool with one slot unless it is there, and give its slots; without it Airflow schedules no training.
 
     Raises:
         ContractError: Airflow does not let this user make pools.
         TransientError: Airflow is away.
     """
     with _airflow(airflow) as client:
-        if _slots(client) is None:
-            _make(client, 1)
+        return _slots(client) or _make(client, 1)
 
 
 def _slots(client: httpx.Client) -> int | None:

@@ -15,6 +15,7 @@ from datasets_defs.core.settings import settings
 from datasets_defs.core.waiting import wait_until
 from datasets_defs.store.database import engine_for
 from datasets_defs.store.grants import require_privileges
+from datasets_defs.store.heartbeats import GPU_PLACES, beat
 from datasets_defs.store.schema import migrate
 from monitors.prometheus import gpu_pool
 from ops.stack import component, health, plan, ports
@@ -75,7 +76,7 @@ def up(progress: Progress = quiet, overrides: Mapping[str, str] | None = None) -
         for item in wanted:
             supervisor.start_component(item.name)
         _wait(layout, progress)
-        _ensure_pool()
+        _ensure_pool(stack)
     return info(layout)
 
 
@@ -144,11 +145,14 @@ def _prepare(stack: Stack, wanted: list[Component], supervisor: Supervisor, prog
         raise TransientError(f"`airflow db migrate` failed; run `driftloop up` again. It said: {tail}")
 
 
-def _ensure_pool() -> None:
-    """Make Airflow's pool for trainings; an api-server that has only just come up may be slow."""
+def _ensure_pool(stack: Stack) -> None:
+    """Make Airflow's pool for trainings, and let trainers know its size; a young api-server may be slow."""
 
     def made() -> bool:
-        gpu_pool.ensure(own_airflow())
+        slots = gpu_pool.ensure(own_airflow())
+        loop = engine_for(stack.loop_url)
+        beat(loop, GPU_PLACES, {"slots": slots})
+        loop.dispose()
         return True
 
     wait_until(

@@ -16,7 +16,7 @@ from training.data.inputs import fresh_since
 from training.fit.plan import Progress
 from training.registry.registry import Registry
 from training.trainers.attempt import Attempt, train
-from training.trainers.locks import only_trainer
+from training.trainers.locks import only_trainer, places_for
 
 STAMP = "%Y%m%dT%H%M%S"
 
@@ -46,14 +46,14 @@ def by_hand(
 
     Raises:
         ContractError: there is no champion to start from, or the data cannot be trained on.
-        TransientError: PostgreSQL or the registry is away, or another trainer of the model is at work.
+        TransientError: PostgreSQL or the registry is away, another trainer of the model is at work, or no GPU is free.
     """
     ledger = Ledger(db)
     champion = ledger.champion(spec.name)
     if champion is None:
         raise ContractError(f"{spec.name} has no champion to train from; run `driftloop bootstrap {spec.name}` first")
     since = since or fresh_since(ledger, champion)
-    with only_trainer(db, spec.name) as still_only:
+    with only_trainer(db, spec.name, places=places_for(spec, db)) as still_only:
         begun = Attempt(
             spec=spec,
             parent=champion.version,

@@ -24,7 +24,7 @@ from training.limits.budget import settle
 from training.registry.registry import Registry
 from training.trainers.attempt import Attempt, train
 from training.trainers.contract import Ending, Job, JobResult
-from training.trainers.locks import BusyError, only_trainer
+from training.trainers.locks import BusyError, only_trainer, places_for
 from training.trainers.watch import is_wanted
 
 log = logging.getLogger(__name__)
@@ -68,7 +68,7 @@ def run(job: Job, *, db: Engine) -> JobResult:
 
 @contextmanager
 def _when_it_is_free(ledger: Ledger, job: Job) -> Iterator[Callable[[], None]]:
-    """Wait for the model's trainer locks for as long as the job is wanted, and hold them.
+    """Wait for the model's trainer locks and a place for as long as the job is wanted, and hold them.
 
     Who has them may be this very job on another machine, where a task before this one had begun it; once it has ended,
     its version is found.
@@ -77,7 +77,9 @@ def _when_it_is_free(ledger: Ledger, job: Job) -> Iterator[Callable[[], None]]:
         while True:
             _require_wanted(ledger.incident(job.incident_id), job)
             try:
-                still_only = held.enter_context(only_trainer(ledger.engine, job.model))
+                still_only = held.enter_context(
+                    only_trainer(ledger.engine, job.model, places=places_for(spec_of(job.model), ledger.engine))
+                )
             except BusyError as err:
                 log.info("%s", err)
             else:

@@ -1,4 +1,8 @@
-"""One trainer per model at any time: a lock in PostgreSQL for all machines, and a file's lock for this one."""
+"""One trainer per model at any time: a lock in PostgreSQL for all machines, and a file's lock for this one.
+
+A trainer also holds one of the fleet's places, of which there are as many as the GPUs can take: its task's slot of
+Airflow's pool is free as soon as the task is dead, and the trainer goes on.
+"""
 
 import fcntl
 import time
@@ -11,49 +15,69 @@ from sqlalchemy.exc import DBAPIError
 
 from datasets_defs.core.errors import TransientError
 from datasets_defs.core.settings import settings
+from datasets_defs.spec.files import load_all
+from datasets_defs.spec.model import ModelSpec
 from datasets_defs.store.database import database_errors
+from datasets_defs.store.heartbeats import training_places
 
 LOCK_PATIENCE_SECONDS = 30.0
 """How long a step waits for a trainer that lost its claim to notice and stop."""
 
 
 class BusyError(TransientError):
-    """Another trainer of the model is at work."""
+    """Another trainer of the model is at work, or no GPU is free for one more."""
+
+
+def places_for(spec: ModelSpec, db: Engine) -> int | None:
+    """Give how many trainings may be at work at once where a model's are; None: only a cluster or a pool says."""
+    if spec.trainer.kind == "kubernetes":
+        return None
+    return training_places(db, [each.gpus for each in load_all()[0].values()])
 
 
 @contextmanager
-def only_trainer(db: Engine, model: str) -> Iterator[Callable[[], None]]:
+def only_trainer(db: Engine, model: str, *, places: int | None = None) -> Iterator[Callable[[], None]]:
     """Hold the model's trainer locks; gives a check that they are still held, to be made before each write.
+
+    `places` is how many trainings of all models may be at work; None where others give out the GPUs, as a cluster does.
 
     PostgreSQL lets go of its lock when this process or the connection dies, so also at its own restart, while the
     trainer lives on. The file's lock, which the kernel lets go of only with the process, then keeps the next trainer
     of this machine waiting until the check has stopped this one.
 
     Raises:
-        BusyError: another trainer is at work.
+        BusyError: another trainer is at work, or every place is taken.
         TransientError: PostgreSQL is away; or, from the check, the lock was lost and this one must stop.
     """
     names = {"space": "driftloop trainer", "model": model}
     give_up = time.monotonic() + LOCK_PATIENCE_SECONDS
     with database_errors("taking the trainer's lock"), db.connect() as opened:
         on = opened.execution_options(isolation_level="AUTOCOMMIT")
-        while not _locked(on, names):
-            _wait(model, give_up)
         try:
+            while not _locked(on, names):
+                _wait(f"another trainer of {model} is still at work", give_up)
             with _file_lock(model, give_up):
+                while places is not None and not _has_place(on, places):
+                    _wait(f"no GPU is free for a training of {model}: {places} of {places} are at work", give_up)
                 yield lambda: _check(on, model)
         finally:
-            _unlock(on, names)
+            _unlock(on)
 
 
 def _locked(on: Connection, names: dict[str, str]) -> bool:
     return bool(on.scalar(text("SELECT pg_try_advisory_lock(hashtext(:space), hashtext(:model))"), names))
 
 
-def _unlock(on: Connection, names: dict[str, str]) -> None:
+def _has_place(on: Connection, places: int) -> bool:
+    """Take one of the fleet's places, over the connection of the model's lock: whoever lost that has neither."""
+    take = text("SELECT pg_try_advisory_lock(hashtext('driftloop gpu'), :place)")
+    return any(on.scalar(take, {"place": place}) for place in range(places))
+
+
+def _unlock(on: Connection) -> None:
     try:
         if not on.invalidated:
-            on.execute(text("SELECT pg_advisory_unlock(hashtext(:space), hashtext(:model))"), names)
+            on.execute(text("SELECT pg_advisory_unlock_all()"))
     except DBAPIError:
         on.invalidate()  # the server let go of the lock when it lost the connection
 
@@ -72,7 +96,7 @@ def _file_lock(model: str, give_up: float) -> Iterator[None]:
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "lock").open("w") as file:
         while not flocked(file, fcntl.LOCK_EX):
-            _wait(model, give_up)
+            _wait(f"another trainer of {model} is still at work", give_up)
         yield
 
 
@@ -85,7 +109,7 @@ def flocked(file: IO[str], kind: int) -> bool:
     return True
 
 
-def _wait(model: str, give_up: float) -> None:
+def _wait(why: str, give_up: float) -> None:
     if time.monotonic() > give_up:
-        raise BusyError(f"another trainer of {model} is still at work; this one tries again later")
+        raise BusyError(f"{why}; this one tries again later")
     time.sleep(0.5)

@@ -10,7 +10,7 @@ from sqlalchemy import Engine
 
 from datasets_defs.airflow_api import AirflowApi
 from datasets_defs.core.errors import ContractError, TransientError
-from datasets_defs.store.heartbeats import GPU_CAPACITY, beat
+from datasets_defs.store.heartbeats import GPU_CAPACITY, beat, training_places
 from monitors.prometheus.gpu_pool import ensure, resize, size
 from ops.stack.ports import free_port
 from ops.stack.postgres import Cluster
@@ -80,14 +80,14 @@ def test_a_real_airflow_follows_the_gpus(airflow: AirflowApi, home: Path, engine
         beat(engine, GPU_CAPACITY, seen)
         return resize(db=engine, airflow=airflow, now=now)
 
-    ensure(airflow)
-    ensure(airflow)
-    assert slots(airflow) == 1
+    assert (ensure(airflow), ensure(airflow), slots(airflow)) == (1, 1, 1)
+    assert training_places(engine, [1]) is None
     assert looked(free=2, total=4) == "pool gpu: 1 -> 4: 4 GPUs work, and a training takes up to 1: 4 at a time"
-    assert slots(airflow) == 4
+    assert (slots(airflow), training_places(engine, [1])) == (4, 4)
     made = changes(airflow)
     assert looked(free=0, total=4).startswith("pool gpu stays at 4")
     assert looked(free=None, total=None) == "pool gpu stays at 4: how many GPUs there are is not known"
+    assert training_places(engine, [2]) == 4
     assert changes(airflow) == made
     (home / "models" / "two.yaml").write_text(
         MODEL.format(name="two") + "trainer: {kind: kubernetes, image: ours, gpus: 2}\n"
@@ -96,7 +96,7 @@ def test_a_real_airflow_follows_the_gpus(airflow: AirflowApi, home: Path, engine
     with airflow.session() as client:
         client.delete("/api/v2/pools/gpu").raise_for_status()
     assert looked(free=0, total=0).startswith("pool gpu made with 1")
-    assert slots(airflow) == 1
+    assert (slots(airflow), training_places(engine, [1])) == (1, 1)
 
 
 def test_who_may_not_is_told_what_is_needed(airflow: AirflowApi):

@@ -175,11 +175,12 @@ def test_the_trainer_is_killed(db: Engine, home: Path, incident: Incident) -> No
     is_one_training(db, incident)
 
 
-def test_it_waits_for_another_trainer(db: Engine, home: Path, incident: Incident) -> None:
-    """A training by hand, or the same job on another machine, is waited for, however long it takes."""
-    with only_trainer(db, incident.model):
+@pytest.mark.parametrize(("model", "words"), [("", "another trainer of"), ("another", "no GPU is free")])
+def test_it_waits_for_another_trainer(db: Engine, home: Path, incident: Incident, model: str, words: str) -> None:
+    """A training by hand, the same job on another machine, or another model's on the one GPU is waited for."""
+    with only_trainer(db, model or incident.model, places=1):
         first = watcher(db, incident)
-        wait_for(lambda: "another trainer" in log_of(home, incident))
+        wait_for(lambda: words in log_of(home, incident))
         assert first.poll() is None
     assert first.wait(200) == 0
     assert log_of(home, incident).count("begins as process") == 1
