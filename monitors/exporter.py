@@ -18,7 +18,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from datasets_defs.core.conditions import Condition, Verdict
 from datasets_defs.core.errors import TransientError
 from datasets_defs.core.incidents import TERMINAL, State
-from datasets_defs.ledger.champions import DRILLS
+from datasets_defs.ledger.way_back import DRILLS
 from datasets_defs.store.database import engine
 from monitors.exporter_reading import CountedRows, Reading, read
 

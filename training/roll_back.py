@@ -139,7 +139,7 @@ def _change(order: _Order) -> tuple[int | None, Champion | None]:
         if incident is not None and ledger.incident(incident.id, connection=on, lock=True).token != incident.token:
             raise ContractError(f"incident {incident.id} was taken over by another run; this one must stop")
         champion = ledger.champion(order.model, connection=on, lock=True)
-        if champion is not None and champion.previous_version is None:
+        if champion is not None:
             made = last_change(ledger.engine, champion)
             if made is not None and made.kind == "roll_back" and (done == champion.token or not made.is_confirmed):
                 return made.from_version, champion

@@ -12,12 +12,8 @@ from datasets_defs.core.event_kinds import EventKind
 from datasets_defs.core.incidents import Incident
 from datasets_defs.core.plain import clean_text
 from datasets_defs.ledger.history import History
+from datasets_defs.ledger.way_back import DRILLS, way_back
 from datasets_defs.store import tables
-
-DRILLS = ("drill", "drill_end")
-"""Kinds of change that a drill makes: to the version before, and forward again. Nothing is judged by them."""
-REPLACING = ("promote", "drill_end")
-"""Kinds of change after which the version before is where a rollback goes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +23,7 @@ class Champion:
     model: str
     version: int
     previous_version: int | None
+    """Where a rollback goes: the last good champion before this one."""
     since: datetime
     token: int
 
@@ -84,10 +81,20 @@ class Champions(History):
         )
         with self.transaction() as on:
             row = on.execute(query).one_or_none()
-        if row is None:
-            return None
-        previous = row.from_version if row.kind == "promote" else None
-        return Champion(model, row.to_version, previous, row.at, row.token)
+            previous = way_back(self._changes(on, model, until=row.token)) if row is not None else None
+        return Champion(model, row.to_version, previous, row.at, row.token) if row is not None else None
+
+    def is_promoted(self, champion: Champion) -> bool:
+        """Say whether a champion came by a promotion, and not as the first or by going back."""
+        table = tables.promotion.c
+        query = (
+            select(table.kind)
+            .where(table.model == champion.model, table.token <= champion.token, table.kind.not_in(DRILLS))
+            .order_by(table.token.desc())
+            .limit(1)
+        )
+        with self.transaction() as on:
+            return on.scalar(query) == "promote"
 
     def first_served(self, model: str) -> datetime | None:
         """Read since when a model has had a champion; None before its first."""
@@ -133,20 +140,18 @@ class Champions(History):
     ) -> Champion:
         """Make `to` the champion if the present one is `expected` (None: there is none yet).
 
-        `kind` is `bootstrap`, `promote`, `roll_back`, `revert`, `drill` or `drill_end`. After a rollback or a revert
-        there is no previous version: what was rolled back is nowhere to go back to. The end of a drill leaves the
-        champion as it was before, serving since then: a drill is no promotion.
+        `kind` is `bootstrap`, `promote`, `roll_back`, `revert`, `drill` or `drill_end`. The previous version is where
+        the history leads back to (`way_back`): what was rolled back is nowhere to go back to, and what served before
+        it still is. The end of a drill leaves the champion as it was before, serving since then.
 
         Raises:
             ContractError: another version serves; nothing was changed.
         """
         with self.transaction(connection) as on:
             now = self._locked(on, model, expected)
-            values = {
-                "version": to,
-                "previous_version": expected if kind in REPLACING else None,
-                "token": (now.token if now else 0) + 1,
-            }
+            token = (now.token if now else 0) + 1
+            previous = way_back([*self._changes(on, model, until=token), (kind, to)])
+            values = {"version": to, "previous_version": previous, "token": token}
             since = func.now() if kind != "drill_end" else _before_drills(model).scalar_subquery()
             row = on.execute(
                 insert(tables.champion)
@@ -158,6 +163,13 @@ class Champions(History):
             change = _Change(former=expected, kind=kind, reason=reason, actor=actor, incident=incident)
             self._record(on, champion, change)
         return champion
+
+    @staticmethod
+    def _changes(on: Connection, model: str, *, until: int) -> list[tuple[str, int]]:
+        """Read kind and new version of a model's changes up to a token, oldest first: a few a month at most."""
+        table = tables.promotion.c
+        query = select(table.kind, table.to_version).where(table.model == model, table.token <= until)
+        return [(row.kind, row.to_version) for row in on.execute(query.order_by(table.token))]
 
     def _locked(self, on: Connection, model: str, expected: int | None) -> Champion | None:
         """Read the champion and let nobody else change it in this transaction; raise if it is not the expected one."""

@@ -9,6 +9,7 @@ from datasets_defs.core.conditions import Condition, Verdict
 from datasets_defs.core.incidents import HarmKind
 from datasets_defs.core.windows import Window
 from datasets_defs.ledger.champions import Champion
+from datasets_defs.ledger.ledger import Ledger
 from datasets_defs.spec.model import ModelSpec
 from monitors.incidents.shadow import previous_is_better
 from monitors.incidents.triage_rules import TriageEvidence
@@ -31,11 +32,12 @@ class Degradation:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Promotion:
-    """The promotion that made the present champion."""
+class Former:
+    """The champion before the present one, to which a rollback goes."""
 
-    at: datetime
-    previous_is_better: bool | None
+    promoted_at: datetime | None
+    """When the present one was promoted; None: it was gone back to."""
+    is_better: bool | None
     """What the prompts that both champions were scored on say; None: not known."""
 
 
@@ -44,26 +46,30 @@ def evidence_of(
     spec: ModelSpec,
     window: Window,
     *,
-    promotion: Promotion | None,
+    former: Former | None,
     conditions: Mapping[str, Condition],
 ) -> TriageEvidence:
     """Build triage's evidence. Pure.
 
-    `promotion` is None when the champion was not promoted (the first, or one that was gone back to). `conditions` are
+    `former` is None when there is nowhere to go back to. `conditions` are
     those of `drift` and `loss` in the judged window; one that is left out is not known.
     """
     return TriageEvidence(
         signals=degradation.signals,
         about={signal: spec.about(signal) for signal in degradation.signals},
-        windows_since_promotion=(degradation.degraded_since - promotion.at) / window.length if promotion else None,
+        windows_since_promotion=(
+            (degradation.degraded_since - former.promoted_at) / window.length
+            if former is not None and former.promoted_at is not None
+            else None
+        ),
         probation_windows=spec.probation_windows,
-        has_previous=promotion is not None,
+        has_previous=former is not None,
         drift=conditions.get("drift", Condition.NO_DATA),
         loss=conditions.get("loss", Condition.NO_DATA),
         attempts_left=spec.retrain.max_attempts - degradation.attempts,
         learning=degradation.learning,
         harm_kind=degradation.harm_kind,
-        previous_champion_better=promotion.previous_is_better if promotion else None,
+        previous_champion_better=former.is_better if former is not None else None,
     )
 
 
@@ -75,10 +81,11 @@ def read_evidence(
     Raises:
         TransientError: PostgreSQL is away.
     """
-    promotion = None
+    former = None
     if champion is not None and champion.previous_version is not None:
         better = previous_is_better(newest.db, champion, spec, since=degradation.degraded_since)
-        promotion = Promotion(at=champion.since, previous_is_better=better)
+        promoted_at = champion.since if Ledger(newest.db).is_promoted(champion) else None
+        former = Former(promoted_at=promoted_at, is_better=better)
     count = spec.drift.carry_over_windows + 1
     version = champion.version if champion is not None else None
     conditions = {
@@ -90,7 +97,7 @@ def read_evidence(
         learning=bool(loss) and loss[0].is_learning,
         harm_kind=next((kind for each in loss if (kind := harm_kind_of(each.evidence)) is not None), None),
     )
-    return evidence_of(degradation, spec, newest.window, promotion=promotion, conditions=conditions)
+    return evidence_of(degradation, spec, newest.window, former=former, conditions=conditions)
 
 
 def harm_kind_of(evidence: Mapping[str, Any]) -> HarmKind | None:

@@ -139,8 +139,10 @@ def _regression(evidence: TriageEvidence) -> str | None:
     Prompts that both champions were scored on settle it, either way; without them the time since the promotion does.
     """
     since, better = evidence.windows_since_promotion, evidence.previous_champion_better
-    if since is None or since < -1 or not evidence.has_previous or better is False:
+    if not evidence.has_previous or better is False or (since is not None and since < -1):
         return None
+    if since is None:
+        return "and the champion before surely costs less on the same prompts" if better else None
     if better:
         return f"{since:.1f} windows after a promotion, and the champion before surely costs less on the same prompts"
     if since > evidence.probation_windows:

@@ -14,7 +14,7 @@ from datasets_defs.core.incidents import Action
 from datasets_defs.core.plain import plain
 from datasets_defs.core.windows import Window
 from datasets_defs.spec.model import ModelSpec
-from monitors.incidents.triage_evidence import Degradation, Promotion, evidence_of, harm_kind_of
+from monitors.incidents.triage_evidence import Degradation, Former, evidence_of, harm_kind_of
 from monitors.incidents.triage_rules import TriageDecision, triage
 from monitors.verdicts.confirm import bad_since, is_confirmed, is_quiet
 
@@ -181,9 +181,9 @@ def _decide(
         harm_kind=harm_kind_of(loss.evidence),
         learning=loss.is_learning,
     )
-    promotion = None if now.promoted_at is None else Promotion(at=now.promoted_at, previous_is_better=None)
+    former = None if now.promoted_at is None else Former(promoted_at=now.promoted_at, is_better=None)
     conditions = {signal: now.verdicts[signal].condition for signal in ("drift", "loss")}
-    return triage(evidence_of(degradation, spec, now.window, promotion=promotion, conditions=conditions))
+    return triage(evidence_of(degradation, spec, now.window, former=former, conditions=conditions))
 
 
 _COMPARED = ("condition", "reason", "method", "score", "limit", "champion_version")

@@ -10,9 +10,10 @@ from datasets_defs.core.conditions import Verdict
 from datasets_defs.core.errors import ContractError
 from datasets_defs.core.settings import settings
 from datasets_defs.core.windows import Window
-from datasets_defs.ledger.champions import DRILLS, Champion
+from datasets_defs.ledger.champions import Champion
 from datasets_defs.ledger.ledger import Ledger
 from datasets_defs.ledger.promotions import changes_of
+from datasets_defs.ledger.way_back import DRILLS
 from datasets_defs.spec.model import ModelSpec
 from datasets_defs.spec.signals import DriftSpec
 from datasets_defs.store.sketch_log import StoredSketch, last_sketch, read_sketches

@@ -11,9 +11,10 @@ from datetime import datetime, timedelta
 from alerts.topics import topic_of
 from datasets_defs.core.event_kinds import EventKind
 from datasets_defs.core.incidents import TERMINAL, Action, Incident, State, due, may_move
-from datasets_defs.ledger.champions import REPLACING, Champion
+from datasets_defs.ledger.champions import Champion
 from datasets_defs.ledger.events import Event
 from datasets_defs.ledger.promotions import ChampionChange
+from datasets_defs.ledger.way_back import way_back
 from datasets_defs.store.evaluations import Evaluation
 
 LATE_PERIODS = 4
@@ -197,7 +198,7 @@ def _champion(model: str, champion: Champion | None, changes: Sequence[ChampionC
             f"{model}: version {champion.version} (token {champion.token}) is champion, "
             f"but the last change made it version {last.to_version} (token {last.token})"
         )
-    previous = last.from_version if last.kind in REPLACING else None
+    previous = way_back((change.kind, change.to_version) for change in changes)
     if champion.previous_version != previous:
         yield f"{model}: a rollback would go to version {champion.previous_version}; it must be {previous}"
 

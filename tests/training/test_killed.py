@@ -292,7 +292,7 @@ def test_a_promoter_against_a_person(world: World) -> None:
     assert "version 2 serves again" in world.step("by hand", world.model, actor="cli:ann").ended()[1]
     assert "version 2 took its place before it served" in promotion.ended()[1]
     assert world.ledger.incident(incident.id).state is State.ESCALATED
-    assert (world.champion(), world.kinds()[1:]) == ((2, None), ["promote", "promote", "roll_back"])
+    assert (world.champion(), world.kinds()[1:]) == ((2, 1), ["promote", "promote", "roll_back"])
     world.is_whole()
 
 

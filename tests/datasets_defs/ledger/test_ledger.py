@@ -214,6 +214,21 @@ def test_a_champion_changes_only_from_the_expected_version(engine: Engine):
     assert [c.token for c in (first, second, back)] == [1, 2, 3]
 
 
+def test_the_previous_good_champion_stays_in_reach(engine: Engine):
+    """After v1, v2 (good), v3 and back to v2, a rollback goes to v1; a drill changes nothing about that."""
+    ledger = Ledger(engine)
+    changes = [
+        (None, 1, "bootstrap", None), (1, 2, "promote", 1), (2, 3, "promote", 2), (3, 2, "revert", 1),
+        (2, 1, "drill", None), (1, 2, "drill_end", 1), (2, 4, "promote", 2), (4, 2, "roll_back", 1),
+        (2, 1, "roll_back", None),
+    ]  # fmt: skip
+    for token, (expected, to, kind, previous) in enumerate(changes, start=1):
+        champion = ledger.change_champion("m", expected=expected, to=to, kind=kind, reason=kind, actor="t")
+        assert (token, champion.previous_version) == (token, previous)
+        assert ledger.is_promoted(champion) is (token in (2, 3, 7)), kind
+    assert ledger.champion_at("m", ledger.champion("m").since).previous_version == 1
+
+
 REWRITINGS = (
     "UPDATE incident_event SET reason = 'fine'",
     "DELETE FROM incident_event",

@@ -68,6 +68,11 @@ def evidence(*signals: str, since: float | None = None, previous: bool = True, l
         (evidence("gpu:utilisation_percent", since=1), Cause.INFRASTRUCTURE, Action.SCALE),
         (evidence("drift", since=1), Cause.INPUT_SHIFT, Action.WATCH),
         (evidence("loss", left=0), Cause.QUALITY_LOSS, Action.ALERT),
+        (
+            replace(evidence("loss"), previous_champion_better=True),
+            Cause.REGRESSION_AFTER_PROMOTION,
+            Action.ROLL_BACK,
+        ),
     ],
 )
 def test_decision(given: TriageEvidence, cause: Cause, action: Action) -> None:
