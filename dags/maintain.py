@@ -2,7 +2,8 @@
 
 Runs once a day. Renews what each champion's windows are compared with, where that is due. Compares the day's prompts
 as a whole with the reference's, for models that name an embedding model. Makes the inference log's next partitions,
-drops those past their time, adds up the counts of old windows by day, and deletes old reports.
+and adds up the counts of old windows by day. Deletes what is past its time in every table and folder, by one list, and
+what trainings leave on this machine's disk.
 """
 
 from airflow.sdk import dag, task
@@ -31,8 +32,14 @@ def maintain():
 
         return tidy(db=loop_database(), now=dag_run.run_after)
 
+    @task(trigger_rule="all_done")
+    def tidy_files(*, dag_run=None):
+        from training.maintain import tidy_files
+
+        return tidy_files(db=loop_database(), now=dag_run.run_after)
+
     models = model_names()
-    [renew.expand(model=models), compare_embeddings.expand(model=models)] >> tidy()
+    [renew.expand(model=models), compare_embeddings.expand(model=models)] >> tidy() >> tidy_files()
 
 
 maintain()

@@ -6,14 +6,14 @@ from datetime import UTC, datetime, timedelta
 from itertools import groupby
 from typing import Any
 
-import fsspec
 from sqlalchemy import Engine
 
-from datasets_defs.core.settings import settings
 from datasets_defs.core.windows import Window
 from datasets_defs.store import inference_log
-from datasets_defs.store.artifacts import artifact_url
+from datasets_defs.store.artifacts import artifact_url, delete_older
 from datasets_defs.store.partitions import ensure_days
+from datasets_defs.store.places import place
+from datasets_defs.store.retention import drop_old
 from datasets_defs.store.sketch_log import (
     StoredSketch,
     accepted_sketches,
@@ -32,20 +32,21 @@ DAY = timedelta(days=1)
 
 
 def tidy(*, db: Engine, now: datetime) -> dict[str, Any]:
-    """Make the next day partitions, drop those past `retention_days`, delete reports past `report_retention_days`.
+    """Make the next day partitions, and drop what is past its time by the limits of `store/places.py`.
 
-    Sketches of windows go with the log's rows; from their ninth day on those of a day are added up.
+    Sketches of windows go with the log's rows; once they are old those of a day are added up.
     """
     ensure_days(db, [(now + timedelta(days=ahead)).date() for ahead in range(DAYS_AHEAD + 1)])
-    oldest = now - timedelta(days=settings().retention_days)
+    oldest = now - place("inference").age
     dropped = inference_log.drop_before(db, oldest)
-    reports = _delete_reports(now - timedelta(days=settings().report_retention_days))
+    reports = delete_older(artifact_url("reports"), now - place("artifacts/reports").age)
     sketches, profiles = drop_before(db, oldest)
     return {
         "partitions_dropped": dropped,
         "reports_deleted": reports,
         "sketches_dropped": sketches,
         "profiles_dropped": profiles,
+        "rows_deleted": {name: count for name, count in drop_old(db, now).items() if count},
         "windows_added_up": compact(db, before=now - timedelta(days=SINGLE_DAYS)),
     }
 
@@ -99,15 +100,3 @@ def _added_up(sketches: Sequence[StoredSketch]) -> list[StoredSketch]:
     last = apart[-1]
     windows = sum(each.windows for each in apart)
     return [replace(last, window=total.window, rows=total.rows, content=total.to_bytes(), windows=windows)]
-
-
-def _delete_reports(before: datetime) -> int:
-    filesystem, root = fsspec.core.url_to_fs(artifact_url("reports"))
-    old = [
-        path
-        for path in (filesystem.find(root) if filesystem.exists(root) else [])
-        if filesystem.modified(path) < before
-    ]
-    for path in old:
-        filesystem.rm_file(path)
-    return len(old)

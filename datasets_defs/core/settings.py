@@ -3,8 +3,9 @@
 from datetime import timedelta
 from functools import lru_cache
 from pathlib import Path
+from typing import Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from datasets_defs.core.schedule import cron_every
@@ -51,15 +52,35 @@ class Settings(BaseSettings):
     """GPU-hours that the trainings of all models may take in 168 windows; none: no limit."""
 
     retention_days: int = Field(default=90, ge=2)
-    """How long the inference log is kept."""
+    """How long the inference log is kept, with the feedback on it and the counts of its windows."""
     report_retention_days: int = Field(default=7, ge=1)
     """How long drift reports are kept; one is about 4 MB."""
+    quarantine_retention_days: int = Field(default=30, ge=1)
+    """How long rows that could not be read are kept."""
+    message_retention_days: int = Field(default=90, ge=1)
+    """How long messages that were sent are kept."""
+    verdict_retention_days: int = Field(default=400, ge=2)
+    """How long verdicts are kept, and what trainings took from the budget; no shorter than the inference log."""
+    training_retention_days: int = Field(default=180, ge=2)
+    """How long the rows are kept that versions out of use were trained on and judged by."""
+    task_log_retention_days: int = Field(default=30, ge=1)
+    """How long the local stack keeps the logs of Airflow's tasks."""
 
     @field_validator("sensor_interval_seconds", "reconcile_interval_seconds", "alert_interval_seconds")
     @classmethod
     def _fits_the_clock(cls, seconds: float) -> float:
         cron_every(seconds)
         return seconds
+
+    @model_validator(mode="after")
+    def _verdicts_outlive_rows(self) -> Self:
+        """Refuse verdicts that go before the rows they are about: rows of broken windows would be trained on."""
+        if self.verdict_retention_days < self.retention_days:
+            raise ValueError(
+                f"DRIFTLOOP_VERDICT_RETENTION_DAYS is {self.verdict_retention_days}, the log is kept for "
+                f"{self.retention_days} days: give verdicts at least as many"
+            )
+        return self
 
     @property
     def window_length(self) -> timedelta:

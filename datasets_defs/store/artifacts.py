@@ -4,8 +4,9 @@ import errno
 import hashlib
 import os
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -151,6 +152,22 @@ def read_batches(url: str, *, columns: Sequence[str] | None = None, where: Any =
         for group in groups:
             for batch in content.iter_batches(BATCH_ROWS, row_groups=[group], columns=wanted, use_threads=False):
                 yield batch if where is None else batch.filter(where)
+
+
+def delete_older(url: str, before: datetime, *, keep: Collection[str] = ()) -> int:
+    """Delete the files below a URL that were written before a time, but those in `keep`; give how many went.
+
+    `keep` are URLs. What is not there any more is as good as deleted.
+    """
+    filesystem, root = fsspec.core.url_to_fs(url)
+    kept = {fsspec.core.url_to_fs(each)[1] for each in keep}
+    gone = 0
+    for path in filesystem.find(root) if filesystem.exists(root) else []:
+        with suppress(FileNotFoundError):
+            if path not in kept and filesystem.modified(path) < before:
+                filesystem.rm_file(path)
+                gone += 1
+    return gone
 
 
 def _mode(*, once: bool) -> dict[str, str]:

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Engine, Exists, and_, exists, func, or_, select
+from sqlalchemy import Connection, Engine, Exists, Select, and_, exists, func, or_, select
 from sqlalchemy.sql import ColumnElement
 
 from datasets_defs.core.event_kinds import EventKind
@@ -96,6 +96,18 @@ def troubled(model: ColumnElement[str], start: ColumnElement[datetime], end: Col
         _table.c.model == model,
         func.least(_table.c.degraded_since, _table.c.opened_at) < end,
         or_(_table.c.closed_at.is_(None), and_(_table.c.closed_at > start, wrong)),
+    )
+
+
+def stands_open(incident_id: ColumnElement[Any]) -> Exists:
+    """Give, for a query, whether the incident of a number is open."""
+    return exists().where(_table.c.id == incident_id, _table.c.state.not_in(_terminal))
+
+
+def contenders() -> Select[Any]:
+    """Give the query for `model` and `version` of the challengers of open incidents."""
+    return select(_table.c.model, _table.c.challenger_version.label("version")).where(
+        _table.c.state.not_in(_terminal), _table.c.challenger_version.is_not(None)
     )
 
 

@@ -41,6 +41,12 @@ def save_reference(engine: Engine, profile: ReferenceProfile, *, completes: Refe
             on.execute(update(table).where(*of, table.c.sha256 == completes.sha256).values(values))
 
 
+def reference_uris(engine: Engine) -> list[str]:
+    """Read where the references of all versions are."""
+    with database_errors("reading reference profiles"), engine.connect() as on:
+        return list(on.scalars(select(tables.reference_profile.c.uri)))
+
+
 def reference_of(engine: Engine, model: str, version: int) -> ReferenceProfile | None:
     """Read the reference of a model version, if it has one yet."""
     table = tables.reference_profile

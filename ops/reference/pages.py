@@ -11,6 +11,7 @@ from ops.reference import (
     metrics,
     model_yaml,
     presets,
+    retention,
     routes,
     settings,
     states,
@@ -29,6 +30,7 @@ WRITERS = {
     "states": states.write,
     "routes": routes.write,
     "tables": tables.write,
+    "retention": retention.write,
 }
 
 

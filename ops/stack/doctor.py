@@ -15,6 +15,7 @@ from sqlalchemy import Engine
 from datasets_defs.core.errors import ContractError, TransientError
 from datasets_defs.core.settings import settings
 from datasets_defs.store.grants import missing_privileges, rewritable
+from datasets_defs.store.places import limited
 from datasets_defs.store.schema import require_schema
 from ops.stack import ports, postgres, prometheus_binary
 from ops.stack.layout import Layout
@@ -57,6 +58,7 @@ def examine() -> Iterator[Diagnosis]:
     yield postgres_user(home, os.geteuid(), _nobody_may_enter)
     yield from taken_ports(home)
     yield prometheus()
+    yield retention()
 
 
 def require(progress: Callable[[str], None]) -> None:
@@ -153,6 +155,12 @@ def prometheus() -> Diagnosis:
         return Diagnosis("prometheus", Grade.OK, f"Prometheus in {prometheus_binary.ensure()}")
     except ContractError as err:
         return Diagnosis("prometheus", Grade.BAD, str(err))
+
+
+def retention() -> Diagnosis:
+    """Tell for how long what users wrote is kept."""
+    holds = [f"{each.name} {each.days}" for each in limited() if each.texts]
+    return Diagnosis("retention", Grade.OK, f"days that users' texts are kept: {', '.join(holds)}")
 
 
 def history_guard(db: Engine) -> Diagnosis:

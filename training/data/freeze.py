@@ -1,7 +1,6 @@
 """Freezes the rows of a training attempt: fresh documents split in two, corpora, and older rows against forgetting."""
 
 import json
-import tempfile
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from datasets_defs.spec.model import ModelSpec
 from datasets_defs.spec.training import RetrainSpec
 from datasets_defs.store.artifacts import file_sha256, read_batches, write_bytes, write_file
 from datasets_defs.store.inference_log import Document
+from datasets_defs.store.work import work_folder
 from training.data.snapshot import (
     MAX_REPLAY_SHARE,
     REPLAYED,
@@ -61,11 +61,11 @@ def freeze(
     """
     if (present := stored(uri)) is not None:
         return present
-    with tempfile.TemporaryDirectory(prefix="driftloop-snapshot-") as name:
-        older, at_work = begin(Path(name), replay, spec=spec, names=names)
+    with work_folder("snapshot") as folder:
+        older, at_work = begin(folder, replay, spec=spec, names=names)
         with at_work:
             try:
-                made = write(at_work, documents, older, Path(name), spec=spec, keep_out=keep_out)
+                made = write(at_work, documents, older, folder, spec=spec, keep_out=keep_out)
             finally:
                 at_work.close_rejects()
                 write_file(rejected_uri(uri), at_work.rejects)
@@ -138,10 +138,10 @@ def rehearse(
     Raises:
         DataBreakError, ContractError: as `freeze` does.
     """
-    with tempfile.TemporaryDirectory(prefix="driftloop-snapshot-") as name:
-        older, at_work = begin(Path(name), replay, spec=spec, names=names)
+    with work_folder("snapshot") as folder:
+        older, at_work = begin(folder, replay, spec=spec, names=names)
         with at_work:
-            write(at_work, documents, older, Path(name), spec=spec, keep_out=keep_out)
+            write(at_work, documents, older, folder, spec=spec, keep_out=keep_out)
             return at_work.report
 
 

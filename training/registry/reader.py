@@ -8,13 +8,12 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import httpx
 
 from datasets_defs.core.errors import TransientError
+from datasets_defs.store.work import work_folder
 from training.registry.manifest import FOLDER, MANIFEST, MANIFEST_SHA256
 
 TIMEOUT_SECONDS = 30.0
@@ -54,8 +53,8 @@ class Reader:
 
         registry = Registry(self.url)
         expected = registry.tags(model, version).get(MANIFEST_SHA256, "none")
-        with TemporaryDirectory(prefix="driftloop-verify-") as fresh:  # no cached copy may stand in
-            registry.download(model, version, Path(fresh), expected=expected)
+        with work_folder("verify") as fresh:  # no cached copy may stand in
+            registry.download(model, version, fresh, expected=expected)
 
     def _give_up_if_away(self, err: Exception) -> None:
         """Raise what the client would after seconds of import: with plain HTTP it gets no further."""

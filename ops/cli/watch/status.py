@@ -44,6 +44,8 @@ def show(report: Mapping[str, Any], *, wide: bool = False) -> None:
             tables.say(line)
     if report["alerts_unsent"]:
         _show_messages(report, wide=wide)
+    if wide:
+        tables.console.print(_places(report["retention"]), highlight=False)
     for problem in report["problems"]:
         tables.plainly(problem, style="red")
 
@@ -95,6 +97,14 @@ def _wide_models(models: Mapping[str, Any]) -> Any:
         signals = "\n".join([*_signal_lines(item["conditions"]), *_sight_lines(item.get("sight"))])
         signals = signals or "nothing judged yet"
         made.add_row(tables.escape(name), _champion(item) + since, signals, _incident(item), _next(item["next"], "\n"))
+    return made
+
+
+def _places(places: Mapping[str, Any]) -> Any:
+    """One line for each place that holds users' texts or grows."""
+    made = tables.table("place", "holds", "kept")
+    for name, place in places.items():
+        made.add_row(name, place["holds"], place["kept"])
     return made
 
 

@@ -15,6 +15,7 @@ from datasets_defs.ledger.pauses import pauses
 from datasets_defs.spec.files import load_all, model_names
 from datasets_defs.store import tables
 from datasets_defs.store.database import database_errors, engine
+from datasets_defs.store.places import PLACES
 from datasets_defs.store.schema import require_schema
 from datasets_defs.store.verdicts import newest_verdicts_by_model
 from monitors.exporter_reading import is_current
@@ -38,6 +39,10 @@ def collect() -> dict[str, Any]:
             if name != "postgres"
         },
         "models": {},
+        "retention": {
+            place.name: {"holds": place.holds, "users_texts": place.texts, "days": place.days, "kept": place.kept}
+            for place in PLACES
+        },
         "alerts_unsent": None,
         "alerts": [],
         "problems": [],

@@ -41,6 +41,7 @@ REPORT = {
     },
     "alerts_unsent": 1,
     "alerts": [{"at": "2026-05-01T12:00:00+00:00", "model": "m", "severity": "page", "text": LONG, "last_error": None}],
+    "retention": {"feedback": {"holds": "references and scores", "kept": "90 days after they came", "days": 90}},
     "problems": [],
 }  # fmt: skip
 
@@ -103,3 +104,9 @@ def test_the_wide_form_shows_every_reason(monkeypatch: pytest.MonkeyPatch, capsy
 def test_the_worst_signal(conditions: dict[str, Any], worst: tuple[str, str]) -> None:
     """What is unknown is worse than a warning, and never hidden by signals that are fine."""
     assert worst_signal(conditions) == worst
+
+
+def test_the_wide_form_says_for_how_long_things_are_kept(capsys: pytest.CaptureFixture[str]) -> None:
+    """Each place that holds users' texts or grows has a line with its limit; the short form has none."""
+    assert any("feedback" in line and "90 days after they came" in line for line in printed(capsys, wide=True))
+    assert not any("90 days" in line for line in printed(capsys))
