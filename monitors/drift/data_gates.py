@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from monitors.breaks.finding import ACCEPTED, COLUMN, NOTE, ROWS, Break
 from monitors.counts.rollup import WindowSketch
 from monitors.counts.sketch import CategorySketch, NumericSketch, Sketch, is_hashed
-from monitors.evidence.e_detector import KEPT_LEVEL_SHARE
+from monitors.evidence.indicators import KEPT_LEVEL_SHARE
 from monitors.profiles.profile import Profile
 
 MAX_EMPTY_SHARE = 0.2

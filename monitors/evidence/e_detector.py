@@ -9,6 +9,9 @@ number whose mean is at most 1 as long as the indicator's true share lies within
 the Shiryaev-Roberts e-detector of Shin, Ramdas and Rinaldo, "E-detectors" (arXiv:2203.03532, definitions 2.2 and 2.6):
 while nothing changes, the mean number of windows until M reaches A is at least A, whatever the dependence between
 columns, since a mean of e-detectors is an e-detector.
+
+Shapes: C columns; I indicators, those of the columns one after another; F forks of each indicator, a direction with a
+size; W windows. What is kept per indicator and fork is flat, `(I F,)`, the forks of an indicator side by side.
 """
 
 from collections.abc import Mapping
@@ -20,7 +23,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datasets_defs.core.errors import ContractError
-from monitors.counts.sketch import CategorySketch, Codes, Floats, NumericSketch, Scale, Sketch, decile_edges, is_hashed
+from monitors.counts.sketch import Floats, Sketch
+from monitors.evidence.indicators import Layout, layout_of, shares_of
 
 DELTAS = (0.02, 0.05, 0.12)
 """Sizes of change beyond the tolerance that are looked for, as differences of shares."""
@@ -29,11 +33,12 @@ EPS_GRID = (0.02, 0.03, 0.04, 0.05, 0.06, 0.08, 0.10, 0.15)
 BAD_RUN_LENGTH = 87_600.0
 """Windows between false alarms, at least: ten years of hours."""
 WARN_RUN_LENGTH = 876.0
-KEPT_LEVEL_SHARE = 0.01
-"""Levels of at least this share of the reference are watched one by one, the others together."""
 LEAST_LOG10 = -12.0
 """Evidence below this, as of a column that was never seen, is shown as this."""
-_FORKS = 2 * len(DELTAS)
+_SIGNS = np.repeat([1.0, -1.0], len(DELTAS))
+"""Shape `(F,)`: of each fork its direction, up first."""
+_SIZES = np.tile(DELTAS, 2)
+"""Shape `(F,)`: of each fork its size of change."""
 Bools = NDArray[np.bool_]
 
 
@@ -67,82 +72,37 @@ class Tally:
     """How many rows of a window each indicator holds for."""
 
     hits: Floats
+    """Shape `(I,)`."""
     rows: Floats
-    """Rows for which it could hold."""
+    """Rows for which it could hold, `(I,)`."""
     seen: Bools
-    """Per column, whether the window has it."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Deciles:
-    scale: Scale
-    edges: Codes
-
-    @classmethod
-    def of(cls, sketch: NumericSketch) -> "_Deciles":
-        return cls(sketch.scale, decile_edges(sketch))
-
-    def __len__(self) -> int:
-        return len(self.edges) + 1
-
-    def count(self, sketch: Sketch) -> tuple[Floats, Floats]:
-        if not isinstance(sketch, NumericSketch) or sketch.scale != self.scale:
-            raise ContractError("the reference's column holds numbers on another scale, or the window's holds texts")
-        hits = np.append(sketch.at_most(self.edges), sketch.absent).astype(np.float64)
-        rows = np.full(len(self), float(sketch.present))
-        rows[-1] = sketch.rows
-        return hits, rows
-
-
-@dataclass(frozen=True, slots=True)
-class _Levels:
-    kept: tuple[str, ...]
-    rare: tuple[str, ...]
-
-    @classmethod
-    def of(cls, sketch: CategorySketch) -> "_Levels":
-        least = KEPT_LEVEL_SHARE * sketch.present
-        known = [(level, n) for level, n in zip(sketch.levels, sketch.counts, strict=True) if not is_hashed(level)]
-        return cls(tuple(level for level, n in known if n >= least), tuple(level for level, n in known if n < least))
-
-    def __len__(self) -> int:
-        return len(self.kept) + 3
-
-    def count(self, sketch: Sketch) -> tuple[Floats, Floats]:
-        if not isinstance(sketch, CategorySketch):
-            raise ContractError("the reference's column holds texts, the window's holds numbers")
-        counts = sketch.count_of(self.kept + self.rare)
-        kept, rare = counts[: len(self.kept)], int(counts[len(self.kept) :].sum())
-        unseen = sketch.present - int(kept.sum()) - rare
-        rows = np.full(len(self), float(sketch.present))
-        rows[-1] = sketch.rows
-        return np.concatenate((kept, (rare, unseen, sketch.absent))).astype(np.float64), rows
-
-
-_Layout = _Deciles | _Levels
+    """Whether the window has the column, `(C,)`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Detector:
-    """The e-detector of one reference; its state, an array of log M, is the caller's to keep."""
+    """The e-detector of one reference; its state, log M of shape `(I F,)`, is the caller's to keep."""
 
     columns: tuple[str, ...]
-    """By name."""
-    layouts: tuple[_Layout, ...]
+    """The C columns by name."""
+    layouts: tuple[Layout, ...]
+    """Of each column its indicators."""
     eps: Floats
-    """Per column, as `icc`."""
+    """Shape `(C,)`."""
     icc: Floats
+    """Shape `(C,)`."""
     share: Floats
-    """Per indicator, in the reference."""
+    """In the reference, `(I,)`."""
     widths: NDArray[np.int64]
-    """Per column, its indicators."""
-    forks: ClassVar[int] = _FORKS
-    """Pairs of direction and delta per indicator."""
+    """How many indicators each column has, `(C,)`; their sum is I."""
+    forks: ClassVar[int] = len(_SIGNS)
+    """F, the pairs of direction and size per indicator."""
     counted: Bools
-    """Per indicator and fork, whether it can be tested and counts in the mean."""
+    """Whether the fork can be tested and counts in the mean, `(I F,)`."""
     log_hit: Floats
-    """Per indicator and fork, the log e of one row that it holds for; 0 where it cannot be tested."""
+    """The log e of one row that the indicator holds for, `(I F,)`; 0 where the fork cannot be tested."""
     log_miss: Floats
+    """The log e of one row that it does not hold for, `(I F,)`."""
 
     @classmethod
     def of(cls, columns: Mapping[str, Reference]) -> "Detector":
@@ -154,9 +114,9 @@ class Detector:
         if not columns:
             raise ContractError("a reference without columns cannot be watched")
         names = tuple(sorted(columns))
-        layouts = tuple(_layout(columns[name].sketch) for name in names)
+        layouts = tuple(layout_of(columns[name].sketch) for name in names)
         share = np.concatenate(
-            [_shares(layout, columns[name].sketch) for name, layout in zip(names, layouts, strict=True)]
+            [shares_of(layout, columns[name].sketch) for name, layout in zip(names, layouts, strict=True)]
         )
         eps = np.array([columns[name].eps for name in names])
         widths = np.array([len(layout) for layout in layouts])
@@ -173,21 +133,21 @@ class Detector:
         parts = np.split(self.share, self._starts[1:])
         for at, (name, layout) in enumerate(zip(self.columns, self.layouts, strict=True)):
             if name in columns and columns[name].present:
-                parts[at] = _shares(layout, columns[name])
+                parts[at] = shares_of(layout, columns[name])
         share = np.concatenate(parts)
         return self._with(share, share, self.eps, self.counted)
 
     def between(self, low: Floats, high: Floats) -> "Detector":
-        """Give the same indicators with, for each, the least and the most that its share usually is at that hour.
+        """Give the same indicators with, for each, the least and the most that its share usually is, both `(I,)`.
 
         A share between them is no change, nor is one within the tolerance of either.
         """
         return self._with(low, high, self.eps, self.counted)
 
     def log_e_of(self, hits: Floats, misses: Floats, low: Floats, high: Floats) -> Floats:
-        """Give the log e-values of many windows (rows), each with its own shares as in `between`.
+        """Give the log e-values of many windows, `(W, I F)`, each with its own shares as in `between`.
 
-        All four are windows x indicators; hits and misses are divided by their design effects already.
+        All four are `(W, I)`; hits and misses are divided by their design effects already.
         """
         log_hit, log_miss, _ = _ratios(low, high, self.eps.repeat(self.widths))
         return np.asarray(hits.repeat(self.forks, axis=1) * log_hit + misses.repeat(self.forks, axis=1) * log_miss)
@@ -199,7 +159,7 @@ class Detector:
 
     @property
     def size(self) -> int:
-        """Length of the state."""
+        """Length of the state: I F."""
         return len(self.log_hit)
 
     def start(self) -> Floats:
@@ -245,14 +205,15 @@ class Detector:
         """
         if len(log_m) != self.size:
             raise ContractError(f"a detector's state has {len(log_m)} numbers; this reference needs {self.size}")
+        state_widths = self.widths * self.forks  # (C,)
         grown = np.logaddexp(0, log_m) + self.log_e(tally, rows_per_user=rows_per_user)
-        moved = np.where(tally.seen.repeat(self.widths * self.forks) & (self.log_hit != 0), grown, log_m)
+        moved = np.where(tally.seen.repeat(state_widths) & (self.log_hit != 0), grown, log_m)
         ceiling = log(2 * BAD_RUN_LENGTH * len(self.columns))
-        excess = np.maximum(self.log_m_of_columns(moved) - ceiling, 0)
-        return np.asarray(moved - excess.repeat(self.widths * self.forks))
+        excess = np.maximum(self.log_m_of_columns(moved) - ceiling, 0)  # (C,)
+        return np.asarray(moved - excess.repeat(state_widths))
 
     def log_e(self, tally: Tally, *, rows_per_user: float) -> Floats:
-        """Give the log e-values of a window.
+        """Give the log e-values of a window, `(I F,)`.
 
         Each is the likelihood ratio of a Bernoulli share p +- (eps + delta) against p +- eps. Its mean grows with the
         distance of the true share from p in its direction and is 1 at p +- eps, so it is at most 1 for every share
@@ -263,15 +224,15 @@ class Detector:
         return np.asarray(hits * self.log_hit + (rows - hits) * self.log_miss)
 
     def effects(self, rows_per_user: float) -> Floats:
-        """Give each indicator's design effect."""
+        """Give each indicator's design effect, `(I,)`."""
         return (1 + max(rows_per_user - 1, 0) * self.icc).repeat(self.widths)
 
     def largest(self, by_indicator: Floats) -> Floats:
-        """Give each column's largest figure of its indicators."""
+        """Give each column's largest figure, `(C,)`, of its indicators', `(I,)`."""
         return np.asarray(np.maximum.reduceat(by_indicator, self._starts))
 
     def log_m_of_columns(self, log_m: Floats) -> Floats:
-        """Give the log of each column's M: the mean of what counts in it."""
+        """Give the log of each column's M, `(C,)`: the mean of what counts in it."""
         counted = np.where(self.counted, log_m, -np.inf)
         starts = self._starts * self.forks
         sums = np.logaddexp.reduceat(counted, starts)
@@ -288,6 +249,7 @@ class Detector:
 
     @property
     def _starts(self) -> NDArray[np.int64]:
+        """Where each column's indicators begin, `(C,)`."""
         return np.asarray(np.cumsum(self.widths) - self.widths)
 
     def _with(self, low: Floats, high: Floats, eps: Floats, counted: Bools | None) -> "Detector":
@@ -302,29 +264,18 @@ class Detector:
         )
 
 
-def _layout(sketch: Sketch) -> _Layout:
-    return _Deciles.of(sketch) if isinstance(sketch, NumericSketch) else _Levels.of(sketch)
-
-
-def _shares(layout: _Layout, sketch: Sketch) -> Floats:
-    """Give the share of each indicator; one that always or never held gets half a row of the other."""
-    hits, rows = layout.count(sketch)
-    certain = (hits == 0) | (hits == rows)
-    return np.where(certain, (hits + 0.5) / (rows + 1), hits / np.maximum(rows, 1))
-
-
 def _ratios(low: Floats, high: Floats, eps: Floats) -> tuple[Floats, Floats, Bools]:
-    """Give the log likelihood ratio of a hit and of a miss, and whether both shares lie inside 0..1.
+    """Give the log likelihood ratio of a hit and of a miss, and whether both shares lie inside 0..1, all `(..., I F)`.
 
-    `low` and `high` are arrays of ... x indicators; given are arrays of ... x (indicators times forks).
+    `low` and `high` are `(..., I)`, `eps` is `(I,)`. A fork up is measured from `high`, one down from `low`.
     """
-    sign = np.repeat([1.0, -1.0], len(DELTAS))
-    null = np.where(sign > 0, high[..., None], low[..., None]) + sign * eps[:, None]
-    other = null + sign * np.tile(DELTAS, 2)
-    live = (other > 0) & (other < 1)
-    null, other = np.where(live, null, 0.5), np.where(live, other, 0.5)
-    shape = (*low.shape[:-1], -1)
-    return np.log(other / null).reshape(shape), np.log((1 - other) / (1 - null)).reshape(shape), live.reshape(shape)
+    usual = np.where(_SIGNS > 0, high[..., None], low[..., None]) + _SIGNS * eps[:, None]  # (..., I, F)
+    changed = usual + _SIGNS * _SIZES
+    can_be = (changed > 0) & (changed < 1)
+    usual, changed = np.where(can_be, usual, 0.5), np.where(can_be, changed, 0.5)
+    log_hit, log_miss = np.log(changed / usual), np.log((1 - changed) / (1 - usual))
+    flat = (*low.shape[:-1], -1)
+    return log_hit.reshape(flat), log_miss.reshape(flat), can_be.reshape(flat)
 
 
 def _log10(natural: float) -> float:

@@ -34,7 +34,7 @@ from datasets_defs.store.verdicts import recent_verdicts, save_verdict
 from monitors.drift.subject import Subject
 from monitors.evidence.harm import WINDOWS as HARM_WINDOWS
 from monitors.labels.policy import METHOD, judge_label, judged_scores, left_out, span
-from monitors.profiles.calibration import intraclass_correlation
+from monitors.profiles.clusters import intraclass_correlation
 from monitors.verdicts.conclude import judged_window
 
 REFERENCE_TIMES = 5

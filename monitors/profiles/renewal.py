@@ -40,9 +40,12 @@ from monitors.counts.embeddings import fingerprint
 from monitors.counts.kinds import count_kinds
 from monitors.counts.rollup import WindowSketch, add_up, roll_up
 from monitors.counts.sketch import Sketch
-from monitors.evidence.e_detector import EPS_GRID, KEPT_LEVEL_SHARE
+from monitors.evidence.e_detector import EPS_GRID
+from monitors.evidence.indicators import KEPT_LEVEL_SHARE
 from monitors.evidence.kind_costs import split
-from monitors.profiles.calibration import Replayed, calibrate, intraclass_correlation, loss_tolerance
+from monitors.profiles.calibration import Replayed, calibrate
+from monitors.profiles.clusters import intraclass_correlation
+from monitors.profiles.loss_tolerance import loss_tolerance
 from monitors.profiles.profile import Profile, profile_of
 from monitors.profiles.reference import build_reference, losses_of, rows_of_champion
 from monitors.season.calendar import Calendar

@@ -2,6 +2,7 @@
 
 import ast
 import re
+import tomllib
 
 import pytest
 
@@ -40,6 +41,19 @@ def test_every_folder_has_a_caption():
         if path.name == "__init__.py" and "migrations" not in path.parts:
             (only,) = ast.parse(path.read_text()).body
             assert isinstance(only, ast.Expr), path
+
+
+def test_every_package_is_installed_and_every_wing_held_to_its_rule():
+    """A folder of code is one of the packages that are installed, and a wing is named in the rule about steps."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]
+    folders = {".".join(path.relative_to(ROOT).parent.parts) for path in SOURCES if path.name == "__init__.py"}
+    assert set(project["setuptools"]["packages"]) == folders
+    (rule,) = (each for each in project["importlinter"]["contracts"] if each["name"].startswith("A wing"))
+    wings = {name for name in folders if re.fullmatch(r"(monitors|training)\.\w+", name)} - {"training.by_hand"}
+    assert set(rule["source_modules"]) == wings
+    steps = {f"{path.parent.name}.{path.stem}" for path in SOURCES if str(path.parent.parent) == str(ROOT)}
+    steps = {name for name in steps if re.match(r"(monitors|training)\.(?!__init__)", name)}
+    assert set(rule["forbidden_modules"]) == steps
 
 
 @pytest.mark.parametrize(

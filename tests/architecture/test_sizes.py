@@ -13,8 +13,6 @@ MOST_LINES, MOST_OF_A_FUNCTION = 300, 40
 DATA = {"alerts/panels.py", "alerts/topics.py", "datasets_defs/store/tables.py", "datasets_defs/spec/presets.py"}
 """Files that are tables of data: as long as what they list."""
 TO_SPLIT = {
-    "monitors/evidence/e_detector.py",
-    "monitors/profiles/calibration.py",
     "monitors/profiles/renewal.py",
 }
 """Files that are too long and are to be split: no other may join them."""

@@ -23,7 +23,8 @@ from monitors.counts.moments import Moments
 from monitors.counts.sketch import CategorySketch, NumericSketch, Scale, Sketch, merge
 from monitors.evidence.e_detector import BAD_RUN_LENGTH, WARN_RUN_LENGTH, Detector, Reference
 from monitors.evidence.harm import WINDOWS, harm, highest_log_m
-from monitors.profiles.calibration import Calibration, Replayed, calibrate, loss_tolerance
+from monitors.profiles.calibration import Calibration, Replayed, calibrate
+from monitors.profiles.loss_tolerance import loss_tolerance
 from monitors.verdicts.confirm import is_confirmed, is_quiet
 
 Floats = NDArray[np.float64]

@@ -15,7 +15,7 @@ from datasets_defs.spec.model import ModelSpec
 from datasets_defs.store.inference_log import count_rows
 from monitors.counts.sketch import NumericSketch, Sketch
 from monitors.evidence.e_detector import Reference
-from monitors.profiles.calibration import detectable
+from monitors.profiles.delays import detectable
 from monitors.profiles.profile import Profile, profile_of
 from monitors.profiles.renewal import END_OF_TIME, renew
 from monitors.verdicts.conclude import judged_window

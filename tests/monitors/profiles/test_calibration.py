@@ -11,15 +11,11 @@ from datasets_defs.core.errors import ContractError
 from monitors.counts.moments import Moments
 from monitors.counts.sketch import CategorySketch, NumericSketch, Scale, Sketch
 from monitors.evidence.e_detector import BAD_RUN_LENGTH, EPS_GRID, Reference
-from monitors.profiles.calibration import (
-    TOLERANCES,
-    UNKNOWN_ICC,
-    Replayed,
-    calibrate,
-    detectable,
-    intraclass_correlation,
-    loss_tolerance,
-)
+from monitors.evidence.harm import TOLERANCES
+from monitors.profiles.calibration import Replayed, calibrate
+from monitors.profiles.clusters import UNKNOWN_ICC, intraclass_correlation
+from monitors.profiles.delays import detectable
+from monitors.profiles.loss_tolerance import loss_tolerance
 
 UNIT = Scale(0.0, 1.0)
 DAY = np.arange(24 * 14)
