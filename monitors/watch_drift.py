@@ -26,6 +26,7 @@ from monitors.drift.state import state_after, state_bytes
 from monitors.drift.subject import Step, Subject
 from monitors.evidence.harm import WINDOWS as HARM_WINDOWS
 from monitors.profiles.profile import Profile, profile_of
+from monitors.profiles.reference import collected_rows
 from monitors.profiles.renewal import first_profile, proposed_profile, rebaseline
 from monitors.verdicts.conclude import conclude, judged_window
 
@@ -94,7 +95,8 @@ def assess(
         return Assessment(step=replace(subject, champion_version=None).unknown(said))
     profile = profile_of(db, champion, at=window.start) or make(db, spec, champion, until=window.end)
     if profile is None or isinstance(profile, str):
-        return Assessment(step=subject.unknown(f"no reference yet: {profile or 'the sensor makes one from the log'}"))
+        said = f"no reference yet: {profile or 'the sensor makes one from the log'}"
+        return Assessment(step=subject.unknown(said, **collected_rows(db, spec, champion, window.end).plain()))
     if profile.effective_from is not None and profile.effective_from > window.start:
         said = f"{profile.source} are the reference from {profile.effective_from:%Y-%m-%d %H:%M:%SZ} on"
         return Assessment(step=subject.unknown(said))

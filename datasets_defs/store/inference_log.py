@@ -165,6 +165,22 @@ def count_rows(engine: Engine, model: str, window: Window) -> int:
         return on.scalar(query) or 0
 
 
+def count_prompts(engine: Engine, model: str, version: int, window: Window, *, most: int) -> int:
+    """Count a window's requests with a prompt that a version answered, up to `most`; no text leaves the database.
+
+    A foreign log, which names no version, counts as the version's.
+    """
+    table = tables.inference.c
+    some = (
+        select(table.at)
+        .where(table.model == model, table.at >= window.start, table.at < window.end)
+        .where(or_(table.model_version == version, table.model_version.is_(None)), func.btrim(table.prompt) != "")
+        .limit(most)
+    )
+    with database_errors("counting the inference log"), engine.connect() as on:
+        return on.scalar(select(func.count()).select_from(some.subquery())) or 0
+
+
 def oldest_row(engine: Engine, model: str) -> datetime | None:
     """Read when the model's oldest logged request was answered; None without any."""
     query = select(func.min(tables.request_key.c.at)).where(tables.request_key.c.model == model)

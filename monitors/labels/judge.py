@@ -5,9 +5,10 @@ the window `maturity_windows` before, whose labels are due by then. Labels that 
 is judged again (`rescore`).
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
+from types import MappingProxyType
 from typing import Any
 
 from sqlalchemy import Engine
@@ -24,6 +25,7 @@ from datasets_defs.spec.signals import LabelSpec
 from datasets_defs.store.inference_log import oldest_row
 from datasets_defs.store.label_log import (
     LabelReference,
+    LabelScores,
     label_reference_of,
     read_scores,
     read_single_scores,
@@ -35,6 +37,7 @@ from monitors.drift.subject import Subject
 from monitors.evidence.harm import WINDOWS as HARM_WINDOWS
 from monitors.labels.policy import METHOD, judge_label, judged_scores, left_out, span
 from monitors.profiles.clusters import intraclass_correlation
+from monitors.profiles.collected import COLLECTED, Collected, collected
 from monitors.verdicts.conclude import judged_window
 
 REFERENCE_TIMES = 5
@@ -121,7 +124,7 @@ def _replace(verdict: Verdict, db: Engine) -> Rescored | None:
 
 def _substance(verdict: Verdict) -> tuple[Any, ...]:
     """Give what a verdict says, but not why nothing is known: a reference may have come about since."""
-    evidence = {name: value for name, value in plain(verdict.evidence).items() if name != "waits"}
+    evidence = {name: value for name, value in plain(verdict.evidence).items() if name not in ("waits", COLLECTED)}
     return verdict.condition, verdict.score, verdict.limit, verdict.champion_version, evidence
 
 
@@ -180,9 +183,12 @@ def _first_reference(
     While labels come, the windows that go into the reference are no sign that the model cannot be judged.
     """
     model, version, needed = champion.model, champion.version, REFERENCE_TIMES * label.min_labels
-    last = time_of_label(db, model, version, Window(champion.since, due.end), number=needed)
+    there = _collected(subject, label, champion, due, db)
+    last = None
+    if there.counts["labels"] >= needed:
+        last = time_of_label(db, model, version, Window(champion.since, due.end), number=needed)
     if last is None:
-        return _too_few_for_a_reference(subject, label, champion, due, db)
+        return _too_few_for_a_reference(subject, label, champion, due, db, there=there)
     window = Window(champion.since, EPOCH + ((last - EPOCH) // due.length + 1) * due.length)
     single = read_single_scores(db, model, version, window, limit=_SINGLE_LABELS)
     made = LabelReference(
@@ -197,11 +203,19 @@ def _first_reference(
     return replace(_waiting(subject, label, due, said), made=made)
 
 
+def _collected(subject: Subject, label: LabelSpec, champion: Champion, due: Window, db: Engine) -> Collected:
+    def count(window: Window) -> dict[str, int]:
+        scores = read_scores(db, champion.model, champion.version, window)
+        return {"labels": scores.labels, "wrong": scores.wrong}
+
+    return collected(db, champion, f"label:{label.name}", due.end, at=subject.window.end, count=count)
+
+
 def _too_few_for_a_reference(
-    subject: Subject, label: LabelSpec, champion: Champion, due: Window, db: Engine
+    subject: Subject, label: LabelSpec, champion: Champion, due: Window, db: Engine, *, there: Collected
 ) -> LabelAssessment:
     model, version = champion.model, champion.version
-    scores = read_scores(db, model, version, Window(champion.since, due.end))
+    scores = LabelScores(labels=there.counts["labels"], total=0, squares=0, wrong=there.counts["wrong"])
     earliest = due.before(label.carry_over_windows - 1).start
     recent = Window(max(earliest, champion.since), due.end)
     comes = recent.start > earliest or read_scores(db, model, version, recent).labels >= label.min_labels
@@ -209,9 +223,18 @@ def _too_few_for_a_reference(
         f"no reference yet: {scores.labels} of the {REFERENCE_TIMES * label.min_labels} labels that make version "
         f"{version}'s, up to {due.end:%Y-%m-%d %H:%M:%S}Z{left_out(scores)}"
     )
-    return _waiting(subject, label, due, reason, waits=comes)
+    return _waiting(subject, label, due, reason, waits=comes, more=there.plain())
 
 
-def _waiting(subject: Subject, label: LabelSpec, due: Window, reason: str, *, waits: bool = True) -> LabelAssessment:
-    verdict = subject.verdict(f"label:{label.name}", Condition.NO_DATA, reason, METHOD, evidence={"waits": waits})
+def _waiting(
+    subject: Subject,
+    label: LabelSpec,
+    due: Window,
+    reason: str,
+    *,
+    waits: bool = True,
+    more: Mapping[str, Any] = MappingProxyType({}),
+) -> LabelAssessment:
+    evidence = {"waits": waits, **more}
+    verdict = subject.verdict(f"label:{label.name}", Condition.NO_DATA, reason, METHOD, evidence=evidence)
     return LabelAssessment(verdict=verdict, stretch=due)

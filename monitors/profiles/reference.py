@@ -13,9 +13,10 @@ from datasets_defs.redaction.names import names_of
 from datasets_defs.redaction.rows import clean_rows
 from datasets_defs.spec.model import ModelSpec
 from datasets_defs.store.artifacts import artifact_url, read_rows, write_named_rows
-from datasets_defs.store.inference_log import read_window
+from datasets_defs.store.inference_log import count_prompts, read_window
 from datasets_defs.store.references import ReferenceProfile, reference_of, save_reference
 from monitors.counts.moments import Moments
+from monitors.profiles.collected import Collected, collected
 
 OWN_ROWS = 500
 """A reference made from the log has at least this many rows, and five times `drift.min_rows`."""
@@ -46,20 +47,38 @@ def rows_of_champion(db: Engine, champion: Champion, window: Window, *, limit: i
     return [row for row in rows if row["model_version"] in (champion.version, None)]
 
 
+def collected_rows(db: Engine, spec: ModelSpec, champion: Champion, until: datetime) -> Collected:
+    """Count the requests that a reference of the champion's own could be made from, up to as many as it takes."""
+
+    def count(window: Window) -> dict[str, int]:
+        most = rows_needed(spec)
+        return {"rows": count_prompts(db, champion.model, champion.version, window, most=most)}
+
+    return collected(db, champion, "data", until, at=until, count=count)
+
+
+def rows_needed(spec: ModelSpec) -> int:
+    """Give how many requests make a reference."""
+    return max(OWN_ROWS, 5 * spec.drift.min_rows)
+
+
 def build_reference(db: Engine, spec: ModelSpec, champion: Champion, *, until: datetime) -> str:
     """Make the champion's reference from what it was asked since it serves, once there is enough; say how it stands.
 
     For models whose first version came from elsewhere: what its traffic looks like and costs, only its log can tell.
     Older text that is not to be forgotten stays. Doing it again changes nothing.
     """
-    needed = max(OWN_ROWS, 5 * spec.drift.min_rows)
+    needed = rows_needed(spec)
     if until <= champion.since:
         return f"version {champion.version} serves only since {champion.since:%Y-%m-%d %H:%M:%S}Z"
+    there = collected_rows(db, spec, champion, until).counts["rows"]
+    if there < needed:
+        return _too_few(there, needed, champion)
     limit = max(needed, spec.drift.max_rows)
     rows = rows_of_champion(db, champion, Window(champion.since, until), limit=limit)
     accepted = [row for row in rows if row["prompt"].strip()]
     if len(accepted) < needed:
-        return f"{len(accepted)} of the {needed} logged requests that make version {champion.version}'s reference"
+        return _too_few(len(accepted), needed, champion)
     kept = ("request_id", "prompt", "prompt_bits_per_byte")
     content = [{**{name: row[name] for name in kept}, "reference": None, "role": "recent"} for row in accepted]
     content = clean_rows(content, spec.data.redact, names_of(db))
@@ -80,3 +99,7 @@ def build_reference(db: Engine, spec: ModelSpec, champion: Champion, *, until: d
         completes=present,
     )
     return f"{len(accepted)} logged requests became version {champion.version}'s reference just now"
+
+
+def _too_few(there: int, needed: int, champion: Champion) -> str:
+    return f"{there} of the {needed} logged requests that make version {champion.version}'s reference"

@@ -1,15 +1,19 @@
 """What a window reads does not grow with a model's history: counted by PostgreSQL itself."""
 
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from prometheus_client import Metric
 from sqlalchemy import Engine, text
 
-from datasets_defs.core.conditions import Condition
+from datasets_defs.core.conditions import Condition, Verdict
 from datasets_defs.core.incidents import State
 from datasets_defs.store.database import engine_for
+from datasets_defs.store.partitions import ensure_days
+from datasets_defs.store.verdicts import save_verdict
+from monitors import watch_drift
 from monitors.exporter import LoopCollector
+from monitors.labels.judge import judge as labels
 from monitors.verdicts.conclude import conclude, judged_window
 from ops.stack.postgres import USER
 from tests.monitors.loop import MODEL, Loop
@@ -129,6 +133,53 @@ def test_a_scrape_reads_as_much_after_years(loop: Loop) -> None:
     shown = {sample.labels["signal"] for sample in families["driftloop_verdict_age_seconds"].samples}
     assert shown == {"data", "drift", "loss", "gpu"}
     assert [sample.value for sample in families["driftloop_inference_rows"].samples] == [500]
+
+
+_LOGGED = text(
+    "INSERT INTO inference (model, request_id, at, model_version, prompt) "
+    "SELECT :model, 'r' || n, :start + n * interval '3 minutes', CASE WHEN n % 20 = 0 THEN 1 ELSE 7 END, 'a prompt' "
+    "FROM generate_series(0, :count - 1) AS n"
+)
+_LABELLED = text(
+    "INSERT INTO feedback (model, request_id, score) SELECT model, request_id, 1 FROM inference WHERE model_version = 1"
+)
+
+
+def test_without_a_reference_a_window_reads_as_much_after_weeks(loop: Loop) -> None:
+    """Until there is enough for a reference a window reads its own rows and labels, not all since the promotion."""
+    hours = 1_000
+    spec = loop.spec(labels=[{"name": "thumbs", "min_labels": 500, "maturity_windows": 0}], drift={"min_rows": 1_000})
+    loop.champion()
+    start = loop.window(0).start
+    ensure_days(loop.db, [(start + timedelta(days=day)).date() for day in range(hours // 24 + 2)])
+    with loop.db.begin() as on:
+        on.execute(_LOGGED, {"model": MODEL, "start": start, "count": 20 * hours})
+        on.execute(_LABELLED)
+    owner = owner_of(loop)
+    with owner.connect().execution_options(isolation_level="AUTOCOMMIT") as on:
+        on.execute(text("VACUUM ANALYZE"))
+    owner.dispose()
+    champion = loop.ledger.champion(MODEL)
+    assert champion is not None
+
+    def judge(number: int) -> list[Verdict]:
+        window = loop.window(number)
+        verdicts = [*watch_drift.judge(spec, champion, window, db=loop.db), *labels(spec, champion, window, db=loop.db)]
+        for verdict in verdicts:
+            save_verdict(loop.db, verdict)
+        return verdicts
+
+    read = []
+    for number in (30, hours - 1):
+        judge(number - 1)
+        for table in ("inference%", "feedback"):
+            with loop.db.begin() as on:
+                on.execute(text("DELETE FROM verdict WHERE window_end = :at"), {"at": loop.window(number).end})
+            read.append(rows_read(loop, lambda at=number: judge(at), table=table))
+    found = {verdict.signal: verdict for verdict in judge(hours - 1)}
+    assert "1000 of the 5000 logged requests" in found["data"].reason
+    assert "1000 of the 2500 labels" in found["label:thumbs"].reason
+    assert (read[2] <= read[0] + 20, read[3] <= read[1] + 20, max(read) < 3_000) == (True, True, True), read
 
 
 def test_what_is_blind_is_known_from_the_newest_event(loop: Loop) -> None:
