@@ -125,7 +125,7 @@ class Cluster:
     def ensure_databases(self, names: Sequence[str]) -> None:
         """Make the databases that are missing."""
         try:
-            with psycopg.connect(self._conninfo("postgres"), autocommit=True) as on:
+            with psycopg.connect(self._conninfo("postgres"), connect_timeout=10, autocommit=True) as on:
                 known = {row[0] for row in on.execute("SELECT datname FROM pg_database")}
                 for name in names:
                     if name not in known:
@@ -137,7 +137,7 @@ class Cluster:
         """Make an ordinary role that may log in, or give the one that is there this password."""
         role, secret = sql.Identifier(name), sql.Literal(password)
         try:
-            with psycopg.connect(self._conninfo("postgres"), autocommit=True) as on:
+            with psycopg.connect(self._conninfo("postgres"), connect_timeout=10, autocommit=True) as on:
                 if on.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", (name,)).fetchone() is None:
                     on.execute(sql.SQL("CREATE ROLE {}").format(role))
                 plain = "NOSUPERUSER NOCREATEROLE NOCREATEDB NOBYPASSRLS"
@@ -147,7 +147,12 @@ class Cluster:
 
     def _conninfo(self, database: str) -> str:
         return psycopg.conninfo.make_conninfo(
-            host="127.0.0.1", port=self.port, user=USER, password=self.password, dbname=database
+            host="127.0.0.1",
+            port=self.port,
+            user=USER,
+            password=self.password,
+            dbname=database,
+            options="-c statement_timeout=45s",
         )
 
 
