@@ -25,9 +25,10 @@ from monitors.drift.policy import REBASELINE_WINDOWS, judge_window, should_rebas
 from monitors.drift.state import state_after, state_bytes
 from monitors.drift.subject import Step, Subject
 from monitors.evidence.harm import WINDOWS as HARM_WINDOWS
+from monitors.profiles.first import first_profile, proposed_profile
 from monitors.profiles.profile import Profile, profile_of
 from monitors.profiles.reference import collected_rows
-from monitors.profiles.renewal import first_profile, proposed_profile, rebaseline
+from monitors.profiles.renewal import rebaseline
 from monitors.verdicts.conclude import conclude, judged_window
 
 
@@ -67,10 +68,10 @@ def watch(model: str, *, until: datetime, db: Engine, actor: str) -> Outcome:
 
 def judge(spec: ModelSpec, champion: Champion | None, window: Window, *, db: Engine) -> Sequence[Verdict]:
     """Give the verdicts on one window and keep its counts; make the champion's profile if there is none."""
-    found = assess(spec, champion, window, db=db, make=first_profile)
-    if found.counted is not None:
-        save_sketch(db, found.counted)
-    return found.verdicts
+    assessment = assess(spec, champion, window, db=db, make=first_profile)
+    if assessment.counted is not None:
+        save_sketch(db, assessment.counted)
+    return assessment.verdicts
 
 
 def assess(
@@ -85,31 +86,37 @@ def assess(
 
     A window that was counted before is judged by those counts again.
     """
-    subject = Subject(
-        model=spec.name, window=window, champion_version=champion.version if champion is not None else None
-    )
     if champion is None:
+        subject = Subject(model=spec.name, window=window, champion_version=None)
         return Assessment(step=subject.unknown("no champion serves yet; `driftloop bootstrap` makes the first"))
     if champion.since >= window.end:  # a late run: not this champion's window, so not a sign that it cannot be seen
-        said = f"version {champion.version} serves since {champion.since:%Y-%m-%d %H:%M:%SZ}, after the window"
-        return Assessment(step=replace(subject, champion_version=None).unknown(said))
+        subject = Subject(model=spec.name, window=window, champion_version=None)
+        served = f"version {champion.version} serves since {champion.since:%Y-%m-%d %H:%M:%SZ}, after the window"
+        return Assessment(step=subject.unknown(served))
+    subject = Subject(model=spec.name, window=window, champion_version=champion.version)
     profile = profile_of(db, champion, at=window.start) or make(db, spec, champion, until=window.end)
     if profile is None or isinstance(profile, str):
-        said = f"no reference yet: {profile or 'the sensor makes one from the log'}"
-        return Assessment(step=subject.unknown(said, **collected_rows(db, spec, champion, window.end).plain()))
+        reason = f"no reference yet: {profile or 'the sensor makes one from the log'}"
+        return Assessment(step=subject.unknown(reason, **collected_rows(db, spec, champion, window.end).plain()))
     if profile.effective_from is not None and profile.effective_from > window.start:
-        said = f"{profile.source} are the reference from {profile.effective_from:%Y-%m-%d %H:%M:%SZ} on"
-        return Assessment(step=subject.unknown(said))
-    before = known = last_sketch(db, spec.name, champion.version, before=window.end)
+        reason = f"{profile.source} are the reference from {profile.effective_from:%Y-%m-%d %H:%M:%SZ} on"
+        return Assessment(step=subject.unknown(reason))
+    return _held_against(profile, spec, champion, subject, db=db)
+
+
+def _held_against(profile: Profile, spec: ModelSpec, champion: Champion, subject: Subject, *, db: Engine) -> Assessment:
+    """Judge a window by the champion's profile: its counts, and what the windows before it have left."""
+    window = subject.window
+    before = last_state = last_sketch(db, spec.name, champion.version, before=window.end)
     if before is not None and before.state is None:  # it was broken: the detector goes on from before it
-        known = last_sketch(db, spec.name, champion.version, before=window.end, with_state=True)
+        last_state = last_sketch(db, spec.name, champion.version, before=window.end, with_state=True)
     sketch, flooded = _stored(db, champion, window, profile) or _counted(db, champion, window, profile, before, spec)
     step = judge_window(
         replace(subject, flooded=flooded),
         sketch,
         profile,
         spec.drift,
-        log_m=state_after(known, profile),
+        log_m=state_after(last_state, profile),
         losses=_losses(db, champion, window),
         in_burn_in=window.start < champion.since + spec.window_count(spec.drift.burn_in_windows),
         brought=sketch.rows - _carried(db, champion, window),

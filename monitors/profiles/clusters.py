@@ -1,10 +1,13 @@
 """How much alike the rows of one user are: so many fewer rows they count for. Pure."""
 
+from collections import Counter
 from collections.abc import Hashable, Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from monitors.counts import columns
+from monitors.counts.columns import Encoding, Row
 from monitors.counts.sketch import Floats
 
 UNKNOWN_ICC = 0.05
@@ -55,3 +58,22 @@ def _scored(values: ArrayLike, users: Sequence[Hashable | None]) -> tuple[Floats
         return np.ones(len(known)), at.astype(np.int64), np.array(owners, dtype=np.int64)
     ranks = np.cumsum(counts) - (counts + len(known)) / 2
     return ranks[at], np.zeros(len(known), np.int64), np.array(owners, dtype=np.int64)
+
+
+def icc_of(encoding: Encoding, rows: Sequence[Row], *, own: bool) -> dict[str, float]:
+    """Estimate it for each column; with `own`, of rows that the encoding was learned from."""
+    users = _users(rows)
+    cells = columns.values(encoding, rows, own=own)
+    return {name: intraclass_correlation(np.asarray(of_column), users) for name, of_column in cells.items()}
+
+
+def rows_per_user(rows: Sequence[Row]) -> float:
+    """Give how many rows the user of a row has, averaged over rows; one whose user is unknown is alone."""
+    counts = Counter(_users(rows))
+    alone = counts.pop(None, 0)
+    return (alone + sum(count**2 for count in counts.values())) / len(rows)
+
+
+def _users(rows: Sequence[Row]) -> list[Hashable | None]:
+    """Give whose each row is: its user, else its session, else nobody's known."""
+    return [row.get("session_id") if row.get("user_id") is None else row["user_id"] for row in rows]

@@ -10,7 +10,7 @@ from sqlalchemy import Engine
 
 from datasets_defs.core.errors import ContractError
 from datasets_defs.ledger.champions import Champion
-from datasets_defs.store.sketch_log import StoredProfile, profile_at
+from datasets_defs.store.sketch_log import StoredProfile, profile_at, profile_revision, save_profile
 from monitors.breaks.baseline import Baseline
 from monitors.counts.codec import packed, unpacked
 from monitors.counts.columns import Encoding
@@ -234,6 +234,14 @@ def profile_of(db: Engine, champion: Champion, *, at: datetime) -> Profile | Non
     """Read what a window of the champion that began then is compared with; None while it has no profile."""
     stored = profile_at(db, champion.model, champion.version, at)
     return Profile.of(stored) if stored is not None else None
+
+
+def keep_profile(db: Engine, profile: Profile) -> Profile:
+    """Keep a profile; if another writer was faster, its revision is the one."""
+    if save_profile(db, profile.stored()):
+        return profile
+    kept = profile_revision(db, profile.model, profile.version, profile.revision)
+    return profile if kept is None else Profile.of(kept)
 
 
 def _hour_to_bytes(columns: Columns) -> bytes:

@@ -20,6 +20,8 @@ from monitors.profiles.collected import Collected, collected
 
 OWN_ROWS = 500
 """A reference made from the log has at least this many rows, and five times `drift.min_rows`."""
+MIN_JOINED = 0.9
+"""Share of a set of rows that must be in the log for the set to be taken from there."""
 
 
 def losses_of(rows: Sequence[Mapping[str, Any]]) -> Moments:

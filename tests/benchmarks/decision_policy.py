@@ -20,7 +20,7 @@ from monitors.evidence.e_detector import EPS_GRID, Detector, Reference, Tally
 from monitors.evidence.harm import SURE, WINDOWS
 from monitors.evidence.kind_costs import KindCosts, Split, split_sums
 from monitors.incidents.triage_rules import TriageEvidence, triage
-from monitors.profiles.renewal import LEAST_WINDOWS, RENEW_AFTER, RIPE_AFTER, SEASON_OVER, YOUNG_WINDOWS
+from monitors.profiles.due import LEAST_WINDOWS, RENEW_AFTER, RIPE_AFTER, SEASON_OVER, YOUNG_WINDOWS
 from monitors.season.calendar import Calendar
 from monitors.season.lessons import LOSS_FIGURES, Lessons, Material, learn_season
 from monitors.season.season import SEEN_DAYS

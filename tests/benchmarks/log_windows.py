@@ -6,8 +6,8 @@ from statistics import median
 from sqlalchemy import text
 
 from datasets_defs.store.partitions import ensure_days
+from monitors.profiles.first import first_profile
 from monitors.profiles.profile import Profile
-from monitors.profiles.renewal import first_profile
 from monitors.watch_drift import assess, judge
 from tests.benchmarks.figures import Figure, wall_seconds
 from tests.benchmarks.stack import fresh_loop

@@ -13,6 +13,7 @@ from ops.cli.shared.times import past_time
 
 if TYPE_CHECKING:
     from datasets_defs.core.windows import Window
+    from monitors.replay.outcome import Backtest
 
 
 def register(app: typer.Typer) -> None:
@@ -41,29 +42,36 @@ def backtest(
     """Replay stored windows through the drift policy: verdicts, incidents, retrains. Writes nothing."""
     from datasets_defs.core.plain import plain
     from datasets_defs.spec.files import spec_of
-    from monitors.replay.stored import backtest as run
-    from monitors.replay.stored import without_effect
+    from monitors.replay import stored
     from ops.cli.watch.backtest_files import read_policy, read_truth
     from ops.cli.watch.backtest_report import as_plain, tell
-    from ops.cli.watch.evidence_plot import png
     from ops.stack.database import database
 
     spec, within = spec_of(model), _within(since, until, datetime.now(UTC))
     tried = read_policy(policy, spec.drift) if policy is not None else None
     shifts = read_truth(truth) if truth is not None else None
-    result = run(database(), spec, within, policy=tried, shifts=shifts)
-    idle = without_effect(tried, spec.drift) if tried is not None else []
-    if plot is not None:
-        name = policy.name if policy is not None else "the live policy"
-        png(plot, result, title=f"{model}: drift and loss by {name}")
+    result = stored.backtest(database(), spec, within, policy=tried, shifts=shifts)
+    idle = stored.without_effect(tried, spec.drift) if tried is not None else []
+    drawn = _drawn(plot, result, model, policy)
     if as_json:
         tables.print_json(plain(as_plain(model, result, tried, idle)))
     else:
         tell(model, result, tried, idle)
-        if plot is not None:
-            tables.plainly(f"drawn in {plot}")
+        if drawn is not None:
+            tables.plainly(drawn)
     if strict and result.differences:
         raise typer.Exit(1)
+
+
+def _drawn(plot: Path | None, result: "Backtest", model: str, policy: Path | None) -> str | None:
+    """Draw the evidence where a file is asked for, and say where it is."""
+    from ops.cli.watch.evidence_plot import png
+
+    if plot is None:
+        return None
+    name = policy.name if policy is not None else "the live policy"
+    png(plot, result, title=f"{model}: drift and loss by {name}")
+    return f"drawn in {plot}"
 
 
 def _within(since: str | None, until: str | None, now: datetime) -> "Window":

@@ -23,10 +23,11 @@ from monitors.counts.columns import ColumnEncoding, Encoding
 from monitors.counts.moments import Moments
 from monitors.counts.rollup import WindowSketch, add_up, roll_up
 from monitors.counts.sketch import NumericSketch, Scale, Sketch
-from monitors.profiles import renewal
-from monitors.profiles.profile import Profile, profile_of
+from monitors.profiles import gathered
+from monitors.profiles.first import first_profile
+from monitors.profiles.profile import Profile, keep_profile, profile_of
 from monitors.profiles.reference import build_reference
-from monitors.profiles.renewal import first_profile, rebaseline, renew, renew_champion
+from monitors.profiles.renewal import rebaseline, renew, renew_champion
 from tests.monitors.counts.test_embeddings import make_model
 from tests.monitors.loop import MODEL, Loop
 from tests.monitors.texts import documentation
@@ -342,7 +343,7 @@ def test_what_is_no_longer_in_the_log(loop: Loop, monkeypatch: pytest.MonkeyPatc
         on.execute(text("DELETE FROM inference WHERE at < :at"), {"at": loop.window(2).end})
     said = renew(loop.db, loop.spec(), champion(loop), until=loop.until(25))
     assert said == "23 of the 24 accepted windows that a new profile needs are in the log"
-    monkeypatch.setattr(renewal, "MOST_ROWS_AGAIN", 400)
+    monkeypatch.setattr(gathered, "MOST_ROWS_AGAIN", 400)
     said = renew(loop.db, loop.spec(), champion(loop), until=loop.until(25))
     assert said == "4 of the 24 accepted windows that a new profile needs are in the log"
 
@@ -350,7 +351,7 @@ def test_what_is_no_longer_in_the_log(loop: Loop, monkeypatch: pytest.MonkeyPatc
 def test_who_is_first_wins(loop: Loop):
     """A revision that another writer made meanwhile is the one."""
     profile = ready(loop, windows=0)
-    assert renewal._save(loop.db, replace(profile, source="other")) == profile
+    assert keep_profile(loop.db, replace(profile, source="other")) == profile
 
 
 def test_the_champions_profile(loop: Loop):
