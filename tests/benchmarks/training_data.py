@@ -16,7 +16,7 @@ from typing import Any
 from datasets_defs.redaction.names import Names
 from datasets_defs.spec.model import ModelSpec
 from datasets_defs.spec.training import DataSpec, SourceSpec
-from datasets_defs.store.inference_log import Document
+from datasets_defs.store.documents import Document
 from ops.demo.texts import DOMAINS
 from tests.benchmarks.figures import Figure, cpu_seconds, in_child, working_bytes
 from training.data.freeze import freeze

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 from datasets_defs.redaction.names import Names
 from datasets_defs.spec.model import ModelSpec
 from datasets_defs.store.artifacts import write_rows
-from datasets_defs.store.inference_log import Document
+from datasets_defs.store.documents import Document
 from training.data.freeze import begin, write
 from training.data.snapshot import Snapshot
 from training.prepare.report import Report

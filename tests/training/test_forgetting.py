@@ -15,7 +15,7 @@ from datasets_defs.core.settings import ROOT
 from datasets_defs.spec.files import load
 from datasets_defs.spec.model import ModelSpec
 from datasets_defs.spec.training import RetrainSpec
-from datasets_defs.store.inference_log import Document
+from datasets_defs.store.documents import Document
 from ops.demo.spec import VARIANTS
 from ops.demo.texts import passages
 from tests.training.snapshots import as_snapshot, assembled

@@ -12,7 +12,7 @@ from datasets_defs.redaction.names import Names
 from datasets_defs.spec.model import ModelSpec
 from datasets_defs.spec.training import RetrainSpec
 from datasets_defs.store.artifacts import file_sha256, read_batches, write_bytes, write_file
-from datasets_defs.store.inference_log import Document
+from datasets_defs.store.documents import Document
 from datasets_defs.store.work import work_folder
 from training.data.snapshot import (
     MAX_REPLAY_SHARE,

@@ -14,7 +14,7 @@ from datasets_defs.redaction.names import Names, names_of
 from datasets_defs.redaction.rows import clean_texts
 from datasets_defs.spec.model import ModelSpec
 from datasets_defs.store.artifacts import read_rows
-from datasets_defs.store.inference_log import Document, read_documents
+from datasets_defs.store.documents import Document, read_documents
 from datasets_defs.store.references import reference_of
 from training.data.golden import golden_rows
 from training.data.snapshot import REPLAYED, Snapshot, text_of

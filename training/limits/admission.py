@@ -15,10 +15,10 @@ from datasets_defs.spec.files import spec_of
 from datasets_defs.spec.model import ModelSpec
 from datasets_defs.store import tables
 from datasets_defs.store.database import database_errors
+from datasets_defs.store.documents import count_documents
 from datasets_defs.store.evaluations import Evaluation, newest_evaluations
 from datasets_defs.store.heartbeats import GPU_CAPACITY, heartbeats
 from datasets_defs.store.incidents import last_retrained
-from datasets_defs.store.inference_log import count_documents
 from training.limits.budget import charge
 from training.limits.governor import FUTILITY_DAYS, Evaluated, GovernorDecision, GovernorEvidence, may_retrain
 

@@ -13,7 +13,7 @@ from sqlalchemy.exc import TimeoutError as NoConnectionFree
 
 from datasets_defs.core.errors import TransientError
 from datasets_defs.core.windows import Window
-from datasets_defs.store import inference_log
+from datasets_defs.store import documents, inference_log
 from datasets_defs.store.database import database_errors
 from datasets_defs.store.inference_log import Inference
 
@@ -77,7 +77,7 @@ def test_a_reference_may_come_late_or_early(engine: Engine):
     inference_log.append(engine, rows(3))
     inference_log.add_feedback(engine, "m", "r1", score=0.5)
     inference_log.add_feedback(engine, "m", "r1", reference="late")
-    found = inference_log.read_documents(engine, "m", DAY, limit=10)
+    found = documents.read_documents(engine, "m", DAY, limit=10)
     assert {document.request_id: document.text for document in found} == {"r0": "prompt 0early", "r1": "prompt 1late"}
 
 
@@ -121,7 +121,7 @@ def test_any_request_id_can_get_feedback(engine: Engine):
     """An id that PostgreSQL cannot store joins the row that was logged under the same id."""
     inference_log.append(engine, [Inference(model="m", request_id="r\x00", at=NOON, prompt="prompt ")])
     inference_log.add_feedback(engine, "m", "r\x00", reference="reference")
-    (document,) = inference_log.read_documents(engine, "m", DAY, limit=10)
+    (document,) = documents.read_documents(engine, "m", DAY, limit=10)
     assert document.text == "prompt reference"
 
 
@@ -146,8 +146,8 @@ def test_documents_are_counted_without_being_read(engine: Engine):
         inference_log.append(engine, texts[start : start + 20])
     inference_log.add_feedback_batch(engine, "m", [(row.request_id, "y" * 1000, None) for row in texts])
     tracemalloc.start()
-    counted = inference_log.count_documents(engine, "m", DAY, most=1000)
+    counted = documents.count_documents(engine, "m", DAY, most=1000)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert (counted, inference_log.count_documents(engine, "m", DAY, most=50)) == (200, 50)
+    assert (counted, documents.count_documents(engine, "m", DAY, most=50)) == (200, 50)
     assert peak < 10_000_000

@@ -6,7 +6,7 @@ import pytest
 
 from datasets_defs.core.errors import ContractError
 from datasets_defs.spec.model import ModelSpec
-from datasets_defs.store.inference_log import Document
+from datasets_defs.store.documents import Document
 from tests.training.snapshots import as_snapshot, assembled
 from training.data.freeze import DataBreakError
 from training.data.snapshot import text_of

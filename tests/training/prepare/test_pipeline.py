@@ -26,7 +26,7 @@ from datasets_defs.redaction.redact import finders, known_secrets, redact
 from datasets_defs.redaction.secret_shapes import SHAPES
 from datasets_defs.spec.model import ModelSpec
 from datasets_defs.spec.training import DataSpec, SourceSpec
-from datasets_defs.store.inference_log import Document
+from datasets_defs.store.documents import Document
 from tests.training.snapshots import NAMES, assembled
 from training.data.freeze import DataBreakError, freeze, rehearse
 from training.data.golden import golden_rows
