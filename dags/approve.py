@@ -1,8 +1,8 @@
 """# Approve
 
 Asks a person about an accepted challenger (`promotion: approve`): a form with the evidence under "Required Actions",
-open until the spec's deadline; silence is a no. `driftloop approve` and `reject` answer the same question, and whoever
-answers first wins. A yes wakes the promotion.
+open until the spec's deadline; silence is a no. `driftloop approve` and `reject` answer the same question. The first
+answer that reaches the ledger counts: a command at once, a form when its task runs. A yes wakes the promotion.
 """
 
 from airflow.providers.standard.operators.hitl import HITLOperator

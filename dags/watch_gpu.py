@@ -26,7 +26,7 @@ def watch_gpu():
         from monitors.prometheus.hook import PrometheusHook
         from monitors.watch_gpu import watch
 
-        run = {"until": dag_run.run_after, "actor": actor(dag_run), "prometheus": PrometheusHook().client()}
+        run = {"until": dag_run.run_after, "actor": actor(dag_run), "prometheus": PrometheusHook().client(patient=True)}
         return publish_each(for_each(models, watch, db=loop_database(), **run), GPU_PRESSURE, outlet_events)
 
     @task(trigger_rule="all_done", retries=0)

@@ -26,7 +26,7 @@ def watch_quality():
         from monitors.prometheus.hook import PrometheusHook
         from monitors.watch_quality import watch
 
-        run = {"until": dag_run.run_after, "actor": actor(dag_run), "prometheus": PrometheusHook().client()}
+        run = {"until": dag_run.run_after, "actor": actor(dag_run), "prometheus": PrometheusHook().client(patient=True)}
         return publish_each(for_each(models, watch, db=loop_database(), **run), QUALITY_DEGRADED, outlet_events)
 
     @task(outlets=[ROLLBACK_REQUESTED], trigger_rule="all_done", max_active_tis_per_dagrun=4)

@@ -148,7 +148,7 @@ def _body(db: Engine, incident: Incident, spec: ModelSpec, deadline: datetime) -
         lines.append("```json\n" + json.dumps(judged.scores, indent=1, default=str).replace("`", "'") + "\n```")
     lines.append(
         f"No answer until {deadline:%Y-%m-%d %H:%M}Z is a no. The same: `driftloop approve {spec.name}` or "
-        f"`driftloop reject {spec.name}`; the first answer counts."
+        f"`driftloop reject {spec.name}`; the answer that reaches the ledger first counts."
     )
     return "\n\n".join(lines)
 

@@ -8,15 +8,15 @@ from airflow.sdk import BaseHook
 from datasets_defs.core.errors import ContractError, DriftloopError
 from monitors.prometheus.client import PrometheusClient
 
-PATIENCE = timedelta(seconds=30)
-"""How long a task asks again, in all: a restart at the full hour must not cost the window."""
+TIMEOUT, PATIENCE = 10.0, 30.0
+"""Seconds that one answer may take, and how long a patient client asks again, in all, unless the Connection says."""
 
 
 class PrometheusHook(BaseHook):
     """Gives a client of the Prometheus that a Connection names.
 
     Connection fields: host, port (9090), schema (`http` or `https`), login and password (HTTP basic), and extra
-    `{"headers": {"Authorization": "Bearer …"}, "timeout_seconds": 10, "path": "/prometheus"}`.
+    `{"headers": {"Authorization": "Bearer …"}, "timeout_seconds": 10, "patience_seconds": 30, "path": "/prometheus"}`.
     """
 
     conn_name_attr: ClassVar[str] = "prometheus_conn_id"
@@ -42,13 +42,16 @@ class PrometheusHook(BaseHook):
             },
         }
 
-    def client(self) -> PrometheusClient:
+    def client(self, *, patient: bool = False) -> PrometheusClient:
         """Give a client for the connection.
+
+        A patient one asks again while the server is away for seconds: a restart at the full hour must not cost the
+        window. Whoever waits in another way, or shows a person what is wrong, asks once.
 
         Raises:
             ContractError: the connection names no host, or its extra is wrong.
         """
-        return client_of(self.get_connection(self.prometheus_conn_id))
+        return client_of(self.get_connection(self.prometheus_conn_id), patient=patient)
 
     async def aclient(self) -> PrometheusClient:
         """Give a client for the connection, inside the triggerer's event loop."""
@@ -68,7 +71,7 @@ class PrometheusHook(BaseHook):
         return True, f"Prometheus at {client.url} answers queries"
 
 
-def client_of(connection: Any) -> PrometheusClient:
+def client_of(connection: Any, *, patient: bool = False) -> PrometheusClient:
     """Make a client from a Connection's fields.
 
     Raises:
@@ -81,18 +84,30 @@ def client_of(connection: Any) -> PrometheusClient:
     scheme = scheme or connection.schema or "http"
     if scheme not in ("http", "https"):
         raise ContractError(f"{where}: scheme {scheme!r} in the field Schema; needed: http or https")
-    headers, seconds = extra.get("headers", {}), extra.get("timeout_seconds", 10)
+    headers = extra.get("headers", {})
     if not isinstance(headers, dict) or not all(isinstance(value, str) for value in headers.values()):
         raise ContractError(f"{where}: extra 'headers' must be a mapping of names to texts")
-    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or seconds <= 0:
-        raise ContractError(f"{where}: extra 'timeout_seconds' is {seconds!r}; needed: a number above 0")
+    timeout = _seconds(where, extra, "timeout_seconds", TIMEOUT)
+    patience = _seconds(where, extra, "patience_seconds", PATIENCE)
     host, _, path = host.partition("/")
     path = str(extra.get("path", path)).strip("/")
     port = f":{connection.port}" if connection.port and ":" not in host else ""
     return PrometheusClient(
         f"{scheme}://{host}{port}" + (f"/{path}" if path else ""),
-        timeout=timedelta(seconds=seconds),
+        timeout=timeout,
         headers=headers,
-        patience=PATIENCE,
+        patience=patience if patient else timedelta(),
         auth=(connection.login, connection.password or "") if connection.login else None,
     )
+
+
+def _seconds(where: str, extra: dict[str, Any], name: str, default: float) -> timedelta:
+    """Read a number of seconds; a Connection that is written as a URL holds it as text."""
+    given = extra.get(name, default)
+    try:
+        seconds = float("nan") if isinstance(given, bool) else float(given)
+    except (TypeError, ValueError):
+        seconds = float("nan")
+    if not 0 < seconds < float("inf"):
+        raise ContractError(f"{where}: extra '{name}' is {given!r}; needed: a number of seconds above 0")
+    return timedelta(seconds=seconds)

@@ -9,7 +9,7 @@ from datetime import timedelta
 
 import numpy as np
 
-from datasets_defs.core.conditions import Condition, Verdict
+from datasets_defs.core.conditions import About, Condition, Verdict
 from datasets_defs.core.incidents import Action, HarmKind
 from datasets_defs.core.windows import Window
 from datasets_defs.spec.signals import ConfirmSpec, DriftSpec
@@ -247,7 +247,8 @@ class Model:
         kind = next((v.evidence.get("harm") for v in self.verdicts["loss"] if v.evidence.get("harm")), None)
         return triage(
             TriageEvidence(
-                signals=frozenset(signals), windows_since_promotion=None, probation_windows=3, has_previous=False,
+                signals=frozenset(signals), about=dict.fromkeys(signals, About.MODEL),
+                windows_since_promotion=None, probation_windows=3, has_previous=False,
                 drift=Condition.NO_DATA, loss=loss[0].condition if loss else Condition.NO_DATA, attempts_left=2,
                 harm_kind=kind,
             )

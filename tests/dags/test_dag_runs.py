@@ -37,7 +37,7 @@ def airflow_database() -> None:
 def run(home: Path, database_url: str, monkeypatch: pytest.MonkeyPatch):
     """Give a function that runs one DAG whole and returns its tasks' states."""
     monkeypatch.setenv("AIRFLOW_CONN_DRIFTLOOP_DB", database_url.replace("postgresql+psycopg://", "postgres://"))
-    monkeypatch.setenv("AIRFLOW_CONN_PROMETHEUS_DEFAULT", f"prometheus://127.0.0.1:{free_port()}")
+    monkeypatch.setenv("AIRFLOW_CONN_PROMETHEUS_DEFAULT", f"prometheus://127.0.0.1:{free_port()}?patience_seconds=1")
     monkeypatch.setenv("DRIFTLOOP_MLFLOW_URL", f"http://127.0.0.1:{free_port()}")
     for name in ("first", "second"):
         (home / "models" / f"{name}.yaml").write_text(SPEC.format(name=name))

@@ -19,6 +19,7 @@ from training.data.training_text import Passage, cut_passages, heldout_documents
 from training.fit.fine_tune import fine_tune
 from training.fit.plan import FitPlan, Progress
 from training.fit.threads import use_threads
+from training.limits.budget import Charged, charge_by_hand, settle
 from training.model.baseline import baseline
 from training.model.language_model import LanguageModel
 from training.registry.card import refresh
@@ -53,7 +54,7 @@ def first_champion(
     was trained here and learned next to nothing becomes champion all the same; `warn`, its card and the history say so.
 
     Raises:
-        ContractError: the base model or its training text is wrong.
+        ContractError: the base model or its training text is wrong, or the fleet's GPU-hours do not suffice.
         TransientError: PostgreSQL or the registry is away.
     """
     ledger, key = Ledger(db), f"{spec.name}|bootstrap"
@@ -62,7 +63,7 @@ def first_champion(
         return present.version
     version = registry.find(spec.name, key)
     if version is None:
-        version = _register(spec, registry, key, progress)
+        version = _register(spec, db, registry, key, progress)
     note_version(db, spec.name, version, registry.tags(spec.name, version)[MANIFEST_SHA256], actor=ACTOR)
     progress("measuring the reference", 0.92)
     warning = _save_reference(spec, db, registry, version)
@@ -80,7 +81,9 @@ def first_champion(
     return version
 
 
-def _register(spec: ModelSpec, registry: Registry, key: str, progress: Callable[[str, float], None]) -> int:
+def _register(spec: ModelSpec, db: Engine, registry: Registry, key: str, progress: Callable[[str, float], None]) -> int:
+    if isinstance(spec.base_model, FromScratch):
+        charge_by_hand(db, Charged.of(key, spec, spec.base_model.train_seconds))
     folder = settings().home / "training" / spec.name / "bootstrap"
     texts = training_documents(spec)
     rows = [
@@ -90,6 +93,8 @@ def _register(spec: ModelSpec, registry: Registry, key: str, progress: Callable[
     uri = artifact_url("snapshots", spec.name, "bootstrap.parquet")
     sha256 = write_rows(uri, rows)
     model, metrics = _base(spec, texts, folder, progress)
+    if isinstance(spec.base_model, FromScratch):
+        settle(db, Charged.of(key, spec, spec.base_model.train_seconds), metrics["seconds"])
     made = folder / "model"
     shutil.rmtree(made, ignore_errors=True)
     model.save(made)

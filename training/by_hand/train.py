@@ -4,6 +4,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 
 from sqlalchemy import Engine
@@ -14,6 +15,7 @@ from datasets_defs.ledger.ledger import Ledger
 from datasets_defs.spec.model import ModelSpec
 from training.data.inputs import fresh_since
 from training.fit.plan import Progress
+from training.limits.budget import Charged, charge_by_hand, settle
 from training.registry.registry import Registry
 from training.trainers.attempt import Attempt, train
 from training.trainers.locks import only_trainer, places_for
@@ -38,6 +40,7 @@ def by_hand(
     since: datetime | None,
     now: datetime,
     actor: str,
+    over_budget: bool = False,
     tell: Callable[[Progress], None] = lambda _: None,
 ) -> Trained:
     """Train a challenger on what the log holds from `since` on; unless given, since the open incident or the champion.
@@ -45,7 +48,8 @@ def by_hand(
     Interrupted and asked for again from the same time, it goes on where it stopped, with the rows that it froze.
 
     Raises:
-        ContractError: there is no champion to start from, or the data cannot be trained on.
+        ContractError: there is no champion to start from, the data cannot be trained on, or the fleet's GPU-hours do
+            not suffice and `over_budget` is not said.
         TransientError: PostgreSQL or the registry is away, another trainer of the model is at work, or no GPU is free.
     """
     ledger = Ledger(db)
@@ -67,12 +71,18 @@ def by_hand(
             tags={"by_hand": "true"},
             tell=tell,
         )
-        return _train(_unfinished(begun) or begun)
+        return _train(_unfinished(begun) or begun, over_budget=over_budget)
 
 
-def _train(attempt: Attempt) -> Trained:
-    """Train, and throw the folder away once the version is registered."""
+def _train(attempt: Attempt, *, over_budget: bool) -> Trained:
+    """Train, and throw the folder away once the version is registered; the fleet's budget pays it, once."""
     attempt = replace(attempt, key=f"{attempt.spec.name}|{attempt.name}")
+    db, charged = attempt.ledger.engine, Charged.of(attempt.key, attempt.spec, attempt.spec.retrain.max_seconds)
+    try:
+        charge_by_hand(db, charged, at_any_price=over_budget)
+    except ContractError as err:
+        raise ContractError(f"{err}, or add `--over-budget`: the training then counts all the same") from err
+    attempt = replace(attempt, settle=partial(settle, db, charged))
     attempt.folder.mkdir(parents=True, exist_ok=True)
     version = train(attempt)
     shutil.rmtree(attempt.folder, ignore_errors=True)

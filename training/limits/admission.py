@@ -19,7 +19,7 @@ from datasets_defs.store.documents import count_documents
 from datasets_defs.store.evaluations import Evaluation, newest_evaluations
 from datasets_defs.store.heartbeats import GPU_CAPACITY, heartbeats
 from datasets_defs.store.incidents import last_retrained
-from training.limits.budget import charge
+from training.limits.budget import Charged, charge
 from training.limits.governor import FUTILITY_DAYS, Evaluated, GovernorDecision, GovernorEvidence, may_retrain
 
 
@@ -69,7 +69,7 @@ def _claimed_and_charged(
         )
         if claim.incident is None:
             return Outcome(claim.reason)
-        decision = charge(on, claim.incident, spec, now)
+        decision = charge(on, Charged.attempt(claim.incident, spec), now)
         if not decision.go:
             raise _OverBudgetError(decision)
     return claim.incident

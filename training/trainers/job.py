@@ -20,7 +20,7 @@ from datasets_defs.ledger.ledger import Ledger
 from datasets_defs.spec.files import spec_of
 from datasets_defs.store.database import engine
 from training.data.freeze import DataBreakError
-from training.limits.budget import settle
+from training.limits.budget import Charged, settle
 from training.registry.registry import Registry
 from training.trainers.attempt import Attempt, train
 from training.trainers.contract import Ending, Job, JobResult
@@ -107,7 +107,7 @@ def attempt_of(job: Job, ledger: Ledger, hold: Callable[[], None]) -> Attempt:
         registry=Registry(settings().mlflow_url),
         actor=incident.claimed_by or "trainer",
         hold=hold,
-        settle=lambda seconds: settle(ledger.engine, incident, spec, seconds),
+        settle=lambda seconds: settle(ledger.engine, Charged.attempt(incident, spec), seconds),
         tags={"incident": str(incident.id), "attempt": str(incident.attempt)},
     )
 

@@ -2,6 +2,7 @@
 
 from dataclasses import asdict
 from datetime import UTC, datetime
+from typing import Annotated
 
 import typer
 
@@ -19,6 +20,9 @@ def register(app: typer.Typer) -> None:
 def train(
     model: Model,
     since: Since = None,
+    over_budget: Annotated[
+        bool, typer.Option("--over-budget", help="Train although the fleet's GPU-hours do not suffice; they count.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Train a challenger as the loop would, and register it. No incident is touched, and the champion goes on serving.
@@ -44,7 +48,9 @@ def train(
 
         bar.stage("freezing the data", 0.0)
         registry = Registry(settings().mlflow_url)
-        trained = by_hand(spec, db=db, registry=registry, since=start, now=now, actor=person(), tell=tell)
+        trained = by_hand(
+            spec, db=db, registry=registry, since=start, now=now, actor=person(), over_budget=over_budget, tell=tell
+        )
     if as_json:
         tables.print_json(asdict(trained))
         return

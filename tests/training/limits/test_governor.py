@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from sqlalchemy import Engine, func, insert, select
 
 from datasets_defs.core.conditions import Outcome
-from datasets_defs.core.errors import DriftloopError, TransientError
+from datasets_defs.core.errors import ContractError, DriftloopError, TransientError
 from datasets_defs.core.incidents import Action, Incident, State
 from datasets_defs.core.settings import settings
 from datasets_defs.ledger.ledger import Ledger
@@ -26,7 +26,7 @@ from datasets_defs.store.database import engine_for
 from datasets_defs.store.inference_log import Inference, add_feedback, append
 from ops.stack.postgres import Cluster
 from training.limits.admission import begin
-from training.limits.budget import level, settle
+from training.limits.budget import Charged, charge_by_hand, level, settle
 from training.limits.governor import (
     Charge,
     Evaluated,
@@ -252,9 +252,27 @@ def test_an_attempt_is_charged_once_and_settled_once(engine: Engine, home: Path,
     with engine.connect() as on:
         assert on.scalar(select(func.sum(tables.gpu_charge.c.gpu_hours))) == 1.0
     for seconds in (900, 3000):
-        settle(engine, again, spec_of("m0"), seconds)
+        settle(engine, Charged.attempt(again, spec_of("m0")), seconds)
     with engine.connect() as on:
         assert on.scalar(select(func.sum(tables.gpu_charge.c.gpu_hours))) == 0.25
+
+
+def test_trainings_by_hand_are_paid_too(engine: Engine, home: Path, monkeypatch: pytest.MonkeyPatch):
+    """A person's training asks the fleet's budget, counts once however often it is taken up, and says what to do."""
+    monkeypatch.setenv("DRIFTLOOP_GPU_HOURS_PER_WEEK", "1.5")
+    settings.cache_clear()
+    described(engine, home, 1)
+    spec = spec_of("m0")
+    first, second = (Charged.of(f"m0|by-hand-{number}", spec, 3600) for number in (1, 2))
+    for _ in range(2):
+        charge_by_hand(engine, first)
+    assert level(engine, datetime.now(UTC)) == pytest.approx(0.5, abs=0.01)
+    with pytest.raises(ContractError, match=r"0\.50 of 1\.50 GPU-hours left.* raise DRIFTLOOP_GPU_HOURS_PER_WEEK, or"):
+        charge_by_hand(engine, second)
+    charge_by_hand(engine, second, at_any_price=True)
+    settle(engine, first, 1800)
+    with engine.connect() as on:
+        assert on.scalar(select(func.sum(tables.gpu_charge.c.gpu_hours))) == 1.5
 
 
 def test_over_budget_waits_without_an_attempt(engine: Engine, home: Path, monkeypatch: pytest.MonkeyPatch):
