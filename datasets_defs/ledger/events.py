@@ -48,14 +48,17 @@ class Head:
     hash: str
 
 
-def broken_links(events: Iterable[Event], head: Head | None = None) -> list[str]:
+def broken_links(events: Iterable[Event], head: Head | None = None, *, is_part: bool = False) -> list[str]:
     """Check one model's events, oldest first; give a sentence for each break (none: the chain is whole).
 
-    With `head` it also shows whether the newest events were cut off or replaced.
+    With `head` it also shows whether the newest events were cut off or replaced. Of a history's newest part
+    (`is_part`) the first event is taken at its word.
     """
     problems = []
     last_seq, last_hash = 0, GENESIS
-    for event in events:
+    for number, event in enumerate(events):
+        if number == 0 and is_part:
+            last_seq, last_hash = event.seq - 1, event.prev_hash
         where = f"{event.model} event {event.seq}"
         if event.seq != last_seq + 1:
             problems.append(f"{where}: event {last_seq + 1} is missing")

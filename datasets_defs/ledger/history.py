@@ -120,14 +120,17 @@ class History:
                 row.model: Head(row.seq, row.hash) for row in on.execute(select(table.model, table.seq, table.hash))
             }
 
-    def verify(self, model: str) -> list[str]:
-        """Check the model's hash chain up to its newest event; give a sentence for each break."""
+    def verify(self, model: str, *, newest: int | None = None) -> list[str]:
+        """Check the model's hash chain up to its newest event; give a sentence for each break.
+
+        With `newest` only so many of the newest events are read, and the first of them is taken at its word.
+        """
         snapshot = self.engine.execution_options(isolation_level="REPEATABLE READ")
         with History(snapshot).transaction() as on:  # both as of one moment, whatever is appended meanwhile
-            head, events = self.head(model, connection=on), self.events(model, connection=on)
+            head, events = self.head(model, connection=on), self.events(model, newest=newest, connection=on)
         if head is None and events:
             return [*broken_links(events), f"{model}: nothing is known of the newest event; its record was deleted"]
-        return broken_links(events, head)
+        return broken_links(events, head, is_part=len(events) == newest)
 
     def note_change(
         self,

@@ -220,24 +220,6 @@ def read_origins(
         return {row.request_id: (row.user_id, row.attributes) for row in on.execute(query)}
 
 
-def quarantine(engine: Engine, model: str, source: str, rows: Sequence[tuple[int, str, str]]) -> None:
-    """Keep rows that could not be read: (row number, reason, content). The same row is kept once."""
-    if not rows:
-        return
-    values = [
-        {
-            "model": model,
-            "source": clean_text(source),  # a file's name may be no UTF-8
-            "row_number": number,
-            "reason": clean_text(reason),
-            "content": clean_text(content)[:10_000],
-        }
-        for number, reason, content in rows
-    ]
-    with database_errors("writing quarantined rows"), engine.begin() as on:
-        on.execute(insert(tables.quarantined_row).values(values).on_conflict_do_nothing())
-
-
 def drop_before(engine: Engine, before: datetime) -> list[str]:
     """Drop the log's days that end by `before`, with what was known of their requests; give the days' names."""
     dropped = drop_days(engine, before)

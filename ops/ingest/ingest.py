@@ -12,6 +12,7 @@ from datasets_defs.core.errors import ContractError
 from datasets_defs.rows.files import find, rows_of
 from datasets_defs.rows.row import Rows, Unreadable
 from datasets_defs.store import inference_log
+from datasets_defs.store.quarantined import quarantine
 from ops.ingest.rows import Row, parse
 
 BATCH_ROWS = 2_000
@@ -83,9 +84,7 @@ def _write(db: Engine, model: str, file: Path, batch: list[Row | _Bad], summary:
     said = [row.feedback for row in good if row.feedback is not None]
     inference_log.add_feedback_batch(db, model, [(item.request_id, item.reference, item.score) for item in said])
     summary.feedback += len(said)
-    inference_log.quarantine(
-        db, model, str(file.expanduser().resolve()), [(item.number, item.reason, item.content) for item in bad]
-    )
+    quarantine(db, model, str(file.expanduser().resolve()), [(item.number, item.reason, item.content) for item in bad])
     summary.new += new
     summary.known += len(requests) - new
     summary.quarantined.update(item.reason for item in bad)

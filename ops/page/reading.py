@@ -45,6 +45,8 @@ SHOWN_WINDOWS = 72
 PAST_INCIDENTS = 12
 PAST_CHANGES = 30
 PAST_MESSAGES = 20
+PAST_EVENTS = 60
+"""Newest events that a model's page shows, and whose chain it checks; `driftloop verify` checks all."""
 TIMEOUT_SECONDS = 10
 """A query of the page never holds anything up for longer."""
 
@@ -124,8 +126,8 @@ def read_model(db: Engine, name: str, *, now: datetime | None = None) -> Detail 
             windows=windows,
             incidents=[*newest_incidents(on, name, limit=PAST_INCIDENTS)],
             changes=[change for _, change in _changes(changes_with_grounds(on, model=name, limit=PAST_CHANGES))],
-            events=ledger.events(name),
-            broken=ledger.verify(name),
+            events=ledger.events(name, newest=PAST_EVENTS),
+            broken=ledger.verify(name, newest=PAST_EVENTS),
             unsent=_unsent(on, name),
             report=report_of(on, name),
         )

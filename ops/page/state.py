@@ -133,9 +133,9 @@ class Detail:
     changes: list[ServedChange]
     """Newest first."""
     events: list[Event]
-    """All of them, oldest first."""
+    """The newest, oldest of them first."""
     broken: list[str]
-    """A sentence for each break of the hash chain."""
+    """A sentence for each break of their hash chain."""
     unsent: list[Unsent]
     report: ReportLink | None
 

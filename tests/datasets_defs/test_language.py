@@ -129,6 +129,8 @@ def test_a_whole_chain_has_no_breaks_and_a_changed_one_does():
     second = replace(second, hash=second.digest())
     assert broken_links([first, second]) == []
     assert len(broken_links([first, replace(second, reason="c")])) == 1
+    assert broken_links([second], is_part=True) == []
+    assert len(broken_links([replace(second, reason="c")], is_part=True)) == 1
     assert len(broken_links([second]) + broken_links([replace(first, evidence={})])) == 2
 
 

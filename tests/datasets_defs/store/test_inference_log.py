@@ -16,6 +16,7 @@ from datasets_defs.core.windows import Window
 from datasets_defs.store import documents, inference_log
 from datasets_defs.store.database import database_errors
 from datasets_defs.store.inference_log import Inference
+from datasets_defs.store.quarantined import quarantine
 
 NOON = datetime(2026, 5, 1, 12, tzinfo=UTC)
 DAY = Window(NOON - timedelta(hours=12), NOON + timedelta(hours=12))
@@ -112,7 +113,7 @@ def test_a_sample_of_a_window_is_the_same_every_time(engine: Engine):
 def test_quarantined_rows_are_kept_once(engine: Engine):
     """The same bad row of the same file is kept once, with its reason."""
     for _ in range(2):
-        inference_log.quarantine(engine, "m", "l\udcffg.jsonl", [(7, "no prompt", '{"a": "\x00"}')])
+        quarantine(engine, "m", "l\udcffg.jsonl", [(7, "no prompt", '{"a": "\x00"}')])
     with engine.connect() as on:
         assert on.execute(text("SELECT row_number, reason FROM quarantined_row")).all() == [(7, "no prompt")]
 

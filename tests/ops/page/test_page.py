@@ -11,9 +11,11 @@ from sqlalchemy import Engine, event, insert, text, update
 from sqlalchemy.exc import DBAPIError
 
 from datasets_defs.core.conditions import Condition, Verdict
+from datasets_defs.core.event_kinds import EventKind
 from datasets_defs.core.incidents import Incident, State
 from datasets_defs.core.settings import settings
 from datasets_defs.core.windows import Window
+from datasets_defs.ledger.ledger import Ledger
 from datasets_defs.store import tables
 from datasets_defs.store.database import engine_for
 from datasets_defs.store.verdicts import save_verdict
@@ -278,6 +280,19 @@ def test_a_broken_chain_is_shown(client, engine, home, owner):
     assert "chain broken" in seen
     assert "code-review event 2: content does not match its hash; it was altered" in seen
     assert "verified" not in seen
+
+
+def test_a_long_history_costs_a_page_no_more(client, engine, home):
+    """The newest events are shown and their chain is checked; the page says that there are more, and where."""
+    fill(engine, home / "models")
+    ledger = Ledger(engine)
+    for number in range(70):
+        ledger.note("docs-writer", EventKind.NOTE, f"note {number}", {}, actor="t")
+    head = ledger.head("docs-writer")
+    seen = Seen(client.get("/models/docs-writer").text).text
+    assert "chain of the newest 60 verified" in seen
+    assert f"The newest 60 of {head.seq}; all of them: driftloop history docs-writer" in seen
+    assert ("note 69" in seen, "note 10" in seen, "note 9 " in seen) == (True, True, False)
 
 
 def test_a_database_that_is_away_is_a_clear_page(home, engine):
