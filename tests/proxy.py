@@ -16,6 +16,8 @@ class Proxy:
         self._flows = threading.Event()
         self._flows.set()
         self._sockets = [self._listening]
+        self.accepted = 0
+        """Connections so far."""
         threading.Thread(target=self._accept, daemon=True).start()
 
     def freeze(self) -> None:
@@ -38,6 +40,7 @@ class Proxy:
         with suppress(OSError):
             while True:
                 client, _ = self._listening.accept()
+                self.accepted += 1
                 server = socket.create_connection(self._server)
                 self._sockets += [client, server]
                 for pair in ((client, server), (server, client)):

@@ -30,6 +30,8 @@ class Figure:
     """What it is held to; None for a figure that only explains another."""
     better: Literal["more", "less", "same"] = "more"
     """Whether the value has to be at least the gate, at most the gate, or the gate itself."""
+    exact: bool = False
+    """Whether the gate speaks of what came out, not of how fast or how large: it holds at any size, on any machine."""
 
     @property
     def holds(self) -> bool:

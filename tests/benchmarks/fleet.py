@@ -81,7 +81,14 @@ def direct(counts: tuple[int, ...], rows: int = ROWS, most_reports: int = 100) -
                 yield Figure(name=f"control.sensing.report_each_of_{count}", value=seconds / count, unit="s")
             with loop.db.connect() as on:
                 judged = on.scalar(text("SELECT count(*) FROM verdict WHERE signal = 'drift' AND condition = 'OK'"))
-            yield Figure(name=f"control.sensing.judged_{count}", value=judged, unit="models", gate=count, better="more")
+            yield Figure(
+                name=f"control.sensing.judged_{count}",
+                value=judged,
+                unit="models",
+                gate=count,
+                better="more",
+                exact=True,
+            )
 
 
 def one_judged_model(loop: Loop, rows: int) -> list[str]:
@@ -142,11 +149,11 @@ def through_airflow(count: int, rows: int = ROWS) -> Iterator[Figure]:
             judged = on.scalar(text(query))
         loop.db.dispose()
     yield Figure(name="control.fleet.seconds", value=seconds, unit="s", gate=LIMIT_SECONDS, better="less")
-    yield Figure(name="control.fleet.judged", value=judged or 0, unit="models", gate=count, better="same")
+    yield Figure(name="control.fleet.judged", value=judged or 0, unit="models", gate=count, better="same", exact=True)
     succeeded = set(states.values()) == {"success"}
-    yield Figure(name="control.fleet.succeeded", value=succeeded, unit="", gate=True, better="same")
+    yield Figure(name="control.fleet.succeeded", value=succeeded, unit="", gate=True, better="same", exact=True)
     bundle = len(list((Path(watch_drift.__file__).parent.parent / "dags").glob("*.py")))
-    yield Figure(name="control.fleet.dags", value=dags, unit="DAGs", gate=bundle, better="same")
+    yield Figure(name="control.fleet.dags", value=dags, unit="DAGs", gate=bundle, better="same", exact=True)
 
 
 class _Now(Loop):

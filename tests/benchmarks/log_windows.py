@@ -53,7 +53,7 @@ def judgements(rows: int, runs: int) -> Iterator[Figure]:
         judged = all(each.condition.is_known and each.evidence["rows"] == rows for each in verdicts)
         with loop.db.connect() as on:
             size = on.scalar(text("SELECT max(octet_length(content)) FROM window_sketch"))
-    yield Figure(name="drift.log.judged", value=judged, unit="", gate=True, better="same")
+    yield Figure(name="drift.log.judged", value=judged, unit="", gate=True, better="same", exact=True)
     yield Figure(name="drift.log.rolled_up", value=1000 * median(rolled_up), unit="ms", gate=50, better="less")
     yield Figure(name="drift.log.not_yet", value=median(not_yet), unit="s", gate=12, better="less")
     columns = len(profile.encoding.columns)

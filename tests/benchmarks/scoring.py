@@ -44,7 +44,7 @@ def documents(count: int, runs: int) -> Iterator[Figure]:
     single = times["single"] / times["ours"]
     yield Figure(name="evaluation.documents.ratio_one_at_a_time", value=single, unit="times", gate=1)
     same = all(math.isclose(bits["ours"], bits[name], rel_tol=1e-4) for name in ("padded", "single"))
-    yield Figure(name="evaluation.documents.same_bits", value=same, unit="", gate=True, better="same")
+    yield Figure(name="evaluation.documents.same_bits", value=same, unit="", gate=True, better="same", exact=True)
 
 
 def _model_and_texts(count: int) -> tuple[LanguageModel, list[str]]:

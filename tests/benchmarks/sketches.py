@@ -16,8 +16,8 @@ def errors(rows: int, columns: int, seeds: int) -> Iterator[Figure]:
     pairs = [tables(reference_rows=rows, rows=rows, columns=columns, seed=seed) for seed in range(seeds)]
     found = [_error(both, name) for both in pairs for name in both.numeric]
     ks, w1 = np.max(found, axis=0)
-    yield Figure(name="drift.sketch.ks_error", value=ks, unit="share", gate=2e-3, better="less")
-    yield Figure(name="drift.sketch.w1_error", value=w1, unit="sd", gate=1e-3, better="less")
+    yield Figure(name="drift.sketch.ks_error", value=ks, unit="share", gate=2e-3, better="less", exact=True)
+    yield Figure(name="drift.sketch.w1_error", value=w1, unit="sd", gate=1e-3, better="less", exact=True)
 
 
 def _error(both: Tables, name: str) -> tuple[float, float]:

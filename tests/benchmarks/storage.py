@@ -1,4 +1,4 @@
-"""What a model's counts take in the database after a month of hours, the older ones added up into days."""
+"""What a model's counts take in the database after a month of hours; those that are older are added up into days."""
 
 from collections.abc import Iterator
 from datetime import timedelta
@@ -18,14 +18,14 @@ from tests.monitors.loop import MODEL, Loop
 
 _SIZES = """
 SELECT sum(octet_length(content) + coalesce(octet_length(state), 0)) AS stored,
-    count(*) FILTER (WHERE windows = 1) AS single, count(*) FILTER (WHERE windows > 1) AS days,
+    count(*) FILTER (WHERE windows = 1) AS single, count(*) FILTER (WHERE windows > 1) AS days, sum(rows) AS rows,
     pg_total_relation_size('window_sketch') AS on_disk
 FROM window_sketch
 """
 
 
 def month(rows: int, columns: int, days: int) -> Iterator[Figure]:
-    """Keep hours of so many rows as the sensor does, and add up those that are older than a week."""
+    """Keep hours of so many rows as the sensor does, and add up those that are older than `SINGLE_DAYS`."""
     both = tables(reference_rows=20_000, rows=24 * days * rows, columns=columns, seed=2)
     with fresh_loop() as loop:
         _keep(loop, Decision(both), rows, 24 * days)
@@ -33,8 +33,12 @@ def month(rows: int, columns: int, days: int) -> Iterator[Figure]:
         with loop.db.connect().execution_options(isolation_level="AUTOCOMMIT") as on:
             on.execute(text("VACUUM FULL window_sketch"))
             sizes = on.execute(text(_SIZES)).one()
-    yield Figure(name="drift.storage.hours", value=sizes.single, unit="rows")
-    yield Figure(name="drift.storage.days", value=sizes.days, unit="rows")
+    added_up = max(days - SINGLE_DAYS, 0)
+    hours = 24 * (days - added_up)
+    yield Figure(name="drift.storage.hours", value=sizes.single, unit="rows", gate=hours, better="same", exact=True)
+    yield Figure(name="drift.storage.days", value=sizes.days, unit="rows", gate=added_up, better="same", exact=True)
+    counted = 24 * days * rows
+    yield Figure(name="drift.storage.counted", value=sizes.rows, unit="rows", gate=counted, better="same", exact=True)
     yield Figure(name="drift.storage.month", value=sizes.stored, unit="bytes")
     yield Figure(name="drift.storage.month_on_disk", value=sizes.on_disk, unit="bytes")
 

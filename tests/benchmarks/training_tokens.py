@@ -15,6 +15,7 @@ from tests.benchmarks.figures import Figure, interleaved
 from training.data.training_text import PYTHON_DOCS, all_documents
 from training.fit.fine_tune import fine_tune
 from training.fit.plan import FitPlan
+from training.judge.passes import score
 from training.model.language_model import LanguageModel
 
 SHAPE = FromScratch()
@@ -34,9 +35,10 @@ def tokens(documents: int, runs: int) -> Iterator[Figure]:
         "trainer": sum(min(len(each) + 1, base.context - 1) for each in ids),
         "bare": sum(len(each) + 1 for each in ids) // base.context * base.context,
     }
+    fitted: list[LanguageModel] = []
     with tempfile.TemporaryDirectory() as folder:
         works = {
-            "ours": lambda: _ours(base, texts, Path(folder)),
+            "ours": lambda: fitted.append(_ours(base, texts, Path(folder))),
             "trainer": lambda: _trainer(base, texts, folder),
             "bare": lambda: _bare(base, texts),
         }
@@ -49,6 +51,10 @@ def tokens(documents: int, runs: int) -> Iterator[Figure]:
     )
     yield Figure(
         name="training.tokens.over_bare", value=speed["ours"] / speed["bare"], unit="times", gate=0.95, better="more"
+    )
+    before, after = (sum(loss.bits for loss in score(model, texts[:16])) for model in (base, fitted[-1]))
+    yield Figure(
+        name="training.tokens.learned", value=after / before, unit="of the bits", gate=0.97, better="less", exact=True
     )
 
 
@@ -65,7 +71,7 @@ def _copy(base: LanguageModel) -> LanguageModel:
     return LanguageModel(copy.deepcopy(base.network), base.tokenizer)
 
 
-def _ours(base: LanguageModel, texts: list[str], folder: Path) -> None:
+def _ours(base: LanguageModel, texts: list[str], folder: Path) -> LanguageModel:
     plan = FitPlan(
         epochs=1,
         learning_rate=RATE,
@@ -73,8 +79,10 @@ def _ours(base: LanguageModel, texts: list[str], folder: Path) -> None:
         max_seconds=1e6,
         checkpoint_seconds=1e6,
     )
-    fine_tune(_copy(base), texts, plan, folder / "checkpoints")
+    model = _copy(base)
+    fine_tune(model, texts, plan, folder / "checkpoints")
     shutil.rmtree(folder / "checkpoints")
+    return model
 
 
 def _trainer(base: LanguageModel, texts: list[str], folder: str) -> None:

@@ -41,3 +41,6 @@ def hour(reference_rows: int, rows: int, columns: int, runs: int) -> Iterator[Fi
     yield Figure(name="drift.hour.cpu_ours", value=cpu["ours"], unit="CPU seconds")
     yield Figure(name="drift.hour.cpu_preset", value=cpu["preset"], unit="CPU seconds")
     yield Figure(name="drift.hour.speed", value=cpu["preset"] / cpu["ours"], unit="times", gate=200)
+    ranked = list(ours.evidence.by_column) if ours.evidence is not None else []
+    strongest = both.shifted == frozenset(ranked[: len(both.shifted)])
+    yield Figure(name="drift.hour.shifted_lead", value=strongest, unit="", gate=True, better="same", exact=True)

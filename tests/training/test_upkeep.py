@@ -7,11 +7,12 @@ import pytest
 from sqlalchemy import Engine, insert, text
 
 from datasets_defs.core.incidents import Action, Incident, State, Wake
+from datasets_defs.core.settings import settings
 from datasets_defs.store import tables
 from tests.monitors.loop import MODEL, Loop
+from tests.training.uploads import Uploads
 from training import approve, promote, retrain
 from training.reconcile import MAX_RUNS, mend, rings_due
-from training.registry.registry import Registry
 
 
 @pytest.fixture
@@ -67,19 +68,19 @@ def test_what_got_on_is_not_given_up(loop: Loop) -> None:
     assert later(loop) == {Wake.EVALUATE: 1}
 
 
-@pytest.mark.parametrize(("state", "expected"), [(State.APPROVING, 2), (State.PROBATION, None)])
+@pytest.mark.parametrize(("state", "aliases"), [(State.APPROVING, {"challenger": 2}), (State.PROBATION, {})])
 def test_only_a_contender_is_called_challenger(
-    loop: Loop, monkeypatch: pytest.MonkeyPatch, state: State, expected: int | None
+    loop: Loop, uploads: Uploads, monkeypatch: pytest.MonkeyPatch, state: State, aliases: dict[str, int]
 ) -> None:
-    """The alias `challenger` goes when the challenger is champion."""
+    """The alias `challenger` comes with the version that is judged, and goes when nothing is judged any more."""
+    monkeypatch.setenv("DRIFTLOOP_MLFLOW_URL", uploads.url)
+    settings.cache_clear()
+    registry = uploads.anew(MODEL, challenger=3)
     opened(loop)
     with loop.db.begin() as on:
         on.execute(text("UPDATE incident SET state = :to, challenger_version = 2"), {"to": state})
-    said: list[int | None] = []
-    monkeypatch.setattr(Registry, "sync_aliases", lambda *_, challenger, **__: said.append(challenger) or {})
-    monkeypatch.setattr(Registry, "aliases", lambda *_: {})
     mend(db=loop.db, actor="reconcile:1", now=datetime.now(UTC))
-    assert said == [expected]
+    assert registry.aliases(MODEL) == {"champion": 1, **aliases}
 
 
 @pytest.mark.parametrize("by", ["person", "silence"])

@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Engine, text
 
-from datasets_defs.core.errors import TransientError
 from datasets_defs.core.incidents import Action, Incident, State, Wake
 from datasets_defs.core.settings import settings
 from datasets_defs.ledger.champions import Champion
@@ -14,6 +13,8 @@ from datasets_defs.ledger.ledger import Ledger
 from datasets_defs.store.heartbeats import SENSORS, beat, heartbeats
 from monitors.triage import decide
 from tests.monitors.loop import MODEL, Loop
+from tests.proxy import proxy
+from tests.training.uploads import Uploads
 from training.reconcile import MAX_RINGS, find_due, free_the_held, mend, rings_due
 from training.registry.registry import Registry
 from training.watchdog import Standing, awake_since, sensor_finding, serving_finding
@@ -26,14 +27,20 @@ OLD = (datetime.now(UTC) - timedelta(days=1)).isoformat()
 
 
 @pytest.fixture
-def loop(engine: Engine, home: Path, monkeypatch: pytest.MonkeyPatch) -> Loop:
+def registry(uploads: Uploads, monkeypatch: pytest.MonkeyPatch) -> Registry:
+    """The run's registry, whose aliases are in line with a first champion."""
+    monkeypatch.setenv("DRIFTLOOP_MLFLOW_URL", uploads.url)
+    settings.cache_clear()
+    return uploads.anew(MODEL, champion=1)
+
+
+@pytest.fixture
+def loop(engine: Engine, home: Path, registry: Registry) -> Loop:
     """A model with its first champion, a registry that is in line, a server and sensors that were just heard of."""
     loop = Loop(engine, home)
     loop.spec()
     loop.champion(since=datetime.now(UTC) - timedelta(days=1))
     loop.reference(("a", "b"))
-    monkeypatch.setattr(Registry, "aliases", lambda *_: {"champion": 1})
-    monkeypatch.setattr(Registry, "sync_aliases", lambda *_, **__: {"champion": 1})
     heard(loop)
     return loop
 
@@ -202,17 +209,18 @@ def test_a_champion_without_a_reference_is_recorded_once(loop: Loop):
     assert told(loop) == ["reference_trouble"]
 
 
-def test_mended_aliases_are_recorded_and_aliases_in_line_are_not(loop: Loop, monkeypatch: pytest.MonkeyPatch):
-    """Only what was changed is an event, with both states."""
+def test_mended_aliases_are_recorded_and_aliases_in_line_are_not(loop: Loop, uploads: Uploads):
+    """Only what was changed is an event, with both states; an alias of somebody else's stays as it was."""
     mend(db=loop.db, actor="reconcile:1", now=datetime.now(UTC))
     assert "aliases" not in loop.kinds()
-    monkeypatch.setattr(Registry, "aliases", lambda *_: {"champion": 5, "somebodys": 3})
+    registry = uploads.anew(MODEL, champion=2, challenger=3, somebodys=3)
     mend(db=loop.db, actor="reconcile:1", now=datetime.now(UTC))
     event = loop.ledger.events(MODEL)[-1]
     assert (event.kind, event.reason) == (
         "aliases",
-        "the registry's aliases were champion 5; by the ledger they are champion 1 now",
+        "the registry's aliases were challenger 3, champion 2; by the ledger they are champion 1 now",
     )
+    assert registry.aliases(MODEL) == {"champion": 1, "somebodys": 3}
 
 
 def test_messages_that_cannot_be_sent_are_counted(loop: Loop):
@@ -287,21 +295,21 @@ def other_model(loop: Loop, name: str) -> Incident:
 def test_a_registry_that_hangs_holds_up_no_bell(loop: Loop, monkeypatch: pytest.MonkeyPatch):
     """What lost its wake-up is found without the registry; once that was away for one model no other waits for it."""
     other_model(loop, "second")
-    asked = []
-
-    def away(_: Registry, model: str, **__: object) -> dict[str, int]:
-        asked.append(model)
-        raise TransientError("MLflow did not answer within 30 s")
-
-    monkeypatch.setattr(Registry, "aliases", away)
     loop.ledger.change_champion("second", expected=None, to=1, kind="bootstrap", reason="r", actor="t")
-    rings = find_due(db=loop.db, actor="reconcile:1", now=datetime.now(UTC))
-    assert len(rings[Wake.TRIAGE]) == 1
-    assert asked == []
-    done = mend(db=loop.db, actor="reconcile:1", now=datetime.now(UTC))
-    assert len(asked) == 1
-    assert "did not answer" in done["second"]
-    assert "did not answer" in done[MODEL]
+    with proxy(int(settings().mlflow_url.rsplit(":", 1)[1])) as between:
+        between.freeze()
+        monkeypatch.setenv("DRIFTLOOP_MLFLOW_URL", f"http://127.0.0.1:{between.port}")
+        monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
+        monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+        settings.cache_clear()
+        rings = find_due(db=loop.db, actor="reconcile:1", now=datetime.now(UTC))
+        assert len(rings[Wake.TRIAGE]) == 1
+        assert between.accepted == 0
+        done = mend(db=loop.db, actor="reconcile:1", now=datetime.now(UTC))
+        assert between.accepted == 1
+    away = f"reading the aliases of second: MLflow at http://127.0.0.1:{between.port}"
+    assert f"failed: {away}" in done["second"]
+    assert f"aliases not looked at: {away}" in done[MODEL]
 
 
 def test_one_models_bug_stops_no_others_bell(loop: Loop, monkeypatch: pytest.MonkeyPatch):

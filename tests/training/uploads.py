@@ -28,6 +28,17 @@ class Uploads:
             )
             assert int(made.version) == version
 
+    def anew(self, model: str, **aliases: int) -> Registry:
+        """Give a model of any name versions 1, 2 and 3, and these aliases alone, whatever an earlier test left."""
+        registry = Registry(self.url)
+        if registry.find(model, f"{model}|v1") is None:
+            self.offer(model)
+        for name in registry.aliases(model):
+            registry._client.delete_registered_model_alias(model, name)
+        for name, version in aliases.items():
+            registry._client.set_registered_model_alias(model, name, str(version))
+        return registry
+
 
 def uploaded(url: str, home: Path) -> Uploads:
     """Register three versions, each with weights of its own, as the loop does."""
