@@ -23,6 +23,8 @@ MANAGED = ("AIRFLOW_", "MLFLOW_", "DRIFTLOOP_", "PG", "PYTHON", "VIRTUAL_ENV")
 """Variables of the caller that components must not inherit: they would contradict the stack's own."""
 
 Progress = Callable[[str], None]
+Choice = Callable[[list[Component]], list[Component]]
+"""Gives those of the stack's components that are to run, as they are to run."""
 
 
 def choose_ports(layout: Layout, progress: Progress) -> None:
@@ -33,8 +35,10 @@ def choose_ports(layout: Layout, progress: Progress) -> None:
     write_private(layout.ports, json.dumps(chosen, indent=1))
 
 
-def define(layout: Layout, overrides: Mapping[str, str] | None, progress: Progress) -> tuple[Stack, list[Component]]:
-    """Work out every component from the environment, the overrides, and what earlier starts left to be kept.
+def define(
+    layout: Layout, overrides: Mapping[str, str] | None, progress: Progress, choose: Choice = list
+) -> tuple[Stack, list[Component]]:
+    """Work out what is to run from the environment, the overrides, and what earlier starts left to be kept.
 
     Raises:
         ContractError: a setting is wrong, or Prometheus is not to be had.
@@ -60,7 +64,7 @@ def define(layout: Layout, overrides: Mapping[str, str] | None, progress: Progre
         dcgm_url=stack.dcgm_url,
         exporters=chosen.get("DRIFTLOOP_EXPORTERS", ""),
     )
-    return stack, components(stack, config)
+    return stack, choose(components(stack, config))
 
 
 def _window_seconds(chosen: Mapping[str, str]) -> float:
@@ -106,7 +110,8 @@ def write(stack: Stack, wanted: list[Component]) -> None:
     layout = stack.layout
     layout.save_settings(stack.addresses())
     settings.cache_clear()
-    write_private(layout.home / "prometheus.yml", next(item.depends for item in wanted if item.name == "prometheus"))
+    for prometheus in (item for item in wanted if item.name == "prometheus"):
+        write_private(layout.home / "prometheus.yml", prometheus.depends)
     airflow = layout.home / "airflow"
     airflow.mkdir(mode=0o700, exist_ok=True)
     write_private(airflow / "passwords.json", json.dumps({AIRFLOW_USER: stack.credentials.airflow_password}))

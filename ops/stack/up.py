@@ -44,11 +44,11 @@ def quiet(_: str) -> None:
     """Tell nobody about progress."""
 
 
-def up(progress: Progress = quiet, overrides: Mapping[str, str] | None = None) -> StackInfo:
+def up(progress: Progress = quiet, overrides: Mapping[str, str] | None = None, choose: plan.Choice = list) -> StackInfo:
     """Start the stack, or bring a running one to the present configuration; give its addresses.
 
     `overrides` are `DRIFTLOOP_*` settings of this start, such as a short sensor interval; without them the
-    defaults hold again. The user's environment is treated the same way.
+    defaults hold again. The user's environment is treated the same way. `choose` may leave components out.
 
     Raises:
         ContractError: the machine or the configuration does not allow it; says what to do.
@@ -57,14 +57,12 @@ def up(progress: Progress = quiet, overrides: Mapping[str, str] | None = None) -
     layout = Layout(settings().home.resolve())
     with layout.alone():
         supervisor = Supervisor(layout)
-        running = supervisor.is_running()
-        if running and set(supervisor.states()) != {item.name for item in plan.define(layout, overrides, progress)[1]}:
-            _stop(layout, supervisor)  # another set of components needs another supervisor configuration
-            running = False
+        stack, wanted = plan.define(layout, overrides, progress, choose)
+        running = _runs_these(layout, supervisor, wanted)
         if not running:
             component.end(layout.home)  # what a killed supervisor left behind
             plan.choose_ports(layout, progress)
-        stack, wanted = plan.define(layout, overrides, progress)
+            stack, wanted = plan.define(layout, overrides, progress, choose)
         for name in plan.changed(layout, wanted) if running else []:
             progress(f"restarting {name}: its configuration changed")
             supervisor.stop_component(name)  # before the new one is written: killed here, the next `up` does it again
@@ -106,6 +104,16 @@ def info(layout: Layout | None = None) -> StackInfo:
         airflow_user=AIRFLOW_USER,
         airflow_password=layout.load_credentials().airflow_password,
     )
+
+
+def _runs_these(layout: Layout, supervisor: Supervisor, wanted: list[Component]) -> bool:
+    """Say whether a supervisor of these components runs; one of another set is ended, for it cannot be changed."""
+    if not supervisor.is_running():
+        return False
+    same = set(supervisor.states()) == {item.name for item in wanted}
+    if not same:
+        _stop(layout, supervisor)
+    return same
 
 
 def _stop(layout: Layout, supervisor: Supervisor) -> None:

@@ -10,7 +10,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -27,7 +27,7 @@ from datasets_defs.store.database import engine_for
 from datasets_defs.store.verdicts import save_verdict
 from ops.stack import plan
 from ops.stack import up as stack
-from ops.stack.components import AIRFLOW_COMPONENTS, Component, components
+from ops.stack.components import AIRFLOW_COMPONENTS, Component
 from ops.stack.layout import Layout, defined, write_private
 from ops.stack.ports import PREFERRED, free_port
 from ops.stack.postgres import USER
@@ -145,8 +145,8 @@ def airflow_of_its_own(patch: pytest.MonkeyPatch, models: list[str]) -> Iterator
         patch.setenv(name, str(value))
     patch.delenv("DRIFTLOOP_ARTIFACT_ROOT", raising=False)
 
-    def few(of: stack.Stack, config: str) -> list[Component]:
-        listed = [item for item in components(of, config) if item.name in NEEDED]
+    def few(components: list[Component]) -> list[Component]:
+        listed = [item for item in components if item.name in NEEDED]
         for item in listed:
             if item.name in AIRFLOW_COMPONENTS:
                 item.environment["AIRFLOW__CORE__DAGS_FOLDER"] = str(home / "dags")
@@ -154,15 +154,12 @@ def airflow_of_its_own(patch: pytest.MonkeyPatch, models: list[str]) -> Iterator
                 item.environment["AIRFLOW__DAG_PROCESSOR__REFRESH_INTERVAL"] = "5"
         return listed
 
-    patch.setattr(plan, "components", few)
-    patch.setattr(plan, "prometheus_config", lambda *_, **__: "")
-    patch.setattr(plan, "write", _write)
     settings.cache_clear()
     layout = Layout(home)
     layout.create()
     write_private(layout.ports, json.dumps({name: free_port() for name in PREFERRED}))
     try:
-        stack.up()
+        stack.up(choose=few)
         engine = engine_for(settings().database_url)
         yield Airflow(home, engine)
         engine.dispose()
@@ -170,16 +167,6 @@ def airflow_of_its_own(patch: pytest.MonkeyPatch, models: list[str]) -> Iterator
         stack.down()
         settings.cache_clear()
         shutil.rmtree(home, ignore_errors=True)
-
-
-def _write(found: stack.Stack, wanted: list[Component]) -> None:
-    layout = found.layout
-    layout.save_settings(found.addresses())
-    settings.cache_clear()
-    airflow = layout.home / "airflow"
-    airflow.mkdir(mode=0o700, exist_ok=True)
-    write_private(airflow / "passwords.json", json.dumps({"driftloop": found.credentials.airflow_password}))
-    write_private(layout.components, json.dumps({item.name: asdict(item) for item in wanted}, indent=1))
 
 
 def end(process: subprocess.Popen[bytes]) -> None:

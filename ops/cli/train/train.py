@@ -2,7 +2,7 @@
 
 from dataclasses import asdict
 from datetime import UTC, datetime
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -10,6 +10,9 @@ from ops.cli.shared import tables
 from ops.cli.shared.options import AsJson, Model, Since, person
 from ops.cli.shared.panels import Panel, add
 from ops.cli.shared.times import past_time
+
+if TYPE_CHECKING:
+    from training.by_hand.train import Trained
 
 
 def register(app: typer.Typer) -> None:
@@ -53,7 +56,12 @@ def train(
         )
     if as_json:
         tables.print_json(asdict(trained))
-        return
+    else:
+        _tell(model, trained)
+
+
+def _tell(model: str, trained: "Trained") -> None:
+    """Say what was made, and how it goes on."""
     tables.say(f"version {trained.version}, trained from version {trained.parent}, is registered")
     tables.plainly(f"  its frozen rows: {trained.snapshot_uri}", style="dim")
     tables.plainly(

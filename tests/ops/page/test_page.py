@@ -1,8 +1,11 @@
 """The page's answers on a real database: what it says, what it never says, and who gets it."""
 
+import re
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from html.parser import HTMLParser
 from pathlib import Path
+from xml.etree import ElementTree as ET
 
 import pytest
 from fastapi import HTTPException
@@ -21,17 +24,47 @@ from datasets_defs.store.database import engine_for
 from datasets_defs.store.verdicts import save_verdict
 from monitors.verdicts.conclude import judged_window
 from ops.page.app import METHODS, POLICY, make_app
-from ops.page.reading import read_overview, snapshot
+from ops.page.reading import SHOWN_WINDOWS, read_overview, snapshot
 from ops.page.state import ServedChange
 from ops.page.strip import Axis
 from ops.stack.ports import free_port
-from tests.ops.page.page_data import Past, describe, fill, hostile
+from tests.ops.page.page_data import SIGNALS, Past, describe, fill, hostile
 
 PAYLOAD = (
     "</title></script><script>window.ran=1</script><img src=x onerror=window.ran=1>\"'`{{919*919}}<svg onload=ran=1>"
 )
 NOW = datetime(2026, 5, 1, 12, 30, tzinfo=UTC)
 HOUR = timedelta(hours=1)
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A strip as it is drawn."""
+
+    tones: list[str]
+    """Of each window, the oldest first."""
+    places: list[tuple[float, float]]
+    """Where each window begins and ends, in per cent of the width."""
+    titles: list[str]
+    marks: list[tuple[str, float]]
+    """Kind and place of each change of champion."""
+
+
+def strips_of(page: str) -> list[Drawn]:
+    """Read the strips of a page, in their order."""
+    drawn = []
+    for svg in re.findall(r'<svg class="strip".*?</svg>', page, re.DOTALL):
+        root = ET.fromstring(svg)  # noqa: S314  # our own page
+        cells = root.findall("rect")
+        places = [(percent(cell, "x"), percent(cell, "x") + percent(cell, "width")) for cell in cells]
+        titles = [cell.findtext("title") or "" for cell in cells]
+        marks = [(line.attrib["class"], percent(line, "x1")) for line in root.findall("line")]
+        drawn.append(Drawn([cell.attrib["class"] for cell in cells], places, titles, marks))
+    return drawn
+
+
+def percent(element: ET.Element, name: str) -> float:
+    return float(element.attrib[name].removesuffix("%"))
 
 
 class Seen(HTMLParser):
@@ -129,9 +162,37 @@ def test_one_model_s_page_tells_its_past(client, engine, home):
         "No incident is open.", "nothing to roll back to", "quality: latency_p95_seconds", "v5 in MLflow",
     ):  # fmt: skip
         assert words in seen, words
-    assert page.count('class="strip"') == 7
-    assert page.count('<line class="roll_back"') == 7
-    assert page.count('<rect class="rolled_back"') == 1
+    (span,) = re.findall(r'<rect class="rolled_back".*?<title>(.*?)</title>', page)
+    assert f"incident {numbers['code-review']} (loss)" in span
+
+
+def test_a_strip_shows_each_window_where_it_lies(client, engine, home):
+    """Each window of each signal has its verdict's look and words at its hour, and a rollback stands on its hour."""
+    describe(home / "models", "m", "x")
+    past = Past(engine, "m", datetime.now(UTC))
+    conditions = ("OK", "WARN", "BAD", "NO_DATA", "STALE", None)
+    order = list(SIGNALS)
+
+    def looks(signal: str, ago: int) -> str | None:
+        return conditions[(ago * ago + order.index(signal)) % len(conditions)]
+
+    past.verdicts(looks)
+    past.change("roll_back", 30, 1, 2)
+    tones = {"OK": "ok", "WARN": "warn", "BAD": "bad", "NO_DATA": "nodata", "STALE": "stale", None: "none"}
+    page = client.get("/models/m").text
+    names = [Seen(cell).text.replace(": ", ":") for cell in re.findall(r'<th scope="row".*?</th>', page, re.DOTALL)]
+    strips = dict(zip(names, strips_of(page), strict=True))
+    assert set(strips) == set(SIGNALS)
+    for signal, strip in strips.items():
+        assert strip.tones == [tones[looks(signal, ago)] for ago in reversed(range(SHOWN_WINDOWS))]
+        for number, (left, right) in enumerate(strip.places):
+            slot = 100 * number / SHOWN_WINDOWS, 100 * (number + 1) / SHOWN_WINDOWS
+            assert slot[0] < left < right < slot[1]
+        window = past.last.before(30)
+        assert strip.titles[-31].startswith(f"{window.start:%Y-%m-%d %H:%M:%S} to {window.end:%H:%M:%S} UTC: ")
+        ((kind, place),) = strip.marks
+        at = past.last.start + HOUR - (SHOWN_WINDOWS - SHOWN_WINDOWS * place / 100) * HOUR
+        assert (kind, abs(at - (past.now - 30 * HOUR)) < timedelta(minutes=1)) == ("roll_back", True)
 
 
 def test_one_model_s_page_tells_what_goes_on(client, engine, home):
@@ -164,7 +225,7 @@ def test_what_is_missing_says_so(client, engine, home):
     ):  # fmt: skip
         assert words in seen, words
     assert 'class="chip ok"' not in page
-    assert page.count('<rect class="none"') == 7 * 72 + 1, "every window of every signal, and the legend"
+    assert [strip.tones for strip in strips_of(page)] == [["none"] * SHOWN_WINDOWS] * len(SIGNALS)
 
 
 def test_an_empty_loop_says_so(client):
