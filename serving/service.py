@@ -11,6 +11,7 @@ from typing import Any
 
 from sqlalchemy import Engine
 
+from datasets_defs.core.faults import passing
 from datasets_defs.core.settings import settings
 from datasets_defs.spec.model import ModelSpec
 from datasets_defs.store import inference_log
@@ -126,6 +127,7 @@ def fetch_from_registry(db: Engine, model: str, version: int) -> Completer:
 
     cache = settings().home / "serving-cache"
     folder = fetch(db, Registry(settings().mlflow_url), model, version, cache=cache)
+    passing("serving.load")
     loaded = LanguageModel.load(folder)
     _forget_old(folder)
     return loaded

@@ -15,6 +15,7 @@ import psycopg
 
 from datasets_defs.core.settings import ROOT
 
+_SHORT = "-c statement_timeout=5s"
 DRIFTLOOP = Path(sys.executable).parent / "driftloop"
 
 
@@ -48,7 +49,9 @@ class Stack:
         if url is None:
             return []
         try:
-            with psycopg.connect(url.replace("postgresql+psycopg://", "postgresql://"), connect_timeout=3) as on:
+            with psycopg.connect(
+                url.replace("postgresql+psycopg://", "postgresql://"), connect_timeout=3, options=_SHORT
+            ) as on:
                 return on.execute(query).fetchall()
         except psycopg.Error:
             return []

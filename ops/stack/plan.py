@@ -10,6 +10,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from datasets_defs.core.errors import ContractError
+from datasets_defs.core.faults import SLOW_AT
 from datasets_defs.core.settings import Settings, settings
 from ops.stack import ports, prometheus_binary
 from ops.stack.components import AIRFLOW_USER, Component, Stack, components
@@ -124,6 +125,7 @@ def _definitions(wanted: list[Component]) -> str:
 
 def environment() -> dict[str, str]:
     """Give the caller's environment without what would contradict the stack's own."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(MANAGED)}
+    seam = {SLOW_AT}  # tests slow a component down by it
+    kept = {name: value for name, value in os.environ.items() if name in seam or not name.startswith(MANAGED)}
     direct = ",".join(filter(None, [kept.get("NO_PROXY") or kept.get("no_proxy"), "127.0.0.1,localhost"]))
     return {**kept, **PRIVACY, "NO_PROXY": direct, "no_proxy": direct, "PYTHONUNBUFFERED": "1"}

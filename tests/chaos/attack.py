@@ -25,6 +25,13 @@ class Attacker:
         self._waiting: list[Action] = []
         self._stopped: list[tuple[float, str, list[psutil.Process]]] = []
 
+    def pid(self, component: str) -> int | None:
+        """Give the process of a component; None while it does not run."""
+        try:
+            return self.supervisor.pids().get(component)
+        except TransientError:
+            return None
+
     def attack(self, action: Action) -> str:
         """Do it now; an attack on a trainer waits until there is one. Gives what was done."""
         if action.victim == TRAINER:

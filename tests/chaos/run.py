@@ -16,8 +16,11 @@ from ops.stack.layout import Layout
 from ops.stack.postgres import Cluster
 from tests.alerts.slack_server import TOKEN, SlackServer
 from tests.chaos.attack import Attacker
+from tests.chaos.blows import Blows
+from tests.chaos.person import Person
 from tests.chaos.plan import DOMAINS, MODELS, Action, Kind, plan
 from tests.chaos.users import Failure, Outages, Users
+from tests.chaos.watching import Drops, Served, lost
 from tests.stack import Stack
 
 PROFILE = {
@@ -32,6 +35,10 @@ REST_SECONDS = 900
 """How long the loop may take, left alone, until every incident has ended or waits for a person and all are told."""
 STARTS = 3
 REQUESTS_PER_SECOND = 2.0
+UNWRITTEN_SECONDS = 15.0
+"""Rows that serving answered so long before its death may not have been written, with the database there."""
+BLOWS = (Kind.READ, Kind.LOCK, Kind.SILENCE, Kind.SLOW, Kind.FULL)
+APPROVE_EVERY = 20.0
 SPEC = """
 name: {name}
 base_model: {{layers: 2, width: 64, heads: 2, vocabulary: 2048, context: 512, train_seconds: 20}}
@@ -39,6 +46,8 @@ training_text: builtin:python-docs
 serving: {{kind: driftloop}}
 drift: {{season: none, min_rows: 40, burn_in_windows: 0, reports: on_warn, confirm: {{bad: 2, of: 3}}}}
 quality: {quality}
+promotion: {promotion}
+approval_windows: 4
 gpu: dcgm
 retrain: {{min_documents: 160, max_documents: 240, holdout_share: 0.4, replay_share: 0.45, blend: 0.95, epochs: 6,
   learning_rate: 3.0e-3, batch_tokens: 1024, max_seconds: 60, checkpoint_seconds: 5, cool_down_windows: 1,
@@ -59,28 +68,43 @@ class Run:
     database: Outages = field(default_factory=Outages)
     users: dict[str, Users] = field(default_factory=dict)
     drifts: Counter[str] = field(default_factory=Counter)
+    served: Served = field(default_factory=Served)
+    drops: Drops = field(default_factory=Drops)
+    deaths: list[tuple[float, float]] = field(default_factory=list)
+    """From when on rows were lost with serving, and when it died; `time.monotonic()`."""
     told: int = 0
+    approved: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Make those who strike and act."""
+        self.attacker, self.person = Attacker(self.stack), Person(self.stack)
+        self.blows = Blows(self.stack, self.attacker.pid)
 
     def go(self, minutes: float, seed: int) -> list[str]:
         """Do what the seed says for so many minutes, wait for rest, and give a sentence for whatever broke."""
         actions = plan(minutes, seed)
-        attacker = Attacker(self.stack)
         with self._up():
             try:
-                self._attacks(actions, attacker, 60 * minutes)
+                self._attacks(actions, 60 * minutes)
             finally:
-                attacker.release()
+                self.attacker.release()
+                self.blows.release()
             self.say("the attacks are over; waiting for the loop to come to rest")
             broken = self._rest()
-            return [*broken, *self._reckon(attacker.crashes)]
+            return [*broken, *self._reckon(self.attacker.crashes)]
 
     @contextmanager
     def _up(self) -> Iterator[None]:
         for name in MODELS:
             quality = "driftloop" if name == MODELS[0] else "[]"  # stalls are no reason to call a person for the others
-            (self.stack.home / "models" / f"{name}.yaml").write_text(SPEC.format(name=name, quality=quality))
+            promotion = "approve" if name == MODELS[-1] else "auto"
+            spec = SPEC.format(name=name, quality=quality, promotion=promotion)
+            (self.stack.home / "models" / f"{name}.yaml").write_text(spec)
         self.stack.environment |= PROFILE
         with ExitStack() as ending:
+            self.say(self.blows.prepare())
+            ending.callback(self.blows.end)
+            ending.callback(self.person.leave)
             server = self.slack.start()
             ending.callback(server.shutdown)
             connection = {"conn_type": "slack", "password": TOKEN, "extra": {"base_url": self.slack.url}}
@@ -107,28 +131,49 @@ class Run:
             self.say(f"`driftloop up`: {(started.stdout + started.stderr).strip()[-500:]}")
         raise RuntimeError(f"the stack did not start in {STARTS} tries")
 
-    def _attacks(self, actions: list[Action], attacker: Attacker, seconds: float) -> None:
+    def _attacks(self, actions: list[Action], seconds: float) -> None:
         texts = {domain: passages(domain) for domain in DOMAINS}
         began = time.monotonic()
         coming = iter([*actions, None])
         action = next(coming)
         while (now := time.monotonic() - began) < seconds:
             while action is not None and action.at <= now:
-                self._do(action, attacker, texts)
+                self._do(action, texts)
                 action = next(coming)
-            self._tick(attacker)
+            self._tick()
 
-    def _do(self, action: Action, attacker: Attacker, texts: dict) -> None:
+    def _do(self, action: Action, texts: dict) -> None:
         if action.kind is Kind.DRIFT:
             self.users[action.victim].switch_to(texts[action.domain])
             self.drifts[action.victim] += 1
             self.say(str(action))
             self._answer_for(action.victim)
             return
+        if action.kind is Kind.DEED:
+            self.say(self.person.act(action.victim))
+            return
+        if action.kind in BLOWS:
+            if action.kind is Kind.LOCK or action.victim == "postgres":
+                self.database.begin()
+            self.say(self.blows.strike(action))
+            return
         for victim, outages in (("serving", self.serving), ("postgres", self.database)):
             if action.victim == victim:
                 outages.begin()
-        self.say(attacker.attack(action))
+        if action.victim == "serving" and action.kind is Kind.KILL:
+            self._serving_dies()
+        self.served.excuse(time.monotonic())
+        self.say(self.attacker.attack(action))
+
+    def _serving_dies(self) -> None:
+        """Note from when on rows may not have been written: since the database was away, or just before."""
+        now = time.monotonic()
+        began = now - UNWRITTEN_SECONDS
+        spans = [*self.database.ended, *([(self.database.since, now)] if self.database.since is not None else [])]
+        for begin, end in spans:
+            if end >= began:
+                began = min(began, begin - UNWRITTEN_SECONDS)
+        self.deaths.append((began, now + 1))
 
     def _answer_for(self, model: str) -> None:
         """Be the person whom an escalated incident waits for, so that the next drift is an incident of its own."""
@@ -138,14 +183,15 @@ class Run:
             done = self.stack.command("incident", "resolve", str(number), "--reason", "a person looked")
             self.say(f"a person resolves incident {number}: {(done.stdout + done.stderr).strip()[-200:]}")
 
-    def _tick(self, attacker: Attacker | None = None) -> None:
-        for said in attacker.look() if attacker is not None else []:
+    def _tick(self) -> None:
+        for said in [*self.attacker.look(), *self.blows.look(), *self.person.look()]:
             self.say(said)
         url = self.stack.setting("DRIFTLOOP_SERVING_URL")
         if self.serving.since is not None and url and self._serves(url):
             self.serving.end()
-        if self.database.since is not None and self.stack.ask("SELECT 1"):
+        if self.database.since is not None and not self.blows.silences("postgres") and self.stack.ask("SELECT 1"):
             self.database.end()
+        self._watch(url)
         for number, model, kind, state, reason in self.stack.ask(
             f"SELECT id, model, kind, state, reason FROM incident_event WHERE id > {self.told} ORDER BY id"
         ):
@@ -153,6 +199,29 @@ class Run:
             if kind not in ("claimed", "blind", "sighted"):
                 self.say(f"    {model} {state or kind}: {reason[:150]}")
         time.sleep(1)  # between two looks
+
+    def _watch(self, url: str | None) -> None:
+        """Look which version serves, and how many rows serving says it dropped."""
+        now = time.monotonic()
+        rows = self.stack.ask(
+            "SELECT c.model, c.version, h.details ->> 'loaded_version' FROM champion c "
+            "JOIN heartbeat h ON h.component = 'serving:' || c.model AND h.at > now() - interval '10 seconds'"
+        )
+        if self.blows.silences("mlflow") or len(rows) < len(MODELS):
+            self.served.excuse(now)
+        self.served.look(rows, now)
+        try:
+            self.drops.look(httpx.get(f"{url}/metrics", timeout=2, trust_env=False).text)
+        except httpx.HTTPError:
+            return
+
+    def _approve(self) -> None:
+        """Be the person whom a challenger waits for."""
+        if time.monotonic() - self.approved < APPROVE_EVERY:
+            return
+        self.approved = time.monotonic()
+        for (model,) in self.stack.ask("SELECT model FROM incident WHERE state = 'approving'"):
+            self.say(self.person.act(f"approve {model}"))
 
     def _rest(self) -> list[str]:
         """Wait until nothing is under way, every message is delivered and every component is healthy again.
@@ -170,6 +239,7 @@ class Run:
         deadline = time.monotonic() + REST_SECONDS
         while True:
             self._tick()
+            self._approve()
             ill = [each.name for each in health.check(layout).values() if not each.healthy]
             busy = [words for words, query in what.items() if self.stack.ask(query)]
             if not ill and not busy and self.stack.ask("SELECT 1"):
@@ -198,6 +268,8 @@ class Run:
             *(f"{name}: no drift was injected" for name in MODELS if not self.drifts[name]),
             *self._failed_requests(),
             *duplicates(self._outbox(), [message["blocks"] for message in self.slack.messages], crashes),
+            *self.served.broken,
+            *self._lost(),
             *self._rung_twice(),
             *self._not_served(),
         ]
@@ -216,6 +288,13 @@ class Run:
     def _excused(self, failure: Failure) -> bool:
         needs = [self.serving, self.database] if failure.path == "/v1/feedback" else [self.serving]
         return any(outages.excuse(failure) for outages in needs)
+
+    def _lost(self) -> list[str]:
+        logged = {request_id for (request_id,) in self.stack.ask("SELECT request_id FROM request_key")}
+        answered = [each for users in self.users.values() for each in users.requests]
+        self.say(f"rows: {len(answered)} requests, {len(logged)} in the log, {self.drops.total:.0f} counted as dropped")
+        before = time.monotonic() - UNWRITTEN_SECONDS  # younger ones may be on their way
+        return lost([each for each in answered if each.at < before], logged, self.deaths, self.drops.total)
 
     def _rung_twice(self) -> list[str]:
         """Read from Airflow's own database whether a key ever started the same DAG twice."""

@@ -11,6 +11,7 @@ from datasets_defs.core.settings import ROOT
 from tests.chaos.plan import COMPONENTS, DOMAINS, MODELS, TRAINER, Kind, plan
 from tests.chaos.run import REST_SECONDS, duplicates
 from tests.chaos.users import Failure, Outages
+from tests.chaos.watching import MOST_BEHIND_SECONDS, Answered, Drops, Served, lost
 
 MINUTES = 5
 
@@ -22,8 +23,10 @@ def test_five_minutes_reach_everybody(seed: int):
     assert actions == plan(MINUTES, seed)
     assert actions == sorted(actions)
     assert all(0 < action.at < 60 * MINUTES for action in actions)
-    victims = {action.victim for action in actions if action.kind is not Kind.DRIFT}
+    victims = {action.victim for action in actions if action.kind in (Kind.KILL, Kind.CRASH, Kind.STOP)}
     assert victims == {*COMPONENTS, TRAINER}
+    assert {action.kind for action in actions} >= set(Kind) - {Kind.KILL, Kind.CRASH, Kind.STOP}
+    assert {action.victim for action in actions if action.kind is Kind.SILENCE} == {"postgres", "mlflow"}
     drifts = {action.victim: action.domain for action in actions if action.kind is Kind.DRIFT}
     assert drifts.keys() == set(MODELS)
     assert set(drifts.values()) <= set(DOMAINS[1:])
@@ -70,6 +73,46 @@ def test_an_outage_excuses_what_it_overlaps():
     assert outages.excuse(Failure("/", began, after, "refused"))
     assert not outages.excuse(Failure("/", after + 1, after + 2, "refused"))
     assert not outages.excuse(Failure("/", began - 2, began - 1, "refused"))
+
+
+def test_a_version_that_nobody_wants_is_found():
+    """One that was wanted just before may still come; another may not, nor may the wanted one stay away for good."""
+    served = Served()
+    for now, want, has in ((0, 1, 1), (10, 2, 1), (12, 1, 1), (20, 1, 2)):
+        served.look([("m", want, has)], now)
+    assert served.broken == []
+    served.look([("m", 1, 1)], 30)
+    served.look([("m", 1, 2)], 60)
+    assert served.broken == ["m: version 2 was swapped in, and the ledger wanted 1 for a while"]
+    served.look([("m", 3, 2)], 70)
+    served.look([("m", 3, 2)], 60 + MOST_BEHIND_SECONDS)
+    assert len(served.broken) == 1
+    served.look([("m", 3, 2)], 80 + MOST_BEHIND_SECONDS)
+    assert len(served.broken) == 2
+
+
+def test_what_is_away_excuses_a_load():
+    """While a part is away nobody can load; the time begins anew when it is back."""
+    served = Served()
+    served.look([("m", 1, 1)], 0)
+    served.look([("m", 2, 1)], 1)
+    served.excuse(MOST_BEHIND_SECONDS)
+    served.look([("m", 2, 1)], MOST_BEHIND_SECONDS + 2)
+    assert served.broken == []
+
+
+def test_lost_rows_are_found():
+    """A row is in the log, in a death of serving, or in its count of dropped rows; else it was lost without a word."""
+    rows = [Answered("m", f"r{at}", float(at)) for at in range(10)]
+    logged = {f"r{at}" for at in range(7)}
+    assert lost(rows, logged, deaths=[(6.5, 9.5)], drops=0) == []
+    assert lost(rows, logged, deaths=[(8.0, 9.5)], drops=1) == []
+    (said,) = lost(rows, logged, deaths=[(8.0, 9.5)], drops=0)
+    assert said.startswith("1 answered requests are in no log and 0 were counted as dropped: m r7")
+    drops = Drops()
+    for page in ('log_dropped_total{a="b"} 3.0', 'log_dropped_total{a="b"} 5.0', "", 'log_dropped_total{a="b"} 1.0'):
+        drops.look(page)
+    assert drops.total == 6
 
 
 @pytest.mark.slow

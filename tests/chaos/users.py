@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 import httpx
 
 from ops.demo.traffic import REFERENCE_DELAY_SECONDS, Traffic
+from tests.chaos.watching import Answered
 from training.data.training_text import Passage
 
 
@@ -46,10 +47,12 @@ class Users(Traffic):
     """The demo's traffic, with a record of what failed."""
 
     failures: list[Failure]
+    requests: list[Answered]
 
     def __init__(self, *, serving_url: str, model: str, per_second: float, seed: int) -> None:
         super().__init__(serving_url=serving_url, model=model, per_second=per_second, seed=seed)
         self.failures = []
+        self.requests = []
 
     def _ask(self, passage: Passage, user: str, session: str) -> None:
         request = {"model": self.model, "prompt": passage.prompt, "max_tokens": 8, "user": user, "session_id": session}
@@ -57,6 +60,7 @@ class Users(Traffic):
             answer = self._post("/v1/completions", request)
             if answer is None:
                 return
+            self.requests.append(Answered(self.model, answer["id"], time.monotonic()))
             self._stop.wait(REFERENCE_DELAY_SECONDS)
             told = {"model": self.model, "request_id": answer["id"], "reference": passage.continuation}
             self._post("/v1/feedback", told)
