@@ -25,6 +25,7 @@ from datasets_defs.core.windows import Window
 from datasets_defs.store import tables
 from datasets_defs.store.database import database_errors
 from datasets_defs.store.partitions import drop_days, ensure_days
+from datasets_defs.store.places import place
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -222,11 +223,19 @@ def read_origins(
 
 def drop_before(engine: Engine, before: datetime) -> list[str]:
     """Drop the log's days that end by `before`, with what was known of their requests; give the days' names."""
-    dropped = drop_days(engine, before)
-    midnight = before.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+    dropped, midnight = drop_days(engine, before), _midnight(before)
     with database_errors("dropping old request ids"), engine.begin() as on:
         on.execute(delete(tables.request_key).where(tables.request_key.c.at < midnight))
     return dropped
+
+
+def first_day_kept(now: datetime) -> datetime:
+    """Give the beginning of the oldest day that the log's retention keeps."""
+    return _midnight(now - place("inference").age)
+
+
+def _midnight(at: datetime) -> datetime:
+    return at.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
 
 
 def _cell(value: Any) -> Any:

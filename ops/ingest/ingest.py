@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from datasets_defs.core.errors import ContractError
 from datasets_defs.rows.files import find, rows_of
 from datasets_defs.rows.row import Rows, Unreadable
 from datasets_defs.store import inference_log
+from datasets_defs.store.inference_log import first_day_kept
 from datasets_defs.store.quarantined import quarantine
 from ops.ingest.rows import Row, parse
 
@@ -32,12 +34,28 @@ class Summary:
     """Times without a zone, taken as UTC."""
     quarantined: Counter[str] = field(default_factory=Counter)
     """Rows kept apart, by reason."""
+    past: int = 0
+    """Requests that are past the log's retention: the next `maintain` drops them."""
+    oldest: datetime | None = None
+    """When the oldest request was answered."""
+
+    def retention_needed(self, now: datetime) -> int:
+        """Give for how many days the log has to be kept so that the next `maintain` drops none of the requests."""
+        return 0 if self.oldest is None else (now - self.oldest).days + 1
 
 
-def ingest(db: Engine, model: str, file: Path, progress: Callable[[float], None] = lambda _: None) -> Summary:
+def ingest(
+    db: Engine,
+    model: str,
+    file: Path,
+    progress: Callable[[float], None] = lambda _: None,
+    *,
+    now: datetime | None = None,
+) -> Summary:
     """Read a file into the model's log; reading it again changes nothing. `progress` hears shares of the file.
 
-    A row that cannot be read is quarantined with its number and reason, and the others go on.
+    A row that cannot be read is quarantined with its number and reason, and the others go on. Requests that are past
+    the log's retention at `now` (the clock's unless given) are counted: they are judged and trained on until they go.
 
     Raises:
         ContractError: the file is missing, or of a kind that is not read.
@@ -46,10 +64,11 @@ def ingest(db: Engine, model: str, file: Path, progress: Callable[[float], None]
     (found,) = find(str(file))
     if found.kind == "txt":
         raise ContractError(f"{file} is plain text; give requests as .jsonl, .json, .csv, .tsv or .parquet")
-    summary = Summary()
+    summary, before = Summary(), first_day_kept(now or datetime.now(UTC))
     parsed = _parsed(rows_of(found, progress=progress), model, summary)
     while batch := list(islice(parsed, BATCH_ROWS)):
         _write(db, model, file, batch, summary)
+        _count_past(batch, before, summary)
     progress(1.0)
     return summary
 
@@ -74,6 +93,12 @@ def _parsed(rows: Rows, model: str, summary: Summary) -> Iterator[Row | _Bad]:
             continue
         summary.naive_times += row.naive_time
         yield row
+
+
+def _count_past(batch: list[Row | _Bad], before: datetime, summary: Summary) -> None:
+    times = [row.inference.at for row in batch if isinstance(row, Row) and row.inference is not None]
+    summary.past += sum(at < before for at in times)
+    summary.oldest = min([*times, *([summary.oldest] if summary.oldest is not None else [])], default=None)
 
 
 def _write(db: Engine, model: str, file: Path, batch: list[Row | _Bad], summary: Summary) -> None:

@@ -1,13 +1,17 @@
 """The command that reads another server's log: `driftloop ingest`."""
 
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ops.cli.shared import tables
 from ops.cli.shared.options import Model, require_known
 from ops.cli.shared.panels import Panel, add
+
+if TYPE_CHECKING:
+    from ops.ingest.ingest import Summary
 
 
 def register(app: typer.Typer) -> None:
@@ -35,15 +39,29 @@ def ingest(
     from ops.stack.first_champions import progress_bar
 
     with progress_bar(tables.console, f"reading {file.name}") as bar:
-        counts = read(database(), model, file, bar.share)
+        now = datetime.now(UTC)
+        counts = read(database(), model, file, bar.share, now=now)
     tables.say(
         f"{counts.rows:,} rows read: {counts.new:,} new, {counts.known:,} known, {counts.feedback:,} with feedback, "
         f"{counts.quarantined.total():,} quarantined"
     )
     if counts.naive_times:
         tables.say(f"{counts.naive_times:,} times had no zone and were taken as UTC")
+    _say_past(counts, now)
     for reason, count in counts.quarantined.most_common(10):
         tables.plainly(f"  {count:,} rows: {reason}", style="yellow")
     if counts.rows and counts.quarantined.total() == counts.rows:  # a nightly export that broke shall be noticed
         tables.plainly(f"no row of {file} could be read", style="red")
         raise typer.Exit(1)
+
+
+def _say_past(counts: "Summary", now: datetime) -> None:
+    """Say of requests that the next `maintain` drops, and what keeps them."""
+    from datasets_defs.store.places import place
+
+    if counts.past:
+        tables.plainly(
+            f"{counts.past:,} requests are older than the {place('inference').days} days that the log is kept: the "
+            f"next `maintain` drops them. Set DRIFTLOOP_RETENTION_DAYS to {counts.retention_needed(now)} to keep them",
+            style="yellow",
+        )

@@ -6,7 +6,9 @@ import pytest
 from sqlalchemy import select
 
 from datasets_defs.core.errors import ContractError
+from datasets_defs.core.settings import settings
 from datasets_defs.store import tables
+from datasets_defs.store.inference_log import drop_before
 from ops.ingest.ingest import ingest
 from ops.ingest.rows import parse
 
@@ -178,3 +180,25 @@ def test_what_is_no_time_is_said(at):
     """Nonsense in `at` raises ValueError and nothing else."""
     with pytest.raises(ValueError, match="column 'at'"):
         parse({"request_id": "r", "at": at, "prompt": "p"}, "m")
+
+
+def test_requests_past_the_logs_retention_are_counted(engine, tmp_path):
+    """They go with the next `maintain`, which the one who loads them learns at once, with the days that keep them."""
+    now = NOW + timedelta(days=200)
+    ages = (201, 91, 90, 89, 0)
+    file = jsonl(
+        tmp_path / "log.jsonl", [row(n, at=(now - timedelta(days=age)).isoformat()) for n, age in enumerate(ages)]
+    )
+    found = ingest(engine, "m", file, now=now)
+    assert (found.new, found.past, found.retention_needed(now)) == (5, 2, 202)
+    drop_before(engine, now - timedelta(days=90))
+    assert len(stored(engine, tables.inference)) == len(ages) - found.past
+
+
+def test_what_is_kept_is_what_was_said(engine, tmp_path, home, monkeypatch):
+    """With as many days as were named nothing is past its time."""
+    file = jsonl(tmp_path / "log.jsonl", [row(0, at=(NOW - timedelta(days=300)).isoformat())])
+    needed = ingest(engine, "m", file, now=NOW).retention_needed(NOW)
+    monkeypatch.setenv("DRIFTLOOP_RETENTION_DAYS", str(needed))
+    settings.cache_clear()
+    assert ingest(engine, "m", file, now=NOW).past == 0
