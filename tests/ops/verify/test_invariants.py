@@ -12,14 +12,13 @@ from sqlalchemy import Engine, insert, text
 from typer.testing import CliRunner
 
 from alerts.outbox import enqueue_new
-from datasets_defs.core.errors import ContractError, TransientError
 from datasets_defs.core.incidents import Incident, State
 from datasets_defs.core.settings import ROOT, settings
 from datasets_defs.ledger.ledger import Ledger
 from datasets_defs.store import tables
 from ops.cli.main import app
 from ops.verify.invariants import in_progress
-from ops.verify.reading import broken_artifacts, broken_invariants, read_record
+from ops.verify.reading import broken_invariants, read_record
 from training.trainers.locks import only_trainer
 
 LEASE = timedelta(seconds=60)
@@ -260,24 +259,6 @@ def test_locks_are_counted(ledger: Ledger):
     with only_trainer(ledger.engine, "m"):
         assert read_record(ledger.engine).trainers == {"m": 1, "other": 0}
     assert read_record(ledger.engine).trainers == {"m": 0, "other": 0}
-
-
-@pytest.mark.parametrize(
-    ("error", "place"),
-    [(ContractError("weights are damaged"), 0), (TransientError("MLflow is away"), 1)],
-    ids=["damaged", "away"],
-)
-def test_files_are_judged_or_said_to_be_unknown(ledger: Ledger, monkeypatch, error: Exception, place: int):
-    """A champion whose files are damaged is a breach; with the registry away nothing is known of them."""
-
-    def require_whole(_self: object, _model: str, _version: int) -> None:
-        raise error
-
-    first_champion(ledger)
-    monkeypatch.setattr("training.registry.reader.Reader.require_whole", require_whole)
-    found = broken_artifacts(read_record(ledger.engine))
-    assert [len(each) for each in found] == [1 - place, place]
-    assert str(error) in found[place][0]
 
 
 @pytest.fixture

@@ -1,8 +1,9 @@
 """What completions are worth beside their bits, rules in MLflow's words, slices, former champions, and the card."""
 
+import importlib
 from dataclasses import replace
 from datetime import UTC, datetime
-from importlib import metadata
+from pathlib import Path
 
 import pytest
 from mlflow.utils.validation import _validate_metric_name
@@ -65,31 +66,35 @@ def test_repetition():
     assert repetition("each word of this sentence comes once") == repetition("too short") == 0
 
 
-def entry_point(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
-    points = metadata.EntryPoints([metadata.EntryPoint("mine", value, metrics.GROUP)])
-    monkeypatch.setattr(metadata, "entry_points", lambda **_: points)
-
-
-def share_of_foxes(prompts, references, completions) -> float:
+OF_MINE = """
+def share_of_foxes(prompts, references, completions):
     return sum("fox" in text for text in completions) / len(completions)
 
-
-def fails(prompts, references, completions) -> float:
+def fails(prompts, references, completions):
     return 1 / 0
+"""
 
 
-def test_metrics_of_the_users_own(monkeypatch: pytest.MonkeyPatch):
-    """An entry point becomes a metric; one that is absent or fails is said by name."""
-    import sys
+def install(site: Path, function: str) -> None:
+    """Put a package into a folder of packages whose metric `mine` is this function, as pip would."""
+    (site / "metrics_of_mine.py").write_text(OF_MINE)
+    about = site / "mine-1.0.dist-info"
+    about.mkdir(exist_ok=True)
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: mine\nVersion: 1.0\n")
+    (about / "entry_points.txt").write_text(f"[{metrics.GROUP}]\nmine = metrics_of_mine:{function}\n")
+    importlib.invalidate_caches()
 
-    sys.modules["metrics_of_mine"] = sys.modules[__name__]
-    entry_point(monkeypatch, "metrics_of_mine:share_of_foxes")
+
+def test_metrics_of_the_users_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """An installed package's entry point becomes a metric; one that is absent or fails is said by name."""
+    monkeypatch.syspath_prepend(tmp_path)
+    install(tmp_path, "share_of_foxes")
     spec = EvaluationSpec(metrics=("mine",))
     found = compared(answers(["no"] * 12), answers(REFERENCES), spec)["mine"]
     assert found == Scores(champion=0.0, challenger=1.0)
     with pytest.raises(ContractError, match=r"'other' is not installed.*installed: mine"):
         compared(answers(REFERENCES), answers(REFERENCES), EvaluationSpec(metrics=("other",)))
-    entry_point(monkeypatch, "metrics_of_mine:fails")
+    install(tmp_path, "fails")
     with pytest.raises(ContractError, match="'mine' failed: ZeroDivisionError"):
         compared(answers(REFERENCES), answers(REFERENCES), spec)
 

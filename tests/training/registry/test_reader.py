@@ -7,10 +7,13 @@ from pathlib import Path
 
 import httpx
 import pytest
+from sqlalchemy import Engine
 
 from datasets_defs.core.errors import ContractError, TransientError
-from datasets_defs.core.settings import ROOT
+from datasets_defs.core.settings import ROOT, settings
+from datasets_defs.ledger.ledger import Ledger
 from ops.stack.ports import free_port
+from ops.verify.reading import broken_artifacts, read_record
 from training.registry.reader import Reader
 from training.registry.registry import Registry
 
@@ -83,6 +86,35 @@ def test_damage_is_found(mlflow_url: str, version: tuple[str, int, Path], server
             manifest.write_text(json.dumps({"files": {}}))
     with pytest.raises(ContractError, match="in the registry is damaged"):
         Reader(mlflow_url).require_whole(version[0], version[1])
+
+
+@pytest.mark.parametrize(
+    ("damaged", "away", "breaches", "unknown"),
+    [(False, False, 0, 0), (True, False, 1, 0), (False, True, 0, 1)],
+    ids=["whole", "damaged", "away"],
+)
+def test_a_champions_files_are_judged_or_said_to_be_unknown(
+    engine: Engine,
+    mlflow_url: str,
+    version: tuple[str, int, Path],
+    server_home: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    damaged: bool,
+    away: bool,
+    breaches: int,
+    unknown: int,
+) -> None:
+    """A champion whose files are damaged is a breach; with the registry away nothing is known of them."""
+    model, number, _ = version
+    Ledger(engine).change_champion(model, expected=None, to=number, kind="bootstrap", reason="r", actor="t")
+    if damaged:
+        (kept(version, server_home) / "config.json").write_bytes(b"[]")
+    monkeypatch.setenv("DRIFTLOOP_MLFLOW_URL", f"http://127.0.0.1:{free_port()}" if away else mlflow_url)
+    settings.cache_clear()
+    wrong, not_known = broken_artifacts(read_record(engine))
+    assert (len(wrong), len(not_known)) == (breaches, unknown)
+    assert all(f"{model} version {number}" in sentence for sentence in (*wrong, *not_known))
 
 
 def test_what_is_not_there(mlflow_url: str, version: tuple[str, int, Path]) -> None:
