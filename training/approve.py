@@ -51,7 +51,7 @@ def _answered(ledger: Ledger, incident: Incident, *, approve: bool, who: str, re
     version = incident.challenger_version
     if approve:
         said = f"challenger version {version} approved by {who}: {reason}"
-        ledger.move(incident, State.APPROVING, actor=who, reason=said, approved=True, not_before=None)
+        ledger.move(incident, State.APPROVING, actor=who, reason=said, approved=True, not_before=None, ordered_by=who)
         return Outcome(said)
     said = f"challenger version {version} refused by {who}: {reason}"
     later = _next(incident, datetime.now(UTC))
@@ -85,7 +85,7 @@ def questions(key: str, *, db: Engine, actor: str, now: datetime | None = None) 
     """
     ring, ledger, at = RingKey.parse(key), Ledger(db), now or datetime.now(UTC)
     spec, incident = spec_of(ring.model), ledger.incident(ring.incident_id)
-    left = incident.updated_at + spec.window_count(spec.approval_windows) - at
+    left = _deadline(ledger, incident, spec) - at
     if incident.state is not State.APPROVING or incident.approved or left <= timedelta():
         return []
     claim = ledger.claim(
@@ -112,12 +112,24 @@ def record(key: str, given: Sequence[Mapping[str, Any]], *, db: Engine, actor: s
     approve = list(given[0]["chosen_options"]) == [APPROVE]
     who = f"airflow:{user['name'] or user['id']}" if user else actor
     if incident.state is State.APPROVING and incident.claimed_by == actor:
+        if user is None and datetime.now(UTC) < _deadline(ledger, incident, spec_of(incident.model)):
+            return Outcome(f"nobody answered, and {incident.model} was paused meanwhile: the question stays")
         reason = "answered in Airflow" if user else "nobody answered in time, which is a no"
         said = _answered(ledger, incident, approve=approve, who=who, reason=reason).reason
         return Outcome(said, ledger.ring(incident.id) if approve else None)
     if incident.state is State.APPROVING and incident.approved and approve:  # a retry of this very task, say
         return Outcome(f"version {incident.challenger_version} stands approved", ledger.ring(incident.id))
     return Outcome(f"{who} answered too late: {_last_word(ledger, incident)}")
+
+
+def _deadline(ledger: Ledger, incident: Incident, spec: ModelSpec) -> datetime:
+    """Give when a question that nobody answered becomes a no; the time of a pause does not count."""
+    since = incident.updated_at
+    newest = ledger.newest_of(incident.model, EventKind.PAUSED, EventKind.RESUMED)
+    if newest is not None:
+        is_over = newest.kind == EventKind.RESUMED
+        since = max(since, newest.at if is_over else datetime.fromisoformat(newest.evidence["until"]))
+    return since + spec.window_count(spec.approval_windows)
 
 
 def _last_word(ledger: Ledger, incident: Incident) -> str:
@@ -159,7 +171,7 @@ def expire(model: str, *, now: datetime, db: Engine, actor: str) -> bool:
     incident = ledger.open_of(model)
     if incident is None or incident.state is not State.APPROVING or incident.approved:
         return False
-    if now < incident.updated_at + spec.window_count(spec.approval_windows):
+    if now < _deadline(ledger, incident, spec):
         return False
     reason = f"nobody answered for version {incident.challenger_version} within {spec.approval_windows} windows: a no"
     ledger.move(incident, State.REJECTED, actor=actor, reason=reason, not_before=_next(incident, now))

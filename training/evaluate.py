@@ -54,7 +54,7 @@ def evaluate(key: str, *, db: Engine, actor: str, now: datetime | None = None, b
     reason = f"evaluation of challenger version {incident.challenger_version}"
     claim = ledger.claim(
         ring, frm={State.RETRAINING}, to=State.EVALUATING, actor=actor, lease=settings().lease, reason=reason,
-        by_hand=by_hand,
+        in_pause=by_hand,
     )  # fmt: skip
     if claim.incident is None:
         return Outcome(claim.reason)

@@ -37,7 +37,7 @@ def promote(key: str, *, db: Engine, actor: str, by_hand: bool = False) -> Outco
     reason = f"promotion of version {incident.challenger_version}"
     claim = ledger.claim(
         ring, frm={State.APPROVING}, to=State.PROMOTING, actor=actor, lease=settings().lease, reason=reason,
-        by_hand=by_hand,
+        in_pause=by_hand,
     )  # fmt: skip
     if claim.incident is None:
         return Outcome(claim.reason)

@@ -62,7 +62,13 @@ def roll_back(key: str, *, db: Engine, actor: str) -> Outcome:
         )
     reason = f"rollback for incident {incident.id}"
     claim = ledger.claim(
-        ring, frm={incident.state}, to=incident.state, actor=actor, lease=settings().lease, reason=reason
+        ring,
+        frm={incident.state},
+        to=incident.state,
+        actor=actor,
+        lease=settings().lease,
+        reason=reason,
+        in_pause=ledger.is_rolled_back_for(incident),
     )
     if claim.incident is None:
         return Outcome(claim.reason)
@@ -85,10 +91,12 @@ def roll_back_by_hand(model: str, *, db: Engine, actor: str, reason: str) -> Out
     if incident is None or not may_move(incident.state, State.ROLLED_BACK):
         return _roll_back(_Order(ledger=ledger, model=model, incident=None, actor=actor, reason=reason))
     if incident.action is not Action.ROLL_BACK:  # the ledger knows from now on that a person has ordered it
-        incident = ledger.move(incident, incident.state, actor=actor, reason=reason, action=Action.ROLL_BACK)
+        incident = ledger.move(
+            incident, incident.state, actor=actor, reason=reason, action=Action.ROLL_BACK, ordered_by=actor
+        )
     claim = ledger.claim(
         ledger.ring(incident.id), frm={incident.state}, to=incident.state, actor=actor, lease=settings().lease,
-        reason=reason, by_hand=True,
+        reason=reason, in_pause=True,
     )  # fmt: skip
     if claim.incident is None:
         raise ContractError(f"{model}: {claim.reason}; wait for it, then roll back")

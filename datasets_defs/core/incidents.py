@@ -146,6 +146,8 @@ class Incident:
     challenger_version: int | None = None
     approved: bool = False
     """Whether the challenger may be promoted (by the spec's `promotion: auto`, or by a person)."""
+    ordered_by: str | None = None
+    """The person at whose word the next step is taken; None: at the loop's own."""
     closed_at: datetime | None = None
     evidence: dict[str, Any] = field(default_factory=dict)
 
@@ -158,6 +160,13 @@ class Incident:
     def awaits_training(self) -> bool:
         """Whether its present attempt has yet to give a challenger."""
         return self.state is State.RETRAINING and self.challenger_version is None
+
+    @property
+    def goes_on_in_a_pause(self) -> bool:
+        """Whether its step is taken in a pause, too: it was begun, or a person ordered it, whoever takes it up."""
+        is_begun = self.awaits_training or self.state in (State.EVALUATING, State.PROMOTING)
+        is_offered = self.offer is not None and self.state in (State.RETRAINING, State.APPROVING)
+        return is_begun or is_offered or self.ordered_by is not None
 
     @property
     def is_by_hand(self) -> bool:
@@ -215,10 +224,13 @@ def due(
     """Find the wake-up that an incident needs, or None while somebody works on it or nothing is to be done.
 
     `patience` is how long a wake-up may go unanswered before it counts as lost. One that was rung in the future, by a
-    clock that was set back since, says nothing. A paused model needs none. `cut_short`: a rollback changed the champion
-    for the incident and was killed; it goes on, since what it cured must not be triaged again.
+    clock that was set back since, says nothing. A paused model needs none but for what was begun, or ordered by a
+    person. `cut_short`: a rollback changed the champion for the incident and was killed; it goes on, since what it
+    cured must not be triaged again.
     """
-    if paused or not incident.is_open or (incident.not_before is not None and now < incident.not_before):
+    if paused and not (incident.goes_on_in_a_pause or cut_short):
+        return None
+    if not incident.is_open or (incident.not_before is not None and now < incident.not_before):
         return None
     if incident.lease_until is not None and now < incident.lease_until:
         return None

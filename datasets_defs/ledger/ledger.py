@@ -47,14 +47,15 @@ class Ledger(Incidents):
         actor: str,
         lease: timedelta,
         reason: str,
-        by_hand: bool = False,
+        in_pause: bool = False,
         connection: Connection | None = None,
     ) -> Claim:
         """Take an incident's next step for `actor`, for as long as `lease` (renewable), under a new fencing token.
 
         Granted when the incident stands in `frm`, or already in `to` under this actor (a retried task) or under one
         whose lease has run out. Otherwise refused, with the reason: a second wake-up finds the work taken. While the
-        model is paused nothing new is granted, but `by_hand`.
+        model is paused nothing new is granted, but `in_pause`: what was begun goes on, by whichever run, and so does
+        what a person ordered.
 
         Raises:
             ContractError: a step from one of `frm` to `to` is not in the table of transitions.
@@ -68,8 +69,8 @@ class Ledger(Incidents):
                 return Claim(None, f"incident {incident.id} is {incident.state}; this step needs {_names(frm)}")
             if incident.lease_until is not None and incident.lease_until > now and incident.claimed_by != actor:
                 return Claim(None, f"incident {incident.id} is in the hands of {incident.claimed_by}")
-            is_begun = incident.state is to and incident.claimed_by == actor
-            if not (by_hand or is_begun) and (paused := pause_in(on, incident.model)) is not None:
+            is_begun = incident.goes_on_in_a_pause or (incident.state is to and incident.claimed_by == actor)
+            if not (in_pause or is_begun) and (paused := pause_in(on, incident.model)) is not None:
                 return Claim(None, str(paused))
             return Claim(self._take(on, incident, to, actor=actor, until=now + lease, reason=reason), reason)
 
@@ -85,7 +86,7 @@ class Ledger(Incidents):
             "lease_until": until,
             "not_before": None,
             "attempt": incident.attempt + (moves and to is State.RETRAINING),
-            **({"updated_at": func.now()} if moves else {}),
+            **({"updated_at": func.now(), "ordered_by": None} if moves else {}),
         }
         table = tables.incident
         row = on.execute(update(table).where(table.c.id == incident.id).values(values).returning(table)).one()
@@ -181,11 +182,12 @@ class Ledger(Incidents):
             "closed_at": func.now() if to in TERMINAL else None,
             "claimed_by": None,
             "lease_until": None,
+            **({"ordered_by": None} if to is not incident.state else {}),
         }
         row = on.execute(
             update(tables.incident)
             .where(table.id == incident.id, table.state == incident.state, table.token == incident.token)
-            .values(**values, **changes)
+            .values(**{**values, **changes})
             .returning(tables.incident)
         ).one_or_none()
         return incident_of(row) if row is not None else None

@@ -218,6 +218,7 @@ incident = Table(
     Column("action", Text),
     Column("challenger_version", Integer),
     Column("approved", Boolean, nullable=False, server_default=text("false")),
+    Column("ordered_by", Text, comment="person at whose word the next step is taken; null: at the loop's own"),
     Column("closed_at", Timestamp),
     Column("evidence", JSONB, nullable=False, server_default=text("'{}'::jsonb")),
     CheckConstraint(f"state IN ({_states})", name="state"),

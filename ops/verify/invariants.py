@@ -109,13 +109,27 @@ def _stuck(record: LoopRecord, period: timedelta) -> Iterator[str]:
     """An open incident is at work, waits for a time, for a person or for its windows, or was rung for just now."""
     then = record.now - LATE_PERIODS * period
     for incident in record.incidents:
-        if not incident.is_open or record.paused_until.get(incident.model, record.now) > record.now:
+        if not incident.is_open:
             continue
         touched = (incident.updated_at, incident.rung_at, incident.lease_until, incident.not_before)
         if max(at for at in touched if at is not None) > then:
             continue
-        if (work := due(incident, record.now, timedelta(0))) is not None:
+        paused = record.paused_until.get(incident.model, record.now) > record.now
+        cut_short = _is_cut_short(record, incident)
+        if (work := due(incident, record.now, timedelta(0), paused=paused, cut_short=cut_short)) is not None:
             yield f"{incident.model}: {work.reason}; nobody took it up within {LATE_PERIODS} reconciliations"
+
+
+def _is_cut_short(record: LoopRecord, incident: Incident) -> bool:
+    """Say whether a rollback for the incident changed the champion and did not come to its end."""
+    if incident.state is State.ESCALATED or not may_move(incident.state, State.ROLLED_BACK):
+        return False
+    tokens = {champion.token for champion in record.champions if champion.model == incident.model}
+    return any(
+        change.token in tokens and change.kind == "roll_back" and change.incident_id == incident.id
+        for change in record.changes
+        if change.model == incident.model
+    )
 
 
 def in_progress(incident: Incident, now: datetime) -> str:

@@ -12,8 +12,9 @@ from datasets_defs.ledger.pauses import pause_of
 from datasets_defs.ledger.pausing import LONGEST, pause, resume
 from datasets_defs.store import tables
 from monitors import scale_gpu
+from ops.verify.invariants import LoopRecord, _stuck
 from tests.monitors.loop import MODEL, Loop
-from training import evaluate, retrain, roll_back
+from training import approve, evaluate, retrain, roll_back
 from training.reconcile import rings_due
 
 HOUR, LEASE = timedelta(hours=1), timedelta(minutes=5)
@@ -72,7 +73,6 @@ def test_resumed_it_is_rung_at_once(loop: Loop) -> None:
     ("step", "state", "changes"),
     [
         (retrain.retrain, State.OPEN, {"action": Action.RETRAIN}),
-        (retrain.retrain, State.RETRAINING, {}),
         (evaluate.evaluate, State.RETRAINING, {"challenger_version": 2}),
         (roll_back.roll_back, State.OPEN, {"action": Action.ROLL_BACK}),
         (roll_back.roll_back, State.PROBATION, {"action": Action.ROLL_BACK}),
@@ -91,18 +91,91 @@ def test_a_woken_step_leaves_a_paused_model_alone(loop: Loop, step, state: State
     assert (after.state, after.token, after.claimed_by) == (before.state, before.token, None)
 
 
-def test_a_begun_step_finishes(loop: Loop) -> None:
-    """A claim from before the pause is renewed and given again to its own run, and to no other."""
-    key = loop.ledger.ring(1)
-    how = {"frm": {State.OPEN}, "to": State.RETRAINING, "lease": timedelta(), "reason": "r"}
-    held = loop.ledger.claim(key, actor="run:1", **how).incident
+@pytest.mark.parametrize(
+    ("state", "to", "wake", "changes"),
+    [
+        (State.OPEN, State.RETRAINING, Wake.RETRAIN, {}),
+        (State.RETRAINING, State.EVALUATING, Wake.EVALUATE, {"challenger_version": 2}),
+        (State.APPROVING, State.PROMOTING, Wake.PROMOTE, {"challenger_version": 2, "approved": True}),
+    ],
+)
+def test_what_has_begun_finishes(loop: Loop, state: State, to: State, wake: Wake, changes) -> None:
+    """A step that was claimed before the pause is rung for when its run dies, and given to any other run."""
+    at(loop, state, **changes)
+    how = {"frm": {state}, "to": to, "lease": timedelta(), "reason": "r"}
+    held = loop.ledger.claim(loop.ledger.ring(1), actor="run:1", **how).incident
+    assert held is not None
     paused(loop)
     loop.ledger.renew(held, timedelta())
-    assert loop.ledger.claim(key, actor="run:1", **how).incident is not None
+    assert rung(loop, after=HOUR) == {wake: 1}
+    assert loop.ledger.claim(loop.ledger.ring(1), actor="run:2", **how).incident is not None
+
+
+def test_what_has_not_begun_waits(loop: Loop) -> None:
+    """No step of the loop's own is granted in a pause, nor rung for; by hand it is granted."""
+    key, how = loop.ledger.ring(1), {"frm": {State.OPEN}, "to": State.RETRAINING, "lease": timedelta(), "reason": "r"}
+    paused(loop)
     refused = loop.ledger.claim(key, actor="run:2", **how)
-    assert refused.incident is None
-    assert "is paused until" in refused.reason
-    assert loop.ledger.claim(key, actor="cli:ann", by_hand=True, **how).incident is not None
+    assert (refused.incident, "is paused until" in refused.reason) == (None, True)
+    assert rung(loop, after=HOUR) == {}
+    assert loop.ledger.claim(key, actor="cli:ann", in_pause=True, **how).incident is not None
+
+
+def test_approved_in_a_pause_is_promoted_in_it(loop: Loop) -> None:
+    """A person's yes is rung for and granted, whoever takes it up; the loop's own yes waits for the end."""
+    at(loop, State.APPROVING, challenger_version=2)
+    paused(loop)
+    how = {"frm": {State.APPROVING}, "to": State.PROMOTING, "lease": timedelta(), "reason": "r", "actor": "promote:1"}
+    loop.ledger.move(loop.ledger.incident(1), State.APPROVING, actor="evaluate:1", reason="r", approved=True)
+    assert (rung(loop, after=HOUR), loop.ledger.claim(loop.ledger.ring(1), **how).incident) == ({}, None)
+    loop.ledger.move(loop.ledger.incident(1), State.APPROVING, actor="evaluate:1", reason="r", approved=False)
+    approve.answer(MODEL, approve=True, who="cli:ann", reason="read ten answers", db=loop.db)
+    assert rung(loop, after=HOUR) == {Wake.PROMOTE: 1}
+    promoting = loop.ledger.claim(loop.ledger.ring(1), **how).incident
+    assert promoting is not None
+    assert (promoting.state, promoting.ordered_by) == (State.PROMOTING, None)
+
+
+def test_a_question_does_not_run_out_in_a_pause(loop: Loop) -> None:
+    """The time of a pause does not count: its end, or a person's resume, gives the question its windows anew."""
+    spec = loop.spec(approval_windows=24)
+    at(loop, State.APPROVING, challenger_version=2)
+    asked = loop.ledger.incident(1).updated_at
+    ends = paused(loop, 48 * HOUR).until
+    late = asked + spec.window_count(spec.approval_windows) + HOUR
+    assert not approve.expire(MODEL, now=late, db=loop.db, actor="reconcile:1")
+    assert not approve.expire(MODEL, now=ends + 23 * HOUR, db=loop.db, actor="reconcile:1")
+    resume(loop.ledger, MODEL, actor="cli:ann", reason="moved")
+    assert not approve.expire(MODEL, now=asked + 23 * HOUR, db=loop.db, actor="reconcile:1")
+    assert approve.expire(MODEL, now=late, db=loop.db, actor="reconcile:1")
+
+
+def test_a_rollback_by_hand_that_was_killed_goes_on_in_a_pause(loop: Loop) -> None:
+    """The order of a person stands in the ledger until it is carried out; the loop's own rollback waits."""
+    loop.champion(2, kind="promote")
+    ordered = at(loop, State.PROBATION, action=Action.ROLL_BACK)
+    paused(loop)
+    assert rung(loop, after=HOUR) == {}
+    loop.ledger.move(ordered, ordered.state, actor="cli:ann", reason="r", action=Action.ROLL_BACK, ordered_by="cli:ann")
+    assert rung(loop, after=HOUR) == {Wake.ROLL_BACK: 1}
+
+
+def test_verify_speaks_of_what_stands_still_in_a_pause(loop: Loop) -> None:
+    """Half a promotion that nobody takes up is named; what only waits for the end of the pause is not."""
+    ends = paused(loop).until
+    late = datetime.now(UTC) + HOUR
+
+    def stuck() -> list[str]:
+        record = LoopRecord(
+            now=late, incidents=[loop.ledger.incident(1)], champions=[loop.ledger.champion(MODEL)],
+            paused_until={MODEL: ends},
+        )  # fmt: skip
+        return list(_stuck(record, timedelta(minutes=10)))
+
+    assert stuck() == []
+    at(loop, State.PROMOTING, challenger_version=2, approved=True)
+    assert len(stuck()) == 1
+    assert "nobody took it up" in stuck()[0]
 
 
 def test_a_pause_is_replaced_and_ends_by_itself(loop: Loop) -> None:
