@@ -92,9 +92,9 @@ class Blows:
     def _in_transaction(self, statement: str) -> Callable[[], None]:
         """Run a statement as the database's owner, and leave its transaction open."""
         layout = Layout(self.stack.home)
-        port = make_url(str(self.stack.setting("DRIFTLOOP_DATABASE_URL"))).port
-        cluster = Cluster(layout.home / "postgres", port or 5432, layout.load_credentials().postgres_password)
-        url = cluster.url("driftloop").replace("+psycopg", "")
+        loop = make_url(str(self.stack.setting("DRIFTLOOP_DATABASE_URL")))
+        cluster = Cluster(layout.home / "postgres", loop.port or 5432, layout.load_credentials().postgres_password)
+        url = cluster.url(str(loop.database)).replace("+psycopg", "")
         on = psycopg.connect(url, connect_timeout=3, options="-c lock_timeout=10s -c statement_timeout=20s")
         try:
             on.execute(statement)

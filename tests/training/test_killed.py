@@ -13,10 +13,11 @@ import pytest
 from sqlalchemy import Engine, insert, select
 
 from datasets_defs.core.errors import ContractError
-from datasets_defs.core.incidents import Action, Incident, State
+from datasets_defs.core.incidents import Action, Incident, State, Wake
 from datasets_defs.core.settings import ROOT, settings
 from datasets_defs.ledger.champions import Champion
 from datasets_defs.ledger.ledger import Ledger
+from datasets_defs.ledger.pausing import pause
 from datasets_defs.store import tables
 from datasets_defs.store.heartbeats import beat
 from datasets_defs.store.references import ReferenceProfile, reference_of, save_reference
@@ -27,7 +28,7 @@ from tests.training.uploads import VERSIONS, Uploads, model_folder
 from training import promote, retrain, roll_back
 from training.champions.confirmation import why_never_again
 from training.champions.drill import drill, end_abandoned
-from training.reconcile import mend
+from training.reconcile import mend, rings_due
 from training.registry.fetch import fetch
 from training.registry.registry import ROLLED_BACK, Registry
 from training.trainers.contract import Ending, Job, JobResult, Look, Phase
@@ -325,6 +326,26 @@ class RollsBackMeanwhile:
 
     def said(self, job: Job) -> list[str]:
         return [job.name]
+
+
+@pytest.mark.parametrize(
+    ("name", "point", "ends"),
+    [("promote", "promote.changed", State.PROBATION), ("roll_back", "roll_back.changed", State.ROLLED_BACK)],
+)
+def test_killed_then_paused_another_run_finishes_it(world: World, name: str, point: str, ends: State) -> None:
+    """A change of champion that was cut short is confirmed, or ends its incident, in the pause that came after it."""
+    incident = world.accepted() if name == "promote" else world.condemned()
+    code, _ = world.step(name, world.ring(incident), actor=f"{name}:1", kill_at=point).ended()
+    assert code == -signal.SIGKILL
+    pause(world.ledger, world.model, lasting=timedelta(days=90), actor="cli:ann", reason="a move")
+    held = world.ledger.incident(incident.id)
+    world.ledger.release(held, actor="reconcile:1", reason="its run has ended")
+    rings = rings_due(db=world.db, actor="reconcile:1", now=datetime.now(UTC) + timedelta(hours=1))
+    ((wake, (key,)),) = [(wake, keys) for wake, keys in rings.items() if keys]
+    assert wake is (Wake.PROMOTE if name == "promote" else Wake.ROLL_BACK)
+    assert world.step(name, str(key), actor=f"{name}:2").ended()[0] == 0
+    assert world.ledger.incident(incident.id).state is ends
+    world.is_whole()
 
 
 def test_a_rollback_while_a_challenger_is_trained(world: World) -> None:
