@@ -12,7 +12,7 @@ from ops.stack import ports
 from ops.stack.components import AIRFLOW_COMPONENTS, AIRFLOW_USER
 from ops.stack.layout import Layout, defined
 from ops.stack.postgres import Cluster
-from ops.stack.supervision import Supervisor
+from ops.stack.supervision import StoppingError, Supervisor
 
 TIMEOUT_SECONDS = 5.0
 
@@ -23,7 +23,7 @@ class Health:
 
     name: str
     state: str
-    """The supervisor's word: RUNNING, STARTING, BACKOFF, STOPPED …, or `down` without a supervisor."""
+    """The supervisor's word: RUNNING, STARTING, BACKOFF, STOPPED …; `down`: none runs; `stopping`: it stops all."""
     healthy: bool
     detail: str
     """What the component answered, or why it did not."""
@@ -45,9 +45,12 @@ class _Peers:
 
 def check(layout: Layout) -> dict[str, Health]:
     """Ask every component of the stack how it is, all at once; nothing raises, a silent component is unhealthy."""
-    states = Supervisor(layout).states()
-    known = ports.remembered(layout.ports)
     order = list(defined(layout))
+    try:
+        states = Supervisor(layout).states()
+    except StoppingError:
+        return {name: _down(name, "stopping", "the stack is being stopped") for name in order}
+    known = ports.remembered(layout.ports)
     names = [name for name in order if name in states] + [name for name in states if name not in order] or order
     if not states:
         return {name: _down(name, "down") for name in names}
@@ -60,8 +63,8 @@ def check(layout: Layout) -> dict[str, Health]:
         return {name: answer.result() for name, answer in answers.items()}
 
 
-def _down(name: str, state: str) -> Health:
-    return Health(name=name, state=state, healthy=False, detail="does not run")
+def _down(name: str, state: str, detail: str = "does not run") -> Health:
+    return Health(name=name, state=state, healthy=False, detail=detail)
 
 
 def _health(name: str, state: str, peers: _Peers) -> Health:

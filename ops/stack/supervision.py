@@ -66,6 +66,10 @@ stdout_logfile_backups=1
 """
 
 
+class StoppingError(TransientError):
+    """The supervisor is ending its components, and takes no other request until it has ended itself."""
+
+
 class Supervisor:
     """The supervisor of one stack."""
 
@@ -73,9 +77,11 @@ class Supervisor:
         self.layout = layout
 
     def is_running(self) -> bool:
-        """Say whether the stack's supervisor answers."""
+        """Say whether the stack's supervisor answers; one that is stopping does."""
         try:
             self._call("getState")
+        except StoppingError:
+            return True
         except TransientError:
             return False
         return True
@@ -115,9 +121,15 @@ class Supervisor:
         component.end(self.layout.home, name)
 
     def states(self) -> dict[str, str]:
-        """Read each component's state in the supervisor's words (RUNNING, BACKOFF, STOPPED …); empty: down."""
+        """Read each component's state in the supervisor's words (RUNNING, BACKOFF, STOPPED …); empty: down.
+
+        Raises:
+            StoppingError: the stack is being stopped.
+        """
         try:
             rows = cast("list[dict[str, Any]]", self._call("getAllProcessInfo"))
+        except StoppingError:
+            raise
         except TransientError:
             return {}
         return {str(row["name"]): str(row["statename"]) for row in rows}
@@ -130,8 +142,9 @@ class Supervisor:
     def shutdown(self) -> None:
         """Stop every component in order (PostgreSQL last) and the supervisor, and wait for its end."""
         try:
-            process = psutil.Process(int(self._call("getPID")))
-            self._call("shutdown")
+            process = psutil.Process(self._pid())
+            with contextlib.suppress(StoppingError):  # somebody else has asked: its end is waited for all the same
+                self._call("shutdown")
             process.wait(timeout=120)
         except (TransientError, psutil.NoSuchProcess):
             pass  # it is not running: nothing to stop
@@ -140,12 +153,22 @@ class Supervisor:
         for left in (self.layout.supervisor_pid, self.layout.supervisor_socket):
             left.unlink(missing_ok=True)
 
+    def _pid(self) -> int:
+        try:
+            return int(self._call("getPID"))
+        except StoppingError:
+            return int(self.layout.supervisor_pid.read_text(encoding="utf-8"))
+
     def _call(self, method: str, *arguments: Any) -> Any:
-        from supervisor.xmlrpc import SupervisorTransport
+        from supervisor.xmlrpc import Faults, SupervisorTransport
 
         transport = SupervisorTransport(None, None, serverurl=f"unix://{self.layout.supervisor_socket}")
         try:
             with xmlrpc.client.ServerProxy("http://127.0.0.1", transport=transport) as proxy:
                 return getattr(proxy.supervisor, method)(*arguments)
+        except xmlrpc.client.Fault as fault:
+            if fault.faultCode != Faults.SHUTDOWN_STATE:
+                raise
+            raise StoppingError("the stack is stopping; give the command again when it has stopped") from None
         except (OSError, xmlrpc.client.ProtocolError) as err:
             raise TransientError(f"the stack's supervisor does not answer ({err}); is the stack up?") from err

@@ -52,11 +52,17 @@ def collect() -> dict[str, Any]:
         require_schema(db)
         status |= {"models": _models(db), **_alerts(db)}
     except DriftloopError as err:
-        down = not any(item["state"] != "down" for item in components.values())
-        status["problems"] = [f"The stack is down; `make up` starts it. ({err})" if down else str(err)]
+        status["problems"] = [_problem({str(item["state"]) for item in components.values()}, err)]
     finally:
         db.dispose()
     return status
+
+
+def _problem(states: set[str], err: DriftloopError) -> str:
+    """Say why nothing can be read; `states` are those of the components."""
+    if states <= {"down"}:
+        return f"The stack is down; `make up` starts it. ({err})"
+    return f"The stack is being stopped. ({err})" if states == {"stopping"} else str(err)
 
 
 def _models(db: Engine) -> dict[str, Any]:

@@ -12,13 +12,13 @@ import psutil
 import pytest
 
 from datasets_defs.core.waiting import wait_until
-from ops.stack import component
+from ops.stack import component, health
 from ops.stack.components import Component
 from ops.stack.layout import Layout, write_private
 from ops.stack.plan import environment
 from ops.stack.ports import free_port, is_free
 from ops.stack.postgres import Cluster
-from ops.stack.supervision import Supervisor, configuration
+from ops.stack.supervision import StoppingError, Supervisor, configuration
 
 
 def until(condition, seconds=60.0):
@@ -70,6 +70,32 @@ def test_what_failed_for_long_is_tried_at_once(layout, tmp_path):
     supervisor.start_component("serving")
     assert supervisor.states()["serving"] == "STARTING"
     until(lambda: supervisor.states()["serving"] == "RUNNING")
+
+
+def test_a_stack_that_stops_says_so(layout, tmp_path):
+    """While the supervisor waits for a component, whoever asks hears that the stack stops; its end is waited for."""
+    ready, leave = tmp_path / "ready", tmp_path / "leave"
+    code = (
+        "import pathlib, signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
+        f"pathlib.Path({str(ready)!r}).touch()\n"
+        f"while not pathlib.Path({str(leave)!r}).exists(): time.sleep(0.05)"
+    )
+    listed = {"serving": {"command": [sys.executable, "-c", code], "environment": {}}}
+    write_private(layout.components, json.dumps(listed))
+    supervisor = Supervisor(layout)
+    supervisor.start(["serving"], environment())
+    supervisor.start_component("serving")
+    until(ready.exists)
+    supervised = psutil.Process(int(layout.supervisor_pid.read_text()))
+    supervised.terminate()
+    until(lambda: health.check(layout)["serving"].state == "stopping")
+    assert supervisor.is_running()
+    with pytest.raises(StoppingError, match="the stack is stopping"):
+        supervisor.states()
+    leave.touch()
+    supervisor.shutdown()
+    assert not supervised.is_running()
+    assert supervisor.states() == {}
 
 
 def test_a_small_stack_lives_dies_and_leaves_nothing(layout):
