@@ -12,6 +12,7 @@ from datasets_defs.core.errors import DriftloopError
 from ops.cli.data import data, ingest, rescore
 from ops.cli.decide import accept, approval, champion, pause
 from ops.cli.shared import tables
+from ops.cli.shared.frames import hide_pandas_from_pyarrow
 from ops.cli.stack import init, local_stack, model_files
 from ops.cli.train import bootstrap, evaluate, train, trainer_node
 from ops.cli.watch import backtest, calibrate, check, history, incident, status, verify
@@ -20,7 +21,7 @@ HUSHED = {"MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true", "MLFLOW_LOGGING_LEVE
 """Keeps MLflow's own lines out of ours."""
 
 WITHOUT_FRAMES = frozenset({"backtest", "check", "data"})
-"""Commands that read Arrow tables. pyarrow imports pandas wherever it is installed, which takes a third of a second."""
+"""Commands that read Arrow tables, and no frames of pandas."""
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
 for module in (
@@ -57,7 +58,7 @@ def main() -> None:
     for name, value in {**PRIVACY, **HUSHED}.items():
         os.environ.setdefault(name, value)
     if WITHOUT_FRAMES & set(sys.argv[1:2]):
-        sys.modules.setdefault("pandas", None)  # type: ignore[arg-type]  # Python's way to say: not to be imported
+        hide_pandas_from_pyarrow()
     try:
         app()
     except DriftloopError as err:

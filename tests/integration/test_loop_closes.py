@@ -118,6 +118,16 @@ def test_messages_were_written_and_are_said_to_be_unsent(stack: Stack, demo):
     assert status["alerts_unsent"] >= 3
 
 
+@pytest.mark.parametrize("words", ["status --wide", "check", "history", "verify", "data", "incident show 1", "doctor"])
+def test_commands_that_read_answer(stack: Stack, demo, words: str):
+    """Each command that only reads does its work on a model whose challenger was trained and promoted."""
+    model = ["docs-writer"] if words in ("check", "history", "data") else []
+    result = stack.command(*words.split(), *model)
+    assert "Traceback" not in result.stderr
+    nothing_to_learn = words == "data" and "nothing is left to train on" in result.stderr  # since the promotion
+    assert result.returncode == 0 or nothing_to_learn, result.stdout + result.stderr
+
+
 def test_nothing_listens_beyond_loopback(stack: Stack, demo):
     """Every port of the stack is bound to loopback."""
     mine = {process.pid for process in stack.processes()}

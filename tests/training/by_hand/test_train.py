@@ -1,8 +1,11 @@
 """`driftloop train` against real PostgreSQL and MLflow: registered, described, resumed, and nothing else touched."""
 
 import json
+import subprocess
+import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import Engine
@@ -38,10 +41,19 @@ def ask_for(home: Path, more: str) -> None:
     path.write_text(path.read_text().replace("retrain: {", f"retrain: {{{more}, "))
 
 
+def data_in_a_process_of_its_own() -> dict[str, Any]:
+    """Give what `driftloop data` prints: a process that reads Arrow tables and never needs pandas."""
+    command = [sys.executable, "-m", "ops.cli.main", "data", steps.MODEL, "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
 def test_a_version_and_nothing_else(db: Engine, home: Path):
     """The command registers a merged low-rank version with its whole record; incident and aliases stand as before."""
     ask_for(home, "method: lora, lora: {rank: 4, alpha: 8}")
     incident = steps.open_incident(db)
+    shown = data_in_a_process_of_its_own()
     events = len(Ledger(db).events(steps.MODEL))
 
     done = CliRunner().invoke(app, ["train", steps.MODEL, "--json"])
@@ -58,6 +70,7 @@ def test_a_version_and_nothing_else(db: Engine, home: Path):
     tags = registry.tags(steps.MODEL, 2)
     assert tags["by_hand"] == "true"
     assert tags["snapshot_uri"] == found["snapshot_uri"]
+    assert shown["snapshot_sha256"] == tags["snapshot_sha256"]  # `driftloop data` showed these very rows
     assert tags["code_version"].startswith("0.1.0")
     run = registry._client.get_model_version(steps.MODEL, "2").run_id
     record = registry._client.get_run(run).data
