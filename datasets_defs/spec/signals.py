@@ -54,7 +54,7 @@ class DriftSpec(Section):
     exclude: tuple[str, ...] = ()
     """Columns that are not watched, by name; an attribute of the log is `attribute:NAME`."""
     embedding: str | None = None
-    """Folder of a local sentence-transformers model; its distances become columns, too."""
+    """Folder of a local sentence-transformers model; its distances are columns, too. Needs `driftloop[embeddings]`."""
     season: Literal["week", "none"] = "week"
     """`week`: every hour of the week is held against what that hour usually shows, and is *learning* until it is known.
 

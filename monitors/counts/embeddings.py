@@ -1,6 +1,7 @@
 """Texts as vectors of a local sentence-transformers model, and the columns that watch where the vectors lie.
 
-Read by `transformers` from the model's own files, offline: encoder, pooling, and normalisation if there is any.
+The only file that imports sentence-transformers, which `driftloop[embeddings]` brings. It reads the model from its own
+files, offline.
 """
 
 import hashlib
@@ -24,25 +25,26 @@ COMPONENTS = 8
 MAX_CHARACTERS = 4_000
 """Longer texts are embedded by their beginning; models read a few hundred tokens anyway."""
 _BATCH = 8
-_TOKENS = 512
-_POOLINGS = {
-    "pooling_mode_mean_tokens": "mean",
-    "pooling_mode_cls_token": "cls",
-    "pooling_mode_max_tokens": "max",
-}
+_PARTS = frozenset({"Transformer", "Pooling", "Normalize"})
 _FORMAT = b"S1"
 _HEAD = struct.Struct("<III")
 
 
 def embed(path: str, texts: Sequence[str]) -> Vectors:
-    """Give one vector per text, as sentence-transformers would; the same text always gives the same vector.
+    """Give one vector per text, of shape (texts, the model's dimensions); the same text always gives the same vector.
 
     `path` is the model's folder, or its name if the Hugging Face cache of this machine holds it.
 
     Raises:
-        ContractError: there is no such model here, or it is of a kind that cannot be read without code of its own.
+        ContractError: there is no such model here, sentence-transformers is not installed, or the model is of a kind
+            that cannot be read without code of its own.
     """
-    return _encoder(str(_folder(path))).embed(texts)
+    encoder = _encoder(str(_folder(path)))
+    if not texts:
+        return np.zeros((0, int(encoder.get_embedding_dimension())))
+    heads = [text[:MAX_CHARACTERS].encode("utf-8", "replace").decode() for text in texts]
+    vectors: Vectors = encoder.encode(heads, batch_size=_BATCH, show_progress_bar=False).astype(np.float64)
+    return vectors
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -187,91 +189,42 @@ def _folder(path: str) -> Path:
 
 
 @cache
-def _encoder(folder: str) -> "_Encoder":
-    return _Encoder(Path(folder))
-
-
-class _Encoder:
-    """An encoder with its tokenizer, pooling and normalisation."""
-
-    def __init__(self, folder: Path) -> None:
-        import torch
-        from transformers import AutoConfig, AutoModel, AutoTokenizer
-        from transformers.utils import logging as chatter
-
-        chatter.disable_progress_bar()
-        self.pooling, self.normalised = _modules(folder)
-        reads = _json(folder / "sentence_bert_config.json")
-        try:
-            config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-            self._tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-            self._model = AutoModel.from_pretrained(
-                folder,
-                config=config,
-                local_files_only=True,
-                trust_remote_code=False,
-                use_safetensors=True,
-                dtype=torch.float32,
-            ).eval()
-        except (OSError, ValueError, KeyError) as err:
-            raise ContractError(f"embedding model {folder} cannot be read: {err}") from err
-        limits = [reads.get("max_seq_length"), getattr(config, "max_position_embeddings", None), _TOKENS]
-        self._tokens = min(int(limit) for limit in limits if limit)
-        self._lower = bool(reads.get("do_lower_case"))
-
-    def embed(self, texts: Sequence[str]) -> Vectors:
-        """Embed texts, those of like length together."""
-        heads = [text[:MAX_CHARACTERS].encode("utf-8", "replace").decode() for text in texts]
-        if self._lower:
-            heads = [head.lower() for head in heads]
-        order = sorted(range(len(heads)), key=lambda place: len(heads[place]))
-        vectors = np.zeros((len(heads), int(self._model.config.hidden_size)), dtype=np.float64)
-        for start in range(0, len(order), _BATCH):
-            places = order[start : start + _BATCH]
-            vectors[places] = self._batch([heads[place] for place in places])
-        return vectors
-
-    def _batch(self, texts: list[str]) -> Vectors:
-        import torch
-
-        read = self._tokenizer(texts, padding=True, truncation=True, max_length=self._tokens, return_tensors="pt")
-        with torch.inference_mode():
-            states = self._model(**read).last_hidden_state
-            mask = read["attention_mask"].unsqueeze(-1).to(states.dtype)
-            match self.pooling:
-                case "cls":
-                    pooled = states[:, 0]
-                case "max":
-                    pooled = states.masked_fill(mask == 0, -torch.inf).amax(1)
-                case _:
-                    pooled = (states * mask).sum(1) / mask.sum(1).clamp(min=1e-9)
-            if self.normalised:
-                pooled = torch.nn.functional.normalize(pooled, dim=-1)
-            found: Vectors = pooled.double().numpy()
-        return found
-
-
-def _modules(folder: Path) -> tuple[str, bool]:
-    """Read how the encoder's states become one vector; without sentence-transformers' files: their mean."""
-    modules = _json(folder / "modules.json") or []
-    kinds = [str(module.get("type", "")).rsplit(".", 1)[-1] for module in modules]
-    if kinds and (kinds[0] != "Transformer" or set(kinds) - {"Transformer", "Pooling", "Normalize"}):
-        raise ContractError(
-            f"embedding model {folder} is made of {', '.join(kinds)}; "
-            "only a Transformer, a Pooling and a Normalize can be read"
-        )
-    pooling = next((module for module, kind in zip(modules, kinds, strict=True) if kind == "Pooling"), None)
-    wanted = _json(folder / pooling["path"] / "config.json") if pooling else {}
-    modes = [name for name, on in wanted.items() if name.startswith("pooling_mode_") and on]
-    if len(modes) > 1 or (modes and modes[0] not in _POOLINGS):
-        raise ContractError(
-            f"embedding model {folder} pools by {', '.join(modes)}; one of {', '.join(_POOLINGS)} can be"
-        )
-    return _POOLINGS[modes[0]] if modes else "mean", "Normalize" in kinds
-
-
-def _json(path: Path) -> Any:
+def _encoder(folder: str) -> Any:
+    """Read a model of sentence-transformers, on the CPU, with safetensors and no code of its own."""
+    _require_known_parts(Path(folder))
     try:
-        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    except ValueError as err:
-        raise ContractError(f"{path} is not JSON ({err})") from err
+        from sentence_transformers import SentenceTransformer
+    except ImportError as err:
+        raise ContractError(
+            "drift.embedding names a model, and sentence-transformers is not installed: "
+            "pip install 'driftloop[embeddings]'"
+        ) from err
+    from transformers.utils import logging as chatter
+
+    chatter.disable_progress_bar()
+    try:
+        return SentenceTransformer(
+            folder,
+            device="cpu",
+            local_files_only=True,
+            trust_remote_code=False,
+            model_kwargs={"use_safetensors": True, "dtype": "float32"},
+        )
+    except (OSError, ValueError, KeyError, TypeError) as err:
+        raise ContractError(f"embedding model {folder} cannot be read: {err}") from err
+
+
+def _require_known_parts(folder: Path) -> None:
+    """Refuse a model with parts of its own: from a local folder sentence-transformers would run their code."""
+    file = folder / "modules.json"
+    try:
+        modules = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else []
+        parts = [str(module["type"]) for module in modules]
+    except (ValueError, KeyError, TypeError) as err:
+        raise ContractError(f"{file} is not a list of a model's parts ({err!r})") from err
+    foreign = [part for part in parts if not part.startswith("sentence_transformers.")]
+    if foreign or {part.rsplit(".", 1)[-1] for part in parts} - _PARTS:
+        raise ContractError(
+            f"embedding model {folder} is made of {', '.join(parts)}; "
+            "only a Transformer, a Pooling and a Normalize of sentence-transformers can be read"
+        )

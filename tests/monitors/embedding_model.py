@@ -23,7 +23,10 @@ def make_model(folder: Path, *, seed: int = 0, pooling: str = "mean_tokens", nor
     BertModel(BertConfig(vocab_size=600, max_position_embeddings=64, **shape)).save_pretrained(folder)
     kinds = ["Transformer", "Pooling", *(["Normalize"] if normalise else [])]
     paths = ["", "1_Pooling", "2_Normalize"]
-    modules = [{"path": paths[n], "type": f"sentence_transformers.models.{kind}"} for n, kind in enumerate(kinds)]
+    modules = [
+        {"idx": n, "name": str(n), "path": paths[n], "type": f"sentence_transformers.models.{kind}"}
+        for n, kind in enumerate(kinds)
+    ]
     (folder / "modules.json").write_text(json.dumps(modules))
     (folder / "sentence_bert_config.json").write_text(json.dumps({"max_seq_length": 32, "do_lower_case": False}))
     (folder / "1_Pooling").mkdir()
