@@ -61,7 +61,8 @@ def outlook(
     if incident is not None and not asks and (holder := incident.holder(now)) is not None:
         return _under_way(incident, holder, now, reconcile_period)
     plan = _plan(incident, now, reconcile_period, spec)
-    paused = paused_until is not None and now < paused_until
+    goes_on = incident is not None and incident.goes_on_in_a_pause
+    paused = paused_until is not None and now < paused_until and not goes_on
     if not paused or incident is None or not incident.is_open or plan.at is None or incident.state is State.ESCALATED:
         suffix = f"; paused until {_clock(paused_until)}: told, not acted on" if paused and paused_until else ""
         return Outlook(action=plan.action, at=plan.at, why=plan.why + suffix)

@@ -2,12 +2,12 @@
 
 from pathlib import Path
 
-import yaml
 from pydantic import ValidationError
 
 from datasets_defs.core.errors import ContractError
 from datasets_defs.core.settings import settings
 from datasets_defs.spec.model import ModelSpec
+from datasets_defs.spec.yaml_text import read_yaml
 
 
 def load(path: Path) -> ModelSpec:
@@ -29,10 +29,7 @@ def parse(text: str, path: Path) -> ModelSpec:
     Raises:
         ContractError: the text is not YAML, or says something impossible; names file, field and fix.
     """
-    try:
-        content = yaml.safe_load(text)
-    except yaml.YAMLError as err:
-        raise ContractError(f"{path}: not readable as YAML: {err}") from err
+    content = read_yaml(text, path)
     if not isinstance(content, dict):
         raise ContractError(f"{path}: expected a mapping of fields, found {type(content).__name__}")
     try:
@@ -48,11 +45,13 @@ def load_all(folder: Path | None = None) -> tuple[dict[str, ModelSpec], list[str
     """Read every spec of the folder; give the good ones by name, and a sentence for each bad file."""
     specs: dict[str, ModelSpec] = {}
     problems: list[str] = []
-    for path in sorted((folder or settings().models_dir).glob("*.yaml")):
+    models = folder or settings().models_dir
+    for path in sorted(models.glob("*.yaml")):
         try:
             specs[path.stem] = load(path)
         except ContractError as err:
             problems.append(str(err))
+    problems += [f"{path}: not read; rename it to {path.stem}.yaml" for path in sorted(models.glob("*.yml"))]
     return specs, problems
 
 
@@ -64,6 +63,8 @@ def spec_of(name: str) -> ModelSpec:
     """
     path = settings().models_dir / f"{name}.yaml"
     if not path.is_file():
+        if path.with_suffix(".yml").exists():
+            raise ContractError(f"no model {name!r}: {path.with_suffix('.yml')} is not read; rename it to {path.name}")
         known = ", ".join(model_names()) or "none"
         raise ContractError(f"no model {name!r}: {path} does not exist; known models: {known}")
     return load(path)

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +43,12 @@ class LanguageModel:
 
     network: Any
     tokenizer: Any
+    most_bytes: float = field(init=False)
+    """Bytes of the longest text that can fit the context: longer ones are refused before tokens are looked for."""
+
+    def __post_init__(self) -> None:
+        """Measure the vocabulary's longest token, once."""
+        object.__setattr__(self, "most_bytes", _longest_token(self.tokenizer) * self.context)
 
     @classmethod
     def load(cls, source: str | Path, *, device: str | None = None) -> "LanguageModel":
@@ -211,6 +217,11 @@ class LanguageModel:
             ContractError: prompt and completion do not fit the context, or a parameter is out of range.
         """
         sampling = Sampling(max_tokens=max_tokens, temperature=temperature, top_p=top_p, seed=seed, stop=tuple(stop))
+        if (size := len(prompt.encode("utf-8", "replace"))) > self.most_bytes:
+            raise ContractError(
+                f"prompt of {size} bytes; the model's context of {self.context} tokens holds at most "
+                f"{self.most_bytes:.0f} bytes"
+            )
         ids = self.encode(prompt)
         if len(ids) + 1 + max_tokens > self.context:
             raise ContractError(
@@ -278,6 +289,13 @@ def _gpt2(shape: FromScratch, vocabulary: int, end: int) -> Any:
         eos_token_id=end,
         pad_token_id=end,
     )
+
+
+def _longest_token(tokenizer: Any) -> float:
+    """Give the bytes of the vocabulary's longest token; infinite where an unknown word of any length is one token."""
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    keeps_bytes = tokenizer.unk_token is None or getattr(getattr(backend, "model", None), "byte_fallback", False)
+    return max((len(token.encode()) for token in tokenizer.get_vocab()), default=1) if keeps_bytes else math.inf
 
 
 def _still(tokenizer: Any, name: str) -> Any:

@@ -9,6 +9,7 @@ from typing import Any
 from huggingface_hub.errors import StrictDataclassError
 
 from datasets_defs.core.errors import ContractError, TransientError
+from training.model.size_check import require_fitting
 
 WrongConfigError = StrictDataclassError
 """What transformers raises for a field of a wrong type in config.json."""
@@ -62,6 +63,7 @@ def inspect(folder: Path, name: str, known_types: Collection[str]) -> None:
         raise ContractError(f"model {name}: no *.safetensors; save the weights with safe serialization")
     for path in folder.glob(_INDEX):
         _check_index(path, name)
+    require_fitting(folder, name, _json(folder / "config.json", name))
     if not any(folder.glob("tokenizer*")) and not (folder / "vocab.json").is_file():
         raise ContractError(f"model {name}: no tokenizer files; save the tokenizer into the same folder")
 

@@ -162,7 +162,7 @@ def put(path: Path, **fields: object) -> None:
         ),
         pytest.param(lambda f: (f / "config.json").unlink(), "config.json is missing", id="no-config"),
         pytest.param(lambda f: (f / "model.safetensors").unlink(), "no \\*.safetensors", id="no-weights"),
-        pytest.param(lambda f: (f / "model.safetensors").write_bytes(b"xx"), "cannot be loaded", id="damaged"),
+        pytest.param(lambda f: (f / "model.safetensors").write_bytes(b"xx"), "is no safetensors file", id="damaged"),
         pytest.param(lambda f: [p.unlink() for p in f.glob("tokenizer*")], "no tokenizer", id="no-tokenizer"),
         pytest.param(
             lambda f: (f / "config.json").write_text(

@@ -1,0 +1,64 @@
+"""YAML that people write, read so that nothing is lost without a word and nothing runs, multiplies or recurses."""
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from datasets_defs.core.errors import ContractError
+
+MOST_BYTES = 2**20
+"""Bytes of a model's YAML; the longest that people write are some kilobytes."""
+
+
+class _Loader(yaml.SafeLoader):
+    """PyYAML's safe loader, which refuses a field that is given twice, and aliases."""
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        if self.check_event(yaml.AliasEvent):
+            event: Any = self.peek_event()  # type: ignore[no-untyped-call]
+            raise _Refused(f"an alias (*{event.anchor}) in {_place(event.start_mark)}; write it out", event.start_mark)
+        return super().compose_node(parent, index)
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:  # noqa: FBT001, FBT002 as PyYAML has it
+        first: dict[str, yaml.Node] = {}
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode) and key.value in first:
+                where = f"{_place(first[key.value].start_mark)} and {_place(key.start_mark)}"
+                problem = f"`{key.value}` stands twice, in {where}; the first would be lost: join them"
+                raise _Refused(problem, key.start_mark)
+            if isinstance(key, yaml.ScalarNode):
+                first[key.value] = key
+        return super().construct_mapping(node, deep)
+
+
+class _Refused(yaml.MarkedYAMLError):
+    def __init__(self, problem: str, mark: yaml.Mark) -> None:
+        super().__init__(problem=problem, problem_mark=mark)
+
+
+def read_yaml(text: str, path: Path) -> Any:
+    """Read YAML of plain values.
+
+    Raises:
+        ContractError: it is too long, nested too deep, no YAML, has a tag that would run code, an alias, or a field
+            that is given twice; names the place.
+    """
+    if len(text) > MOST_BYTES:
+        raise ContractError(f"{path}: {len(text)} characters of YAML; a model's file may have {MOST_BYTES}")
+    try:
+        return yaml.load(text, Loader=_Loader)  # noqa: S506 a safe loader
+    except _Refused as err:
+        raise ContractError(f"{path}: {err.problem}") from err
+    except yaml.MarkedYAMLError as err:
+        where = f" in {_place(err.problem_mark)}" if err.problem_mark is not None else ""
+        raise ContractError(f"{path}: not readable as YAML: {err.problem or err.context}{where}") from err
+    except yaml.YAMLError as err:
+        raise ContractError(f"{path}: not readable as YAML: {str(err).splitlines()[0]}") from err
+    except (RecursionError, ValueError) as err:  # nested without end; or a number or date that is none
+        reason = "nested too deep" if isinstance(err, RecursionError) else str(err)
+        raise ContractError(f"{path}: not readable as YAML: {reason}") from err
+
+
+def _place(mark: yaml.Mark) -> str:
+    return f"line {mark.line + 1}"

@@ -1,0 +1,45 @@
+"""A model's YAML that would lose something, run something, or never end: one sentence each."""
+
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from datasets_defs.core.errors import ContractError
+from datasets_defs.spec.files import load_all, parse, spec_of
+
+BASE = "name: m\nbase_model: b\ntraining_text: t\n"
+
+
+LAUGHS = ["a: &a [x,x,x,x,x,x,x,x,x]", *(f"{b}: &{b} [{', '.join([f'*{a}'] * 9)}]" for a, b in pairwise("abcdefghi"))]
+
+
+@pytest.mark.parametrize(
+    ("more", "says"),
+    [
+        ("data: {redact: [pii]}\ndata: {split: time}", "`data` stands twice, in line 4 and line 5"),
+        ("drift:\n  min_rows: 50\n  min_rows: 60", "`min_rows` stands twice, in line 5 and line 6"),
+        ("labels: &a [x]\nquality: *a", r"an alias \(\*a\) in line 5; write it out"),
+        ("\n".join(LAUGHS), r"an alias \(\*a\) in line 5"),
+        ("drift: !!python/object/apply:os.system [id]", "could not determine a constructor for the tag"),
+        ("drift: " + "[" * 20_000, "nested too deep"),
+        ("drift: [", r"not readable as YAML: expected the node content.* in line 4"),
+        ("# " + "x" * 2**20, "characters of YAML"),
+    ],
+    ids=["twice", "inner", "alias", "laughs", "tag", "deep", "broken", "long"],
+)
+def test_what_is_refused(more: str, says: str) -> None:
+    """The error names the place and what to do, in one line."""
+    with pytest.raises(ContractError, match=says) as caught:
+        parse(BASE + more, Path("m.yaml"))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_file_with_the_other_ending_is_named(home: Path) -> None:
+    """`.yml` is not read, and `check-models` and whoever asks for the model hear it."""
+    (home / "models" / "m.yml").write_text(BASE)
+    specs, problems = load_all()
+    assert specs == {}
+    assert problems == [f"{home}/models/m.yml: not read; rename it to m.yaml"]
+    with pytest.raises(ContractError, match=r"m\.yml is not read; rename it to m\.yaml"):
+        spec_of("m")
