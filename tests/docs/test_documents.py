@@ -80,10 +80,15 @@ def test_every_decision_stands_in_a_wing():
 
 
 def test_the_site_builds_strictly(tmp_path: Path):
-    """MkDocs finds every page and every link."""
+    """MkDocs finds every page and every link, and draws the diagrams, so that a page loads nothing from elsewhere."""
     done = subprocess.run(
         [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(tmp_path / "site")],
         cwd=ROOT, capture_output=True, text=True, check=False, env={**os.environ, "NO_MKDOCS_2_WARNING": "1"},
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     assert (tmp_path / "site" / "how-to" / "trainers" / "index.html").is_file()
+    for page in ("states", "dags"):
+        drawn = (tmp_path / "site" / "reference" / page / "index.html").read_text()
+        assert re.search(r"<figure[^>]*><svg .*>(escalated|triage_due)<", drawn, re.DOTALL)
+        assert re.findall(r'(?:src|href)="(https?:[^"]+\.(?:js|css|woff2?))"', drawn) == []
+        assert 'class="mermaid"' not in drawn  # for which the theme would load a script from the network
