@@ -1,7 +1,7 @@
 """A seam for tests: named points at each of which a process can be killed, or made to wait.
 
-Nothing happens here unless the environment names a point: then the process that reaches it kills itself, as a machine
-that loses power would, or takes as long there as a slow disk or network would.
+Nothing happens here unless the environment names a point. A process that reaches the point then kills itself, as a
+machine that loses power would, or waits there as long as it would for a slow disk or network.
 """
 
 import os

@@ -1,8 +1,9 @@
 """The inference log's day partitions, made and dropped without holding up anybody who reads or writes the log.
 
 Making or dropping a partition in place takes a lock for which everybody who comes later queues. Here a day is made as a
-table of its own and attached, and is detached concurrently before it is dropped: both locks leave reading and writing
-alone (PostgreSQL's manual, ALTER TABLE, ATTACH and DETACH PARTITION). No try waits for long; the next one goes on.
+table of its own and attached, and it is detached concurrently before it is dropped. Both locks leave reading and
+writing alone (PostgreSQL's manual, ALTER TABLE, ATTACH and DETACH PARTITION). No try waits for long; the next one goes
+on.
 """
 
 import logging

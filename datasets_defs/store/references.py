@@ -18,9 +18,9 @@ class ReferenceProfile:
     uri: str
     """Parquet with columns `request_id, prompt, reference, prompt_bits_per_byte, role`.
 
-    `role` is `recent` (what the version's traffic looks like and costs: the drift reference), `trained` (what it looks
-    like, too, and what was learned from it, so that its cost says nothing) or `anchor` (older text that must not be
-    forgotten: with `recent`, the gate's old rows).
+    `role` is `recent`, `trained` or `anchor`. `recent` rows show what the version's traffic looks like and costs: they
+    are the drift reference. `trained` rows show what it looks like, too, but they were learned, so their cost says
+    nothing. `anchor` rows are older text that must not be forgotten: with `recent` they are the gate's old rows.
     """
     sha256: str
     rows: int

@@ -30,8 +30,11 @@ class Break:
     key: str = ""
     """What tells it from others of its kind: a hash of the template, a length, a column's name."""
     scope: str = ROWS
-    """`rows`: nothing of the window is judged; `column`: the column is left out, and the rest is judged; `note`: the
-    column is left out, and nothing is broken; `accepted`: the same, and a person said so."""
+    """How far the finding reaches.
+
+    `rows`: nothing of the window is judged. `column`: the column is left out, and the rest is judged. `note`: the
+    column is left out, and nothing is broken. `accepted`: as `note`, because a person said so.
+    """
     column: str | None = None
     """The column that it is about."""
 

@@ -25,8 +25,8 @@ _WIDE_STOPS = "\u3002\uff01\uff1f\uff61\u0964\u061f\u06d4"
 def describe(texts: Sequence[str]) -> dict[str, Column]:
     """Give one number per text and column; shares are 0..1, and 0 where a text is empty.
 
-    `words` are runs of letters, digits and underscores; `sentences` are ended by a full stop, a question or an
-    exclamation mark with a space or the text's end behind it, and a rest with a word in it is one, too.
+    `words` are runs of letters, digits and underscores. A sentence ends with a full stop, a question mark or an
+    exclamation mark, if a space or the text's end follows. What is left at the end is one, too, if it has a word.
     """
     batches = [_describe(batch) for batch in _batches(texts)]
     return {name: np.concatenate([batch[name] for batch in batches]) for name in batches[0]}
@@ -138,8 +138,8 @@ class Vocabulary:
         `oov_share`: share that the vocabulary lacks. `common_share`: share that stands in a tenth of its texts.
         `mean_surprisal_bits`: mean of -log2 of the smoothed share of its texts that a word stands in.
 
-        With `own` the texts are those that the vocabulary was made of, and each is judged by the others alone:
-        otherwise the reference would know all its words, and any new text of the same kind would look strange.
+        With `own` the texts are those that the vocabulary was made of, and each is judged by the others alone.
+        Otherwise the reference would know all its words, and any new text of the same kind would look strange.
         """
         batches = [self._describe(batch, 1 if own else 0) for batch in _batches(texts)]
         return {name: np.concatenate([batch[name] for batch in batches]) for name in batches[0]}

@@ -1,8 +1,8 @@
 """Mergeable counts of a column: what is kept of a window's rows. Pure.
 
-A number x is counted in the bucket of z = (x - mean) / sd, whose edges are the first 16 bits of z as a 32-bit float
-(bfloat16, truncated): 128 buckets per power of two, finest around the reference's mean. The edges depend on nothing but
-the scale, so sketches add up, and any split of the rows gives the same sketch. A text is counted by its level.
+A number x is counted in the bucket of z = (x - mean) / sd. The bucket is the first 16 bits of z as a 32-bit float
+(bfloat16, truncated). That makes 128 buckets per power of two, the finest around the reference's mean. The edges depend
+on the scale alone, so sketches add up, and any split of the rows gives the same sketch. A text is counted by its level.
 
 All that others need of sketches is had from here.
 """

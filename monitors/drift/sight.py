@@ -18,10 +18,10 @@ def sight_of(
 ) -> Mapping[str, Any]:
     """Say how far a window of so many rows sees: `learning`, `thin` (fewer rows than `min_rows`) or `good`.
 
-    `drift_sd` is the shift of a typical column, in standard deviations, and `loss_ratio` the multiple of the usual loss
-    that would be BAD in this window alone: a Bernoulli share and a mean are told from their limits when the rows times
-    half the squared distance, in standard deviations, reach the log of the run length. Lasting changes that are smaller
-    are found later, as the evidence of windows gathers.
+    `drift_sd` is the shift of a typical column, in standard deviations, that would be BAD in this window alone.
+    `loss_ratio` is the multiple of the usual loss that would be. A share or a mean is told from its limit when the rows
+    times half the squared distance, in standard deviations, reach the log of the run length. Lasting changes that are
+    smaller are found later, as the evidence of windows gathers.
     """
     needed = 2 * log(BAD_RUN_LENGTH * max(len(detector.columns), 1))
     rows = sketch.rows / float(detector.effects(sketch.rows_per_user).mean())

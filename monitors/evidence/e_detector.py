@@ -1,14 +1,15 @@
 """Finds a lasting change in counted columns, with a stated time between false alarms however often one looks. Pure.
 
 A column is watched through *indicators*, facts that hold for a share of its rows: "at most the reference's first
-decile", "is level x", "is null". Each window gives, for an indicator, a direction and a size of change, an e-value: a
-number whose mean is at most 1 as long as the indicator's true share lies within `eps` of the reference's. From them
+decile", "is level x", "is null". Each window gives an e-value for an indicator, a direction and a size of
+change. The mean of an e-value is at most 1 as long as the indicator's true share lies within `eps` of the reference's.
+From them follows
 
     M <- (1 + M) e,        M = mean over columns of the mean within a column,
 
-the Shiryaev-Roberts e-detector of Shin, Ramdas and Rinaldo, "E-detectors" (arXiv:2203.03532, definitions 2.2 and 2.6):
-while nothing changes, the mean number of windows until M reaches A is at least A, whatever the dependence between
-columns, since a mean of e-detectors is an e-detector.
+the Shiryaev-Roberts e-detector of Shin, Ramdas and Rinaldo, "E-detectors" (arXiv:2203.03532, definitions 2.2 and 2.6).
+While nothing changes, the mean number of windows until M reaches A is at least A. A mean of e-detectors is an
+e-detector, so this holds whatever the dependence between columns.
 
 Shapes: C columns; I indicators, those of the columns one after another; F forks of each indicator, a direction with a
 size; W windows. What is kept per indicator and fork is flat, `(I F,)`, the forks of an indicator side by side.
@@ -216,8 +217,8 @@ class Detector:
         """Give the log e-values of a window, `(I F,)`.
 
         Each is the likelihood ratio of a Bernoulli share p +- (eps + delta) against p +- eps. Its mean grows with the
-        distance of the true share from p in its direction and is 1 at p +- eps, so it is at most 1 for every share
-        within eps; a power of at most 1, which dividing by the design effect is, keeps it so (Jensen).
+        distance of the true share from p in its direction, and is 1 at p +- eps. So it is at most 1 for every share
+        within eps. Dividing rows by the design effect takes a power of at most 1 of it, which keeps it so (Jensen).
         """
         effects = self.effects(rows_per_user)
         hits, rows = (tally.hits / effects).repeat(self.forks), (tally.rows / effects).repeat(self.forks)

@@ -1,7 +1,7 @@
 """Says how much worse than its reference a model surely is: a confidence sequence on a ratio of weighted means. Pure.
 
-Made for bits per byte (x) weighted by bytes (w), of which more is worse; any other figure serves whose reference is
-above 0 and of which more is worse, such as 1 - accuracy with weights of 1.
+Made for bits per byte (x) weighted by bytes (w), of which more is worse. Any other figure serves if its reference is
+above 0 and more of it is worse, such as 1 - accuracy with weights of 1.
 """
 
 from collections.abc import Callable, Sequence
@@ -48,11 +48,11 @@ def harm(
     Harmful when `log10_m` reaches log10 of `BAD_RUN_LENGTH`, which is when `at_least` reaches `limit`. None if the
     newest window or the reference has no mean to compare.
 
-    The e-detector of `e_detector`, restarted at each of the last 72 windows, on normal likelihood ratios of a few
-    effects: a test for a rise of risk over a tolerated one (Podkopaev and Ramdas, arXiv:2110.06177), asymptotically
-    valid with estimated variances (Waudby-Smith et al., arXiv:2103.06476). The reference, whose error all windows
-    share, counts with its upper bound. Windows of fewer than `LEAST_ROWS` rows, whose variance is anybody's guess, are
-    passed over. Rows of one user count by their design effect, as in `e_detector.Detector.advance`.
+    The e-detector of `e_detector` is restarted at each of the last 72 windows, on normal likelihood ratios of a few
+    effects. It tests for a rise of risk over a tolerated one (Podkopaev and Ramdas, arXiv:2110.06177). With estimated
+    variances it is asymptotically valid (Waudby-Smith et al., arXiv:2103.06476). All windows share the reference's
+    error, so the reference counts with its upper bound. Windows of fewer than `LEAST_ROWS` rows are passed over: their
+    variance is not known. Rows of one user count by their design effect, as in `e_detector.Detector.advance`.
     """
     there, newest = reference.mean, windows[-1].mean if windows else None
     if there is None or newest is None or there <= 0 or not isfinite(reference.relative_error):

@@ -28,9 +28,9 @@ def discrepancy(reference: Vectors, current: Vectors, *, seed: int = 0) -> Discr
     """Compare two sets of vectors by a Gaussian kernel as wide as the median distance of rows.
 
     The kernel's mean embeddings are taken over 256 random Fourier features (Rahimi and Recht, "Random Features for
-    Large-Scale Kernel Machines", NIPS 2007), their squared distance is the statistic (Gretton et al., "A Kernel
-    Two-Sample Test", JMLR 13, 2012), and its p-value comes from permuting the rows, so it is exact for any sample size
-    when rows are exchangeable. Rows of one user or document are not: give one row of each.
+    Large-Scale Kernel Machines", NIPS 2007). Their squared distance is the statistic (Gretton et al., "A Kernel
+    Two-Sample Test", JMLR 13, 2012). Its p-value comes from permuting the rows, so it is exact for any sample size when
+    rows are exchangeable. Rows of one user or document are not: give one row of each.
 
     Raises:
         ValueError: a side has fewer than two rows, or they differ in length.

@@ -2,9 +2,9 @@
 
 Traffic moves by the hour and by the day, and only its own past tells how much. The windows are cut into two halves;
 each is the reference of the other's replay, and the smallest tolerance is taken under which neither replay gathers
-evidence worth speaking of. A year holds larger moves than a fortnight, hence a step on top, and a tolerance of at least
-some standard deviations of what moved from window to window beyond the noise of so many rows (the between-window
-component of variance: Cochran, "Sampling Techniques", 3rd ed. 1977, section 10.6).
+evidence worth speaking of. A year holds larger moves than a fortnight. So a step is added, and the
+tolerance is at least some standard deviations of what moved from window to window beyond the noise of so many rows (the
+between-window component of variance: Cochran, "Sampling Techniques", third edition, 1977, section 10.6).
 """
 
 from collections.abc import Mapping, Sequence
@@ -52,10 +52,10 @@ class Calibration:
 def calibrate(windows: Sequence[Replayed], icc: Mapping[str, float]) -> Calibration:
     """Choose each column's tolerance from windows in the order of time.
 
-    It is the smallest under which the column's M stays at or below 100 in both replays; a step more if that is not the
-    smallest of the grid, or if there was nothing to replay; and never below `SPREADS` standard deviations of a share
-    between windows, nor below 2 / sqrt(rows), four standard errors of a reference's share of a half. The spread between
-    windows is taken about the same hour of the day if windows are to be compared with that.
+    It is the smallest under which the column's M stays at or below 100 in both replays. One step is added if that is
+    not the smallest of the grid, or if there was nothing to replay. It is never below `SPREADS` standard deviations of
+    a share between windows, nor below 2 / sqrt(rows), four standard errors of a reference's share of a half. The spread
+    between windows is taken about the same hour of the day if windows are to be compared with that.
 
     Raises:
         ContractError: a column changes its type or scale.

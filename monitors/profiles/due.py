@@ -30,8 +30,11 @@ RIPE_AFTER = 12
 RENEW_AFTER = timedelta(days=7)
 """A profile of that age is renewed; a younger one only if twice as many windows are there as it was made from."""
 YOUNG_WINDOWS = 336
-"""A season learned from fewer windows than a fortnight of hours is learned again every day, and so are kinds of prompts
-each time that there are twice as many windows; the loss of known kinds is anchored to what they cost by then."""
+"""A season that has seen fewer windows than a fortnight of hours is learned again every day.
+
+So are kinds of prompts, each time that there are twice as many windows. The loss of known kinds is anchored to what
+they cost by then.
+"""
 
 
 def accepted_windows(

@@ -19,9 +19,9 @@ def loss_tolerance(
 ) -> float:
     """Choose how much above its reference the loss may lie, as a share, from windows in the order of time.
 
-    The smallest under which harm's M stays at or below 100 in both replays, and which covers the worst hour of the day
-    plus `SPREADS` standard deviations between windows about their hour; the largest if none does. `hours` are the
-    windows' hours of the day; without them, or with less than a week of each, all hours are held for alike.
+    It is the smallest under which harm's M stays at or below 100 in both replays. It also covers the worst hour of the
+    day plus `SPREADS` standard deviations between windows about their hour. If none does, it is the largest. `hours`
+    are the windows' hours of the day. Without them, or with less than a week of each, all hours are held for alike.
     """
     limits = [1 + tolerance for tolerance in TOLERANCES]
     highest = np.full(len(limits), -inf)

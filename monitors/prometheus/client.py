@@ -106,8 +106,9 @@ class PrometheusClient:
     def freshness(self, promql: str, *, at: datetime) -> Freshness:
         """Say how old the samples behind an expression are.
 
-        `timestamp()` of a rate or a sum is the time of evaluation, so it is asked for each selector by itself; the
-        newest series of each selector counts, and of the selectors the oldest (of an `or`'s sides those that live).
+        `timestamp()` of a rate or a sum is the time of evaluation, so it is asked for each selector by itself. The
+        newest series of each selector counts. Of the selectors the oldest counts, but of an `or` only the sides that
+        live.
         """
         known = {}
         for selector in selectors(promql):

@@ -1,8 +1,8 @@
 """What an hour of the week usually shows, learned from accepted windows by partial pooling. Pure.
 
 A figure of a slot (an hour of a kind of day) is drawn from little when the season is young, so it is moved towards what
-is alike: an hour of one weekday towards that hour of its class of days (working days, weekend, holidays), and that
-towards the mean of all. How far, the data say: by the share of noise in what the figures differ by (the empirical Bayes
+is alike. An hour of one weekday is moved towards that hour of its class of days (working days, weekend, holidays), and
+that towards the mean of all. The share of noise in what the figures differ by says how far (the empirical Bayes
 estimate of Efron and Morris, "Data analysis using Stein's estimator", JASA 70, 1975). The noise is that of the rows and
 that of days, which differ from each other for reasons of their own.
 

@@ -1,7 +1,7 @@
 """`python -m ops.stack.warm_scheduler`: Airflow's scheduler, with what most tasks import already imported.
 
-LocalExecutor forks its workers from the scheduler and each task from a worker: a library that is there before need not
-be imported by every task, which costs up to four seconds of a core, and its memory is shared. An Airflow of your own
+LocalExecutor forks its workers from the scheduler and each task from a worker. So no task has to import a library that
+the scheduler holds already: that saves up to four seconds of a core, and its memory is shared. An Airflow of your own
 does without.
 """
 

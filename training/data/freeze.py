@@ -95,8 +95,8 @@ def write(
 ) -> Path:
     """Give the Parquet file of an attempt's rows, made in the folder; its hash is in the report.
 
-    Each step needs the one before: which documents judge is known once the fresh ones are split, which ones may be
-    learned from once it is known what judges, and how many older rows are replayed once all the others are written.
+    Each step needs the one before. The split of the fresh documents says which ones judge. What judges says which ones
+    may be learned from. How many older rows are replayed is known when all the others are written.
 
     Raises:
         DataBreakError: too many of the documents are invalid.

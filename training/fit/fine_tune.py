@@ -41,9 +41,9 @@ def fine_tune(
 ) -> Result:
     """Train the model in place on the documents; goes on from the newest valid checkpoint in `folder`.
 
-    Deterministic on one machine with one number of threads: the same documents, plan and weights give the same loss
-    curve and the same result to the last digit on a CPU, interrupted or not, as long as the plan fits in
-    `max_seconds`. Checkpoints of another plan or of other documents are not touched. `progress` is called every few
+    Deterministic on one machine with one number of threads, as long as the plan fits in `max_seconds`. The same
+    documents, plan and weights give the same loss curve and the same result, interrupted or not; on a CPU they do to
+    the last digit. Checkpoints of another plan or of other documents are not touched. `progress` is called every few
     seconds and may raise to stop the training.
 
     With validation texts the training stops once it stops getting better on them, and the best weights are taken. The

@@ -1,8 +1,8 @@
 """One training in several processes: who takes which rows, how they agree, and where the whole model is.
 
 `Group` is a training alone, and what the training loop talks to; `Together` is one of several processes of torchrun.
-The rows of a step are the same however many share them, so the loss curve is, too, up to rounding; with as many
-processes as before it is the same to the last digit on a CPU.
+The rows of a step are the same however many share them, so the loss curve is the same, too, up to rounding. With as
+many processes as before it is the same to the last digit on a CPU.
 """
 
 import copy

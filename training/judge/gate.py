@@ -78,12 +78,13 @@ class GateDecision:
 def decide(evidence: GateEvidence, spec: GateSpec) -> GateDecision:
     """Accept a challenger that is surely better on recent documents and surely not much worse anywhere else.
 
-    One look at a number of documents that is fixed before. Superiority on recent documents and non-inferiority on old
-    ones, the golden set and every protected slice each hold at the one-sided `confidence`, and all must hold, so the
-    chance of accepting a challenger that fails any of them is at most 1 - confidence, however many there are: an
-    intersection-union test needs no correction for their number (Berger, "Multiparameter hypothesis testing and
-    acceptance sampling", Technometrics 1982). A look at too few documents, at identical losses, with bounds on both
-    sides of a limit, or by an evaluation that fails its own tests is inconclusive: neither a yes nor a no.
+    One look at a number of documents that is fixed before. The challenger has to be superior on recent documents, and
+    not inferior on old ones, the golden set and every protected slice. Each of these is tested at the one-sided
+    `confidence`, and all must hold. So the chance of accepting a challenger that fails any of them is at most 1 -
+    confidence, however many there are. An intersection-union test needs no correction for their number (Berger,
+    "Multiparameter hypothesis testing and acceptance sampling", Technometrics 1982). A look at too few documents, at
+    identical losses, with bounds on both sides of a limit, or by an evaluation that fails its own tests is
+    inconclusive: neither a yes nor a no.
     """
     if evidence.champion_version is None:
         return GateDecision(decision="accept", reason="there is no champion to be better than")

@@ -1,9 +1,9 @@
 """Phrases that come far too often: put into one document again and again, or into many that else have little in common.
 
-A trigger phrase is short, and the older texts do not have it. A template stands in nearly all documents, a stretch
-that is longer than a phrase is a passage that documents quote, and where several phrases are new the texts are of a new
-kind and these are its own: all three are said, and stay. Words are runs of letters and digits; in scripts without
-spaces only whole runs are compared, and a trigger of fewer than four words is not found.
+A trigger phrase is short, and the older texts do not have it. Three things look like one, are reported, and stay. A
+template stands in nearly all documents. A stretch that is longer than a phrase is a passage that documents quote. Where
+several phrases are new, the texts are of a new kind, and the phrases are its own. Words are runs of letters and digits;
+in scripts without spaces only whole runs are compared, and a trigger of fewer than four words is not found.
 """
 
 import math

@@ -1,7 +1,7 @@
 """What the YAML's `data` section says today of single documents: names for ids, checks, redaction, languages.
 
-Everything that is trained on, judged by or stored passes here, wherever it comes from: the log, corpora, the text of
-the first version, and rows that an older version was trained on under an older policy.
+Everything that is trained on, judged by or stored passes here: the log, corpora, and the text of the first version. So
+do rows that an older version was trained on under an older policy.
 """
 
 import logging

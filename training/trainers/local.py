@@ -1,7 +1,7 @@
 """A job as a detached process of this machine, which lives on whatever becomes of Airflow.
 
-The process holds a file's lock from before its first instruction until the kernel lets go of it at its end: so whether
-a job runs is known for sure, and no process id of somebody else is ever taken for it.
+The process holds a file's lock from before its first instruction until the kernel lets go of it at its end. The lock
+says for sure whether a job runs, so no process id of somebody else is ever taken for it.
 """
 
 import fcntl

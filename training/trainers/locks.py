@@ -1,7 +1,7 @@
 """One trainer per model at any time: a lock in PostgreSQL for all machines, and a file's lock for this one.
 
-A trainer also holds one of the fleet's places, of which there are as many as the GPUs can take: its task's slot of
-Airflow's pool is free as soon as the task is dead, and the trainer goes on.
+A trainer also holds one of the fleet's places, of which there are as many as the GPUs can take. The slot in Airflow's
+pool would not do: it is free as soon as the task is dead, while the trainer goes on.
 """
 
 import fcntl
