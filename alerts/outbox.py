@@ -17,8 +17,9 @@ from datasets_defs.ledger.events import Event
 from datasets_defs.ledger.ledger import Ledger
 from datasets_defs.store import tables
 from datasets_defs.store.database import database_errors
+from datasets_defs.store.heartbeats import ALERTS_CURSOR
 
-CURSOR = "alerts:cursor"
+CURSOR = ALERTS_CURSOR
 """Heartbeat that remembers which events were looked at."""
 SETTLING = timedelta(minutes=10)
 """Events younger than this are looked at again: transactions may commit in another order than their ids."""

@@ -27,6 +27,10 @@ GPU_PLACES = "gpu_places"
 """Heartbeat of `watch_gpu` whose details hold `slots`, what that pool was last seen to have."""
 
 
+ALERTS_CURSOR = "alerts:cursor"
+"""Heartbeat that remembers which events messages were made from; without it all would be told again."""
+
+
 def beat(engine: Engine, component: str, details: dict[str, Any] | None = None) -> None:
     """Say that a component is alive, and what it wants known of itself."""
     values = {"component": component, "details": plain(details or {}), "at": func.now()}

@@ -7,6 +7,7 @@ from sqlalchemy.sql import ColumnElement, Subquery
 
 from datasets_defs.store import tables
 from datasets_defs.store.database import database_errors
+from datasets_defs.store.heartbeats import ALERTS_CURSOR
 from datasets_defs.store.incidents import contenders, stands_open
 from datasets_defs.store.places import place
 
@@ -45,7 +46,7 @@ def _past(now: datetime) -> list[tuple[Table, ColumnElement[bool]]]:
         (verdict, before(verdict, verdict.c.window_end)),
         (charge, before(charge, charge.c.at)),
         (message, and_(before(message, message.c.sent_at), ~stands_open(message.c.incident_id))),
-        (beat, before(beat, beat.c.at)),
+        (beat, and_(before(beat, beat.c.at), beat.c.component != ALERTS_CURSOR)),
     ]
     by_version = [tables.reference_profile, tables.drift_profile, tables.label_reference]
     return by_time + [(table, and_(before(table, table.c.created_at), ~_is_used(table))) for table in by_version]

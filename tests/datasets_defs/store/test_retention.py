@@ -103,7 +103,7 @@ def test_what_is_in_use_stays(engine: Engine, home: Path) -> None:
 
 
 def test_messages_of_an_open_incident_stay(engine: Engine) -> None:
-    """Its first message is the thread that the next ones go to; an unsent message is never dropped."""
+    """Its first message is the thread of the next ones; nor is an unsent one dropped, or which events were told."""
     incident, _ = Ledger(engine).open_incident(
         "m", signal="loss", degraded_since=NOW, reason="r", evidence={}, actor="t"
     )
@@ -114,6 +114,8 @@ def test_messages_of_an_open_incident_stay(engine: Engine) -> None:
             insert(tables.alert_outbox).values({**message, "key": "1", "sent_at": old, "incident_id": incident.id})
         )
         on.execute(insert(tables.alert_outbox).values({**message, "key": "2", "sent_at": None}))
-    assert drop_old(engine, NOW)["alert_outbox"] == 0
+        on.execute(insert(tables.heartbeat).values(component="alerts:cursor", at=old, details={"event_id": 7}))
+    dropped = drop_old(engine, NOW)
+    assert (dropped["alert_outbox"], dropped["heartbeat"]) == (0, 0)
     Ledger(engine).move(incident, State.RESOLVED, actor="t", reason="r")
     assert drop_old(engine, NOW)["alert_outbox"] == 1

@@ -50,9 +50,7 @@ def test_weights_that_are_none(folder: Path, content: bytes) -> None:
 def test_a_huge_prompt_is_refused_before_it_is_tokenized(folder: Path) -> None:
     """What cannot fit the context by its bytes alone costs no time; what may fit is counted in tokens."""
     model = LanguageModel.load(folder)
-    with pytest.raises(
-        ContractError, match=r"prompt of 1000000 bytes; the model's context of 64 .* at most \d+ b"
-    ):
+    with pytest.raises(ContractError, match=r"prompt of 1000000 bytes; the model's context of 64 .* at most \d+ b"):
         model.complete("x" * 1_000_000, max_tokens=1)
     with pytest.raises(ContractError, match=r"prompt of .* tokens"):
         model.complete("xy " * 60, max_tokens=1)
