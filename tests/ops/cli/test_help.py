@@ -69,6 +69,33 @@ def test_every_example_is_a_command_line_that_parses(name: str) -> None:
         COMMANDS[name].make_context(name, words[length:])
 
 
+def documented() -> Iterator[tuple[str, list[str]]]:
+    """Give the command lines that guides, tutorials, README and runbook show, with a word for each placeholder."""
+    pages = [*(ROOT / "docs" / "how-to").glob("*.md"), *(ROOT / "docs" / "tutorials").glob("*.md")]
+    pages += [ROOT / "README.md", ROOT / "alerts" / "runbook.md", *(ROOT / "docs" / "explanation").glob("*.md")]
+    placeholders = {"MODEL": "docs-writer", "ID": "1", "VERSION": "2", "V": "2", "T": "2026-05-01"}
+    for page in pages:
+        text = page.read_text()
+        blocks = "\n".join(re.findall(r"^```(?:[a-z]*)\n(.*?)^```", text, re.DOTALL | re.MULTILINE))
+        lines = re.findall(r"^(?:driftloop|.* driftloop(?= migrate)) (.+)$", blocks, re.MULTILINE)
+        for line in [*lines, *re.findall(r"`driftloop\s([^`]+)`", text)]:
+            words = shlex.split(re.sub(r"[\[\]]", "", line).replace("…", "2026-05-01"), comments=True)
+            yield page.name, [placeholders.get(word, word) for word in words]
+
+
+@pytest.mark.parametrize(("page", "words"), [pytest.param(*item, id=" ".join(item[1])) for item in documented()])
+def test_every_documented_command_line_parses(page: str, words: list[str]) -> None:
+    """A command line in the documents has every argument and option it needs; a command that is only named exists."""
+    if words[0].startswith("--"):
+        ROOT_COMMAND.make_context("driftloop", words, resilient_parsing=True)
+        return
+    length = 2 if words[0] == "incident" and len(words) > 1 else 1
+    name = " ".join(words[:length])
+    assert name in COMMANDS or name == "incident", page
+    if words[length:]:
+        COMMANDS[name].make_context(name, words[length:])
+
+
 def test_examples_fit_80_columns() -> None:
     """An example that is broken over lines cannot be copied; those that cannot be shorter are known."""
     long = [
