@@ -6,7 +6,6 @@ import secrets
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from pathlib import Path
 import httpx
 
 from ops.stack.ports import free_port
+from tests.waiting import wait_for
 
 USER, PASSWORD = "somebody", "a-password-of-the-test"
 START_SECONDS = 400
@@ -29,7 +29,9 @@ class Server:
 
     def token(self) -> str:
         """Log in as the UI does, and give the token that it keeps in its cookie."""
-        answer = httpx.post(f"{self.url}/auth/token", json={"username": USER, "password": PASSWORD}, trust_env=False)
+        answer = httpx.post(
+            f"{self.url}/auth/token", json={"username": USER, "password": PASSWORD}, trust_env=False, timeout=60
+        )
         return answer.raise_for_status().json()["access_token"]
 
 
@@ -82,17 +84,14 @@ def airflow_server(home: Path, database: str, settings: Mapping[str, str], *, pa
 
 
 def _wait_for(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
-    deadline = time.monotonic() + START_SECONDS
-    while True:
-        try:
-            if httpx.get(url, trust_env=False, timeout=5).status_code == 200:
-                return
-        except httpx.HTTPError:
-            pass
-        said = log.read_text(errors="replace")[-3000:]
-        assert process.poll() is None, said
-        assert time.monotonic() < deadline, said
-        time.sleep(0.3)
+    def said() -> str:
+        return log.read_text(errors="replace")[-3000:]
+
+    def healthy() -> bool:
+        assert process.poll() is None, said()
+        return httpx.get(url, trust_env=False, timeout=5).status_code == 200
+
+    wait_for(healthy, said, seconds=START_SECONDS, every=0.3, forgive=(httpx.HTTPError,))
 
 
 @contextmanager

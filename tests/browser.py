@@ -17,8 +17,8 @@ from typing import Any
 
 from websockets.sync.client import ClientConnection, connect
 
-from datasets_defs.core.waiting import wait_until
 from tests.chromium import FLAGS, library_path, program
+from tests.waiting import wait_for
 
 PATIENCE_SECONDS = 90
 
@@ -124,8 +124,7 @@ class Browser:
 
 def waited(ask: Callable[[], Any], what: str) -> Any:
     """Ask until the answer is true."""
-    said = f"still not so after {PATIENCE_SECONDS} s: {what}"
-    return wait_until(ask, seconds=PATIENCE_SECONDS, complain=lambda _: AssertionError(said))
+    return wait_for(ask, what, seconds=PATIENCE_SECONDS)
 
 
 @contextmanager

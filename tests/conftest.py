@@ -21,6 +21,7 @@ os.environ.update(
 # an empty one: what a stack in this checkout (`make demo`) wrote into its own file is not for the tests
 os.environ["DRIFTLOOP_HOME"] = str(Path(os.environ["AIRFLOW_HOME"]) / "driftloop")
 
+import hypothesis
 import psycopg
 import pytest
 from sqlalchemy import Engine, make_url
@@ -30,6 +31,9 @@ from datasets_defs.store.database import engine_for
 from datasets_defs.store.schema import migrate
 from ops.stack.ports import free_port
 from ops.stack.postgres import LOOP_ROLE, Cluster
+
+hypothesis.settings.register_profile("driftloop", deadline=None)  # how long an example takes is the machine's affair
+hypothesis.settings.load_profile("driftloop")
 
 
 def pytest_unconfigure() -> None:

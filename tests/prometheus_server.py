@@ -12,10 +12,10 @@ from pathlib import Path
 
 import httpx
 
-from datasets_defs.core.waiting import wait_until
 from monitors.prometheus.client import PrometheusClient
 from ops.stack.ports import free_port
 from ops.stack.prometheus_binary import ensure
+from tests.waiting import PATIENCE_SECONDS, wait_for
 
 CONFIG = """
 global: {{scrape_interval: 500ms, scrape_timeout: 400ms}}
@@ -39,11 +39,9 @@ class PrometheusServer:
         """A client of the product's own."""
         return PrometheusClient(self.url)
 
-    def until(self, condition: Callable[[], object], what: str, limit: float = 20) -> None:
+    def until(self, condition: Callable[[], object], what: str, limit: float = PATIENCE_SECONDS) -> None:
         """Wait until a condition holds, at most `limit` seconds."""
-        wait_until(
-            condition, seconds=limit, complain=lambda _: AssertionError(f"waited {limit} s in vain until {what}")
-        )
+        wait_for(condition, what, seconds=limit)
 
     def say(self, text: str) -> None:
         """Set the target's page and wait until it has been scraped."""

@@ -54,8 +54,18 @@ templates.filters.update(age=words.age, clock=words.clock, number=words.number, 
 templates.globals.update(Condition=Condition, WORST_FIRST=WORST_FIRST, GLYPHS=GLYPHS, WORDS=WORDS, tone=tone)
 
 
-def make_app(user: Callable[..., Any], database: Callable[[], Engine]) -> FastAPI:
-    """Make the app; `user` is the dependency that refuses whoever is not logged in, `database` gives the engine."""
+def utc_now() -> datetime:
+    """Give the time."""
+    return datetime.now(UTC)
+
+
+def make_app(
+    user: Callable[..., Any], database: Callable[[], Engine], clock: Callable[[], datetime] = utc_now
+) -> FastAPI:
+    """Make the app; `user` is the dependency that refuses whoever is not logged in, `database` gives the engine.
+
+    `clock` gives the time that a page is of.
+    """
     app = FastAPI(
         title="driftloop", dependencies=[Depends(user)], docs_url=None, redoc_url=None, openapi_url=None,
         redirect_slashes=False,
@@ -63,7 +73,7 @@ def make_app(user: Callable[..., Any], database: Callable[[], Engine]) -> FastAP
     app.middleware("http")(_with_headers)
     _handle_errors(app)
 
-    _show_models(app, database)
+    _show_models(app, database, clock)
     _give_files(app)
 
     @app.api_route("/{_:path}", methods=METHODS)
@@ -74,19 +84,19 @@ def make_app(user: Callable[..., Any], database: Callable[[], Engine]) -> FastAP
     return app
 
 
-def _show_models(app: FastAPI, database: Callable[[], Engine]) -> None:
+def _show_models(app: FastAPI, database: Callable[[], Engine], clock: Callable[[], datetime]) -> None:
     """Add the pages that read the loop's database."""
 
     @app.get("/", response_class=HTMLResponse)
     def overview(request: Request) -> Response:
         """Show all models."""
-        found = reading.read_overview(database())
+        found = reading.read_overview(database(), now=clock())
         return _page(request, "overview.html", headers={"Refresh": str(REFRESH_SECONDS)}, **_overview(found))
 
     @app.get("/models/{name}", response_class=HTMLResponse)
     def model(request: Request, name: str) -> Response:
         """Show one model."""
-        found = reading.read_model(database(), name)
+        found = reading.read_model(database(), name, now=clock())
         if found is None:
             raise HTTPException(404, f"no model is called {name!r}")
         return _page(request, "model.html", **_detail(found))
@@ -146,7 +156,7 @@ def _message(request: Request, status: int, title: str, said: str, *, hint: bool
     headers = {"Refresh": "15"} if status == 503 else {}
     return _page(
         request, "message.html", status=status, headers=headers, title=title, said=said, hint=hint,
-        now=datetime.now(UTC),
+        now=utc_now(),
     )  # fmt: skip
 
 

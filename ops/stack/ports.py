@@ -1,9 +1,12 @@
 """Loopback ports: found once, remembered with the stack, never taken from a stranger."""
 
 import json
+import random
 import socket
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from pathlib import Path
+
+from datasets_defs.core.errors import ContractError
 
 PREFERRED = {
     "postgres": 5433,
@@ -15,13 +18,23 @@ PREFERRED = {
     "gpu-simulator": 9400,
 }
 """Where each component listens if nobody else does; all lie below the range that outgoing connections use."""
+OTHERS = range(20_000, 30_000)
+"""Where other ports are looked for, also below that range (Linux's `ip_local_port_range`, from 32768 on): otherwise a
+connection of anybody's may take a port between the look and the start."""
+_TRIES = 200
 
 
-def free_port() -> int:
-    """Give a loopback port that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+def free_port(taken: Container[int] = ()) -> int:
+    """Give a loopback port that nobody listens on now, by chance, and none of those taken.
+
+    Raises:
+        ContractError: of many that were tried, none was free.
+    """
+    for port in random.SystemRandom().sample(OTHERS, _TRIES):
+        if port not in taken and is_free(port):
+            return port
+    where = f"{OTHERS.start} to {OTHERS.stop - 1}"
+    raise ContractError(f"of {_TRIES} ports from {where} none is free on 127.0.0.1; end what listens there")
 
 
 def is_free(port: int) -> bool:
@@ -63,4 +76,4 @@ def _near(wanted: int, taken: set[int]) -> int:
     for port in range(wanted, wanted + 50):
         if port < 65_536 and port not in taken and is_free(port):
             return port
-    return free_port()
+    return free_port(taken)

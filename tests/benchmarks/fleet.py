@@ -4,8 +4,9 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from tests.benchmarks.log_windows import fill
 from tests.benchmarks.stack import fresh_loop
 from tests.monitors.loop import MODEL, Loop
 from tests.stack import Stack, empty_stack
+from tests.waiting import wait_for
 
 ROWS = 1_000
 SENSORS = ("watch_drift", "watch_quality", "watch_gpu")
@@ -228,28 +230,28 @@ class Airflow:
 
     def wait(self, runs: dict[str, str], seconds: float) -> dict[str, str]:
         """Give the states of the runs once all have ended, or when the time is over."""
-        deadline = time.monotonic() + seconds
-        while True:
-            states = {
-                dag: str(self._client.get(f"/dags/{dag}/dagRuns/{run}").raise_for_status().json()["state"])
-                for dag, run in runs.items()
-            }
-            if set(states.values()) <= {"success", "failed"} or time.monotonic() > deadline:
-                return states
-            time.sleep(0.5)
+        states: dict[str, str] = {}
+
+        def ended() -> bool:
+            for dag, run in runs.items():
+                answer = self._client.get(f"/dags/{dag}/dagRuns/{run}")
+                states[dag] = str(answer.raise_for_status().json()["state"])
+            return set(states.values()) <= {"success", "failed"}
+
+        with suppress(AssertionError):
+            wait_for(ended, seconds=seconds, every=0.5)
+        return states
 
     def settle(self, dags: tuple[str, ...]) -> None:
         """Wait until the DAG processor has seen the new models: until a run of each has as many tasks as groups."""
         from datasets_defs.fleet import model_groups
 
-        wanted, deadline = len(model_groups()), time.monotonic() + LIMIT_SECONDS
+        wanted = len(model_groups())
+
+        def seen(dag: str) -> bool:
+            self.wait({dag: (run := self.trigger(dag))}, LIMIT_SECONDS)
+            answer = self._client.get(f"/dags/{dag}/dagRuns/{run}/taskInstances").raise_for_status()
+            return sum(task["task_id"] == "judge" for task in answer.json()["task_instances"]) >= wanted
+
         for dag in dags:
-            path = f"/dags/{dag}/dagRuns"
-            while True:
-                self.wait({dag: (run := self.trigger(dag))}, LIMIT_SECONDS)
-                tasks = self._client.get(f"{path}/{run}/taskInstances").raise_for_status().json()["task_instances"]
-                if sum(task["task_id"] == "judge" for task in tasks) >= wanted:
-                    break
-                if time.monotonic() > deadline:
-                    raise RuntimeError(f"{dag} still has {len(tasks)} tasks for {wanted} groups")
-                time.sleep(5)
+            wait_for(partial(seen, dag), f"{dag} has a task for {wanted} groups", seconds=LIMIT_SECONDS, every=5)

@@ -1,7 +1,6 @@
 """How long it takes from a ring to the consumer's knowing what it is about, beside Airflow's own time for that."""
 
 import json
-import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,6 +14,7 @@ from ops.stack.supervision import Supervisor
 from tests.benchmarks.figures import Figure
 from tests.benchmarks.fleet import Airflow, airflow_stack
 from tests.stack import Stack
+from tests.waiting import wait_for
 
 PAIRS = ("plain", "keyed", "ours")
 FOLDER = Path(__file__).parent / "pairs"
@@ -65,17 +65,15 @@ def _with_pairs(stack: Stack) -> Airflow:
 
 
 def _when_ready(stack: Stack) -> Airflow:
-    deadline = time.monotonic() + LIMIT_SECONDS
-    while True:
-        try:
-            airflow = Airflow(stack)
-            if airflow.has([f"{pair}_{role}" for pair in PAIRS for role in ("producer", "consumer")]):
-                return airflow
-        except OSError:
-            pass
-        if time.monotonic() > deadline:
-            raise RuntimeError(f"Airflow has not loaded {FOLDER} within {LIMIT_SECONDS} s")
-        time.sleep(1)
+    wanted = [f"{pair}_{role}" for pair in PAIRS for role in ("producer", "consumer")]
+
+    def loaded() -> Airflow | None:
+        airflow = Airflow(stack)
+        return airflow if airflow.has(wanted) else None
+
+    found = wait_for(loaded, f"Airflow loads {FOLDER}", seconds=LIMIT_SECONDS, every=1, forgive=(OSError,))
+    assert found is not None
+    return found
 
 
 def _once(stack: Stack, airflow: Airflow, pair: str) -> float:
@@ -83,12 +81,11 @@ def _once(stack: Stack, airflow: Airflow, pair: str) -> float:
     file = stack.home / "pairs.jsonl"
     before = len(file.read_text().splitlines()) if file.exists() else 0
     airflow.trigger(f"{pair}_producer")
-    deadline = time.monotonic() + LIMIT_SECONDS
-    while True:
+
+    def moments() -> dict[str, float]:
         lines = [json.loads(line) for line in file.read_text().splitlines()[before:]] if file.exists() else []
-        at = {what: moment for name, what, moment in lines if name == pair}
-        if "answered" in at:
-            return float(at["answered"] - at["rung"])
-        if time.monotonic() > deadline:
-            raise RuntimeError(f"{pair}: nothing answered within {LIMIT_SECONDS} s; see {stack.home}/logs")
-        time.sleep(0.1)
+        return {what: moment for name, what, moment in lines if name == pair}
+
+    what = f"{pair} is answered; see {stack.home}/logs"
+    wait_for(lambda: "answered" in moments(), what, seconds=LIMIT_SECONDS, every=0.1)
+    return float(moments()["answered"] - moments()["rung"])

@@ -22,6 +22,7 @@ from tests.chaos.plan import DOMAINS, MODELS, Action, Kind, plan
 from tests.chaos.users import Failure, Outages, Users
 from tests.chaos.watching import Drops, Served, lost
 from tests.stack import Stack
+from tests.waiting import wait_for
 
 PROFILE = {
     "DRIFTLOOP_SENSOR_INTERVAL_SECONDS": "60",
@@ -318,11 +319,7 @@ class Run:
         ]
 
     def _until(self, happened: Callable[[], bool], seconds: float) -> None:
-        deadline = time.monotonic() + seconds
-        while not happened():
-            if time.monotonic() > deadline:
-                raise RuntimeError(f"serving has no champion after {seconds} s")
-            time.sleep(1)
+        wait_for(happened, "serving has a champion", seconds=seconds, every=1)
 
     @staticmethod
     def _serves(url: str) -> bool:

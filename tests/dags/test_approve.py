@@ -1,10 +1,10 @@
 """A person is asked in Airflow: `approve` run whole by `dag.test`, its form answered by the code of Airflow's API."""
 
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 from sqlalchemy import Engine, event, insert, select, text
@@ -13,6 +13,7 @@ from datasets_defs.core.incidents import Incident, State, Wake, due
 from datasets_defs.ledger.ledger import Ledger
 from datasets_defs.store import tables
 from tests.dags.test_dag_runs import airflow_database, run  # noqa: F401 fixtures
+from tests.waiting import wait_for
 from training import approve
 
 MODEL = "first"
@@ -76,18 +77,19 @@ class Person(threading.Thread):
         from airflow.models.taskinstance import TaskInstance
         from airflow.utils.session import create_session
 
-        limit = time.monotonic() + LIMIT_SECONDS
-        while self.form is None:
-            assert time.monotonic() < limit, "no form was shown"
-            time.sleep(0.3)
+        def shown() -> tuple[dict[str, Any], dict[str, Any], int] | None:
             with create_session() as session:
                 query = select(HITLDetail, TaskInstance).join(TaskInstance, TaskInstance.id == HITLDetail.ti_id)
                 waiting = query.where(HITLDetail.responded_at.is_(None), TaskInstance.state == "awaiting_input")
-                if (found := session.execute(waiting).first()) is not None:
-                    detail, ti = found
-                    self.form = {"subject": detail.subject, "body": detail.body, "defaults": detail.defaults}
-                    where = {"dag_id": ti.dag_id, "dag_run_id": ti.run_id, "task_id": ti.task_id}
-                    index = ti.map_index
+                if (found := session.execute(waiting).first()) is None:
+                    return None
+                detail, ti = found
+                form = {"subject": detail.subject, "body": detail.body, "defaults": detail.defaults}
+                return form, {"dag_id": ti.dag_id, "dag_run_id": ti.run_id, "task_id": ti.task_id}, ti.map_index
+
+        answer = wait_for(shown, "a form is shown", seconds=LIMIT_SECONDS, every=0.3)
+        assert answer is not None
+        self.form, where, index = answer
         self.before()
         with create_session() as session:
             update_hitl_detail(

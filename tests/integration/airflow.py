@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -33,6 +32,7 @@ from ops.stack.ports import PREFERRED, free_port
 from ops.stack.postgres import USER
 from ops.stack.supervision import Supervisor
 from ops.stack.wake import ring
+from tests.waiting import wait_for
 
 NEEDED = {"postgres", *AIRFLOW_COMPONENTS} - {"triggerer"}
 DAGS = ("reconcile", "triage")
@@ -43,10 +43,7 @@ LIMIT_SECONDS = 240
 
 def wait_until(condition: Callable[[], object], what: str, limit: float = LIMIT_SECONDS) -> None:
     """Wait for a condition."""
-    give_up = time.monotonic() + limit
-    while not condition():
-        assert time.monotonic() < give_up, f"not within {limit:.0f} s: {what}"
-        time.sleep(0.5)
+    wait_for(condition, what, seconds=limit, every=0.5)
 
 
 @dataclass

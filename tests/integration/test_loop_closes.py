@@ -15,6 +15,7 @@ import pytest
 from ops.stack.layout import Layout
 from ops.stack.supervision import Supervisor
 from tests.stack import Stack, new_stack
+from tests.waiting import wait_for
 
 DEMO_SECONDS = 900
 
@@ -151,11 +152,11 @@ def test_down_and_up_lose_nothing(stack: Stack, demo):
     assert result.returncode == 0, result.stdout + result.stderr
     after = json.loads(stack.command("history", "docs-writer", "--json").stdout)["events"]
     assert after[: len(before)] == before
-    deadline = time.monotonic() + 60
-    model: dict = {}
-    while time.monotonic() < deadline and model.get("champion_version") != 2:
-        model = json.loads(stack.command("status", "--json").stdout)["models"]["docs-writer"]
-    assert model["champion_version"] == 2
+
+    def champion() -> int | None:
+        return json.loads(stack.command("status", "--json").stdout)["models"]["docs-writer"].get("champion_version")
+
+    wait_for(lambda: champion() == 2, "version 2 is champion again")
 
 
 def component(name: str):

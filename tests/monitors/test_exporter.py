@@ -3,7 +3,6 @@
 import math
 import subprocess
 import sys
-import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from datasets_defs.store.heartbeats import beat
 from monitors.exporter import LoopCollector
 from ops.stack.ports import free_port
 from tests.monitors.loop import MODEL, Loop
+from tests.waiting import wait_for
 
 
 def registry_of(loop: Loop) -> CollectorRegistry:
@@ -223,10 +223,4 @@ def test_served(loop: Loop, database_url: str, home: Path, monkeypatch: pytest.M
 
 
 def _page(url: str) -> str:
-    deadline = datetime.now(UTC) + timedelta(seconds=30)
-    while True:
-        try:
-            return httpx.get(url).text
-        except httpx.HTTPError:
-            assert datetime.now(UTC) < deadline, "the exporter does not answer"
-            time.sleep(0.1)
+    return wait_for(lambda: httpx.get(url).text, "the exporter answers", forgive=(httpx.HTTPError,))

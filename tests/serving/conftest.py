@@ -1,7 +1,6 @@
 """A serving process with a model whose words and costs are known, on a real port with a real PostgreSQL."""
 
 import threading
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
@@ -16,6 +15,7 @@ from ops.stack.ports import free_port
 from serving.app import create_app
 from serving.reload import Pace
 from serving.service import Service
+from tests.waiting import wait_for
 
 
 @dataclass(frozen=True)
@@ -110,22 +110,14 @@ class Running:
         self.ledger.change_champion(model, expected=expected, to=version, kind=kind, reason="test", actor="test")
 
 
-def until(condition: Callable[[], object], seconds: float = 20) -> None:
-    """Wait until a condition holds, at most some seconds."""
-    limit = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < limit, "waited in vain"
-        time.sleep(0.02)
-
-
 def writer_spec(**changes) -> ModelSpec:
     """A served model called `writer`."""
     return ModelSpec(**{"name": "writer", **changes}, base_model=FromScratch(), training_text="builtin:python-docs")
 
 
 @pytest.fixture
-def wait_until() -> Callable[..., None]:
-    return until
+def wait_until() -> Callable[..., object]:
+    return wait_for
 
 
 @pytest.fixture
@@ -156,7 +148,7 @@ def run_server(shelf: Shelf, engine: Engine) -> Iterator[Callable[..., Running]]
         thread = threading.Thread(target=server.run, daemon=True)
         thread.start()
         started.append((server, thread))
-        until(lambda: server.started)
+        wait_for(lambda: server.started)
         return Running(f"http://127.0.0.1:{port}", service, shelf, Ledger(engine), server)
 
     yield run
@@ -170,5 +162,5 @@ def running(run_server: Callable[..., Running], engine: Engine) -> Running:
     """A server whose first champion is loaded."""
     server = run_server(engine)
     server.promote(1, None)
-    until(lambda: server.service.models["writer"].version == 1)
+    wait_for(lambda: server.service.models["writer"].version == 1)
     return server

@@ -27,7 +27,7 @@ def rows(engine):
 def samples(running):
     return {
         (sample.name, *sorted(sample.labels.values())): sample.value
-        for family in text_string_to_metric_families(httpx.get(f"{running.url}/metrics").text)
+        for family in text_string_to_metric_families(httpx.get(f"{running.url}/metrics", timeout=20).text)
         for sample in family.samples
     }
 

@@ -157,8 +157,8 @@ def test_postgres_stops_and_starts(own_cluster, run_server, wait_until):
     own_cluster.stop(immediate=True)
     assert ask(10) == {200}
     wait_until(lambda: running.service.log.problem)
-    wait_until(lambda: "not reachable" in httpx.get(f"{running.url}/healthz").json()["database"])
-    assert httpx.get(f"{running.url}/healthz").status_code == 200
+    wait_until(lambda: "not reachable" in httpx.get(f"{running.url}/healthz", timeout=20).json()["database"])
+    assert httpx.get(f"{running.url}/healthz", timeout=20).status_code == 200
     feedback = httpx.post(f"{running.url}/v1/feedback", json={"model": "writer", "request_id": "r", "score": 1})
     assert feedback.status_code == 503
     own_cluster.start()
@@ -168,7 +168,7 @@ def test_postgres_stops_and_starts(own_cluster, run_server, wait_until):
     both = Window(today.start, today.end + DAY.length)
     wait_until(lambda: running.service.log.waiting == 0)
     assert inference_log.count_rows(engine, "writer", both) == 30
-    wait_until(lambda: httpx.get(f"{running.url}/healthz").json()["database"] == "ok")
+    wait_until(lambda: httpx.get(f"{running.url}/healthz", timeout=20).json()["database"] == "ok")
     engine.dispose()
 
 

@@ -18,7 +18,7 @@ def complete(running, prompt="hi"):
 
 
 def health(running):
-    answer = httpx.get(f"{running.url}/healthz")
+    answer = httpx.get(f"{running.url}/healthz", timeout=20)
     return answer.status_code, answer.json()
 
 
@@ -31,7 +31,7 @@ def test_before_the_first_champion(run_server, engine, wait_until):
     running = run_server(engine)
     assert complete(running).status_code == 503
     assert complete(running).json()["error"]["code"] == "unavailable"
-    page = httpx.get(f"{running.url}/metrics").text
+    page = httpx.get(f"{running.url}/metrics", timeout=20).text
     assert 'driftloop_serving_requests_total{model="writer",outcome="not_ready"} 2.0' in page
     assert 'driftloop_serving_requests_total{model="writer",outcome="error"} 0.0' in page
     assert health(running)[0] == 503

@@ -4,9 +4,7 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import httpx
 import pytest
@@ -14,6 +12,7 @@ import torch
 
 from ops.stack.ports import free_port
 from tests.training.uploads import Uploads, uploaded
+from tests.waiting import wait_for
 
 torch.set_num_threads(1)
 
@@ -28,10 +27,7 @@ def mlflow_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     with (home / "log").open("w") as log:
         server = subprocess.Popen(command, env=environment, stdout=log, stderr=log, cwd=home, start_new_session=True)
     url = f"http://127.0.0.1:{port}"
-    give_up = time.monotonic() + 240
-    while not _is_healthy(url):
-        assert time.monotonic() < give_up, f"MLflow did not start: {Path(home / 'log').read_text()[-2000:]}"
-        time.sleep(0.2)
+    wait_for(lambda: _is_healthy(url), lambda: f"MLflow starts; its log: {(home / 'log').read_text()[-2000:]}")
     yield url
     os.killpg(server.pid, signal.SIGKILL)
     server.wait()

@@ -25,6 +25,7 @@ from datasets_defs.store.sketch_log import StoredProfile, profile_at, save_profi
 from ops.verify.reading import broken_invariants
 from tests.training.killed_steps import Running
 from tests.training.uploads import VERSIONS, Uploads, model_folder
+from tests.waiting import wait_for
 from training import promote, retrain, roll_back
 from training.champions.confirmation import why_never_again
 from training.champions.drill import drill, end_abandoned
@@ -258,22 +259,12 @@ def test_a_drill_killed_anywhere_goes_forward(world: World, point: str) -> None:
     world.is_whole()
 
 
-def waits_for(condition: Callable[[], object]) -> None:
-    """Wait for something that other processes bring about."""
-    stop = threading.Event()
-    for _ in range(600):
-        if condition():
-            return
-        stop.wait(0.1)
-    raise AssertionError("waited in vain")
-
-
 def test_two_promoters_at_once(world: World) -> None:
     """One promotes; the other is told in whose hands it is."""
     world.serving.deaf = {2}
     incident = world.accepted()
     steps = [world.step("promote", world.ring(incident), actor=f"promote:{n}") for n in (1, 2)]
-    waits_for(lambda: any(not step.process.is_alive() for step in steps))
+    wait_for(lambda: any(not step.process.is_alive() for step in steps))
     (loser,) = [step for step in steps if not step.process.is_alive()]
     (winner,) = [step for step in steps if step is not loser]
     assert "is in the hands of promote:" in loser.ended()[1]
@@ -289,7 +280,7 @@ def test_a_promoter_against_a_person(world: World) -> None:
     world.serving.deaf = {3}
     incident = world.accepted(3)
     promotion = world.step("promote", world.ring(incident), actor="promote:1")
-    waits_for(lambda: world.champion() == (3, 2))
+    wait_for(lambda: world.champion() == (3, 2))
     assert "version 2 serves again" in world.step("by hand", world.model, actor="cli:ann").ended()[1]
     assert "version 2 took its place before it served" in promotion.ended()[1]
     assert world.ledger.incident(incident.id).state is State.ESCALATED
@@ -426,7 +417,7 @@ def test_a_drill_is_for_healthy_models(world: World) -> None:
         drill(world.model, db=world.db, actor="cli:ann")
     world.ledger.move(incident, State.RESOLVED, actor="t", reason="good")
     world.serving.deaf, world.serving._loaded = {2}, 1
-    waits_for(lambda: _says(world) == 1)
+    wait_for(lambda: _says(world) == 1)
     with pytest.raises(ContractError, match="that it serves 1; a drill needs it to serve version 2"):
         drill(world.model, db=world.db, actor="cli:ann")
     assert world.kinds() == ["bootstrap", "promote"]
@@ -457,10 +448,10 @@ def test_an_abandoned_drill_is_ended(world: World) -> None:
     assert not end_abandoned(world.model, db=world.db, actor="reconcile:1")
     world.serving.deaf = {1}
     running = world.step("drill", world.model)
-    waits_for(lambda: world.champion() == (1, None))
+    wait_for(lambda: world.champion() == (1, None))
     assert not end_abandoned(world.model, db=world.db, actor="reconcile:1")
     running.process.kill()
     running.process.join()
-    waits_for(lambda: end_abandoned(world.model, db=world.db, actor="reconcile:1"))
+    wait_for(lambda: end_abandoned(world.model, db=world.db, actor="reconcile:1"))
     assert world.champion() == (2, 1)
     assert not end_abandoned(world.model, db=world.db, actor="reconcile:1")

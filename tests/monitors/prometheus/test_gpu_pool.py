@@ -109,7 +109,9 @@ def test_who_may_not_is_told_what_is_needed(airflow: AirflowApi):
 
 def test_a_token_is_enough(airflow: AirflowApi):
     """Without a login the password is a token, for Airflows whose users come from elsewhere."""
-    login = httpx.post(f"{airflow.url}/auth/token", json={"username": USER, "password": PASSWORD}, trust_env=False)
+    login = httpx.post(
+        f"{airflow.url}/auth/token", json={"username": USER, "password": PASSWORD}, trust_env=False, timeout=60
+    )
     by_token = AirflowApi(url=airflow.url, login=None, password=login.raise_for_status().json()["access_token"])
     assert ensure(by_token) == slots(airflow)
 

@@ -89,13 +89,20 @@ class Seen(HTMLParser):
         return " ".join(" ".join(self.words).split())
 
 
-def client_of(engine: Engine, user=lambda: "somebody") -> TestClient:
-    return TestClient(make_app(user, lambda: engine), raise_server_exceptions=False, follow_redirects=False)
+def client_of(engine: Engine, user=lambda: "somebody", now: datetime | None = None) -> TestClient:
+    app = make_app(user, lambda: engine, lambda: now or datetime.now(UTC))
+    return TestClient(app, raise_server_exceptions=False, follow_redirects=False)
 
 
 @pytest.fixture
-def client(home: Path, engine: Engine) -> TestClient:
-    return client_of(engine)
+def now() -> datetime:
+    """The time of all pages of a test: no hour ends while it runs."""
+    return datetime.now(UTC)
+
+
+@pytest.fixture
+def client(home: Path, engine: Engine, now: datetime) -> TestClient:
+    return client_of(engine, now=now)
 
 
 def rows_of(page: str) -> list[str]:
@@ -122,9 +129,9 @@ def test_nobody_gets_anything_without_login(home, engine):
             assert answer.headers["content-security-policy"] == POLICY
 
 
-def test_the_overview_shows_all_models_the_urgent_ones_first(client, engine, home):
+def test_the_overview_shows_all_models_the_urgent_ones_first(client, engine, home, now):
     """Condition, signals, champion, incident and next action of each; what is paused and unsent; times in UTC."""
-    numbers = fill(engine, home / "models")
+    numbers = fill(engine, home / "models", now=now)
     answer = client.get("/")
     rows = rows_of(answer.text)
     assert [row.split()[0] for row in rows] == ["support-replies", "captions", "code-review", "docs-writer"]
@@ -149,9 +156,9 @@ def test_the_overview_shows_all_models_the_urgent_ones_first(client, engine, hom
     assert answer.headers["refresh"] == "60"
 
 
-def test_one_model_s_page_tells_its_past(client, engine, home):
+def test_one_model_s_page_tells_its_past(client, engine, home, now):
     """Lineage with gate scores and where they came from, incidents, the verified history, the pause, the marks."""
-    numbers = fill(engine, home / "models")
+    numbers = fill(engine, home / "models", now=now)
     page = client.get("/models/code-review").text
     seen = Seen(page).text
     for words in (
@@ -166,10 +173,10 @@ def test_one_model_s_page_tells_its_past(client, engine, home):
     assert f"incident {numbers['code-review']} (loss)" in span
 
 
-def test_a_strip_shows_each_window_where_it_lies(client, engine, home):
+def test_a_strip_shows_each_window_where_it_lies(client, engine, home, now):
     """Each window of each signal has its verdict's look and words at its hour, and a rollback stands on its hour."""
     describe(home / "models", "m", "x")
-    past = Past(engine, "m", datetime.now(UTC))
+    past = Past(engine, "m", now)
     conditions = ("OK", "WARN", "BAD", "NO_DATA", "STALE", None)
     order = list(SIGNALS)
 
@@ -195,9 +202,9 @@ def test_a_strip_shows_each_window_where_it_lies(client, engine, home):
         assert (kind, abs(at - (past.now - 30 * HOUR)) < timedelta(minutes=1)) == ("roll_back", True)
 
 
-def test_one_model_s_page_tells_what_goes_on(client, engine, home):
+def test_one_model_s_page_tells_what_goes_on(client, engine, home, now):
     """The open incident with its next action, who is at it, the messages not sent, and the report in its frame."""
-    numbers = fill(engine, home / "models")
+    numbers = fill(engine, home / "models", now=now)
     page = client.get("/models/support-replies").text
     seen = Seen(page)
     for words in (
@@ -235,10 +242,10 @@ def test_an_empty_loop_says_so(client):
     assert "no part of the loop has reported yet" in seen
 
 
-def test_a_signal_that_only_waits_is_told_apart(client, engine, home):
+def test_a_signal_that_only_waits_is_told_apart(client, engine, home, now):
     """A verdict that waits for rows is neither NO_DATA nor OK: no part of the condition, with a look of its own."""
     describe(home / "models", "m", "x")
-    past = Past(engine, "m", datetime.now(UTC))
+    past = Past(engine, "m", now)
     past.verdicts(lambda *_: "OK")
     waits = Verdict(
         model="m", signal="loss", window=past.last, condition=Condition.NO_DATA, reason="12 rows; 200 are needed",
@@ -252,9 +259,9 @@ def test_a_signal_that_only_waits_is_told_apart(client, engine, home):
     assert "12 rows; 200 are needed" in page
 
 
-def test_a_model_without_its_file_is_shown_with_its_trouble(client, engine, home):
+def test_a_model_without_its_file_is_shown_with_its_trouble(client, engine, home, now):
     """One that only the ledger knows, and one whose file is wrong: no next action is promised, and why is said."""
-    past = Past(engine, "gone", datetime.now(UTC))
+    past = Past(engine, "gone", now)
     past.champion(4, 10)
     past.incident("open", 3)
     (home / "models" / "wrong.yaml").write_text("name: [\n")
@@ -266,9 +273,9 @@ def test_a_model_without_its_file_is_shown_with_its_trouble(client, engine, home
     assert client.get("/models/wrong").status_code == 200
 
 
-def test_nothing_in_the_data_becomes_markup(client, engine, home):
+def test_nothing_in_the_data_becomes_markup(client, engine, home, now):
     """Scripts in names, reasons, actors, signals, messages, pauses and descriptions are words on every page."""
-    hostile(engine, home / "models", PAYLOAD, datetime.now(UTC))
+    hostile(engine, home / "models", PAYLOAD, now)
     for path in ("/", "/models/hostile", f"/models/{PAYLOAD}", "/models/%3Cscript%3E1%3C%2Fscript%3E"):
         answer = client.get(path)
         seen = Seen(answer.text)
@@ -283,9 +290,9 @@ def test_nothing_in_the_data_becomes_markup(client, engine, home):
     assert Seen(client.get("/models/hostile").text).text.count("window.ran=1") > 20
 
 
-def test_every_answer_forbids_scripts_and_foreign_frames(client, engine, home):
+def test_every_answer_forbids_scripts_and_foreign_frames(client, engine, home, now):
     """Also errors: no script, no foreign source, no caching, framed by Airflow alone."""
-    fill(engine, home / "models")
+    fill(engine, home / "models", now=now)
     for path in ("/", "/models/captions", "/nothing", "/models/nobody", "/static/page.css", "/static/icon.svg"):
         headers = client.get(path).headers
         assert headers["content-security-policy"] == POLICY
@@ -296,9 +303,9 @@ def test_every_answer_forbids_scripts_and_foreign_frames(client, engine, home):
     assert "unsafe" not in POLICY
 
 
-def test_the_report_stands_alone(client, engine, home):
+def test_the_report_stands_alone(client, engine, home, now):
     """It has a policy of its own that takes away origin and network, wherever it is opened."""
-    fill(engine, home / "models")
+    fill(engine, home / "models", now=now)
     answer = client.get("/models/support-replies/report")
     policy = answer.headers["content-security-policy"]
     assert "its own script ran" in answer.text
@@ -311,11 +318,11 @@ def test_the_report_stands_alone(client, engine, home):
 @pytest.mark.parametrize(
     "url", ["file:///etc/passwd", "{root}/reports/../../secret", "{root}/snapshots/x", "{root}/reports/gone.html"]
 )
-def test_no_other_file_is_served_as_a_report(client, engine, home, url):
+def test_no_other_file_is_served_as_a_report(client, engine, home, url, now):
     """A verdict that names another file, or one that is gone, is a 404."""
     (home / "secret").write_text("the password")
     (home / "artifacts" / "reports").mkdir(parents=True)
-    window = judged_window(datetime.now(UTC))
+    window = judged_window(now)
     verdict = Verdict(
         model="m", signal="drift_report", window=window, condition=Condition.OK, reason="r", method="m",
         evidence={"report_html": url.format(root=settings().artifact_root)},
@@ -327,9 +334,9 @@ def test_no_other_file_is_served_as_a_report(client, engine, home, url):
     assert "root:" not in answer.text
 
 
-def test_a_broken_chain_is_shown(client, engine, home, owner):
+def test_a_broken_chain_is_shown(client, engine, home, owner, now):
     """A history that was altered by the tables' owner is marked, with the sentence that says where."""
-    fill(engine, home / "models")
+    fill(engine, home / "models", now=now)
     with owner.begin() as on:
         on.execute(text("ALTER TABLE incident_event DISABLE TRIGGER USER"))
         on.execute(
@@ -343,9 +350,9 @@ def test_a_broken_chain_is_shown(client, engine, home, owner):
     assert "verified" not in seen
 
 
-def test_a_long_history_costs_a_page_no_more(client, engine, home):
+def test_a_long_history_costs_a_page_no_more(client, engine, home, now):
     """The newest events are shown and their chain is checked; the page says that there are more, and where."""
-    fill(engine, home / "models")
+    fill(engine, home / "models", now=now)
     ledger = Ledger(engine)
     for number in range(70):
         ledger.note("docs-writer", EventKind.NOTE, f"note {number}", {}, actor="t")

@@ -76,13 +76,16 @@ PATHS = ("/", "/models/docs-writer", "/models/support-replies/report", "/static/
 def test_airflow_s_login_stands_in_front(server, path):
     """Without it, or with a token that is none, no route answers; with the cookie of the UI, or a bearer, all do."""
     url = f"{server.url}/driftloop{path}"
-    assert httpx.get(url, trust_env=False).status_code == 401
-    assert httpx.post(url, trust_env=False).status_code == 401
-    assert httpx.get(url, cookies={"_token": "x.y.z"}, trust_env=False).status_code in (401, 403)
+    assert httpx.get(url, trust_env=False, timeout=60).status_code == 401
+    assert httpx.post(url, trust_env=False, timeout=60).status_code == 401
+    assert httpx.get(url, cookies={"_token": "x.y.z"}, trust_env=False, timeout=60).status_code in (401, 403)
     expected = 404 if path == "/else" else 200
     token = server.token()
-    assert httpx.get(url, cookies={"_token": token}, trust_env=False).status_code == expected
-    assert httpx.get(url, headers={"Authorization": f"Bearer {token}"}, trust_env=False).status_code == expected
+    assert httpx.get(url, cookies={"_token": token}, trust_env=False, timeout=60).status_code == expected
+    assert (
+        httpx.get(url, headers={"Authorization": f"Bearer {token}"}, trust_env=False, timeout=60).status_code
+        == expected
+    )
 
 
 def test_a_person_finds_the_page_and_reads_it(server, tab, tmp_path):
@@ -135,11 +138,11 @@ def test_the_report_is_shut_in(server, tab):
 def test_the_plugin_stands_as_airflow_reads_it(server):
     """Airflow's own list of plugins has it, with no error, from the package's entry point."""
     headers = {"Authorization": f"Bearer {server.token()}"}
-    found = httpx.get(f"{server.url}/api/v2/plugins", headers=headers, trust_env=False).json()["plugins"]
+    found = httpx.get(f"{server.url}/api/v2/plugins", headers=headers, trust_env=False, timeout=60).json()["plugins"]
     (ours,) = [plugin for plugin in found if plugin["name"] == "driftloop"]
     assert "ops.page.plugin:DriftloopPlugin" in ours["source"]
     (view,) = ours["external_views"]
     assert (view["href"], view["url_route"], view["destination"]) == ("/driftloop/", "driftloop", "nav")
-    errors = httpx.get(f"{server.url}/api/v2/plugins/importErrors", headers=headers, trust_env=False).json()
+    errors = httpx.get(f"{server.url}/api/v2/plugins/importErrors", headers=headers, trust_env=False, timeout=60).json()
     assert errors["total_entries"] == 0, json.dumps(errors)
     assert Path(server.log).exists()

@@ -1,7 +1,12 @@
 import json
 import socket
+from pathlib import Path
 
+import pytest
+
+from datasets_defs.core.errors import ContractError
 from ops.stack import ports
+from ops.stack.ports import OTHERS, free_port
 
 
 def listener(port: int = 0) -> socket.socket:
@@ -13,7 +18,9 @@ def listener(port: int = 0) -> socket.socket:
 
 def test_remembered_ports_stay():
     """A stopped stack starts again on the ports of its last start."""
-    known = {name: ports.free_port() for name in ports.PREFERRED}
+    known: dict[str, int] = {}
+    for name in ports.PREFERRED:
+        known[name] = free_port(known.values())
     chosen, changes = ports.choose(known)
     assert (chosen, changes) == (known, [])
 
@@ -29,7 +36,7 @@ def test_a_port_taken_by_a_stranger_is_named_and_left_to_it():
 
 def test_no_port_is_given_twice():
     """Components whose wishes collide get different ports."""
-    port = ports.free_port()
+    port = free_port()
     chosen, _ = ports.choose(dict.fromkeys(ports.PREFERRED, port))
     assert len(set(chosen.values())) == len(ports.PREFERRED)
 
@@ -43,3 +50,18 @@ def test_a_damaged_memory_is_no_memory(tmp_path):
         file.write_text(content)
         found.append(ports.remembered(file))
     assert found == [{}] * len(contents)
+
+
+def test_another_port_is_none_that_a_connection_may_take():
+    """It lies below the range that Linux gives to outgoing connections, and two looks give two ports."""
+    first, *_ = map(int, Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split())
+    ports = {free_port() for _ in range(20)}
+    assert max(ports) < first
+    assert len(ports) > 15
+
+
+def test_no_port_is_given_that_is_taken():
+    """Ports that others are to have are passed over; when all are taken, that is said."""
+    assert free_port(set(OTHERS) - set(range(20_000, 29_000))) < 29_000
+    with pytest.raises(ContractError, match="none is free"):
+        free_port(OTHERS)

@@ -11,7 +11,6 @@ import httpx
 import psutil
 import pytest
 
-from datasets_defs.core.waiting import wait_until
 from ops.stack import component, health
 from ops.stack.components import Component
 from ops.stack.layout import Layout, write_private
@@ -19,10 +18,7 @@ from ops.stack.plan import environment
 from ops.stack.ports import free_port, is_free
 from ops.stack.postgres import Cluster
 from ops.stack.supervision import StoppingError, Supervisor, configuration
-
-
-def until(condition, seconds=60.0):
-    return wait_until(condition, seconds=seconds, complain=lambda _: AssertionError("waited too long"))
+from tests.waiting import wait_for
 
 
 def answers(port: int) -> bool:
@@ -64,12 +60,12 @@ def test_what_failed_for_long_is_tried_at_once(layout, tmp_path):
     supervisor = Supervisor(layout)
     supervisor.start(["serving"], environment())
     supervisor.start_component("serving")
-    until(lambda: tries.exists() and len(tries.read_text()) >= 3 and supervisor.states()["serving"] == "BACKOFF")
+    wait_for(lambda: tries.exists() and len(tries.read_text()) >= 3 and supervisor.states()["serving"] == "BACKOFF")
     listed["serving"]["command"] = [sys.executable, "-c", "import time; time.sleep(300)"]
     write_private(layout.components, json.dumps(listed))
     supervisor.start_component("serving")
     assert supervisor.states()["serving"] == "STARTING"
-    until(lambda: supervisor.states()["serving"] == "RUNNING")
+    wait_for(lambda: supervisor.states()["serving"] == "RUNNING")
 
 
 def test_a_stack_that_stops_says_so(layout, tmp_path):
@@ -85,10 +81,10 @@ def test_a_stack_that_stops_says_so(layout, tmp_path):
     supervisor = Supervisor(layout)
     supervisor.start(["serving"], environment())
     supervisor.start_component("serving")
-    until(ready.exists)
+    wait_for(ready.exists)
     supervised = psutil.Process(int(layout.supervisor_pid.read_text()))
     supervised.terminate()
-    until(lambda: health.check(layout)["serving"].state == "stopping")
+    wait_for(lambda: health.check(layout)["serving"].state == "stopping")
     assert supervisor.is_running()
     with pytest.raises(StoppingError, match="the stack is stopping"):
         supervisor.states()
@@ -115,15 +111,15 @@ def test_a_small_stack_lives_dies_and_leaves_nothing(layout):
     for item in listed:
         supervisor.start_component(item.name)
         supervisor.start_component(item.name)  # already started is fine
-    until(cluster.answers)
-    until(lambda: answers(port))
+    wait_for(cluster.answers)
+    wait_for(lambda: answers(port))
 
     before = supervisor.pids()
     for pid in before.values():
         os.kill(pid, signal.SIGKILL)
-    until(lambda: len(pids := supervisor.pids()) == 2 and set(pids.values()).isdisjoint(before.values()))
-    until(cluster.answers)
-    until(lambda: answers(port))
+    wait_for(lambda: len(pids := supervisor.pids()) == 2 and set(pids.values()).isdisjoint(before.values()))
+    wait_for(cluster.answers)
+    wait_for(lambda: answers(port))
 
     supervised = psutil.Process(int(layout.supervisor_pid.read_text()))
     supervised.kill()  # the supervisor itself: its children live on, and the next start ends them
@@ -133,7 +129,7 @@ def test_a_small_stack_lives_dies_and_leaves_nothing(layout):
     assert is_free(port)
     supervisor.start([item.name for item in listed], environment())
     supervisor.start_component("exporter")
-    until(lambda: answers(port))
+    wait_for(lambda: answers(port))
 
     supervisor.shutdown()
     assert component.leftovers(layout.home) == []

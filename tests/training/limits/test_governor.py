@@ -25,6 +25,7 @@ from datasets_defs.store import tables
 from datasets_defs.store.database import engine_for
 from datasets_defs.store.inference_log import Inference, add_feedback, append
 from ops.stack.postgres import Cluster
+from tests.waiting import wait_for
 from training.limits.admission import begin
 from training.limits.budget import Charged, charge_by_hand, level, settle
 from training.limits.governor import (
@@ -287,7 +288,7 @@ def test_over_budget_waits_without_an_attempt(engine: Engine, home: Path, monkey
     assert "the fleet has 0.50 of 1.50 GPU-hours left, 1.00 are needed" in refused.reason
     waits = ledger.open_of("m1")
     assert (waits.state, waits.attempt, waits.claimed_by) == (State.OPEN, 0, None)
-    assert waits.not_before - now == pytest.approx(WEEK / 3, abs=timedelta(seconds=2))
+    assert waits.not_before - now == pytest.approx(WEEK / 3, abs=timedelta(minutes=5))
     assert isinstance(begin(ledger.ring(waits.id), db=engine, actor="run-3", now=waits.not_before), Incident)
 
 
@@ -342,13 +343,6 @@ def written(home: Path) -> list[str]:
     return path.read_text().splitlines() if path.exists() else []
 
 
-def until(condition, what: str) -> None:
-    limit = time.monotonic() + 120
-    while not condition():
-        assert time.monotonic() < limit, what
-        time.sleep(0.1)
-
-
 def test_one_trainer_also_across_a_crash_of_postgresql(cluster: Cluster, database_url: str, home: Path):
     """Of three trainers one writes at a time, before and after PostgreSQL dies; whose lock died stops before that."""
     context = multiprocessing.get_context("spawn")
@@ -358,14 +352,14 @@ def test_one_trainer_also_across_a_crash_of_postgresql(cluster: Cluster, databas
     for trainer in trainers:
         trainer.start()
     try:
-        until(lambda: len(written(home)) > 10, "nobody trained")
+        wait_for(lambda: len(written(home)) > 10, "nobody trained")
         cluster.stop(immediate=True)
         cluster.start()
         before = len(written(home))
-        until(lambda: len(written(home)) > before + 20, "nobody trained after the crash")
+        wait_for(lambda: len(written(home)) > before + 20, "nobody trained after the crash")
         first = written(home)[-1][0]
         os.kill(trainers["abc".index(first)].pid, signal.SIGKILL)
-        until(lambda: written(home)[-1][0] != first, "nobody took over from the dead")
+        wait_for(lambda: written(home)[-1][0] != first, "nobody took over from the dead")
     finally:
         for trainer in trainers:
             trainer.kill()

@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from datasets_defs.core.settings import ROOT, settings
 from datasets_defs.ledger.ledger import Ledger
 from datasets_defs.spec.files import spec_of
 from tests.training import test_steps as steps
+from tests.waiting import wait_for
 from training import retrain
 from training.data.snapshot import stored
 from training.fit.fine_tune import fine_tune
@@ -59,15 +60,6 @@ def ask_for(home: Path, old: str, new: str) -> None:
 
 def job_of(db: Engine, incident: Incident) -> Job:
     return Job(model=incident.model, incident_id=incident.id, attempt=1)
-
-
-def wait_for(condition: Callable[[], object], seconds: float = 200) -> None:
-    stop = threading.Event()
-    for _ in range(int(seconds * 10)):
-        if condition():
-            return
-        stop.wait(0.1)
-    raise AssertionError("waited in vain")
 
 
 def watcher(db: Engine, incident: Incident) -> "subprocess.Popen[bytes]":

@@ -6,7 +6,6 @@ import re
 import signal
 import subprocess
 import sys
-import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -22,6 +21,7 @@ from datasets_defs.core.settings import ROOT
 from datasets_defs.spec.model import ModelSpec
 from tests.training.jobs import DONE, INCIDENT, RESULT, script
 from tests.training.kubernetes_server import NAMESPACE, TOKEN, Fault, Kubernetes, kubernetes
+from tests.waiting import wait_for
 from training.trainers import kubernetes as kubernetes_trainer
 from training.trainers import watch as watching
 from training.trainers.contract import Ending, Job, JobResult, Look, Phase
@@ -63,15 +63,6 @@ def cluster(home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Kubernetes]
         monkeypatch.setattr(kubernetes_trainer, "GONE_SECONDS", 2.0)
         monkeypatch.setattr(watching, "POLL_SECONDS", 0.05)
         yield found
-
-
-def wait_for(condition: Callable[[], object]) -> None:
-    stop = threading.Event()
-    for _ in range(1200):
-        if condition():
-            return
-        stop.wait(0.05)
-    raise AssertionError("waited in vain")
 
 
 def watched(by: PodTrainer, job: Job = JOB, incident: Incident = INCIDENT) -> JobResult:

@@ -4,7 +4,6 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from datasets_defs.core.errors import ContractError, TransientError
 from datasets_defs.core.settings import ROOT
 from datasets_defs.spec.files import load
 from datasets_defs.spec.model import ModelSpec
+from tests.waiting import wait_for
 from training.fit.plan import Progress
 from training.trainers import launcher
 from training.trainers.launcher import Work, join, launch, processes_of
@@ -71,15 +71,6 @@ def worker(tmp_path: Path, then: str) -> str:
     script = tmp_path / "worker.py"
     script.write_text(WORKER.replace("{then}", then))
     return str(script)
-
-
-def wait_for(condition: Callable[[], object]) -> None:
-    stop = threading.Event()
-    for _ in range(2000):
-        if condition():
-            return
-        stop.wait(0.1)
-    raise AssertionError("waited in vain")
 
 
 def workers(folder: Path) -> list[int]:

@@ -4,7 +4,6 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +17,7 @@ from datasets_defs.core.settings import ROOT
 from datasets_defs.store.artifacts import write_bytes
 from ops.stack import component
 from tests.training.jobs import DONE, INCIDENT, RESULT, Script, script
+from tests.waiting import wait_for
 from training.trainers import watch as watching
 from training.trainers.contract import Job, JobResult, Phase, Trainer
 from training.trainers.local import DetachedTrainer, running
@@ -53,15 +53,6 @@ def endless(home: Path) -> Iterator[Script]:
     )
     yield job
     DetachedTrainer(DB).stop(job)
-
-
-def wait_for(condition: Callable[[], object]) -> None:
-    stop = threading.Event()
-    for _ in range(1200):
-        if condition():
-            return
-        stop.wait(0.05)
-    raise AssertionError("waited in vain")
 
 
 def begun(trainer: DetachedTrainer, job: Job) -> int:

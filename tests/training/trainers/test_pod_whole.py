@@ -13,7 +13,7 @@ from datasets_defs.ledger.ledger import Ledger
 from datasets_defs.spec.files import spec_of
 from tests.training import test_steps as steps
 from tests.training.kubernetes_server import NAMESPACE, kubernetes
-from tests.training.trainers.test_kubernetes import wait_for
+from tests.waiting import wait_for
 from training import retrain
 from training.registry.registry import Registry
 from training.trainers.kubernetes import PodTrainer
