@@ -170,6 +170,8 @@ def test_silence_is_a_no_of_nobody(run, engine: Engine, home):  # noqa: F811
     late = approve.record(key, yes, db=engine, actor="approve:0")
     assert late.ring is None
     assert "airflow:ann answered too late" in late.reason
+    with engine.begin() as on:
+        on.execute(text("UPDATE incident SET updated_at = updated_at - interval '4 hours'"))
     said = approve.record(
         key, [{"chosen_options": ["Reject"], "responded_by_user": None}], db=engine, actor="approve:1"
     )
