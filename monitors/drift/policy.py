@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from datasets_defs.core.conditions import Condition, Verdict
 from datasets_defs.spec.signals import DriftSpec
+from monitors.breaks.finding import COLUMN, ROWS
 from monitors.counts.distances import kolmogorov_smirnov, l_infinity
 from monitors.counts.rollup import WindowSketch
 from monitors.counts.sketch import CategorySketch, NumericSketch, Sketch
@@ -28,6 +29,8 @@ from monitors.season.calendar import Calendar
 
 REBASELINE_WINDOWS = 72
 """Windows of drift without harm after which the shifted input becomes the reference."""
+MOST_CURES = 3
+"""Commands that one message on broken data names."""
 
 
 def judge_window(
@@ -111,10 +114,17 @@ def _data(subject: Subject, sketch: WindowSketch, found: Gate, *, sight: Mapping
     return subject.verdict(
         "data",
         Condition.BAD if broken else Condition.OK,
-        broken or f"{sketch.rows} whole rows",
+        f"{broken}{_cures(subject.model, found)}" if broken else f"{sketch.rows} whole rows",
         DATA_METHOD,
         evidence=evidence,
     )
+
+
+def _cures(model: str, found: Gate) -> str:
+    """Give the commands by which a person says that what is broken is the new normal."""
+    commands = dict.fromkeys(each.cure(model) for each in found.breaks if each.scope in (ROWS, COLUMN))
+    some = list(commands)[:MOST_CURES]
+    return f". If this is the new normal: {'; '.join(some)}" if some else ""
 
 
 def _about(subject: Subject, sketch: WindowSketch) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from transformers.utils import logging as chatter
 
 from datasets_defs.core.errors import ContractError
 from datasets_defs.spec.model import FromScratch
+from training.model.prompt_limit import longest_token, require_short
 from training.model.safe_files import WrongConfigError, folder_of
 from training.model.sampling import Completion, Loss, Sampling, choose, first_stop
 
@@ -48,7 +49,7 @@ class LanguageModel:
 
     def __post_init__(self) -> None:
         """Measure the vocabulary's longest token, once."""
-        object.__setattr__(self, "most_bytes", _longest_token(self.tokenizer) * self.context)
+        object.__setattr__(self, "most_bytes", longest_token(self.tokenizer) * self.context)
 
     @classmethod
     def load(cls, source: str | Path, *, device: str | None = None) -> "LanguageModel":
@@ -217,11 +218,7 @@ class LanguageModel:
             ContractError: prompt and completion do not fit the context, or a parameter is out of range.
         """
         sampling = Sampling(max_tokens=max_tokens, temperature=temperature, top_p=top_p, seed=seed, stop=tuple(stop))
-        if (size := len(prompt.encode("utf-8", "replace"))) > self.most_bytes:
-            raise ContractError(
-                f"prompt of {size} bytes; the model's context of {self.context} tokens holds at most "
-                f"{self.most_bytes:.0f} bytes"
-            )
+        require_short(prompt, self.most_bytes, self.context)
         ids = self.encode(prompt)
         if len(ids) + 1 + max_tokens > self.context:
             raise ContractError(
@@ -289,13 +286,6 @@ def _gpt2(shape: FromScratch, vocabulary: int, end: int) -> Any:
         eos_token_id=end,
         pad_token_id=end,
     )
-
-
-def _longest_token(tokenizer: Any) -> float:
-    """Give the bytes of the vocabulary's longest token; infinite where an unknown word of any length is one token."""
-    backend = getattr(tokenizer, "backend_tokenizer", None)
-    keeps_bytes = tokenizer.unk_token is None or getattr(getattr(backend, "model", None), "byte_fallback", False)
-    return max((len(token.encode()) for token in tokenizer.get_vocab()), default=1) if keeps_bytes else math.inf
 
 
 def _still(tokenizer: Any, name: str) -> Any:

@@ -37,6 +37,9 @@ def test_a_template_is_quarantined_accepted_and_refused(loop: Loop):
     hour = Window(loop.window(1).start, loop.window(1).end)
     assert len(read_documents(loop.db, MODEL, hour, limit=10)) == 1
     assert judged(loop, 1) == (Condition.BAD, Condition.NO_DATA, "template")
+    newest = newest_verdicts(loop.db, MODEL, now=loop.until(1))
+    (data,) = [verdict for verdict in newest if verdict.signal == "data"]
+    assert data.reason.endswith(f"If this is the new normal: driftloop accept {MODEL} --what template")
     assert read_documents(loop.db, MODEL, hour, limit=10) == []
 
     with pytest.raises(ContractError, match="no window of the last 168 shows `cut`; there are: template"):
