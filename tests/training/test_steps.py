@@ -117,10 +117,13 @@ def state(db: Engine, incident: Incident) -> State:
     return Ledger(db).incident(incident.id).state
 
 
-def test_the_loop_closes_and_opens_again(db: Engine, serving: Serving, home: Path):
+def test_the_loop_closes_and_opens_again(
+    db: Engine, serving: Serving, home: Path, tmp_path_factory: pytest.TempPathFactory
+):
     """A worse model is retrained, judged, promoted, confirmed, and rolled back; every step twice changes nothing.
 
-    Keys, addresses and ids that came with the set-up's text and with the log stand in no file and no other table.
+    Keys, addresses and ids that came with the set-up's text and with the log stand in no file, nowhere in the registry,
+    and in no other table.
     """
     incident, registry, ledger = open_incident(db), Registry(settings().mlflow_url), Ledger(db)
 
@@ -161,6 +164,9 @@ def test_the_loop_closes_and_opens_again(db: Engine, serving: Serving, home: Pat
     assert ledger.verify(MODEL) == []
     (home / "old.jsonl").unlink()  # what was brought in, not what was stored
     assert leaks_in_files(home) == {}
+    registry_files = tmp_path_factory.getbasetemp() / "mlflow0"
+    assert list(registry_files.rglob("*.safetensors"))
+    assert leaks_in_files(registry_files) == {}
     assert leaks_in_tables(db) == {}
     with pytest.raises(ContractError, match="no previous champion"):
         roll_back.roll_back_by_hand(MODEL, db=db, actor="cli", reason="again")
