@@ -8,16 +8,29 @@ answer that reaches the ledger counts: a command at once, a form when its task r
 from airflow.providers.standard.operators.hitl import HITLOperator
 from airflow.sdk import dag, task
 
-from datasets_defs.assets import APPROVAL_REQUESTED, CHALLENGER_ACCEPTED, COMMON, actor, loop_database, on, publish
+from datasets_defs.assets import (
+    APPROVAL_REQUESTED,
+    CHALLENGER_ACCEPTED,
+    COMMON,
+    about,
+    actor,
+    form,
+    loop_database,
+    on,
+    publish,
+    same_incident,
+    wake_up,
+)
+from datasets_defs.core.incidents import Wake
 
 
-@dag(schedule=on(APPROVAL_REQUESTED), **COMMON, doc_md=__doc__, tags=["loop"])
+@dag(schedule=on(APPROVAL_REQUESTED), **COMMON, params=form(), **about(__doc__), tags=["loop"])
 def approve():
     @task
-    def ask(*, dag_run=None) -> list:
+    def ask(*, dag_run=None, params=None) -> list:
         from training.approve import questions
 
-        return questions(dag_run.partition_key, db=loop_database(), actor=actor(dag_run))
+        return questions(wake_up(dag_run, params, Wake.APPROVE), db=loop_database(), actor=actor(dag_run))
 
     answers = HITLOperator.partial(
         task_id="answer", options=["Approve", "Reject"], defaults="Reject", retries=0
@@ -27,7 +40,7 @@ def approve():
     def record(given, *, dag_run=None, outlet_events=None):
         from training.approve import record
 
-        outcome = record(dag_run.partition_key, list(given), db=loop_database(), actor=actor(dag_run))
+        outcome = record(same_incident(dag_run), list(given or ()), db=loop_database(), actor=actor(dag_run))
         return publish(outcome, CHALLENGER_ACCEPTED, outlet_events)
 
     record(answers.output)

@@ -7,10 +7,10 @@ nothing runs here.
 
 from airflow.sdk import dag, task
 
-from datasets_defs.assets import COMMON, SCORING, SENSOR_SCHEDULE, loop_database
+from datasets_defs.assets import COMMON, SCORING, SENSOR_SCHEDULE, about, loop_database
 
 
-@dag(schedule=SENSOR_SCHEDULE, max_active_runs=1, **COMMON, doc_md=__doc__, tags=["sensor"])
+@dag(schedule=SENSOR_SCHEDULE, max_active_runs=1, **COMMON, **about(__doc__), tags=["sensor"])
 def compare_champions():
     @task
     def on_probation():

@@ -6,7 +6,7 @@ it never holds up the loop.
 
 from airflow.sdk import dag, task
 
-from datasets_defs.assets import COMMON, every, loop_database
+from datasets_defs.assets import COMMON, about, every, loop_database
 from datasets_defs.core.settings import settings
 
 
@@ -14,7 +14,7 @@ from datasets_defs.core.settings import settings
     schedule=every(settings().alert_interval_seconds),
     max_active_runs=1,
     **COMMON,
-    doc_md=__doc__,
+    **about(__doc__),
     tags=["upkeep"],
 )
 def deliver_alerts():

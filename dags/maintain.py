@@ -1,6 +1,6 @@
 """# Maintain
 
-Runs once a day. Renews what each champion's windows are compared with, where that is due. Compares the day's prompts
+Renews, once a day, what each champion's windows are compared with, where that is due. Compares the day's prompts
 as a whole with the reference's, for models that name an embedding model. Makes the inference log's next partitions,
 and adds up the counts of old windows by day. Deletes what is past its time in every table and folder, by one list, and
 what trainings leave on this machine's disk.
@@ -8,11 +8,11 @@ what trainings leave on this machine's disk.
 
 from airflow.sdk import dag, task
 
-from datasets_defs.assets import COMMON, every, loop_database
+from datasets_defs.assets import COMMON, about, every, loop_database
 from datasets_defs.spec.files import model_names
 
 
-@dag(schedule=every(86_400), max_active_runs=1, **COMMON, doc_md=__doc__, tags=["upkeep"])
+@dag(schedule=every(86_400), max_active_runs=1, **COMMON, **about(__doc__), tags=["upkeep"])
 def maintain():
     @task(max_active_tis_per_dagrun=2)
     def renew(model: str, *, dag_run=None):

@@ -7,23 +7,36 @@ versions' model cards are written again afterwards.
 
 from airflow.sdk import dag, task
 
-from datasets_defs.assets import CHALLENGER_ACCEPTED, CHAMPION_CHANGED, COMMON, actor, loop_database, on, publish
+from datasets_defs.assets import (
+    CHALLENGER_ACCEPTED,
+    CHAMPION_CHANGED,
+    COMMON,
+    about,
+    actor,
+    form,
+    loop_database,
+    on,
+    publish,
+    request,
+    same_incident,
+)
 
 
-@dag(schedule=on(CHALLENGER_ACCEPTED), **COMMON, doc_md=__doc__, tags=["loop"])
+@dag(schedule=on(CHALLENGER_ACCEPTED), **COMMON, params=form("version"), **about(__doc__), tags=["loop"])
 def promote():
     @task(outlets=[CHAMPION_CHANGED])
-    def change_champion(*, dag_run=None, outlet_events=None):
+    def change_champion(*, dag_run=None, params=None, outlet_events=None):
+        from training.by_hand.at_request import promote_at_request
         from training.promote import promote
 
-        outcome = promote(dag_run.partition_key, db=loop_database(), actor=actor(dag_run))
+        outcome = promote_at_request(request(dag_run, params), promote, db=loop_database(), actor=actor(dag_run))
         return publish(outcome, CHAMPION_CHANGED, outlet_events)
 
     @task(trigger_rule="all_done")
     def write_cards(*, dag_run=None):
         from training.registry.card import write
 
-        return write(dag_run.partition_key, db=loop_database())
+        return write(same_incident(dag_run), db=loop_database())
 
     change_champion() >> write_cards()
 

@@ -8,7 +8,7 @@ that are late.
 
 from airflow.sdk import dag, task
 
-from datasets_defs.assets import ASSET_OF, COMMON, actor, every, has_ended, loop_database, publish_all
+from datasets_defs.assets import ASSET_OF, COMMON, about, actor, every, has_ended, loop_database, publish_all
 from datasets_defs.core.settings import settings
 
 
@@ -16,7 +16,7 @@ from datasets_defs.core.settings import settings
     schedule=every(settings().reconcile_interval_seconds),
     max_active_runs=1,
     **COMMON,
-    doc_md=__doc__,
+    **about(__doc__),
     tags=["upkeep"],
 )
 def reconcile():

@@ -13,20 +13,24 @@ from datasets_defs.assets import (
     COMMON,
     RETRAIN_REQUESTED,
     TRAINING,
+    about,
     actor,
+    form,
     loop_database,
     on,
     publish,
+    request,
 )
 
 
-@dag(schedule=on(RETRAIN_REQUESTED), **COMMON, doc_md=__doc__, tags=["loop"])
+@dag(schedule=on(RETRAIN_REQUESTED), **COMMON, params=form(), **about(__doc__), tags=["loop"])
 def retrain():
     @task(outlets=[CHALLENGER_REGISTERED], **TRAINING)
-    def train(*, dag_run=None, outlet_events=None):
+    def train(*, dag_run=None, params=None, outlet_events=None):
+        from training.by_hand.at_request import retrain_at_request
         from training.retrain import retrain
 
-        outcome = retrain(dag_run.partition_key, db=loop_database(), actor=actor(dag_run))
+        outcome = retrain_at_request(request(dag_run, params), retrain, db=loop_database(), actor=actor(dag_run))
         return publish(outcome, CHALLENGER_REGISTERED, outlet_events)
 
     train()

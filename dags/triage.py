@@ -15,43 +15,47 @@ from datasets_defs.assets import (
     ROLLBACK_REQUESTED,
     SCALE_REQUESTED,
     TRIAGE_DUE,
+    about,
     actor,
+    form,
     loop_database,
     on,
     publish,
+    wake_up,
 )
-from datasets_defs.core.incidents import Action
+from datasets_defs.core.incidents import Action, Wake
 
 
 @dag(
     schedule=on(DATA_DRIFTED | QUALITY_DEGRADED | GPU_PRESSURE | TRIAGE_DUE),
     **COMMON,
-    doc_md=__doc__,
+    params=form(),
+    **about(__doc__),
     tags=["loop"],
 )
 def triage():
     @task
-    def decide(*, dag_run=None) -> dict:
+    def decide(*, dag_run=None, params=None) -> dict:
         from monitors.triage import decide
 
-        return decide(dag_run.partition_key, db=loop_database(), actor=actor(dag_run))
+        return decide(wake_up(dag_run, params, Wake.TRIAGE), db=loop_database(), actor=actor(dag_run))
 
     @task(outlets=[RETRAIN_REQUESTED])
-    def request_retrain(decision: dict, *, outlet_events=None):
+    def request_retrain(decision: dict | None, *, outlet_events=None):
         from monitors.triage import ring_for
 
         outcome = ring_for(decision, Action.RETRAIN, db=loop_database())
         return publish(outcome, RETRAIN_REQUESTED, outlet_events)
 
     @task(outlets=[ROLLBACK_REQUESTED])
-    def request_rollback(decision: dict, *, outlet_events=None):
+    def request_rollback(decision: dict | None, *, outlet_events=None):
         from monitors.triage import ring_for
 
         outcome = ring_for(decision, Action.ROLL_BACK, db=loop_database())
         return publish(outcome, ROLLBACK_REQUESTED, outlet_events)
 
     @task(outlets=[SCALE_REQUESTED])
-    def request_scale(decision: dict, *, outlet_events=None):
+    def request_scale(decision: dict | None, *, outlet_events=None):
         from monitors.triage import ring_for
 
         outcome = ring_for(decision, Action.SCALE, db=loop_database())

@@ -11,23 +11,27 @@ from datasets_defs.assets import (
     COMMON,
     GPU_PRESSURE,
     SENSOR_SCHEDULE,
+    about,
     actor,
     airflow_api,
+    asked_models,
+    form,
     loop_database,
     publish_each,
 )
 from datasets_defs.fleet import for_each, model_groups
 
 
-@dag(schedule=SENSOR_SCHEDULE, max_active_runs=1, **COMMON, doc_md=__doc__, tags=["sensor"])
+@dag(schedule=SENSOR_SCHEDULE, max_active_runs=1, **COMMON, params=form(), **about(__doc__), tags=["sensor"])
 def watch_gpu():
     @task(outlets=[GPU_PRESSURE], max_active_tis_per_dagrun=4)
-    def judge(models: list[str], *, dag_run=None, outlet_events=None):
+    def judge(models: list[str], *, dag_run=None, params=None, outlet_events=None):
         from monitors.prometheus.hook import PrometheusHook
         from monitors.watch_gpu import watch
 
         run = {"until": dag_run.run_after, "actor": actor(dag_run), "prometheus": PrometheusHook().client(patient=True)}
-        return publish_each(for_each(models, watch, db=loop_database(), **run), GPU_PRESSURE, outlet_events)
+        done = for_each(asked_models(models, params), watch, db=loop_database(), **run)
+        return publish_each(done, GPU_PRESSURE, outlet_events)
 
     @task(trigger_rule="all_done", retries=0)
     def size_pool(*, dag_run=None):

@@ -12,28 +12,33 @@ from datasets_defs.assets import (
     QUALITY_DEGRADED,
     ROLLBACK_REQUESTED,
     SENSOR_SCHEDULE,
+    about,
     actor,
+    asked_models,
+    form,
     loop_database,
     publish_each,
 )
 from datasets_defs.fleet import for_each, model_groups
 
 
-@dag(schedule=SENSOR_SCHEDULE, max_active_runs=1, **COMMON, doc_md=__doc__, tags=["sensor"])
+@dag(schedule=SENSOR_SCHEDULE, max_active_runs=1, **COMMON, params=form(), **about(__doc__), tags=["sensor"])
 def watch_quality():
     @task(outlets=[QUALITY_DEGRADED], max_active_tis_per_dagrun=4)
-    def judge(models: list[str], *, dag_run=None, outlet_events=None):
+    def judge(models: list[str], *, dag_run=None, params=None, outlet_events=None):
         from monitors.prometheus.hook import PrometheusHook
         from monitors.watch_quality import watch
 
         run = {"until": dag_run.run_after, "actor": actor(dag_run), "prometheus": PrometheusHook().client(patient=True)}
-        return publish_each(for_each(models, watch, db=loop_database(), **run), QUALITY_DEGRADED, outlet_events)
+        done = for_each(asked_models(models, params), watch, db=loop_database(), **run)
+        return publish_each(done, QUALITY_DEGRADED, outlet_events)
 
     @task(outlets=[ROLLBACK_REQUESTED], trigger_rule="all_done", max_active_tis_per_dagrun=4)
-    def judge_end(models: list[str], *, dag_run=None, outlet_events=None):
+    def judge_end(models: list[str], *, dag_run=None, params=None, outlet_events=None):
         from monitors.judge_end import judge_end
 
-        done = for_each(models, judge_end, until=dag_run.run_after, db=loop_database(), actor=actor(dag_run))
+        run = {"until": dag_run.run_after, "actor": actor(dag_run)}
+        done = for_each(asked_models(models, params), judge_end, db=loop_database(), **run)
         return publish_each(done, ROLLBACK_REQUESTED, outlet_events)
 
     groups = model_groups()

@@ -11,6 +11,7 @@ from airflow.sdk import (
     Asset,
     CronTriggerTimetable,
     ExceptionRetryPolicy,
+    Param,
     PartitionedAssetTimetable,
     RetryAction,
     RetryRule,
@@ -22,9 +23,11 @@ from datasets_defs.airflow_api import AirflowApi
 from datasets_defs.core.conditions import Outcome, RingKey
 from datasets_defs.core.errors import ContractError
 from datasets_defs.core.incidents import Wake
+from datasets_defs.core.requests import Request
 from datasets_defs.core.schedule import cron_every
 from datasets_defs.core.settings import settings
 from datasets_defs.fleet import Done
+from datasets_defs.spec.files import model_names
 from datasets_defs.store.database import engine_for
 from datasets_defs.store.heartbeats import GPU_POOL
 
@@ -71,10 +74,15 @@ def heard_of(context: Any) -> None:
     db.dispose()
 
 
+OWNER = "driftloop"
+HOME_PAGE = "https://github.com/driftloop/driftloop"
+
 COMMON: dict[str, Any] = {
     "catchup": False,
     "start_date": datetime(2026, 1, 1, tzinfo=UTC),
+    "owner_links": {OWNER: HOME_PAGE},
     "default_args": {
+        "owner": OWNER,
         "on_success_callback": heard_of,
         "on_skipped_callback": heard_of,
         "execution_timeout": timedelta(hours=1),
@@ -106,6 +114,70 @@ def every(seconds: float) -> CronTriggerTimetable:
 def on(assets: Any) -> PartitionedAssetTimetable:
     """Give the timetable "one run for each key of these Assets"."""
     return PartitionedAssetTimetable(assets=assets)
+
+
+def about(doc: str | None) -> dict[str, str]:
+    """Give what the UI says of a DAG: its page, and as its description the page's first sentence."""
+    page = doc or ""
+    text = " ".join(page.strip().partition("\n")[2].split())
+    return {"doc_md": page, "description": text.partition(". ")[0].rstrip(".") + "."}
+
+
+def form(*more: str) -> dict[str, Param]:
+    """Give the form of a DAG that a person may trigger: a model and a reason, and what else is named of `version`."""
+    fields = {
+        "model": Param(
+            None, type=["null", "string"], enum=[None, *model_names()], title="Model",
+            description="For which model. Without it: whatever is due.",
+        ),
+        "reason": Param(
+            None, type=["null", "string"], maxLength=500, title="Reason",
+            description="Why. It is written into the history beside your name.",
+        ),
+        "version": Param(
+            None, type=["null", "integer"], minimum=1, title="Version",
+            description="Version in the registry that shall become champion, if the gate accepts it.",
+        ),
+    }  # fmt: skip
+    return {name: field for name, field in fields.items() if name in ("model", "reason", *more)}
+
+
+def request(dag_run: Any, params: Any) -> Request:
+    """Read who or what made a run, and what was asked for in its form."""
+    user = getattr(dag_run, "triggering_user_name", None)
+    return Request.of(dag_run.partition_key, user, params)
+
+
+def wake_up(dag_run: Any, params: Any, wake: Wake) -> str:
+    """Give the key of the incident that a run is about; with nothing to do, skip with a sentence.
+
+    An event brings the key. A person's run takes the incident of the model that they chose, or the one that is due.
+    """
+    from datasets_defs.ledger.requests import key_of
+
+    key = key_of(request(dag_run, params), wake, db=loop_database(), actor=actor(dag_run))
+    if isinstance(key, str):
+        raise AirflowSkipException(key)
+    return str(key)
+
+
+def same_incident(dag_run: Any) -> str:
+    """Give the key of the incident that an earlier task of the run took up; skip where none did."""
+    from datasets_defs.ledger.requests import key_of
+
+    key = key_of(request(dag_run, None), None, db=loop_database(), actor=actor(dag_run))
+    if isinstance(key, str):
+        raise AirflowSkipException(key)
+    return str(key)
+
+
+def asked_models(models: Sequence[str], params: Any) -> list[str]:
+    """Leave of a group's models those that the form asks for; with none left, skip."""
+    model = (params or {}).get("model")
+    asked = [name for name in models if model in (None, "", name)]
+    if not asked:
+        raise AirflowSkipException(f"only {model} was asked for")
+    return asked
 
 
 def actor(dag_run: Any) -> str:
@@ -151,14 +223,23 @@ def airflow_api() -> AirflowApi:
     return AirflowApi(url=url, login=found.login or None, password=found.password or "")
 
 
+def told(outcome: Outcome) -> str:
+    """Give what was done; skip with the reason where nothing was."""
+    if not outcome.is_done:
+        raise AirflowSkipException(outcome.reason)
+    return outcome.reason
+
+
 def publish(outcome: Outcome, asset: Asset, outlet_events: Any) -> str:
     """Ring an asset under the outcome's key; with nobody to wake, skip, so that no event is emitted.
 
-    It must be the task's only outlet: in a run with a key, one that is not rung gets an event under the run's own.
+    What a person had done ends well without a key: the event that Airflow emits then wakes nobody. It must be the
+    task's only outlet: in a run with a key, one that is not rung gets an event under the run's own.
     """
-    if outcome.ring is None:
+    if outcome.ring is not None:
+        outlet_events[asset].add_partitions(str(outcome.ring))
+    elif not outcome.is_done:
         raise AirflowSkipException(outcome.reason)
-    outlet_events[asset].add_partitions(str(outcome.ring))
     return outcome.reason
 
 

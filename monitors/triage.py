@@ -62,8 +62,13 @@ def decide(key: str, *, db: Engine, actor: str, now: datetime | None = None) -> 
     return _said(incident, decision.action, decision.reason)
 
 
-def ring_for(decision: dict[str, Any], action: Action, *, db: Engine) -> Outcome:
-    """Ring for one action: the outcome has a ring only when the decision asks for that action."""
+def ring_for(decision: dict[str, Any] | None, action: Action, *, db: Engine) -> Outcome:
+    """Ring for one action: the outcome has a ring only when the decision asks for that action.
+
+    There is no decision where a person marked the task that takes it.
+    """
+    if decision is None:
+        return Outcome("the task that decides was marked by hand, so nothing was decided")
     if decision["action"] != action:
         return Outcome(f"triage says {decision['action']}: {decision['reason']}")
     return Outcome(str(decision["reason"]), Ledger(db).ring(int(decision["incident"])))

@@ -1,4 +1,4 @@
-"""Watch a model's input: count the newest window of its inference log, and hold it against the champion's profile."""
+"""Watch a model's input: count each window of its inference log, and hold it against the champion's profile."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -13,9 +13,8 @@ from datasets_defs.ledger.champions import Champion
 from datasets_defs.ledger.ledger import Ledger
 from datasets_defs.spec.files import spec_of
 from datasets_defs.spec.model import ModelSpec
-from datasets_defs.store.heartbeats import beat
 from datasets_defs.store.sketch_log import StoredSketch, last_sketch, save_sketch, sketch_of
-from datasets_defs.store.verdicts import recent_verdicts
+from datasets_defs.store.verdicts import recent_verdicts, save_verdict
 from monitors.breaks.named import breaks_of
 from monitors.breaks.set_aside import tell_set_aside
 from monitors.counts.rollup import WindowSketch, roll_up
@@ -25,11 +24,12 @@ from monitors.drift.policy import REBASELINE_WINDOWS, judge_window, should_rebas
 from monitors.drift.state import state_after, state_bytes
 from monitors.drift.subject import Step, Subject
 from monitors.evidence.harm import WINDOWS as HARM_WINDOWS
+from monitors.incidents.turns import in_order
 from monitors.profiles.first import first_profile, proposed_profile
 from monitors.profiles.profile import Profile, profile_of
 from monitors.profiles.reference import collected_rows
 from monitors.profiles.renewal import rebaseline
-from monitors.verdicts.conclude import conclude, judged_window
+from monitors.verdicts.conclude import conclude
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,23 +47,28 @@ class Assessment:
 
 
 def watch(model: str, *, until: datetime, db: Engine, actor: str) -> Outcome:
-    """Judge data, drift and loss of the newest window that ended by `until`; a confirmed one rings triage.
+    """Judge data, drift and loss of the windows that are due by `until`; a confirmed one rings triage.
 
     Raises:
         ContractError: the spec or the reference is wrong.
-        TransientError: PostgreSQL is away.
+        TransientError: PostgreSQL is away, or another run is judging this model's windows.
     """
-    spec = spec_of(model)
-    window = judged_window(until)
-    champion = Ledger(db).champion(model)
-    verdicts = judge(spec, champion, window, db=db)
-    confirm = {verdict.signal: spec.drift.confirm for verdict in verdicts}
-    outcome = conclude(verdicts, confirm, blind_after=spec.blind_after_windows, db=db, actor=actor)
-    if champion is not None:
-        _take_as_normal(spec, champion, window, db=db, actor=actor)
-        tell_set_aside(Ledger(db), champion, verdicts[0].evidence.get("breaks", ()), actor=actor)
-    beat(db, f"watch_drift:{model}", {"window": str(window)})
-    return outcome
+    spec, ledger = spec_of(model), Ledger(db)
+
+    def judge_as_on_time(window: Window, champion: Champion | None) -> Outcome:
+        verdicts = judge(spec, champion, window, db=db)
+        confirm = {verdict.signal: spec.drift.confirm for verdict in verdicts}
+        outcome = conclude(verdicts, confirm, blind_after=spec.blind_after_windows, db=db, actor=actor)
+        if champion is not None:
+            _take_as_normal(spec, champion, window, db=db, actor=actor)
+            tell_set_aside(ledger, champion, verdicts[0].evidence.get("breaks", ()), actor=actor)
+        return outcome
+
+    def fill_in(window: Window, champion: Champion | None) -> None:
+        for verdict in judge(spec, champion, window, db=db):
+            save_verdict(db, verdict)
+
+    return in_order("watch_drift", model, judge_as_on_time, fill_in, until=until, db=db, actor=actor)
 
 
 def judge(spec: ModelSpec, champion: Champion | None, window: Window, *, db: Engine) -> Sequence[Verdict]:

@@ -4,32 +4,43 @@ from datetime import datetime
 
 from sqlalchemy import Engine
 
-from datasets_defs.core.conditions import Outcome
-from datasets_defs.ledger.ledger import Ledger
+from datasets_defs.core.conditions import Outcome, Verdict
+from datasets_defs.core.windows import Window
+from datasets_defs.ledger.champions import Champion
 from datasets_defs.spec.files import spec_of
-from datasets_defs.store.heartbeats import beat
-from monitors.labels import judge
+from datasets_defs.store.verdicts import save_verdict
+from monitors.incidents.turns import in_order
+from monitors.labels import judge as labels
 from monitors.prometheus import signals
 from monitors.prometheus.client import PrometheusClient
-from monitors.verdicts.conclude import conclude, judged_window
+from monitors.verdicts.conclude import conclude
 
 
 def watch(model: str, *, until: datetime, db: Engine, prometheus: PrometheusClient, actor: str) -> Outcome:
-    """Judge the model's quality signals and labels over the newest window; a confirmed bad one rings triage.
+    """Judge the model's quality signals and labels over the windows that are due; a confirmed bad one rings triage.
 
     Raises:
         ContractError: the model's spec is wrong.
-        TransientError: PostgreSQL is away.
+        TransientError: PostgreSQL is away, or another run is judging this model's windows.
     """
-    spec, window, champion = spec_of(model), judged_window(until), Ledger(db).champion(model)
-    verdicts = [
-        *signals.assess("quality", spec, champion, window, db=db, prometheus=prometheus),
-        *judge.judge(spec, champion, window, db=db),
-    ]
+    spec = spec_of(model)
     confirm = {
         **{f"quality:{signal.name}": signal.confirm for signal in spec.quality},
         **{f"label:{label.name}": label.confirm for label in spec.labels},
     }
-    outcome = conclude(verdicts, confirm, blind_after=spec.blind_after_windows, db=db, actor=actor)
-    beat(db, f"watch_quality:{model}", {"window": str(window)})
-    return outcome
+
+    def judge(window: Window, champion: Champion | None) -> list[Verdict]:
+        return [
+            *signals.assess("quality", spec, champion, window, db=db, prometheus=prometheus),
+            *labels.judge(spec, champion, window, db=db),
+        ]
+
+    def judge_as_on_time(window: Window, champion: Champion | None) -> Outcome:
+        verdicts = judge(window, champion)
+        return conclude(verdicts, confirm, blind_after=spec.blind_after_windows, db=db, actor=actor)
+
+    def fill_in(window: Window, champion: Champion | None) -> None:
+        for verdict in judge(window, champion):
+            save_verdict(db, verdict)
+
+    return in_order("watch_quality", model, judge_as_on_time, fill_in, until=until, db=db, actor=actor)

@@ -108,6 +108,8 @@ def record(key: str, given: Sequence[Mapping[str, Any]], *, db: Engine, actor: s
     """
     ledger = Ledger(db)
     incident = ledger.incident(RingKey.parse(key).incident_id)
+    if not given:
+        return Outcome("no form was answered, so nothing is recorded")
     user = given[0]["responded_by_user"]
     approve = list(given[0]["chosen_options"]) == [APPROVE]
     who = f"airflow:{user['name'] or user['id']}" if user else actor

@@ -124,3 +124,5 @@ class Outcome:
 
     reason: str
     ring: RingKey | None = None
+    is_done: bool = False
+    """Whether something was done at a person's word, though nobody is to be woken."""

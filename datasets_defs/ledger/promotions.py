@@ -53,6 +53,11 @@ def changes_of(engine: Engine, model: str) -> list[ChampionChange]:
     return _read(engine, _table.c.model == model)
 
 
+def is_made_by(engine: Engine, model: str, reason: str) -> bool:
+    """Say whether a change of a model's champion was made for this very reason, and confirmed by serving."""
+    return any(each.is_confirmed for each in _read(engine, _table.c.model == model, _table.c.reason == reason))
+
+
 def changes_of_version(engine: Engine, model: str, version: int) -> list[ChampionChange]:
     """Read the changes to and from a version, oldest first."""
     return _read(engine, _table.c.model == model, (_table.c.to_version == version) | (_table.c.from_version == version))

@@ -46,6 +46,14 @@ def heartbeats(engine: Engine) -> dict[str, tuple[datetime, dict[str, Any]]]:
         return {row.component: (row.at, row.details) for row in on.execute(select(tables.heartbeat))}
 
 
+def heartbeat_of(engine: Engine, component: str) -> dict[str, Any] | None:
+    """Read what one component said when it was last heard of; None: it never was."""
+    query = select(tables.heartbeat.c.details).where(tables.heartbeat.c.component == component)
+    with database_errors("reading a heartbeat"), engine.connect() as on:
+        details: dict[str, Any] | None = on.scalar(query)
+    return details
+
+
 def training_places(engine: Engine, needs: Iterable[int]) -> int | None:
     """Read how many trainings may be at work at once; None: neither the pool nor a GPU was ever seen.
 

@@ -1,7 +1,7 @@
 """Reads incidents; only the ledger opens and moves them."""
 
 from collections.abc import Iterator
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import Connection, Engine, Exists, Select, and_, exists, func, or_, select
@@ -114,3 +114,24 @@ def contenders() -> Select[Any]:
 def _without_evidence(on: Connection, which: ColumnElement[bool], *, limit: int | None = None) -> Iterator[Incident]:
     columns = [column for column in _table.c if column.name != "evidence"]
     return map(incident_of, on.execute(select(*columns).where(which).order_by(_table.c.id.desc()).limit(limit)))
+
+
+LONGEST_RUN = timedelta(days=15)
+"""A run of a DAG lasts no longer: a trainer is watched for fourteen days."""
+
+
+def is_incident_of(db: Engine, incident_id: int, model: str) -> bool:
+    """Say whether there is an incident with this number, and whether it is the model's."""
+    query = select(exists().where(_table.c.id == incident_id, _table.c.model == model))
+    with database_errors("reading an incident"), db.connect() as on:
+        return bool(on.scalar(query))
+
+
+def written_by(db: Engine, actor: str) -> int | None:
+    """Read which incident a run that is under way wrote of last; None: it wrote of none."""
+    event = tables.incident_event.c
+    recent = select(_table.c.id).where(_table.c.updated_at > func.now() - LONGEST_RUN)
+    query = select(event.incident_id).where(event.actor == actor, event.incident_id.in_(recent))
+    with database_errors("reading the history"), db.connect() as on:
+        newest: int | None = on.scalar(query.order_by(event.at.desc()).limit(1))
+    return newest

@@ -16,6 +16,7 @@ from sqlalchemy import (
     false,
     func,
     literal,
+    or_,
     select,
     true,
 )
@@ -79,6 +80,31 @@ def recent_verdicts(
     )
     with database_errors("reading verdicts"), engine.connect() as on:
         return [verdict_of(row, row.evidence) for row in on.execute(query)]
+
+
+def _of_signals(signals: Sequence[str]) -> ColumnElement[bool]:
+    """Write that a verdict is on one of some signals; a name that ends in a colon stands for all that begin so."""
+    name = tables.verdict.c.signal
+    return or_(*(name.startswith(each, autoescape=True) if each.endswith(":") else name == each for each in signals))
+
+
+def was_judged(engine: Engine, model: str, signals: Sequence[str], window_end: datetime) -> bool:
+    """Say whether any of some signals was judged on the window that ended then."""
+    table = tables.verdict.c
+    query = select(exists().where(table.model == model, table.window_end == window_end, _of_signals(signals)))
+    with database_errors("reading verdicts"), engine.connect() as on:
+        return bool(on.scalar(query))
+
+
+def newest_end(engine: Engine, model: str, signals: Sequence[str], *, until: datetime) -> datetime | None:
+    """Read the end of the newest window by `until` on which any of some signals was judged."""
+    table = tables.verdict.c
+    query = select(func.max(table.window_end)).where(
+        table.model == model, table.window_end <= until, _of_signals(signals)
+    )
+    with database_errors("reading verdicts"), engine.connect() as on:
+        newest: datetime | None = on.scalar(query)
+    return newest
 
 
 STALE_AFTER_WINDOWS = 3

@@ -42,7 +42,7 @@ def run(home: Path, database_url: str, monkeypatch: pytest.MonkeyPatch):
     for name in ("first", "second"):
         (home / "models" / f"{name}.yaml").write_text(SPEC.format(name=name))
 
-    def run_dag(dag_id: str) -> dict[str, str]:
+    def run_dag(dag_id: str, form: dict[str, object] | None = None) -> dict[str, str]:
         from airflow.dag_processing.dagbag import DagBag
 
         bag = DagBag(str(ROOT / "dags" / f"{dag_id}.py"))
@@ -50,7 +50,7 @@ def run(home: Path, database_url: str, monkeypatch: pytest.MonkeyPatch):
         dag = bag.dags[dag_id]
         for task in dag.tasks:
             task.retries = 0
-        ended = dag.test(logical_date=None)
+        ended = dag.test(logical_date=None, run_conf=form)
         return {f"{ti.task_id}[{ti.map_index}]": str(ti.state) for ti in ended.get_task_instances()}
 
     return run_dag

@@ -50,7 +50,10 @@ def test_healthy(loop: Loop) -> None:
     assert column["reference_mean"] == pytest.approx(2.5, abs=0.05)
     assert verdicts["drift"].evidence["drift_share"] == 0
     assert verdicts["loss"].evidence["reference_bits_per_byte"] == pytest.approx(2.5, abs=0.05)
-    assert heartbeats(loop.db)[f"watch_drift:{MODEL}"][1] == {"window": str(loop.window(1))}
+    assert heartbeats(loop.db)[f"watch_drift:{MODEL}"][1] == {
+        "window": str(loop.window(1)),
+        "end": loop.window(1).end.isoformat(),
+    }
     kept = sketch_of(loop.db, MODEL, 1, loop.window(1).end)
     assert kept is not None
     assert (kept.rows, kept.judged, kept.window) == (100, True, Window(loop.window(0).start, loop.window(1).end))

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from sqlalchemy import Engine, text
+from sqlalchemy import Engine
 
 from datasets_defs.core.errors import ContractError
 from datasets_defs.core.event_kinds import EventKind
@@ -15,8 +15,8 @@ from datasets_defs.core.settings import settings
 from datasets_defs.ledger.champions import Champion
 from datasets_defs.ledger.ledger import Ledger
 from datasets_defs.spec.files import spec_of
-from datasets_defs.store.database import database_errors
 from datasets_defs.store.heartbeats import heartbeats
+from datasets_defs.store.locks import held
 from training.champions.confirmation import confirmed, last_change, require_champion
 from training.registry.registry import Registry
 
@@ -24,7 +24,7 @@ TARGET_SECONDS = 60.0
 """A rollback should take no longer, from the command to serving's word."""
 _ALIVE = timedelta(seconds=30)
 """Serving that was not heard of for longer is not drilled with."""
-_LOCK = {"space": "driftloop drill"}
+_LOCK = "driftloop drill"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -195,14 +195,8 @@ def _figures(found: Drilled) -> dict[str, float | int | bool | None]:
 
 @contextmanager
 def _alone(db: Engine, model: str) -> Iterator[None]:
-    """Hold the model's drill lock, which PostgreSQL lets go of when this process or its connection dies."""
-    names = {**_LOCK, "model": model}
-    with database_errors("taking the drill's lock"), db.connect() as opened:
-        on = opened.execution_options(isolation_level="AUTOCOMMIT")
-        if not on.scalar(text("SELECT pg_try_advisory_lock(hashtext(:space), hashtext(:model))"), names):
+    """Hold the model's drill lock."""
+    with held(db, _LOCK, model) as is_mine:
+        if not is_mine:
             raise ContractError(f"another drill of {model} is under way; wait for it")
-        try:
-            yield
-        finally:
-            if not on.invalidated:
-                on.execute(text("SELECT pg_advisory_unlock(hashtext(:space), hashtext(:model))"), names)
+        yield

@@ -1,0 +1,27 @@
+"""Locks that last as long as a process and its connection: PostgreSQL lets go of them when either dies."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from sqlalchemy import Engine, text
+
+from datasets_defs.store.database import database_errors
+
+
+@contextmanager
+def held(db: Engine, space: str, name: str) -> Iterator[bool]:
+    """Try to hold the lock `name` of `space`; give whether it is held, and let go of it at the end.
+
+    Raises:
+        TransientError: PostgreSQL is away.
+    """
+    names, doing = {"space": space, "name": name}, f"taking the lock of {space}"
+    with database_errors(doing):
+        on = db.connect().execution_options(isolation_level="AUTOCOMMIT")
+    try:
+        with database_errors(doing):
+            is_mine = bool(on.scalar(text("SELECT pg_try_advisory_lock(hashtext(:space), hashtext(:name))"), names))
+        yield is_mine
+    finally:
+        on.invalidate()  # the connection ends, and the lock with it
+        on.close()
