@@ -57,7 +57,7 @@ GROUPS = {
     "drift.hour": Group(lambda: windows.hour(20_000, 1_000, 20, 9), lambda: windows.hour(2_000, 500, 5, 1)),
     "drift.sketch": Group(lambda: sketches.errors(10_000, 50, 5), lambda: sketches.errors(10_000, 5, 1)),
     "drift.log": Group(lambda: log_windows.judgements(1_000_000, 3), lambda: log_windows.judgements(2_000, 1)),
-    "drift.storage": Group(lambda: storage.month(1_000, 20, 30), lambda: storage.month(20, 2, 38)),
+    "drift.storage": Group(lambda: storage.month(1_000, 20, 30), lambda: storage.month(20, 2, 5, 2)),
     "drift.topic": Group(
         lambda: topic.delays(100, 60, 3), lambda: topic.delays(200, 24, 1, kinds=("delay_first_profile",))
     ),

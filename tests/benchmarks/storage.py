@@ -24,16 +24,16 @@ FROM window_sketch
 """
 
 
-def month(rows: int, columns: int, days: int) -> Iterator[Figure]:
-    """Keep hours of so many rows as the sensor does, and add up those that are older than `SINGLE_DAYS`."""
+def month(rows: int, columns: int, days: int, single_days: int = SINGLE_DAYS) -> Iterator[Figure]:
+    """Keep hours of so many rows as the sensor does, and add up those that are older than `single_days`."""
     both = tables(reference_rows=20_000, rows=24 * days * rows, columns=columns, seed=2)
     with fresh_loop() as loop:
         _keep(loop, Decision(both), rows, 24 * days)
-        compact(loop.db, before=loop.window(24 * days).start - timedelta(days=SINGLE_DAYS))
+        compact(loop.db, before=loop.window(24 * days).start - timedelta(days=single_days))
         with loop.db.connect().execution_options(isolation_level="AUTOCOMMIT") as on:
             on.execute(text("VACUUM FULL window_sketch"))
             sizes = on.execute(text(_SIZES)).one()
-    added_up = max(days - SINGLE_DAYS, 0)
+    added_up = max(days - single_days, 0)
     hours = 24 * (days - added_up)
     yield Figure(name="drift.storage.hours", value=sizes.single, unit="rows", gate=hours, better="same", exact=True)
     yield Figure(name="drift.storage.days", value=sizes.days, unit="rows", gate=added_up, better="same", exact=True)
