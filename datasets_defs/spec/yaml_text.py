@@ -9,16 +9,12 @@ from datasets_defs.core.errors import ContractError
 
 MOST_BYTES = 2**20
 """Bytes of a model's YAML; the longest that people write are some kilobytes."""
+MOST_VALUES = 20_000
+"""Values that it may hold once its aliases are written out; those of a long file are some hundreds."""
 
 
 class _Loader(yaml.SafeLoader):
-    """PyYAML's safe loader, which refuses a field that is given twice, and aliases."""
-
-    def compose_node(self, parent: Any, index: Any) -> Any:
-        if self.check_event(yaml.AliasEvent):
-            event: Any = self.peek_event()  # type: ignore[no-untyped-call]
-            raise _Refused(f"an alias (*{event.anchor}) in {_place(event.start_mark)}; write it out", event.start_mark)
-        return super().compose_node(parent, index)
+    """PyYAML's safe loader, which refuses a field that is given twice."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:  # noqa: FBT001, FBT002 as PyYAML has it
         first: dict[str, yaml.Node] = {}
@@ -41,13 +37,18 @@ def read_yaml(text: str, path: Path) -> Any:
     """Read YAML of plain values.
 
     Raises:
-        ContractError: it is too long, nested too deep, no YAML, has a tag that would run code, an alias, or a field
-            that is given twice; names the place.
+        ContractError: it is too long, nested too deep, no YAML, has a tag that would run code, aliases that multiply
+            or hold themselves, or a field that is given twice; names the place.
     """
     if len(text) > MOST_BYTES:
         raise ContractError(f"{path}: {len(text)} characters of YAML; a model's file may have {MOST_BYTES}")
     try:
-        return yaml.load(text, Loader=_Loader)  # noqa: S506 a safe loader
+        loader = _Loader(text)
+        node = loader.get_single_node()
+        if node is None:
+            return None
+        _require_few(node)
+        return loader.construct_document(node)
     except _Refused as err:
         raise ContractError(f"{path}: {err.problem}") from err
     except yaml.MarkedYAMLError as err:
@@ -62,3 +63,25 @@ def read_yaml(text: str, path: Path) -> Any:
 
 def _place(mark: yaml.Mark) -> str:
     return f"line {mark.line + 1}"
+
+
+def _require_few(root: yaml.Node) -> None:
+    """Count the values with every alias written out: nine lines of aliases can stand for a billion."""
+    sizes: dict[int, int] = {}
+    above: set[int] = set()
+
+    def size(node: yaml.Node) -> int:
+        if isinstance(node, yaml.ScalarNode):
+            return 1
+        if id(node) in above:
+            raise _Refused(f"an alias in {_place(node.start_mark)} holds itself; write it out", node.start_mark)
+        if id(node) not in sizes:
+            above.add(id(node))
+            inner = [each for part in node.value for each in (part if isinstance(part, tuple) else (part,))]
+            sizes[id(node)] = 1 + sum(map(size, inner))
+            above.discard(id(node))
+        return sizes[id(node)]
+
+    if (values := size(root)) > MOST_VALUES:
+        problem = f"{values} values with its aliases written out; a model's file may have {MOST_VALUES}"
+        raise _Refused(problem, root.start_mark)

@@ -325,7 +325,7 @@ def test_nothing_to_judge(loop: Loop) -> None:
 
 
 def test_little_traffic_is_neither_blind_nor_never_confirmed(loop: Loop) -> None:
-    """With a third of the rows that a verdict needs, three windows count as one, and confirm what they show."""
+    """With a third of the rows that a verdict needs, three windows count as one, and two or three such confirm."""
     loop.champion()
     loop.reference(OLD[:400])
     rung = {}
@@ -335,7 +335,8 @@ def test_little_traffic_is_neither_blind_nor_never_confirmed(loop: Loop) -> None
         rung[number] = ring is not None
         if number % 3:
             assert verdicts["drift"].waits
-    assert [number for number, rang in rung.items() if rang] == [9]
+    (first,) = [number for number, rang in rung.items() if rang]
+    assert first in (6, 9)  # which of them, the texts decide: they are the licences of whatever is installed
     assert "blind" not in loop.kinds()
     assert verdicts["drift"].evidence["covers"] == 3
 

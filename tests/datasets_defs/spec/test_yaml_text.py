@@ -19,8 +19,8 @@ LAUGHS = ["a: &a [x,x,x,x,x,x,x,x,x]", *(f"{b}: &{b} [{', '.join([f'*{a}'] * 9)}
     [
         ("data: {redact: [pii]}\ndata: {split: time}", "`data` stands twice, in line 4 and line 5"),
         ("drift:\n  min_rows: 50\n  min_rows: 60", "`min_rows` stands twice, in line 5 and line 6"),
-        ("labels: &a [x]\nquality: *a", r"an alias \(\*a\) in line 5; write it out"),
-        ("\n".join(LAUGHS), r"an alias \(\*a\) in line 5"),
+        ("labels: &a [*a]", "an alias in line 4 holds itself; write it out"),
+        ("\n".join(LAUGHS), r"\d{8} values with its aliases written out; a model's file may have 20000"),
         ("drift: !!python/object/apply:os.system [id]", "could not determine a constructor for the tag"),
         ("drift: " + "[" * 20_000, "nested too deep"),
         ("drift: [", r"not readable as YAML: expected the node content.* in line 4"),
@@ -43,3 +43,9 @@ def test_a_file_with_the_other_ending_is_named(home: Path) -> None:
     assert problems == [f"{home}/models/m.yml: not read; rename it to m.yaml"]
     with pytest.raises(ContractError, match=r"m\.yml is not read; rename it to m\.yaml"):
         spec_of("m")
+
+
+def test_an_alias_that_repeats_a_line_is_read() -> None:
+    """What is written once and named again, as Python's own YAML writer does, is no fault."""
+    spec = parse(BASE + "drift: &a {confirm: &c {bad: 3, of: 4}}\nlabels: [{name: x, confirm: *c}]", Path("m.yaml"))
+    assert spec.labels[0].confirm == spec.drift.confirm
