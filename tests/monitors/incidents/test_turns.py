@@ -88,7 +88,7 @@ def verdicts(loop: Loop, model: str) -> list[tuple[object, ...]]:
 
 
 def rounded(value: object) -> object:
-    """Give a value with figures of nine digits: PostgreSQL gives rows in any order, and sums differ in the last ones."""
+    """Give a value with figures of nine digits: rows come in any order, and sums differ in their last digits."""
     match value:
         case float():
             return float(f"{value:.9g}")
