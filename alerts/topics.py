@@ -276,7 +276,7 @@ def _moved(event: Event, incident: Incident | None) -> Topic | None:  # noqa: C9
             return FORCED
         case State.EVALUATING, State.APPROVING:
             return APPROVAL if _waits(incident) else ACCEPTED
-        case State.EVALUATING, State.OPEN if event.evidence.get("offered_by"):
+        case State.EVALUATING | State.APPROVING, State.OPEN if event.evidence.get("offered_by"):
             return NOT_TAKEN
         case State.EVALUATING, State.OPEN:
             return INCONCLUSIVE

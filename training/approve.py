@@ -54,9 +54,25 @@ def _answered(ledger: Ledger, incident: Incident, *, approve: bool, who: str, re
         ledger.move(incident, State.APPROVING, actor=who, reason=said, approved=True, not_before=None, ordered_by=who)
         return Outcome(said)
     said = f"challenger version {version} refused by {who}: {reason}"
-    later = _next(incident, datetime.now(UTC))
-    ledger.move(incident, State.REJECTED, actor=who, reason=said, approved=False, not_before=later)
+    _refuse(ledger, incident, said, actor=who, now=datetime.now(UTC))
     return Outcome(said)
+
+
+def _refuse(ledger: Ledger, incident: Incident, reason: str, *, actor: str, now: datetime) -> None:
+    """Take a no. One to an offer leaves the incident as it was before; opened for the offer alone, it is over."""
+    offer = incident.offer
+    if offer is None:
+        later = _next(incident, now)
+        ledger.move(incident, State.REJECTED, actor=actor, reason=reason, approved=False, not_before=later)
+        return
+    told = {"offered_by": offer.who, "challenger_version": offer.version}
+    with ledger.transaction() as on:
+        left = ledger.move(
+            incident, State.OPEN, actor=actor, reason=reason, evidence=told, connection=on,
+            approved=False, challenger_version=None, not_before=offer.not_before,
+        )  # fmt: skip
+        if left.is_by_hand:
+            ledger.move(left, State.RESOLVED, actor=actor, reason=f"the offer is over: {reason}", connection=on)
 
 
 def wanted(key: str, *, db: Engine) -> Outcome:
@@ -176,7 +192,7 @@ def expire(model: str, *, now: datetime, db: Engine, actor: str) -> bool:
     if now < _deadline(ledger, incident, spec):
         return False
     reason = f"nobody answered for version {incident.challenger_version} within {spec.approval_windows} windows: a no"
-    ledger.move(incident, State.REJECTED, actor=actor, reason=reason, not_before=_next(incident, now))
+    _refuse(ledger, incident, reason, actor=actor, now=now)
     return True
 
 

@@ -10,7 +10,7 @@ from sqlalchemy import Engine
 from datasets_defs.core.conditions import Outcome, RingKey
 from datasets_defs.core.errors import ContractError, DriftloopError
 from datasets_defs.core.event_kinds import EventKind
-from datasets_defs.core.incidents import Incident, Offer, State, attempt_name
+from datasets_defs.core.incidents import Incident, State, attempt_name
 from datasets_defs.core.settings import settings
 from datasets_defs.ledger.ledger import Ledger
 from datasets_defs.spec.files import spec_of
@@ -18,7 +18,7 @@ from datasets_defs.spec.model import ModelSpec
 from datasets_defs.store.artifacts import artifact_url, write_named_rows
 from datasets_defs.store.evaluations import NewEvaluation, save_evaluation
 from datasets_defs.store.references import ReferenceProfile, reference_of, save_reference
-from training.data.snapshot import Snapshot
+from training.data.snapshot import KNOWN, Snapshot, text_of
 from training.fit.threads import use_threads
 from training.judge.frozen_rows import MOST_RECENT, Rows, frozen, gather, stored
 from training.judge.gate import GateDecision
@@ -71,7 +71,7 @@ def _evaluate(ledger: Ledger, incident: Incident, spec: ModelSpec, actor: str) -
     champion, challenger = ledger.champion(spec.name), incident.challenger_version
     if champion is None or challenger is None:
         raise ContractError(f"champion {champion}, challenger {challenger}: both are needed for a comparison")
-    snapshot = snapshot_of(registry, spec.name, challenger)
+    snapshot = _snapshot(registry, incident, challenger)
     known = spreads_seen(db, spec.name, besides=(incident.id, incident.attempt))
     asked = Comparison(
         spec=spec,
@@ -121,11 +121,21 @@ def snapshot_of(registry: Registry, model: str, version: int) -> Snapshot:
     return Snapshot.of(tags["snapshot_uri"], tags["snapshot_sha256"])
 
 
+def _snapshot(registry: Registry, incident: Incident, challenger: int) -> Snapshot:
+    """Give the rows of a challenger: those frozen to judge what a person offered, or those it was trained on."""
+    offer = incident.offer
+    if offer is not None and offer.rows_uri is not None:
+        return Snapshot.of(offer.rows_uri, offer.rows_sha256)
+    return snapshot_of(registry, incident.model, challenger)
+
+
 def _frozen_rows(
     db: Engine, spec: ModelSpec, incident: Incident, snapshot: Snapshot, champion: int, known: dict[str, Spread]
 ) -> Rows:
     uri = artifact_url("evaluations", incident.model, f"{attempt_name(incident.id, incident.attempt)}.parquet")
-    return stored(uri) or frozen(gather(db, spec, snapshot.holdout, champion, known=known.get(OLD)), uri)
+    learned = {text_of(row) for row in snapshot.rows(KNOWN)}
+    rows = stored(uri)
+    return rows or frozen(gather(db, spec, snapshot.holdout, champion, known=known.get(OLD), learned=learned), uri)
 
 
 def _announce(ledger: Ledger, incident: Incident, asked: Comparison, actor: str) -> None:
@@ -212,7 +222,7 @@ def _conclude(
 ) -> Outcome:
     reason = f"challenger version {incident.challenger_version}: {decision.decision}: {decision.reason}"
     if incident.offer is not None:
-        return _conclude_offer(ledger, incident, incident.offer, decision, reason, actor=actor)
+        return _conclude_offer(ledger, incident, spec, decision, reason, actor=actor)
     if decision.decision == "accept":
         approved = spec.promotion == "auto"
         said = reason if approved else f"{reason}; waits for a person: `driftloop approve {spec.name}`"
@@ -231,16 +241,25 @@ def _conclude(
 
 
 def _conclude_offer(
-    ledger: Ledger, incident: Incident, offer: Offer, decision: GateDecision, reason: str, *, actor: str
+    ledger: Ledger, incident: Incident, spec: ModelSpec, decision: GateDecision, reason: str, *, actor: str
 ) -> Outcome:
     """Let a person's version go ahead on the gate's yes, or against its no if that was asked for.
 
-    Nobody is asked again: a person has said that they want it. One that is not taken leaves the incident as it was.
-    An evaluation that cannot be trusted says nothing that could be passed over.
+    Nobody is asked again, since a person has said that they want it; unless the version may know the rows that judged
+    it. One that is not taken leaves the incident as it was. An evaluation that cannot be trusted says nothing that
+    could be passed over.
     """
+    offer = incident.offer
+    if offer is None:
+        raise ContractError(f"incident {incident.id} holds no offer")
     told = {**decision.scores, "offered_by": offer.who, "challenger_version": offer.version}
     if decision.escalate:
         ledger.move(incident, State.ESCALATED, actor=actor, reason=reason, evidence=told)
+        return Outcome(reason)
+    if decision.decision == "accept" and offer.unexcluded is not None and not offer.force:
+        told["unexcluded"] = offer.unexcluded
+        reason = f"{reason}; {offer.unexcluded}. It waits for a person: `driftloop approve {spec.name}`"
+        ledger.move(incident, State.APPROVING, actor=actor, reason=reason, evidence=told, approved=False)
         return Outcome(reason)
     if decision.decision == "accept" or offer.force:
         if decision.decision != "accept":

@@ -114,6 +114,11 @@ class Offer:
     """Whether it goes ahead though the gate says no."""
     not_before: datetime | None
     """What the incident waited for before, and waits for again if the version is not taken."""
+    rows_uri: str | None = None
+    """Rows that were frozen to judge it; None: it has held-out rows of its own."""
+    rows_sha256: str | None = None
+    unexcluded: str | None = None
+    """What nobody can exclude about those rows: a person then decides on the gate's yes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -186,6 +191,9 @@ class Incident:
             reason=said["reason"],
             force=said["force"],
             not_before=datetime.fromisoformat(later) if later else None,
+            rows_uri=said.get("rows_uri"),
+            rows_sha256=said.get("rows_sha256"),
+            unexcluded=said.get("unexcluded"),
         )
 
     def holder(self, now: datetime) -> str | None:

@@ -19,6 +19,7 @@ from datasets_defs.core.settings import settings
 from datasets_defs.ledger.ledger import Ledger
 from training import evaluate, promote
 from training.champions.confirmation import why_never_again
+from training.offers.judging_rows import JudgingRows
 from training.registry.registry import Registry
 
 _FREE = (State.OPEN, State.REJECTED, State.ESCALATED)
@@ -50,12 +51,14 @@ def by_hand(
     actor: str,
     reason: str,
     force: bool = False,
+    judged_by: JudgingRows | None = None,
     tell: Callable[[str], None] = lambda _: None,
 ) -> PromotionByHand:
     """Judge a version against the champion, and make it champion if the gate lets it, or by force.
 
-    Force passes over the gate's no, never over an evaluation that failed or over an earlier rollback. Killed anywhere
-    and run again, it goes on with what it finds done; once done, doing it again changes nothing.
+    It is judged by its own held-out rows, or by those in `judged_by`; where it may know these, the gate's yes waits for
+    a person. Force passes over the gate's no, never over an evaluation that failed or over an earlier rollback. Killed
+    anywhere and run again, it goes on with what it finds done; once done, doing it again changes nothing.
 
     Raises:
         ContractError: the version is not there or may not serve, or somebody is at work on the model's incident.
@@ -63,18 +66,15 @@ def by_hand(
     """
     ledger = Ledger(db)
     incident, champion = ledger.open_of(model), ledger.champion(model)
-    if incident is None or not _is_of(incident, version):
+    if incident is None or not is_of(incident, version):
         if champion is not None and champion.version == version:
             return PromotionByHand(is_champion=True, reason=f"version {version} is the champion of {model} already")
-        _require_promotable(ledger, model, version)
-        incident = _offer(ledger, model, version, actor=actor, reason=reason, force=force)
+        _require_promotable(ledger, model, version, judged_by)
+        incident = _offer(ledger, model, version, actor=actor, reason=reason, force=force, judged_by=judged_by)
     if incident.state in _JUDGED:
         tell(f"judging version {version}")
-        said = evaluate.evaluate(str(ledger.ring(incident.id)), db=db, actor=actor, by_hand=True).reason
-        incident = ledger.incident(incident.id)
-        if incident.state in _JUDGED:
-            raise ContractError(f"{said}; it goes on there: `driftloop incident show {incident.id}`")
-        if incident.state not in _ACCEPTED:
+        incident, said = _judged(ledger, incident, actor=actor)
+        if not incident.approved:
             return PromotionByHand(is_champion=False, reason=_over(ledger, incident, said, actor=actor))
     tell(f"waiting until serving reports version {version}")
     outcome = promote.promote(str(ledger.ring(incident.id)), db=db, actor=actor, by_hand=True)
@@ -83,13 +83,22 @@ def by_hand(
     return PromotionByHand(is_champion=outcome.ring is not None, reason=outcome.reason, ring=outcome.ring)
 
 
-def _is_of(incident: Incident, version: int) -> bool:
+def _judged(ledger: Ledger, incident: Incident, *, actor: str) -> tuple[Incident, str]:
+    """Evaluate the offer; give the incident afterwards, approved if the version may go ahead, and what was said."""
+    said = evaluate.evaluate(str(ledger.ring(incident.id)), db=ledger.engine, actor=actor, by_hand=True).reason
+    after = ledger.incident(incident.id)
+    if after.state in _JUDGED:
+        raise ContractError(f"{said}; it goes on there: `driftloop incident show {incident.id}`")
+    return after, said
+
+
+def is_of(incident: Incident, version: int) -> bool:
     """Say whether the incident is about this very offer, not yet decided on or just promoted."""
     under_way = incident.state in (*_JUDGED, *_ACCEPTED, State.PROBATION)
     return under_way and incident.offer is not None and incident.offer.version == version
 
 
-def _require_promotable(ledger: Ledger, model: str, version: int) -> None:
+def _require_promotable(ledger: Ledger, model: str, version: int, judged_by: JudgingRows | None) -> None:
     registry = Registry(settings().mlflow_url)
     if ledger.champion(model) is None:
         raise ContractError(f"{model} has no champion to replace; run `driftloop bootstrap {model}`")
@@ -97,10 +106,13 @@ def _require_promotable(ledger: Ledger, model: str, version: int) -> None:
         raise ContractError(f"{model} has no version {version}; there are {', '.join(map(str, known)) or 'none'}")
     if (never := why_never_again(ledger.engine, registry, model, version)) is not None:
         raise ContractError(f"{model}: {never}, not by force either; train another one")
-    evaluate.snapshot_of(registry, model, version)
+    if judged_by is None:
+        evaluate.snapshot_of(registry, model, version)
 
 
-def _offer(ledger: Ledger, model: str, version: int, *, actor: str, reason: str, force: bool) -> Incident:
+def _offer(
+    ledger: Ledger, model: str, version: int, *, actor: str, reason: str, force: bool, judged_by: JudgingRows | None
+) -> Incident:
     """Make the version the challenger of the model's incident, or of a new one, as if it had just been trained."""
     now = datetime.now(UTC)
     words = f"version {version} offered by {actor}{' by force' if force else ''}: {reason}"
@@ -117,6 +129,8 @@ def _offer(ledger: Ledger, model: str, version: int, *, actor: str, reason: str,
             "attempt": (present.attempt if present is not None else 0) + 1,
             "not_before": waits.isoformat() if waits is not None else None,
         }
+        if judged_by is not None:
+            said |= {"rows_uri": judged_by.uri, "rows_sha256": judged_by.sha256, "unexcluded": judged_by.unexcluded}
         incident, _ = ledger.open_incident(
             model, signal=BY_HAND, degraded_since=now, reason=words, evidence=said, actor=actor, connection=on
         )

@@ -102,7 +102,7 @@ def write(
         DataBreakError: too many of the documents are invalid.
         ContractError: nothing is left to train on, or a row overlaps with a text that models are judged by.
     """
-    fresh = _fresh(at_work, documents, spec, Judging.of(sorted(keep_out)))
+    fresh = usable(at_work, documents, spec, Judging.of(sorted(keep_out)))
     sides = split(fresh, spec, of=len(documents))
     at_work.report.split = sides.how
     judging = Judging.of([*sorted(keep_out), *(record.text for record in sides.holdout)])
@@ -158,8 +158,12 @@ def _in_order(documents: Sequence[Document]) -> Iterator[Record]:
         )
 
 
-def _fresh(at_work: Preparation, documents: Sequence[Document], spec: ModelSpec, judging: Judging) -> list[Record]:
-    """Give the log's documents that may be used: checked, redacted, each once, and no judging text among them."""
+def usable(at_work: Preparation, documents: Sequence[Document], spec: ModelSpec, judging: Judging) -> list[Record]:
+    """Give the log's documents that may be used: checked, redacted, each once, and no judging text among them.
+
+    Raises:
+        DataBreakError: too many of the documents are invalid.
+    """
     at_work.keep_apart(judging, ())
     at_work.take(LOG, _in_order(documents))
     fresh = [record for batch in at_work.settled() for record in records_of(batch)]

@@ -56,11 +56,19 @@ def inputs_of(db: Engine, registry: Tags, spec: ModelSpec, parent: int, within: 
         replay = list(Snapshot.of(tags["snapshot_uri"], tags.get("snapshot_sha256")).rows(*REPLAYED))
     if not replay:
         log.warning("%s version %d names no training snapshot: nothing is replayed", spec.name, parent)
-    profile = reference_of(db, spec.name, parent)
+    return Inputs(fresh_documents(db, spec, within), replay, judging_texts(db, spec, parent), names_of(db))
+
+
+def judging_texts(db: Engine, spec: ModelSpec, champion: int) -> set[str]:
+    """Give the texts that versions are judged by beside fresh ones: the champion's reference and the golden set.
+
+    Raises:
+        ContractError: one of the two cannot be read as it was written.
+    """
+    profile = reference_of(db, spec.name, champion)
     reference = read_rows(profile.uri, profile.sha256) if profile is not None else []
     known = [text_of(row) for row in reference if row["reference"] is not None]
-    judging = {*known, *clean_texts(known, spec.data.redact), *map(text_of, golden_rows(spec))}
-    return Inputs(fresh_documents(db, spec, within), replay, judging, names_of(db))
+    return {*known, *clean_texts(known, spec.data.redact), *map(text_of, golden_rows(spec))}
 
 
 def fresh_since(ledger: Ledger, champion: Champion) -> datetime:

@@ -24,6 +24,8 @@ _SCHEMA = pa.schema([(name, pa.string()) for name in ("part", *_COLUMNS)])
 _FRESH, _REPLAY = ("train", "corpus"), ("replay",)
 TEXT = ("prompt", "reference")
 """Columns that make a row's text, in their order."""
+KNOWN = "known"
+"""Part of the rows that others' versions are judged by: what their training data holds of the judge's older rows."""
 REPLAYED = ("train", "validation", "replay")
 """Parts that later attempts may replay: held-out rows judge, and corpora are read anew each time."""
 

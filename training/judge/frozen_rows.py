@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -83,23 +83,26 @@ def gather(
     champion: int,
     *,
     known: Spread | None,
+    learned: Collection[str] = (),
 ) -> list[dict[str, Any]]:
     """Give the rows to judge by: a snapshot's held-out ones, the champion's own older ones, and the golden set.
 
-    Old rows are plentiful: of them as many are chosen, by the hash of their text, as show that nothing is
-    forgotten, when their changes spread as `known`. All are redacted as `data.redact` says today, and users have names.
+    Texts that are `learned`, by a version that others trained on them, judge nothing. Old rows are plentiful: of them
+    as many are chosen, by the hash of their text, as show that nothing is forgotten, when their changes spread as
+    `known`. All are redacted as `data.redact` says today, and users have names.
 
     Raises:
         ContractError: the golden set cannot be read.
     """
     profile = reference_of(db, spec.name, champion)
     old = read_rows(profile.uri, profile.sha256) if profile is not None else []
-    kept = [row for row in _by_hash(old) if row["reference"] is not None]
+    kept = [row for row in _by_hash(old) if row["reference"] is not None and text_of(row) not in learned]
+    golden = [row for row in _by_hash(golden_rows(spec)) if text_of(row) not in learned]
     enough = old_wanted([len(text_of(row).encode()) for row in kept], spec.gate, known)
     rows = [
         *_plain("recent", holdout[:MOST_RECENT]),
         *_plain("old", kept[:enough]),
-        *_plain("golden", _by_hash(golden_rows(spec))[:MOST_GOLDEN]),
+        *_plain("golden", golden[:MOST_GOLDEN]),
     ]
     return clean_rows(_with_origins(db, spec, rows), spec.data.redact, names_of(db))
 

@@ -1,5 +1,6 @@
 """Low-rank adapters: small matrices are trained beside frozen weights, then merged. The only file that imports peft."""
 
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -50,3 +51,24 @@ def merge(adapted: Any, share: float) -> None:
         if isinstance(module, LoraLayer):
             module.scale_layer(share)
     adapted.merge_and_unload()
+
+
+def merged_with(base: LanguageModel, folder: Path, name: str) -> LanguageModel:
+    """Give the base with a saved adapter merged into it; the base's network is changed in place.
+
+    Raises:
+        ContractError: the adapter's weights are pickled or damaged, or it does not fit the base.
+    """
+    from peft import PeftModel
+
+    weights = folder / "adapter_model.safetensors"
+    if not weights.is_file():
+        raise ContractError(f"adapter {name}: {weights.name} is missing; save it with safe serialization")
+    try:
+        merged = PeftModel.from_pretrained(base.network, str(folder), is_trainable=False).merge_and_unload()
+    except (ValueError, RuntimeError, KeyError, TypeError, OSError, AttributeError) as err:
+        first = (str(err).strip() or type(err).__name__).splitlines()[0][:300]
+        raise ContractError(
+            f"adapter {name} does not fit the champion, which it has to be trained from: {first}"
+        ) from err
+    return LanguageModel(merged.eval(), base.tokenizer)

@@ -16,8 +16,8 @@ WrongConfigError = StrictDataclassError
 
 UNSAFE = ("*.bin", "*.pt", "*.pth", "*.pkl", "*.pickle", "*.ckpt", "*.joblib", "*.dill")
 """Weights that can run code when they are read."""
-_WANTED = ("*.json", "*.safetensors", "*.txt", "*.model", "*.jinja")
-"""Files that are fetched from the hub; only those of its top folder are."""
+WANTED = ("*.json", "*.safetensors", "*.txt", "*.model", "*.jinja")
+"""Files of a model that are read; of a hub's repository only those of its top folder."""
 _INDEX = "*.safetensors.index.json"
 
 
@@ -82,7 +82,7 @@ def _fetched(name: str) -> Path:
 
     offline = os.environ.get("HF_HUB_OFFLINE", "0") not in ("", "0")
     try:
-        return Path(snapshot_download(name, allow_patterns=list(_WANTED), ignore_patterns=["*/*"]))
+        return Path(snapshot_download(name, allow_patterns=list(WANTED), ignore_patterns=["*/*"]))
     except LocalEntryNotFoundError as err:
         if offline:
             raise ContractError(f"model {name} is not in the local cache, and HF_HUB_OFFLINE is set") from err

@@ -8,6 +8,7 @@ import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 os.environ.update(MLFLOW_DISABLE_TELEMETRY="true", MLFLOW_ALLOW_PICKLE_DESERIALIZATION="false")
@@ -72,6 +73,14 @@ class MlflowServer:
         """Store texts as files of the run, by their names; again, they are written over."""
         for name, content in texts.items():
             self._client.log_text(run, content, name)
+
+    def _download(self, address: str, into: Path) -> Path:
+        """Fetch the files at an MLflow address into a folder."""
+        into.mkdir(parents=True, exist_ok=True)
+        found: str = mlflow.artifacts.download_artifacts(
+            artifact_uri=address, dst_path=str(into), tracking_uri=self.url
+        )
+        return Path(found)
 
     @contextmanager
     def _errors(self, doing: str) -> Iterator[None]:

@@ -122,6 +122,11 @@ class Registry(MlflowServer):
                     raise
         return target
 
+    def files_of(self, model: str, version: int, into: Path) -> Path:
+        """Fetch the files of a version that anybody registered, as they are now; they are held against nothing."""
+        with self._errors(f"downloading {model} version {version}"):
+            return self._download(self._client.get_model_version_download_uri(model, str(version)), into)
+
     def tags(self, model: str, version: int) -> dict[str, str]:
         """Read a version's tags."""
         with self._errors(f"reading {model} version {version}"):

@@ -1,0 +1,1 @@
+"""Versions that others made: their files taken in and checked, and the rows that judge them."""
