@@ -13,7 +13,7 @@ from datasets_defs.core.conditions import About
 from datasets_defs.core.settings import settings
 from datasets_defs.spec.fields import Name, Section
 from datasets_defs.spec.gate import EvaluationSpec, GateSpec, ShadowSpec
-from datasets_defs.spec.presets import PRESETS
+from datasets_defs.spec.serving import ServingSpec
 from datasets_defs.spec.signals import DriftSpec, LabelSpec, Signals, distinct
 from datasets_defs.spec.trainers import KubernetesTrainer, LocalTrainer, TorchrunTrainer, TrainerSpec
 from datasets_defs.spec.training import DataSpec, RetrainSpec
@@ -34,24 +34,6 @@ class FromScratch(Section):
     """Longest prompt plus completion, in tokens."""
     train_seconds: float = Field(default=60, gt=0)
     """How long the first champion trains at set-up, at most."""
-
-
-class ServingSpec(Section):
-    """Who answers requests."""
-
-    kind: Literal["driftloop", "external"] = "driftloop"
-    """`external`: vLLM, TGI, Triton …; a promotion is then confirmed by the registry's alias alone."""
-    max_completion_tokens: int = Field(default=256, ge=1)
-    """Tokens that one request may ask for at most."""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _in_a_word(cls, value: Any) -> Any:
-        if not isinstance(value, str):
-            return value
-        if value not in PRESETS["quality"]:
-            raise ValueError(f"no server of that name; there are {', '.join(PRESETS['quality'])}, or write `kind`")
-        return {"kind": "driftloop" if value == "driftloop" else "external"}
 
 
 class ScaleSpec(Section):

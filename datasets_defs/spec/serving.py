@@ -1,0 +1,79 @@
+"""The `serving` section of the YAML: who answers requests, and how the gateway reaches them. Pure."""
+
+from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, Field, model_validator
+
+from datasets_defs.spec.fields import Section, Share
+from datasets_defs.spec.presets import PRESETS
+
+VERSION = "{version}"
+"""Stands in `served_name` for the number of the version that serves."""
+
+
+def _address(url: str) -> str:
+    """Check the address of a replica, and take the slash off its end.
+
+    Raises:
+        ValueError: it is no http address, or holds what the gateway puts there itself.
+    """
+    try:
+        parts = urlsplit(url)
+        parts.port  # noqa: B018  # a port that is no number is found when it is read
+    except ValueError as err:
+        raise ValueError(f"{url!r} is no address: {err}; write http://HOST:PORT") from err
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError(f"{url!r} is no address of a server; write http://HOST:PORT")
+    if parts.username or parts.query or parts.fragment:
+        raise ValueError(f"{url!r} holds a user, a query or a fragment; write http://HOST:PORT, a key by `api_key_env`")
+    if parts.path.rstrip("/").endswith("/v1"):
+        raise ValueError(f"{url!r} ends in /v1, which the gateway adds itself; leave it out")
+    return url.rstrip("/")
+
+
+class ServingSpec(Section):
+    """Who answers requests."""
+
+    kind: Literal["driftloop", "external"] = "driftloop"
+    """`external`: vLLM, TGI, Triton …; a promotion is then confirmed by the registry's alias alone."""
+    max_completion_tokens: int = Field(default=256, ge=1)
+    """Tokens that one request may ask for at most, of driftloop's own server."""
+    replicas: tuple[Annotated[str, AfterValidator(_address)], ...] = ()
+    """Addresses of the server's processes, `http://HOST:PORT` each; the gateway spreads requests over them."""
+    served_name: str = Field(default="", pattern=r"^[^{}]*(\{version\}[^{}]*)?$")
+    """The model's name at the server; `{version}` stands for the version that serves. Left out: the model's name."""
+    api_key_env: str | None = None
+    """Environment variable of the gateway that holds the server's key; none: the caller's header is passed on."""
+    connect_seconds: float = Field(default=3, gt=0)
+    """How long the gateway tries to reach a replica before it asks another one."""
+    silence_seconds: float = Field(default=300, gt=0)
+    """How long a replica may say nothing, before its first byte and between two."""
+    total_seconds: float = Field(default=900, gt=0)
+    """How long one answer may take in all."""
+    stream_usage: bool = True
+    """Ask the server to count the tokens of streams (`stream_options`); callers see the count if they asked, too."""
+    prompt_loss_share: Share = 0.0
+    """Share of requests that are not streamed whose prompt's loss the gateway asks for (`prompt_logprobs`, vLLM's)."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _in_a_word(cls, value: Any) -> Any:
+        if not isinstance(value, str):
+            return value
+        if value not in PRESETS["quality"]:
+            raise ValueError(f"no server of that name; there are {', '.join(PRESETS['quality'])}, or write `kind`")
+        return {"kind": "driftloop" if value == "driftloop" else "external"}
+
+    @model_validator(mode="after")
+    def _replicas_once(self) -> "ServingSpec":
+        twice = sorted({url for url in self.replicas if self.replicas.count(url) > 1})
+        if twice:
+            raise ValueError(f"replicas: {', '.join(twice)} stands there twice")
+        return self
+
+    def name_at_server(self, model: str, version: int | None) -> str | None:
+        """Give the name by which the server knows a version; None: it needs a version, and none serves."""
+        if VERSION not in self.served_name:
+            return self.served_name or model
+        return self.served_name.replace(VERSION, str(version)) if version is not None else None

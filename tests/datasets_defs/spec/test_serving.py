@@ -1,0 +1,48 @@
+"""The `serving` section: which addresses are one, and the name by which a server knows a version."""
+
+import pytest
+from pydantic import ValidationError
+
+from datasets_defs.spec.serving import ServingSpec
+
+
+@pytest.mark.parametrize(
+    ("address", "said"),
+    [
+        ("gpu1:8000", "is no address of a server"),
+        ("ftp://gpu1", "is no address of a server"),
+        ("http://", "is no address of a server"),
+        ("http://gpu1:eight", "is no address"),
+        ("http://u:p@gpu1", "holds a user"),
+        ("http://gpu1?x=1", "holds a user, a query"),
+        ("http://gpu1:8000/v1/", "ends in /v1"),
+    ],
+)
+def test_what_is_no_address(address: str, said: str) -> None:
+    """What cannot be a replica's address is refused, and the sentence says what to write."""
+    with pytest.raises(ValidationError, match=said):
+        ServingSpec(kind="external", replicas=(address,))
+
+
+def test_addresses_are_told_apart() -> None:
+    """A slash at the end makes no other address, and one address twice is a mistake."""
+    assert ServingSpec(replicas=("http://a:1/", "https://b/llm")).replicas == ("http://a:1", "https://b/llm")
+    with pytest.raises(ValidationError, match="http://a:1 stands there twice"):
+        ServingSpec(replicas=("http://a:1", "http://a:1/"))
+
+
+@pytest.mark.parametrize(
+    ("served_name", "version", "name"),
+    [("", 7, "bot"), ("", None, "bot"), ("llama", 7, "llama"), ("bot-v{version}", 7, "bot-v7"),
+     ("bot-v{version}", None, None)],
+)  # fmt: skip
+def test_name_at_the_server(served_name: str, version: int | None, name: str | None) -> None:
+    """The server's name of a version: the model's, a fixed one, or one that holds the version's number."""
+    assert ServingSpec(served_name=served_name).name_at_server("bot", version) == name
+
+
+@pytest.mark.parametrize("served_name", ["{v}", "a{version}{version}", "a{", "}"])
+def test_only_the_version_is_filled_in(served_name: str) -> None:
+    """Braces that are not `{version}`, once, are a mistake."""
+    with pytest.raises(ValidationError, match="served_name"):
+        ServingSpec(served_name=served_name)
