@@ -55,7 +55,7 @@ def _pile(unit: str, now: Mapping[int, int], before: Mapping[int, int], texts: S
 
 def _at_edge(now: Mapping[int, int], length: int) -> int:
     """Count what lies at the edge or a character below it: white space at the end of a cut may have been stripped."""
-    return now[length] + now.get(length - 1, 0)
+    return now.get(length, 0) + now.get(length - 1, 0)
 
 
 def _edge_chance(now: Mapping[int, int], before: Mapping[int, int], length: int) -> float:

@@ -83,6 +83,7 @@ def _seasonal(
         by_hour={},
         eps=dict.fromkeys(total.columns, EPS_GRID[0]),
         icc=material.icc,
+        usual=material.usual,
         kinds=total.kinds if relearned or not present.kinds else present.kinds,
         kind_rows=total.kind_rows if relearned or not present.kinds else present.kind_rows,
         kinds_windows=material.kinds_windows,

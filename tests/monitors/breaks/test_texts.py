@@ -43,6 +43,13 @@ def test_damage_is_named(name: str, count: int):
     assert all(0 < each.share <= 1 and each.examples and each.key for each in found)
 
 
+def test_a_cut_where_no_usual_text_ends():
+    """A length that the reference does not have at all is named, too."""
+    long = [f"{text} {number} " * 12 for number, text in enumerate(draw(1, 400))]
+    usual = learn_texts([text for text in long if len(text) not in (79, 80)])
+    assert names_of(text_breaks([text[:80] for text in long[:200]], usual)) == {"cut"}
+
+
 @pytest.mark.parametrize("seed", range(40))
 def test_mixtures_are_no_break(seed: int):
     """Another mixture of usual texts, down to one language or one kind alone, is no break."""

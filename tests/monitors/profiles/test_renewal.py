@@ -18,6 +18,7 @@ from datasets_defs.store.artifacts import artifact_url, write_rows
 from datasets_defs.store.inference_log import Inference, append
 from datasets_defs.store.references import ReferenceProfile, reference_of, save_reference
 from datasets_defs.store.sketch_log import StoredSketch, profile_revision, save_profile, save_sketch
+from monitors.breaks.named import breaks_of
 from monitors.counts import embeddings
 from monitors.counts.columns import ColumnEncoding, Encoding
 from monitors.counts.moments import Moments
@@ -241,6 +242,21 @@ def test_equal_columns_are_added_up(loop: Loop):
     assert (third.revision, third.windows, third.encoding, third.icc) == (3, 25, second.encoding, second.icc)
     assert third.reference == add_up(counted).columns
     assert third.rows == 4_900
+
+
+@pytest.mark.parametrize("season", ["week", "none"])
+def test_what_is_usual_is_learned_with_the_profile(loop: Loop, season: str):
+    """Training's rows know no attributes: from the renewal on one that vanishes is called gone, season or not."""
+    ready(loop)
+    for number in range(1, 25):
+        loop.verdict(number, "data", Condition.OK)
+    spec = loop.spec(drift={"season": season})
+    log(loop, 25, attributes=lambda draw, number: {"score": usual(draw, number)["score"]})
+    first = made(profile_of(loop.db, champion(loop), at=loop.window(24).start))
+    renewed = made(renew(loop.db, spec, champion(loop), until=loop.until(24), force=True))
+    before, after = (breaks_of(loop.db, champion(loop), loop.window(25), of.usual, None) for of in (first, renewed))
+    assert "gone" not in {each["kind"] for each in before}
+    assert [(each["kind"], each["key"]) for each in after] == [("gone", "attribute:tier")]
 
 
 def test_windows_that_are_never_taken_in(loop: Loop):
