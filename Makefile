@@ -17,6 +17,7 @@ LINT := $(BIN)/ruff check --quiet . && $(BIN)/ruff format --check --quiet . && $
 SIDE_BY_SIDE := --numprocesses 4 --dist worksteal
 
 METHOD ?= full
+TRAINER ?= driftloop
 MINUTES ?= 30
 SEED ?= 1
 
@@ -25,8 +26,8 @@ SEED ?= 1
 help: ## Show these targets
 	@grep -E '^[a-z-]+:.*## ' $(firstword $(MAKEFILE_LIST)) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
 
-demo: $(STAMP) ## Show the whole loop closing on real text (first run: some minutes of installing); METHOD=lora
-	@$(BIN)/driftloop demo --method "$(METHOD)"
+demo: $(STAMP) ## Show the whole loop closing on real text (first run: some minutes of installing); METHOD=lora TRAINER=trl
+	@$(BIN)/driftloop demo --method "$(METHOD)" --trainer "$(TRAINER)"
 
 up: $(STAMP) ## Start the local stack for the models in models/
 	@$(BIN)/driftloop up

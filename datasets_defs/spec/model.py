@@ -15,7 +15,7 @@ from datasets_defs.spec.fields import Name, Section
 from datasets_defs.spec.gate import EvaluationSpec, GateSpec, ShadowSpec
 from datasets_defs.spec.serving import ServingSpec
 from datasets_defs.spec.signals import DriftSpec, LabelSpec, Signals, distinct
-from datasets_defs.spec.trainers import KubernetesTrainer, LocalTrainer, TorchrunTrainer, TrainerSpec
+from datasets_defs.spec.trainers import CommandTrainer, KubernetesTrainer, LocalTrainer, TorchrunTrainer, TrainerSpec
 from datasets_defs.spec.training import DataSpec, RetrainSpec
 
 
@@ -73,7 +73,7 @@ class ModelSpec(Section):
     retrain: RetrainSpec = RetrainSpec()
     """How a challenger is made, and how often at most."""
     trainer: TrainerSpec = LocalTrainer()
-    """Where trainings run: `local`, `torchrun` or `kubernetes`, or a mapping with that `kind` and its fields."""
+    """Where and how trainings run: `local`, `torchrun`, or a mapping with a `kind` and its fields."""
     data: DataSpec = DataSpec()
     """What training data is made of, and what is kept out of it."""
     gate: GateSpec = GateSpec()
@@ -116,7 +116,7 @@ class ModelSpec(Section):
     def gpus(self) -> int:
         """How many GPUs a training takes, where there are any."""
         match self.trainer:
-            case KubernetesTrainer(gpus=gpus):
+            case KubernetesTrainer(gpus=gpus) | CommandTrainer(gpus=gpus):
                 return gpus
             case TorchrunTrainer(processes=processes, nodes=nodes):
                 return processes * nodes

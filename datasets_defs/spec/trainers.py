@@ -1,10 +1,12 @@
 """The section of the YAML on where a training runs."""
 
+import re
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema, model_validator
 
-from datasets_defs.spec.fields import Section
+from datasets_defs.spec.fields import NonBlank, Section
 
 
 class LocalTrainer(Section):
@@ -126,10 +128,50 @@ class KubernetesTrainer(_Processes):
         return self
 
 
+PLACES = ("data", "champion", "output", "checkpoints", "seed", "gpus", "max_seconds")
+"""What a command's arguments may name in braces."""
+_IN_BRACES = re.compile(r"\{([a-z_]+)\}")
+
+
+def _with_known_places(run: tuple[str, ...]) -> tuple[str, ...]:
+    named = {name for argument in run for name in _IN_BRACES.findall(argument)}
+    if unknown := sorted(named - set(PLACES)):
+        known = ", ".join(f"{{{name}}}" for name in PLACES)
+        raise ValueError(f"{', '.join(f'{{{name}}}' for name in unknown)} is not known; known are {known}")
+    return run
+
+
+class CommandTrainer(Section):
+    """A team's own command, which knows nothing of driftloop, on the machine of Airflow's task."""
+
+    kind: Literal["command"]
+    """A team's own command, which knows nothing of driftloop."""
+    run: Annotated[tuple[NonBlank, ...], Field(min_length=1), AfterValidator(_with_known_places)]
+    """Program and arguments. In them `{data}`, `{champion}`, `{output}` and `{checkpoints}` stand for folders.
+
+    `{seed}`, `{gpus}` and `{max_seconds}` stand for numbers. No shell reads them.
+    """
+    directory: str | None = None
+    """Folder that it runs in; none: that of the models' YAML files."""
+    environment: dict[str, str] = {}
+    """Further variables; it gets Airflow's environment without driftloop's, Airflow's and MLflow's own variables."""
+    gpus: int = Field(default=1, ge=0)
+    """GPUs that it takes, for the budget and the places; the command itself says which ones it uses."""
+    silent_seconds: float | None = Field(default=None, gt=0)
+    """A command that writes no line for so long hangs, and is ended; none: only `retrain.max_seconds` ends it."""
+    max_disk_gib: float = Field(default=100, gt=0)
+    """GiB that its output and checkpoints may take together; a command that writes more is ended."""
+
+    def arguments(self, places: Mapping[str, object]) -> list[str]:
+        """Give program and arguments with their places filled in. Pure."""
+        return [_IN_BRACES.sub(lambda found: str(places[found[1]]), argument) for argument in self.run]
+
+
 IN_A_WORD = ("local", "torchrun")
 """Kinds that need no further field, so that the YAML may name them alone."""
+AnyTrainer = LocalTrainer | TorchrunTrainer | KubernetesTrainer | CommandTrainer
 TrainerSpec = Annotated[
-    LocalTrainer | TorchrunTrainer | KubernetesTrainer,
+    AnyTrainer,
     Field(discriminator="kind"),
     BeforeValidator(lambda value: {"kind": value} if isinstance(value, str) else value),
 ]

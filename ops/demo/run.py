@@ -43,16 +43,17 @@ PROFILE = {
 """The loop's clock, run faster: one hour takes `WINDOW_SECONDS`."""
 
 
-def run(quiet_windows: int, method: str = "full") -> int:
+def run(quiet_windows: int, method: str = "full", trainer: str = "driftloop") -> int:
     """Run the whole story, after so many windows without an incident; give 0 if it happened, 1 if not, and why.
 
-    `method` is how challengers are trained: `full`, as the model's YAML says, or `lora`.
+    `method` is how challengers are trained: `full`, as the model's YAML says, or `lora`; `trainer` is who trains them:
+    `driftloop`, or `trl`, a script that knows nothing of it.
     """
     console = Console()
     began = datetime.now(UTC)
     try:
         doctor.require(progress=lambda line: console.print(f"  {line}", style="dim"))
-        db = _start(console, method)
+        db = _start(console, method, trainer)
         story = _tell(db, console, quiet_windows)
         report.closing(console, db, story, stack.info(), (datetime.now(UTC) - began).total_seconds())
         report.require_improvement(story)
@@ -64,9 +65,9 @@ def run(quiet_windows: int, method: str = "full") -> int:
     return 0
 
 
-def _start(console: Console, method: str) -> Engine:
+def _start(console: Console, method: str, trainer: str) -> Engine:
     console.rule("Starting the local stack")
-    chosen = {**PROFILE, **spec.models_of(method)}
+    chosen = {**PROFILE, **spec.models_of(method, trainer)}
     info = stack.up(lambda line: console.print(f"  {line}", style="dim"), chosen)
     for name in ("api-server", "mlflow", "prometheus"):
         console.print(f"  {name}: {info.urls[name]}")

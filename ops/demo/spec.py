@@ -1,7 +1,9 @@
-"""The demo's model trained in another way than its YAML says, in a folder of specs of the demo's own."""
+"""The demo's model trained in another way or by another trainer than its YAML says, by specs of the demo's own."""
 
+import importlib.util
 import os
 import shutil
+import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,24 +14,43 @@ from datasets_defs.core.settings import ROOT, settings
 from ops.demo.texts import MODEL
 from ops.stack.layout import DEMO_MODELS
 
-VARIANTS: Mapping[str, Mapping[str, Any]] = {
+METHODS: Mapping[str, Mapping[str, Any]] = {
     "full": {},
-    "lora": {"method": "lora", "epochs": 6, "learning_rate": 5.0e-3, "replay_share": 0.55, "blend": 0.85},
+    "lora": {"retrain": {"method": "lora", "epochs": 6, "learning_rate": 5.0e-3, "replay_share": 0.55, "blend": 0.85}},
 }
-"""What each way changes in the spec's `retrain`."""
+"""What each way to train changes in the spec's sections."""
+TRAINERS: Mapping[str, Mapping[str, Any]] = {
+    "driftloop": {},
+    "trl": {
+        "trainer": {
+            "kind": "command",
+            "run": [
+                sys.executable, str(ROOT / "docs/examples/train_trl.py"), "--data", "{data}", "--base", "{champion}",
+                "--out", "{output}", "--checkpoints", "{checkpoints}", "--seed", "{seed}",
+            ],
+        },
+        "retrain": {"max_seconds": 300},
+    },
+}  # fmt: skip
+"""What each trainer changes in the spec's sections."""
 
 
-def models_of(method: str) -> dict[str, str]:
+def models_of(method: str, trainer: str = "driftloop") -> dict[str, str]:
     """Give the setting that has the stack read the demo's model so; none for the way that its YAML says.
 
     It holds until the next start without it: the user's own folder is not touched.
 
     Raises:
-        ContractError: there is no such way.
+        ContractError: there is no such way or trainer, or what it needs is not installed.
     """
-    if method not in VARIANTS:
-        raise ContractError(f"--method {method}: the demo trains by {' or '.join(VARIANTS)}")
-    if not (changes := VARIANTS[method]):
+    if method not in METHODS:
+        raise ContractError(f"--method {method}: the demo trains by {' or '.join(METHODS)}")
+    if trainer not in TRAINERS:
+        raise ContractError(f"--trainer {trainer}: the demo trains with {' or '.join(TRAINERS)}")
+    if trainer == "trl" and importlib.util.find_spec("trl") is None:
+        raise ContractError("--trainer trl: TRL is not installed here; run `.venv/bin/pip install 'trl>=1.16'` first")
+    changes = [each for each in (METHODS[method], TRAINERS[trainer]) if each]
+    if not changes:
         return {}
     own = settings().home.resolve() / DEMO_MODELS
     source = settings().models_dir
@@ -38,6 +59,7 @@ def models_of(method: str) -> dict[str, str]:
     shutil.rmtree(own, ignore_errors=True)
     shutil.copytree(source, own, ignore=lambda _, names: [name for name in names if not name.endswith(".yaml")])
     spec = yaml.safe_load((source / f"{MODEL}.yaml").read_text(encoding="utf-8"))
-    spec["retrain"] = {**spec.get("retrain", {}), **changes}
+    for name, section in (item for each in changes for item in each.items()):
+        spec[name] = {**spec.get(name, {}), **section}
     (own / f"{MODEL}.yaml").write_text(yaml.safe_dump(spec, sort_keys=False), encoding="utf-8")
     return {"DRIFTLOOP_MODELS_DIR": str(own)}

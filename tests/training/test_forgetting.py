@@ -16,7 +16,7 @@ from datasets_defs.spec.files import load
 from datasets_defs.spec.model import ModelSpec
 from datasets_defs.spec.training import RetrainSpec
 from datasets_defs.store.documents import Document
-from ops.demo.spec import VARIANTS
+from ops.demo.spec import METHODS
 from ops.demo.texts import passages
 from tests.training.snapshots import as_snapshot, assembled
 from training.by_hand.bootstrap import SCRATCH, _passages
@@ -26,7 +26,7 @@ from training.fit.fine_tune import fine_tune
 from training.judge.gate import GateDecision, GateEvidence, decide
 from training.judge.paired import Pair
 from training.model.language_model import LanguageModel
-from training.trainers.attempt import plan_of
+from training.trainers.making import plan_of
 
 SPEC = load(ROOT / "models" / "docs-writer.yaml")
 DEFAULTS = RetrainSpec()
@@ -96,7 +96,7 @@ def test_the_defaults_learn_and_keep(champion: Path, home: Path, method: str):
 @pytest.mark.parametrize("method", ["full", "lora"])
 def test_without_replay_the_gate_rejects(champion: Path, home: Path, method: str):
     """The demo's training without its replay learns more and forgets a fifth: not promoted for what it learned."""
-    ways = VARIANTS[method]
+    ways = METHODS[method].get("retrain", {})
     retrain = SPEC.retrain.model_copy(update={**ways, "replay_share": 0.0, "max_seconds": LONG_ENOUGH})
     decision = challenged(retrain, champion, home)
     assert decision.decision == "reject", decision.reason

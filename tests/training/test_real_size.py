@@ -14,7 +14,7 @@ from datasets_defs.ledger.ledger import Ledger
 from datasets_defs.spec.files import spec_of
 from datasets_defs.store import tables
 from datasets_defs.store.inference_log import Inference, add_feedback, append
-from ops.demo.spec import VARIANTS
+from ops.demo.spec import METHODS
 from ops.demo.texts import MODEL, passages
 from tests.training.test_killed import Serving
 from training import evaluate, promote, retrain
@@ -23,12 +23,15 @@ from training.registry.fetch import fetch
 from training.registry.registry import Registry
 
 
-@pytest.fixture(params=sorted(VARIANTS))
+@pytest.fixture(params=sorted(METHODS))
 def model(request: pytest.FixtureRequest, home: Path, engine: Engine) -> Iterator[str]:
     """The demo's model trained in one of its ways, under a name of its own in the run's registry; it is served."""
     name = f"{MODEL}-{request.param}"
     spec = yaml.safe_load((ROOT / "models" / f"{MODEL}.yaml").read_text()) | {"name": name}
-    spec["retrain"] |= {**VARIANTS[request.param], "max_seconds": 1200}  # by steps, however busy the machine is
+    spec["retrain"] |= {
+        **METHODS[request.param].get("retrain", {}),
+        "max_seconds": 1200,
+    }  # by steps, however busy the machine is
     spec["base_model"]["train_seconds"] = 600
     (home / "models" / f"{name}.yaml").write_text(yaml.safe_dump(spec))
     with Serving(engine, name):

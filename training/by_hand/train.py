@@ -17,8 +17,9 @@ from training.data.inputs import fresh_since
 from training.fit.plan import Progress
 from training.limits.budget import Charged, charge_by_hand, settle
 from training.registry.registry import Registry
-from training.trainers.attempt import Attempt, train
+from training.trainers.attempt import Attempt
 from training.trainers.locks import only_trainer, places_for
+from training.trainers.making import train
 
 STAMP = "%Y%m%dT%H%M%S"
 

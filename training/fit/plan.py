@@ -1,5 +1,6 @@
 """How a training is to go, where it stands, and how it ended."""
 
+import math
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -53,7 +54,7 @@ class Progress:
     steps: int
     """Planned."""
     loss: float
-    """Nats per token of the newest batch."""
+    """Nats per token of the newest batch; NaN where a trainer does not say."""
     elapsed_seconds: float
     """Training time, earlier runs included."""
     tokens_per_second: float = 0.0
@@ -67,7 +68,9 @@ class Progress:
 
     def __str__(self) -> str:
         looked = f", validation {self.validation:.3f} bits per byte" if self.validation is not None else ""
-        return f"step {self.step} of {self.steps}, loss {self.loss:.3f}{looked}, {self.tokens_per_second:,.0f} tokens/s"
+        loss = f", loss {self.loss:.3f}" if math.isfinite(self.loss) else ""
+        speed = f", {self.tokens_per_second:,.0f} tokens/s" if self.tokens_per_second else ""
+        return f"step {self.step} of {self.steps}{loss}{looked}{speed}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

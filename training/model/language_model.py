@@ -9,14 +9,14 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from torch.nn import functional
-from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2Config, GPT2LMHeadModel
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GPT2Config, GPT2LMHeadModel
 from transformers import PreTrainedTokenizerFast as Wrapped
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES as KNOWN_TYPES
 from transformers.utils import logging as chatter
 
 from datasets_defs.core.errors import ContractError
 from datasets_defs.spec.model import FromScratch
-from training.model.prompt_limit import longest_token, require_short
+from training.model.prompt_limit import longest_token, require_short, still
 from training.model.safe_files import WrongConfigError, folder_of
 from training.model.sampling import Completion, Loss, Sampling, choose, first_stop
 
@@ -31,6 +31,8 @@ SCORED_LOGITS = 2**24
 CPU_TOKENS = 1024
 """Tokens scored at once on a CPU: more do not stay in its cache, which takes half as long again."""
 
+NO_DROPOUT = dict.fromkeys(("resid_pdrop", "embd_pdrop", "attn_pdrop"), 0.0)
+"""A model this small underfits; without dropout a resumed training is bit-identical, too."""
 _NOT_LOADED = (
     *(OSError, ValueError, LookupError, RuntimeError, TypeError, AttributeError, ArithmeticError, ImportError),
     *(SafetensorError, WrongConfigError),
@@ -81,7 +83,24 @@ class LanguageModel:
                 f"{missing[0]}; save the whole model again, with the names that its own class gives them"
             )
         device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-        return cls(network.to(device).eval(), _still(tokenizer, name))
+        return cls(network.to(device).eval(), still(tokenizer, name))
+
+    @staticmethod
+    def described(folder: Path, name: str) -> int:
+        """Count the numbers that a folder's config.json asks for, without making a network of them.
+
+        Raises:
+            ContractError: it describes no network that can be made, or the folder may not be read.
+        """
+        folder_of(folder, KNOWN_TYPES)
+        try:
+            config = AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+            with torch.device("meta"):
+                network = AutoModelForCausalLM.from_config(config)
+        except _NOT_LOADED as err:
+            first = (str(err).strip() or type(err).__name__).splitlines()[0]
+            raise ContractError(f"model {name}: its config.json describes no network: {first}") from err
+        return sum(parameter.numel() for parameter in network.parameters())
 
     @classmethod
     def scratch(cls, shape: FromScratch, texts: Iterable[str], *, seed: int = 0) -> "LanguageModel":
@@ -114,8 +133,14 @@ class LanguageModel:
         )
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            network = GPT2LMHeadModel(_gpt2(shape, len(tokenizer), tokenizer.eos_token_id))
-        return cls(network.eval(), _still(tokenizer, "the new model"))
+            network = GPT2LMHeadModel(
+                GPT2Config(
+                    vocab_size=len(tokenizer), n_positions=shape.context, n_embd=shape.width,
+                    n_layer=shape.layers, n_head=shape.heads, **NO_DROPOUT,
+                    **dict.fromkeys(("bos_token_id", "eos_token_id", "pad_token_id"), tokenizer.eos_token_id),
+                )
+            )  # fmt: skip
+        return cls(network.eval(), still(tokenizer, "the new model"))
 
     def save(self, folder: Path) -> None:
         """Write weights (safetensors), configuration and tokenizer; existing files are replaced."""
@@ -270,30 +295,3 @@ def _cost(logits: torch.Tensor, ids: list[int]) -> float:
         return 0.0
     targets = torch.tensor(ids, device=logits.device)
     return float(functional.cross_entropy(logits.float(), targets, reduction="sum")) / math.log(2)
-
-
-def _gpt2(shape: FromScratch, vocabulary: int, end: int) -> Any:
-    return GPT2Config(
-        vocab_size=vocabulary,
-        n_positions=shape.context,
-        n_embd=shape.width,
-        n_layer=shape.layers,
-        n_head=shape.heads,
-        resid_pdrop=0.0,  # a model this small underfits; without dropout a resumed training is bit-identical too
-        embd_pdrop=0.0,
-        attn_pdrop=0.0,
-        bos_token_id=end,
-        eos_token_id=end,
-        pad_token_id=end,
-    )
-
-
-def _still(tokenizer: Any, name: str) -> Any:
-    if tokenizer.bos_token_id is None and tokenizer.eos_token_id is None:
-        raise ContractError(f"model {name}: its tokenizer has neither BOS nor EOS, so first tokens cannot be scored")
-    backend = getattr(tokenizer, "backend_tokenizer", None)
-    if backend is not None:  # set once: changing it per call is not safe between threads
-        backend.no_truncation()
-        backend.no_padding()
-        backend.encode_special_tokens = True
-    return tokenizer

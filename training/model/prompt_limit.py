@@ -1,4 +1,4 @@
-"""How long a text can be that fits a context: known before it is cut into tokens."""
+"""What holds of a tokenizer: how long a text can be that fits a context, and that no call changes it."""
 
 import math
 from typing import Any
@@ -23,3 +23,19 @@ def require_short(prompt: str, most_bytes: float, context: int) -> None:
         raise ContractError(
             f"prompt of {size} bytes; the model's context of {context} tokens holds at most {most_bytes:.0f} bytes"
         )
+
+
+def still(tokenizer: Any, name: str) -> Any:
+    """Give a tokenizer that no call changes: it neither cuts, fills nor reads control tokens.
+
+    Raises:
+        ContractError: it has no token that a text begins with.
+    """
+    if tokenizer.bos_token_id is None and tokenizer.eos_token_id is None:
+        raise ContractError(f"model {name}: its tokenizer has neither BOS nor EOS, so first tokens cannot be scored")
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is not None:  # set once: changing it per call is not safe between threads
+        backend.no_truncation()
+        backend.no_padding()
+        backend.encode_special_tokens = True
+    return tokenizer

@@ -36,7 +36,7 @@ def require_fitting(folder: Path, name: str, config: Mapping[str, Any]) -> None:
         ContractError: it asks for more than the weights hold, a table of tensors is damaged, or this machine has not
             the memory to load the model.
     """
-    tensors, elements = _weights(folder, name)
+    tensors, elements = weights_of(folder, name)
     for field in _LAYERS:
         layers = config.get(field)
         if isinstance(layers, int) and layers > tensors:
@@ -60,8 +60,12 @@ def require_fitting(folder: Path, name: str, config: Mapping[str, Any]) -> None:
         )
 
 
-def _weights(folder: Path, name: str) -> tuple[int, int]:
-    """Count the tensors of a folder's safetensors files, and their elements."""
+def weights_of(folder: Path, name: str) -> tuple[int, int]:
+    """Count the tensors of a folder's safetensors files, and their elements.
+
+    Raises:
+        ContractError: a file is damaged.
+    """
     shapes = [shape for path in sorted(folder.glob("*.safetensors")) for shape in _shapes(path, name)]
     return len(shapes), sum(math.prod(shape) for shape in shapes)
 

@@ -5,12 +5,17 @@ from pathlib import Path
 
 from datasets_defs.core.errors import ContractError
 from training.model.language_model import LanguageModel
+from training.model.size_check import weights_of
 
 PROBES = (
     'The quick brown fox jumps over the lazy dog; 0123456789, (a + b) * c = "d"?',
     "def f(x):\n    return [y for y in x if y is not None]  # five words of comment\n",
 )
 """Texts that every tokenizer has to give back whole: bits per byte count what it loses as if it had been predicted."""
+
+
+MOST_TIMES = 2
+"""How many times the numbers of its weights a network may have: tied matrices are stored once."""
 
 
 def require_usable(folder: Path, name: str) -> LanguageModel:
@@ -20,6 +25,7 @@ def require_usable(folder: Path, name: str) -> LanguageModel:
         ContractError: it cannot be loaded, is quantised, holds numbers that are none, or has a tokenizer that does not
             fit it or loses text.
     """
+    _require_described(folder, name)
     _refuse_quantised(folder, name)
     model = LanguageModel.load(folder)
     _require_finite(model, name)
@@ -37,6 +43,16 @@ def _refuse_quantised(folder: Path, name: str) -> None:
         raise ContractError(
             f"model {name} is quantised (`quantization_config` in config.json): it cannot be judged as it would serve; "
             "save it in float32, bfloat16 or float16, and quantise what the loop has promoted"
+        )
+
+
+def _require_described(folder: Path, name: str) -> None:
+    """Hold the network that config.json describes against the weights, before memory is taken for it."""
+    asked, there = LanguageModel.described(folder, name), weights_of(folder, name)[1]
+    if asked > MOST_TIMES * there:
+        raise ContractError(
+            f"model {name}: config.json describes a network of {asked:,} numbers, and the weights hold {there:,}; put "
+            "the config.json of these very weights beside them"
         )
 
 

@@ -22,9 +22,10 @@ from datasets_defs.store.database import engine
 from training.data.freeze import DataBreakError
 from training.limits.budget import Charged, settle
 from training.registry.registry import Registry
-from training.trainers.attempt import Attempt, train
+from training.trainers.attempt import Attempt
 from training.trainers.contract import Ending, Job, JobResult
 from training.trainers.locks import BusyError, only_trainer, places_for
+from training.trainers.making import train
 from training.trainers.watch import is_wanted
 
 log = logging.getLogger(__name__)

@@ -19,7 +19,7 @@ from safetensors.torch import load_file, save
 
 from datasets_defs.core.errors import ContractError, TransientError
 from datasets_defs.spec.model import ModelSpec
-from datasets_defs.spec.trainers import KubernetesTrainer, LocalTrainer, TorchrunTrainer
+from datasets_defs.spec.trainers import AnyTrainer, KubernetesTrainer, TorchrunTrainer
 from datasets_defs.store.artifacts import write_bytes
 from training.fit.curve import Curve
 from training.fit.plan import FitPlan, Progress, Result
@@ -33,7 +33,7 @@ WORK = "DRIFTLOOP_WORK"
 _WORK, _PROGRESS, _ENDED, _REFUSED = "work.json", "progress.json", "ended.safetensors", "refused.txt"
 
 
-def processes_of(trainer: LocalTrainer | TorchrunTrainer | KubernetesTrainer) -> tuple[int, int]:
+def processes_of(trainer: AnyTrainer) -> tuple[int, int]:
     """Give how many machines train, and how many processes on each. Pure."""
     match trainer:
         case TorchrunTrainer():

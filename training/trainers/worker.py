@@ -14,7 +14,7 @@ from torch import distributed
 from datasets_defs.core.errors import ContractError, DriftloopError
 from datasets_defs.core.settings import settings
 from datasets_defs.spec.model import ModelSpec
-from datasets_defs.spec.trainers import LocalTrainer
+from datasets_defs.spec.trainers import CommandTrainer, LocalTrainer
 from training.data.snapshot import stored
 from training.fit.fine_tune import fine_tune
 from training.fit.group import Together
@@ -64,7 +64,7 @@ def _train(work: Work) -> None:
     snapshot = stored(work.snapshot_uri)
     if snapshot is None:
         raise ContractError(f"the frozen rows {work.snapshot_uri} are not to be had here")
-    sharding = "none" if isinstance(spec.trainer, LocalTrainer) else spec.trainer.sharding
+    sharding = "none" if isinstance(spec.trainer, LocalTrainer | CommandTrainer) else spec.trainer.sharding
     model = LanguageModel.load(
         _parent(spec, work.parent_sha256, work.parent), device="cpu" if sharding == "full" else None
     )

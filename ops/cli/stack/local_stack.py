@@ -87,11 +87,14 @@ def migrate() -> None:
 def demo(
     quiet_windows: Annotated[int, typer.Option(min=1, help="Windows of ordinary traffic before the shift.")] = 4,
     method: Annotated[str, typer.Option(help="How challengers are trained: full or lora.")] = "full",
+    trainer: Annotated[
+        str, typer.Option(help="Who trains them: driftloop, or trl (a script that knows nothing of driftloop).")
+    ] = "driftloop",
 ) -> None:
     """Show the loop closing on real text: drift, incident, retraining, evaluation, promotion. Takes some minutes."""
     from ops.demo import run as show
 
-    raise typer.Exit(show.run(quiet_windows, method))
+    raise typer.Exit(show.run(quiet_windows, method, trainer))
 
 
 def info() -> None:

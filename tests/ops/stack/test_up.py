@@ -48,13 +48,17 @@ def test_the_demos_own_specs_end_with_the_demo(layout):
     start(layout, overrides)
     assert settings().models_dir == layout.home / DEMO_MODELS
     changed, usual = spec_of(MODEL).retrain, load(ROOT / "models" / f"{MODEL}.yaml").retrain
-    assert changed == usual.model_copy(update=dict(spec.VARIANTS["lora"]))
+    assert changed == usual.model_copy(update=dict(spec.METHODS["lora"]["retrain"]))
     assert spec.models_of("lora") == overrides  # of the user's specs, not of its own
     assert spec.models_of("full") == {}
     start(layout)
     assert settings().models_dir == ROOT / "models"
     with pytest.raises(ContractError, match="full or lora"):
         spec.models_of("distil")
+    start(layout, spec.models_of("full", "trl"))
+    assert spec_of(MODEL).trainer.kind == "command"
+    with pytest.raises(ContractError, match="driftloop or trl"):
+        spec.models_of("full", "axolotl")
 
 
 def test_places_once_given_stay(layout, monkeypatch, tmp_path):

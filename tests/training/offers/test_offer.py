@@ -288,6 +288,10 @@ def doubled(folder: Path) -> None:
         (changed("tokenizer.json", "normalizer", value={"type": "Lowercase"}), "its tokenizer gives"),
         (without_tokenizer, "no tokenizer files"),
         (doubled, "holds 2 models"),
+        (
+            changed("config.json", "model_type", value="gpt_neo"),
+            "describes a network of .* and the weights hold",
+        ),
         (changed("config.json", "model_type", value="resnet"), "is no known causal language model"),
     ],
 )

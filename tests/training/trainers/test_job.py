@@ -28,10 +28,10 @@ from training.fit.threads import threads_for
 from training.model.language_model import LanguageModel
 from training.registry.fetch import fetch
 from training.registry.registry import Registry
-from training.trainers.attempt import plan_of
 from training.trainers.contract import Job
 from training.trainers.local import DetachedTrainer
 from training.trainers.locks import only_trainer
+from training.trainers.making import plan_of
 
 db = steps.db
 pytestmark = pytest.mark.slow

@@ -1,0 +1,232 @@
+"""One training, from frozen rows to a registered version: the same for the loop and by hand, whoever trains."""
+
+import logging
+import math
+import shutil
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from datasets_defs.core.errors import ContractError
+from datasets_defs.core.windows import Window
+from datasets_defs.spec.model import ModelSpec
+from datasets_defs.spec.trainers import CommandTrainer
+from datasets_defs.store.versions import manifest_of, note_version
+from datasets_defs.store.work import work_folder
+from training.data.freeze import freeze
+from training.data.inputs import inputs_of
+from training.data.snapshot import Snapshot, report_uri, stored
+from training.fit.fine_tune import fine_tune
+from training.fit.plan import FitPlan, Progress, Result
+from training.fit.threads import threads_for, use_threads
+from training.model.language_model import LanguageModel
+from training.own.given import given_for
+from training.own.model import model_in
+from training.own.run import run as run_command
+from training.prepare.report import sentence
+from training.registry.environment import code_version, packages
+from training.registry.fetch import fetch
+from training.registry.manifest import MANIFEST_SHA256
+from training.trainers.attempt import Attempt, Made, say_progress, watched
+from training.trainers.launcher import Work, launch, processes_of
+
+log = logging.getLogger(__name__)
+
+
+def train(attempt: Attempt) -> int:
+    """Freeze the rows, fine-tune the parent on them, register the result; give its version.
+
+    Killed anywhere and run again, it goes on from its last checkpoint with the rows it froze, to the same version.
+
+    Raises:
+        ContractError: the data or the spec is wrong, or another trainer took over.
+        TransientError: PostgreSQL or the registry is away.
+    """
+    spec, registry = attempt.spec, attempt.registry
+    if (known := registry.find(spec.name, attempt.key)) is not None:
+        return _noted(attempt, known)
+    snapshot = stored(attempt.snapshot_uri) or _freeze(attempt)
+    source = fetch(attempt.ledger.engine, registry, spec.name, attempt.parent)
+    made = _by_command if isinstance(spec.trainer, CommandTrainer) else _by_ours
+    done = made(attempt, source, snapshot)
+    attempt.hold()
+    attempt.settle(done.seconds)
+    say_progress(attempt, done.progress, at_work=False)
+    version = registry.register(
+        spec.name,
+        attempt.made,
+        key=attempt.key,
+        tags=_tags(attempt, snapshot),
+        params={**_params(attempt, snapshot), **done.params},
+        metrics=done.metrics,
+        curves=done.curves,
+        files={"environment.txt": packages()},
+    )
+    return _noted(attempt, version)
+
+
+def _by_ours(attempt: Attempt, source: Path, snapshot: Snapshot) -> Made:
+    """Train with the loop's own trainer, in this process or in several."""
+    spec = attempt.spec
+    texts, epochs = snapshot.mixture(spec.retrain)
+    plan = plan_of(spec, epochs)
+    alone = processes_of(spec.trainer) == (1, 1)
+    done = _alone(attempt, source, texts, plan, snapshot) if alone else _together(attempt, plan, snapshot)
+    return Made(
+        seconds=done.elapsed_seconds,
+        progress=done,
+        params=_params_of_ours(attempt, plan, done),
+        metrics={"steps": done.step, "steps_planned": done.steps, "seconds": done.elapsed_seconds},
+        curves=done.curve.series(),
+    )
+
+
+def _by_command(attempt: Attempt, source: Path, snapshot: Snapshot) -> Made:
+    """Let the team's own command train, and take the model that it leaves."""
+    spec = attempt.spec
+    if not isinstance(spec.trainer, CommandTrainer):
+        raise ContractError(f"{spec.name}: trainer is {spec.trainer.kind!r}, not command")
+    given = given_for(spec, snapshot, source, attempt.folder)
+    tell = watched(attempt)
+    state = run_command(spec.trainer, given, attempt.folder, name=attempt.key, hold=attempt.hold, tell=tell)
+    with work_folder("own-trainer") as work:
+        model = model_in(
+            given.output, work, db=attempt.ledger.engine, registry=attempt.registry, spec=spec,
+            parent=attempt.parent, champion=source,
+        )  # fmt: skip
+        shutil.rmtree(attempt.made, ignore_errors=True)
+        shutil.copytree(model, attempt.made)
+    steps = max((curve[-1][0] for curve in state.curves.values() if curve), default=1)
+    return Made(
+        seconds=state.seconds,
+        progress=Progress(step=steps, steps=steps, loss=_last(state.curves, "loss"), elapsed_seconds=state.seconds),
+        params={"command": " ".join(spec.trainer.run), "trainer.kind": "command"},
+        metrics={"seconds": state.seconds},
+        curves=state.curves,
+    )
+
+
+def _last(curves: Mapping[str, Sequence[tuple[int, float, float]]], name: str) -> float:
+    return curves[name][-1][1] if curves.get(name) else math.nan
+
+
+def _tags(attempt: Attempt, snapshot: Snapshot) -> dict[str, str]:
+    """Say, with the version, what it was made of, from which version, by which code and by whom."""
+    return {
+        "snapshot_uri": snapshot.uri,
+        "snapshot_sha256": snapshot.sha256,
+        "data_report_uri": report_uri(snapshot.uri),
+        "data": sentence(snapshot.report)[:500],
+        "parent_version": str(attempt.parent),
+        "code_version": code_version(),
+        "actor": attempt.actor,
+        **attempt.tags,
+    }
+
+
+def _noted(attempt: Attempt, version: int) -> int:
+    """Keep what the version is, before anybody asks the registry for it."""
+    model, registry = attempt.spec.name, attempt.registry
+    manifest = registry.tags(model, version)[MANIFEST_SHA256]
+    note_version(attempt.ledger.engine, model, version, manifest, actor=attempt.actor)
+    return version
+
+
+def plan_of(spec: ModelSpec, epochs: float) -> FitPlan:
+    """Give the training plan that a spec's retrain section asks for, over this many epochs."""
+    retrain = spec.retrain
+    return FitPlan(
+        epochs=epochs,
+        learning_rate=retrain.learning_rate,
+        batch_tokens=retrain.batch_tokens,
+        max_seconds=retrain.max_seconds,
+        checkpoint_seconds=retrain.checkpoint_seconds,
+        seed=retrain.seed,
+        blend=retrain.blend,
+        method=retrain.method,
+        rank=retrain.lora.rank,
+        alpha=retrain.lora.alpha,
+        embeddings=retrain.lora.embeddings,
+        row_tokens=retrain.row_tokens,
+        forward_tokens=retrain.forward_tokens,
+        precision=retrain.precision,
+        gradient_checkpointing=retrain.gradient_checkpointing,
+        patience=retrain.patience,
+    )
+
+
+def _alone(attempt: Attempt, source: Path, texts: Iterable[str], plan: FitPlan, snapshot: Snapshot) -> Result:
+    """Train in this process."""
+    model = LanguageModel.load(source)
+    use_threads()
+    folder = attempt.folder / "checkpoints"
+    done = fine_tune(model, texts, plan, folder, watched(attempt), validation=snapshot.validation)
+    shutil.rmtree(attempt.made, ignore_errors=True)  # of a run that died while saving
+    model.save(attempt.made)
+    return done
+
+
+def _together(attempt: Attempt, plan: FitPlan, snapshot: Snapshot) -> Result:
+    """Train in several processes, and watch them here."""
+    spec = attempt.spec
+    work = Work(
+        spec=spec.model_dump(mode="json"),
+        parent=attempt.parent,
+        parent_sha256=manifest_of(attempt.ledger.engine, spec.name, attempt.parent) or "",
+        snapshot_uri=snapshot.uri,
+        plan=asdict(plan),
+        folder=str(attempt.folder.resolve()),
+        made=str(attempt.made.resolve()),
+    )
+    threads = threads_for(processes_of(spec.trainer)[1])
+    return launch(work, spec, threads=threads, hold=attempt.hold, tell=watched(attempt))
+
+
+def _freeze(attempt: Attempt) -> Snapshot:
+    spec, db = attempt.spec, attempt.ledger.engine
+    found = inputs_of(db, attempt.registry, spec, attempt.parent, Window(attempt.since, datetime.now(UTC)))
+    snapshot = freeze(
+        found.documents,
+        found.replay,
+        uri=attempt.snapshot_uri,
+        spec=spec,
+        names=found.names,
+        keep_out=found.judging,
+    )
+    log.info("%s: snapshot %s: %s", attempt.name, snapshot.sha256[:12], sentence(snapshot.report))
+    return snapshot
+
+
+def _params(attempt: Attempt, snapshot: Snapshot) -> dict[str, Any]:
+    """Give what holds of every training, whoever trains."""
+    rows = {f"rows_{part}": count for part, count in sorted(snapshot.counts.items())}
+    return {
+        **_flat(attempt.spec.retrain.model_dump()),
+        **rows,
+        "snapshot_sha256": snapshot.sha256,
+        "parent_version": attempt.parent,
+    }
+
+
+def _params_of_ours(attempt: Attempt, plan: FitPlan, done: Result) -> dict[str, Any]:
+    import torch
+
+    return {
+        **_flat({"trainer": attempt.spec.trainer.model_dump(include={"kind", "processes", "nodes", "sharding"})}),
+        "learning_rate": done.learning_rate,
+        "epochs_of_mixture": plan.epochs,
+        "trained_parameters": done.trained_parameters,
+        "filled_share": done.filled_share,
+        "stopped": done.stopped or "at the last step",
+        "device": "cuda" if torch.cuda.is_available() else "cpu",
+        "threads": threads_for(processes_of(attempt.spec.trainer)[1]),
+    }
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, value in values.items():
+        found |= _flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {f"{prefix}{name}": value}
+    return found
