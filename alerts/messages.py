@@ -90,6 +90,7 @@ def _words(event: Event, incident: Incident | None) -> Mapping[str, str]:
         "former": said.get("from_version"),
         "signal": said.get("signal"),
         "what": said.get("what"),
+        "answer": said.get("answer"),
     }
     return _Words({name: str(value) for name, value in known.items() if value is not None})
 

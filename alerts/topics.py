@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from datasets_defs.core.event_kinds import EventKind
-from datasets_defs.core.incidents import BY_HAND, Incident, State
+from datasets_defs.core.incidents import BY_HAND, Action, Incident, State
 from datasets_defs.ledger.events import Event
 
 
@@ -189,6 +189,23 @@ REBASELINED = Topic(
     next="Windows are compared with the shifted input; the loss is still compared with what it was at first.",
     commands=("driftloop calibrate {model}", HISTORY),
 )
+DRIFT_QUESTION = Topic(
+    severity=_warning,
+    title="{model}: what does this drift call for?",
+    next="Nothing changes until somebody answers; when the time is over, `drift.unanswered` in the YAML decides.",
+    commands=(
+        'driftloop answer {model} retrain --reason "…"',
+        'driftloop answer {model} accept --reason "…"',
+        'driftloop answer {model} ignore --reason "…"',
+        SHOW,
+    ),
+)
+DRIFT_ANSWERED = Topic(
+    severity=_info,
+    title="{model}: the question about its drift is answered: {answer}",
+    next="A challenger is trained, the shifted input becomes the reference, or nothing is asked for a week.",
+    commands=(SHOW, HISTORY),
+)
 BREAK_ACCEPTED = Topic(
     severity=_info,
     title="{model}: a change of the data is accepted as normal",
@@ -296,6 +313,8 @@ def _moved(event: Event, incident: Incident | None) -> Topic | None:  # noqa: C9
 def _progressed(event: Event, _incident: Incident | None) -> Topic | None:
     if event.evidence.get("retrain") == "waits":
         return WAITING
+    if event.evidence.get("action") == Action.ASK:
+        return DRIFT_QUESTION
     return REGISTERED if event.state == State.RETRAINING else None
 
 
@@ -320,6 +339,7 @@ CHOOSERS: Mapping[str, Callable[[Event, Incident | None], Topic | None]] = {
     EventKind.PAUSED: lambda _event, _incident: PAUSED,
     EventKind.RESUMED: lambda _event, _incident: RESUMED,
     EventKind.REBASELINED: lambda _event, _incident: REBASELINED,
+    EventKind.DRIFT_ANSWERED: lambda _event, _incident: DRIFT_ANSWERED,
     EventKind.BREAK_ACCEPTED: lambda _event, _incident: BREAK_ACCEPTED,
     EventKind.BREAK_REFUSED: lambda _event, _incident: BREAK_REFUSED,
     EventKind.COLUMNS_SET_ASIDE: lambda _event, _incident: COLUMNS_SET_ASIDE,

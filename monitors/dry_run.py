@@ -9,14 +9,17 @@ from sqlalchemy import Engine
 from datasets_defs.core.conditions import Condition, Verdict
 from datasets_defs.core.incidents import Incident, State
 from datasets_defs.core.windows import Window
+from datasets_defs.ledger.champions import Champion
 from datasets_defs.ledger.ledger import Ledger
 from datasets_defs.spec.files import spec_of
 from datasets_defs.spec.model import ModelSpec
 from datasets_defs.spec.signals import ConfirmSpec
 from monitors import watch_drift
+from monitors.incidents.answering import question_of
 from monitors.incidents.quiet import standing_signals
 from monitors.incidents.triage_evidence import Degradation, read_evidence
 from monitors.incidents.triage_rules import TriageDecision, triage
+from monitors.incidents.unmeasured import next_step
 from monitors.labels import judge
 from monitors.prometheus import signals
 from monitors.prometheus.client import PrometheusClient
@@ -76,7 +79,7 @@ def check(model: str, *, until: datetime, db: Engine, prometheus: PrometheusClie
         champion_version=champion.version if champion is not None else None,
         verdicts=tuple(verdicts),
         confirmed=frozenset(signal for signal, (rule, recent) in histories.items() if is_confirmed(recent, rule)),
-        decision=triage(read_evidence(degradation, spec, champion, newest)) if degradation and not held else None,
+        decision=_decide(degradation, spec, champion, incident, newest) if degradation and not held else None,
         incident_id=incident.id if incident is not None else None,
         held=held,
     )
@@ -98,6 +101,22 @@ def _degradation(
         return None
     attempts = incident.attempt if incident is not None else 0
     return Degradation(signals=frozenset(signals), degraded_since=min(since), attempts=attempts)
+
+
+def _decide(
+    degradation: Degradation,
+    spec: ModelSpec,
+    champion: Champion | None,
+    incident: Incident | None,
+    newest: NewestVerdicts,
+) -> TriageDecision:
+    """Decide as triage would; drift that opens an incident only now has not stayed for long."""
+    evidence = read_evidence(degradation, spec, champion, newest)
+    decision = triage(evidence)
+    if incident is None:
+        return decision
+    question = question_of(Ledger(newest.db), incident, spec, now=datetime.now(UTC))
+    return next_step(decision, evidence, question).decision
 
 
 def _held(incident: Incident) -> str | None:

@@ -10,9 +10,11 @@ from datasets_defs.core.incidents import Action, Incident, State
 from datasets_defs.ledger.ledger import Ledger
 from datasets_defs.spec.files import spec_of
 from datasets_defs.spec.model import ModelSpec
+from monitors.incidents.answering import SILENCE, accept, question_of, record
 from monitors.incidents.quiet import standing_signals
 from monitors.incidents.triage_evidence import Degradation, read_evidence
-from monitors.incidents.triage_rules import TriageDecision, triage
+from monitors.incidents.triage_rules import TriageEvidence, triage
+from monitors.incidents.unmeasured import DriftAnswer, NextStep, next_step
 from monitors.verdicts.conclude import judged_window
 from monitors.verdicts.newest import NewestVerdicts
 
@@ -52,13 +54,26 @@ def decide(key: str, *, db: Engine, actor: str, now: datetime | None = None) -> 
     degradation = Degradation(
         signals=frozenset(standing), degraded_since=incident.degraded_since, attempts=incident.attempt
     )
-    decision = triage(read_evidence(degradation, spec, ledger.champion(incident.model), newest))
+    evidence = read_evidence(degradation, spec, ledger.champion(incident.model), newest)
+    incident, step = _next(ledger, incident, spec, evidence, at, actor=actor)
+    return _carry_out(ledger, incident, spec, step, standing, at, actor=actor)
+
+
+def _carry_out(
+    ledger: Ledger, incident: Incident, spec: ModelSpec, step: NextStep, standing: list[str], at: datetime,
+    *, actor: str,
+) -> dict[str, Any]:  # fmt: skip
+    """Write a decision down and give it, or end the incident whose drift was accepted."""
+    if step.accepted_by is not None:
+        done = accept(ledger, incident, spec, who=step.accepted_by, now=at, actor=actor)
+        return _said(incident, None, f"incident {incident.id}: {done}")
+    decision = step.decision
     waits = incident.not_before is not None and at < incident.not_before
     if waits and decision.action is Action.RETRAIN and incident.action is Action.RETRAIN:
         return _said(
             incident, None, f"incident {incident.id}: the next attempt waits until {incident.not_before:%H:%M:%S}Z"
         )
-    _record(ledger, incident, spec, decision, standing, at, actor=actor)
+    _record(ledger, incident, spec, step, standing, at, actor=actor)
     return _said(incident, decision.action, decision.reason)
 
 
@@ -88,10 +103,26 @@ def _take_up(ledger: Ledger, incident: Incident, spec: ModelSpec, now: datetime,
     )
 
 
+def _next(
+    ledger: Ledger, incident: Incident, spec: ModelSpec, evidence: TriageEvidence, now: datetime, *, actor: str
+) -> tuple[Incident, NextStep]:
+    """Decide; a question about drift whose time is over is answered as the YAML says."""
+    decision = triage(evidence)
+    step = next_step(decision, evidence, question_of(ledger, incident, spec, now=now))
+    if not step.is_silence:
+        return incident, step
+    reason = f"nobody answered within {spec.approval_windows} windows"
+    answer = DriftAnswer(spec.drift.unanswered)
+    record(ledger, incident, answer, spec, who=SILENCE, actor=actor, reason=reason, now=now)
+    incident = ledger.incident(incident.id)
+    return incident, next_step(decision, evidence, question_of(ledger, incident, spec, now=now))
+
+
 def _record(
-    ledger: Ledger, incident: Incident, spec: ModelSpec, decision: TriageDecision, standing: list[str], now: datetime,
+    ledger: Ledger, incident: Incident, spec: ModelSpec, step: NextStep, standing: list[str], now: datetime,
     *, actor: str,
 ) -> None:  # fmt: skip
+    decision = step.decision
     to = _MOVES.get(decision.action, State.OPEN)
     known = (incident.cause, incident.action) == (decision.cause, decision.action)
     patience = _PATIENCE_WINDOWS.get(decision.action)
@@ -99,7 +130,9 @@ def _record(
     if known and to is incident.state and not (patience and due_again):
         return
     changes: dict[str, Any] = {"cause": decision.cause, "action": decision.action}
-    if patience:
+    if step.not_before is not None:
+        changes["not_before"] = step.not_before
+    elif patience:
         changes["not_before"] = now + spec.window_count(patience)
     elif not known:
         changes["not_before"] = None  # what an earlier decision waited for is no longer waited for

@@ -7,7 +7,6 @@ from datetime import datetime
 from sqlalchemy import Engine
 
 from datasets_defs.core.conditions import Outcome, Verdict
-from datasets_defs.core.event_kinds import EventKind
 from datasets_defs.core.windows import Window
 from datasets_defs.ledger.champions import Champion
 from datasets_defs.ledger.ledger import Ledger
@@ -26,9 +25,9 @@ from monitors.drift.subject import Step, Subject
 from monitors.evidence.harm import WINDOWS as HARM_WINDOWS
 from monitors.incidents.turns import in_order
 from monitors.profiles.first import first_profile, proposed_profile
+from monitors.profiles.new_normal import take_as_normal
 from monitors.profiles.profile import Profile, profile_of
 from monitors.profiles.reference import collected_rows
-from monitors.profiles.renewal import rebaseline
 from monitors.verdicts.conclude import conclude
 
 
@@ -202,11 +201,7 @@ def _take_as_normal(spec: ModelSpec, champion: Champion, window: Window, *, db: 
     )
     if not drift or drift[0].window != window or not should_rebaseline(drift, loss, REBASELINE_WINDOWS):
         return
-    made = rebaseline(db, spec, champion, until=window.end, windows=REBASELINE_WINDOWS)
-    evidence = {"version": made.version, "revision": made.revision, "rows": made.rows}
-    ledger = Ledger(db)
-    newest = ledger.newest_of(spec.name, EventKind.REBASELINED)
-    if newest is not None and newest.evidence == evidence:
-        return  # an earlier try came to its end
     reason = f"the input has drifted for {REBASELINE_WINDOWS} windows and costs nothing: it is the reference now"
-    ledger.note(spec.name, EventKind.REBASELINED, reason, evidence, actor=actor)
+    take_as_normal(
+        db, spec, champion, until=window.end, windows=REBASELINE_WINDOWS, reason=reason, actor=actor
+    )  # fmt: skip

@@ -38,6 +38,8 @@ class EventKind(StrEnum):
     """The champion has a reference profile again."""
     REBASELINED = "rebaselined"
     """Input that had drifted for long and cost nothing became the reference."""
+    DRIFT_ANSWERED = "drift_answered"
+    """A person, or silence, said what drift calls for whose harm cannot be measured: retrain, accept or ignore."""
     BREAK_ACCEPTED = "break_accepted"
     """A person accepted a named break of the data as the new normal."""
     BREAK_REFUSED = "break_refused"

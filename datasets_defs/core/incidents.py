@@ -99,6 +99,8 @@ class Action(StrEnum):
     """Make the previous champion serve again."""
     WATCH = "watch"
     """Change nothing, and judge the next windows."""
+    ASK = "ask"
+    """Ask a person what drift calls for whose harm cannot be measured."""
     RETRAIN = "retrain"
     """Train a challenger."""
 

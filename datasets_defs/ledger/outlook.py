@@ -21,12 +21,14 @@ _AFTER_TRIAGE = {
     Action.ROLL_BACK: "roll back",
     Action.SCALE: "look again after asking for capacity",
     Action.WATCH: "look again at the shift",
+    Action.ASK: "take the silence for an answer",
 }
 _WHILE_OPEN = {
     Action.RETRAIN: "the input costs more than it did",
     Action.ROLL_BACK: "the model got worse right after a promotion",
     Action.SCALE: "the GPUs are full",
     Action.WATCH: "the input has shifted and does no harm that is known",
+    Action.ASK: "a person is asked: driftloop answer {model} retrain, accept or ignore",
 }
 
 
@@ -106,9 +108,8 @@ def _step(incident: Incident, now: datetime, period: timedelta, spec: ModelSpec 
         why = f"attempt {incident.attempt} of {most} was rejected{_waits(incident, now)}"
         return Outlook(action=action, at=at, why=why)
     if incident.state is State.OPEN and incident.action in _AFTER_TRIAGE:
-        return Outlook(
-            action=_AFTER_TRIAGE[incident.action], at=at, why=_WHILE_OPEN[incident.action] + _waits(incident, now)
-        )
+        why = _WHILE_OPEN[incident.action].format(model=incident.model)
+        return Outlook(action=_AFTER_TRIAGE[incident.action], at=at, why=why + _waits(incident, now))
     return Outlook(action=action, at=at, why=_why_undone(incident) + _waits(incident, now))
 
 

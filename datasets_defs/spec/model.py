@@ -83,7 +83,7 @@ class ModelSpec(Section):
     promotion: Literal["auto", "approve"] = "auto"
     """`auto`: the loop promotes what the gate accepts; `approve`: a person is asked first."""
     approval_windows: int = Field(default=24, ge=1)
-    """With `approve`: windows until an unanswered request is a no."""
+    """Windows until an unanswered question is over: with `approve` a no, about drift what `drift.unanswered` says."""
     probation_windows: int = Field(default=3, ge=1)
     """Good windows after a promotion until the incident is resolved."""
     shadow: ShadowSpec = ShadowSpec()

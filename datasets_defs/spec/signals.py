@@ -67,6 +67,13 @@ class DriftSpec(Section):
     holidays: tuple[date, ...] = ()
     """Further such days, as `2026-12-31`."""
     confirm: ConfirmSpec = ConfirmSpec()
+    unmeasured: Literal["ask", "retrain", "watch"] = "ask"
+    """What drift calls for that stays for 24 windows while neither a loss nor labels nor a quality signal is measured.
+
+    `ask`: a person is asked once (`driftloop answer`). `retrain`: a challenger is trained. `watch`: nothing.
+    """
+    unanswered: Literal["retrain", "accept", "ignore"] = "ignore"
+    """With `unmeasured: ask`: what a question comes to that nobody answered within `approval_windows` windows."""
     reports: Literal["always", "on_warn"] = "always"
     """Which windows' reports (about 4 MB each) are kept; `on_warn`: those whose drift or loss is not OK."""
 

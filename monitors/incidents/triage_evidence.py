@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
-from datasets_defs.core.conditions import Condition, Verdict
+from datasets_defs.core.conditions import About, Condition, Verdict
 from datasets_defs.core.incidents import HarmKind
 from datasets_defs.core.windows import Window
 from datasets_defs.ledger.champions import Champion
@@ -13,6 +13,7 @@ from datasets_defs.ledger.ledger import Ledger
 from datasets_defs.spec.model import ModelSpec
 from monitors.incidents.shadow import previous_is_better
 from monitors.incidents.triage_rules import TriageEvidence
+from monitors.incidents.unmeasured import STAYS
 from monitors.verdicts.newest import NewestVerdicts
 
 
@@ -29,6 +30,8 @@ class Degradation:
     """Which prompts cost more, by the newest confirmation of the loss."""
     learning: bool = False
     """Whether the judged window's hour is still learned."""
+    is_measured: bool = True
+    """Whether anything told in the last windows how well the model does."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,6 +72,7 @@ def evidence_of(
         attempts_left=spec.retrain.max_attempts - degradation.attempts,
         learning=degradation.learning,
         harm_kind=degradation.harm_kind,
+        is_measured=degradation.is_measured,
         previous_champion_better=former.is_better if former is not None else None,
     )
 
@@ -95,9 +99,22 @@ def read_evidence(
     degradation = replace(
         degradation,
         learning=bool(loss) and loss[0].is_learning,
+        is_measured=_is_measured(spec, newest),
         harm_kind=next((kind for each in loss if (kind := harm_kind_of(each.evidence)) is not None), None),
     )
     return evidence_of(degradation, spec, newest.window, former=former, conditions=conditions)
+
+
+def _is_measured(spec: ModelSpec, newest: NewestVerdicts) -> bool:
+    """Say whether the last windows have a verdict on how well the model does; one that is still learned counts."""
+    labels = [f"label:{each.name}" for each in spec.labels]
+    quality = [f"quality:{each.name}" for each in spec.quality if each.about is About.MODEL]
+    return any(
+        verdict.condition.is_known or verdict.is_learning
+        for signal in ("loss", *labels, *quality)
+        for verdict in newest.of(signal, STAYS)
+        if verdict.window.end > newest.window.end - STAYS * newest.window.length
+    )
 
 
 def harm_kind_of(evidence: Mapping[str, Any]) -> HarmKind | None:

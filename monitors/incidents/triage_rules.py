@@ -36,6 +36,8 @@ class TriageEvidence:
     """Which prompts cost more; None: none do, or kinds of prompts are not known."""
     attempts_left: int
     """Retraining attempts that the spec still allows in this incident."""
+    is_measured: bool = True
+    """Whether its loss, labels or a quality signal about the model told in the last windows how well it does."""
     previous_champion_better: bool | None = None
     """Whether the champion before this one surely costs less, or surely not, on the same prompts; None: not known."""
 

@@ -114,7 +114,7 @@ def _is_unanswered(incident: Incident, signal: str) -> bool:
     """Say whether a known signal is back that was quiet when triage last decided: its patience is not for this."""
     if incident.action is Action.SCALE:
         return signal != "drift" and spec_of(incident.model).about(signal) in (About.MODEL, None)
-    return incident.action is Action.WATCH and signal != "drift"
+    return incident.action in (Action.WATCH, Action.ASK) and signal != "drift"
 
 
 def _note_blindness(model: str, blindness: Mapping[str, tuple[bool, Verdict]], *, db: Engine, actor: str) -> None:

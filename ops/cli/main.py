@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from datasets_defs.core.errors import DriftloopError
 from ops.cli.data import data, ingest, rescore
-from ops.cli.decide import accept, approval, champion, offer, pause
+from ops.cli.decide import accept, answer, approval, champion, offer, pause
 from ops.cli.shared import tables
 from ops.cli.shared.frames import hide_pandas_from_pyarrow
 from ops.cli.stack import init, local_stack, model_files
@@ -26,7 +26,7 @@ WITHOUT_FRAMES = frozenset({"backtest", "check", "data"})
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
 for module in (
     status, check, history, incident, verify, calibrate, backtest,
-    accept, approval, champion, offer, pause,
+    accept, answer, approval, champion, offer, pause,
     bootstrap, train, evaluate, trainer_node,
     ingest, data, rescore,
     local_stack, init, model_files,

@@ -14,7 +14,14 @@ PERIOD = timedelta(minutes=10)
 SPEC = ModelSpec(name="m", base_model="x", training_text="y")
 HOUR = timedelta(hours=1)
 WORDS = {
-    Wake.TRIAGE: ("look again", "start a retraining", "roll back", "make another attempt", "call a person"),
+    Wake.TRIAGE: (
+        "look again",
+        "take the silence",
+        "start a retraining",
+        "roll back",
+        "make another attempt",
+        "call a person",
+    ),
     Wake.RETRAIN: ("train a challenger",),
     Wake.EVALUATE: ("evaluate challenger v7",),
     Wake.APPROVE: ("refuse challenger v7 if nobody answers",),
