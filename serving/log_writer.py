@@ -19,6 +19,9 @@ _REFUSED = (DataError, IntegrityError, psycopg.DataError, psycopg.IntegrityError
 _AWAY = (TransientError, SQLAlchemyError, psycopg.Error)
 """Anything else it can say: the rows are kept and written later."""
 
+_TELL_EVERY = 1000
+"""Rows lost between two lines about it."""
+
 
 class LogWriter:
     """A queue and the thread that empties it; `put` never waits and never fails.
@@ -34,18 +37,25 @@ class LogWriter:
         wrote: Callable[[Inference], None],
         dropped: Callable[[Inference], None],
         capacity: int = 10_000,
+        capacity_chars: int = 64_000_000,
         batch: int = 500,
         interval: float = 0.5,
         max_wait: float = 10.0,
     ) -> None:
-        """`interval` and `max_wait` are seconds: between batches, and between tries at most."""
+        """`capacity` is in rows and `capacity_chars` in characters of text; `interval` and `max_wait` are in seconds.
+
+        The first lies between batches, the second is the longest time between tries.
+        """
         self._append, self._wrote, self._dropped = append, wrote, dropped
         self._capacity, self._batch, self._interval, self._max_wait = capacity, batch, interval, max_wait
+        self._capacity_chars, self._chars = capacity_chars, 0
         self._rows: deque[Inference] = deque()
         self._changed = threading.Condition()
         self._deadline: float | None = None
         self.problem: str | None = None
         """Why rows are not being written now, for /healthz."""
+        self.lost = 0
+        """Rows that were dropped since the start."""
         self._thread = threading.Thread(target=self._run, name="log-writer", daemon=True)
 
     def start(self) -> None:
@@ -55,13 +65,15 @@ class LogWriter:
     def put(self, row: Inference) -> None:
         """Take a row, or drop it when the queue is full."""
         with self._changed:
-            fits = len(self._rows) < self._capacity
+            chars = _chars(row)
+            fits = len(self._rows) < self._capacity and (not self._rows or self._chars + chars <= self._capacity_chars)
             if fits:
                 self._rows.append(row)
+                self._chars += chars
                 if len(self._rows) == self._batch:  # once, so that an outage is not retried at every request
                     self._changed.notify()
         if not fits:
-            self._dropped(row)
+            self._lose(row)
 
     @property
     def waiting(self) -> int:
@@ -76,6 +88,7 @@ class LogWriter:
         self._thread.join(limit + 5)
         left = len(self._rows)
         for row in list(self._rows):
+            self.lost += 1
             self._dropped(row)
         if left:
             log.error("%d rows of the inference log were lost at shutdown: %s", left, self.problem or "out of time")
@@ -122,10 +135,21 @@ class LogWriter:
             return all(self._write([row]) for row in rows)
         log.error("the inference log refused request %s: %s", rows[0].request_id, why)
         self._take(1)
-        self._dropped(rows[0])
+        self._lose(rows[0])
         return True
+
+    def _lose(self, row: Inference) -> None:
+        self.lost += 1
+        if self.lost % _TELL_EVERY == 1:
+            log.error("the inference log has lost %d rows since the start; %s", self.lost, self.problem or "see above")
+        self._dropped(row)
 
     def _take(self, count: int) -> None:
         with self._changed:
             for _ in range(count):
-                self._rows.popleft()
+                self._chars -= _chars(self._rows.popleft())
+
+
+def _chars(row: Inference) -> int:
+    """Count the characters of a row's texts; a conversation counts twice, as prompt and as messages."""
+    return len(row.prompt) * (1 if row.messages is None else 2) + len(row.completion or "")

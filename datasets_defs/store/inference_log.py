@@ -46,10 +46,17 @@ class Inference:
     user_id: str | None = None
     session_id: str | None = None
     attributes: dict[str, Any] = field(default_factory=dict)
+    messages: list[Any] | None = None
+    choices: list[Any] | None = None
+    finish_reason: str | None = None
+    first_token_seconds: float | None = None
+    client: str | None = None
 
 
 _columns = [column.name for column in tables.inference.columns]
-_read = [column for column in tables.inference.columns if column.name != "model"]
+_KEPT_ASIDE = frozenset({"model", "messages", "choices"})
+"""Not read with a window: the model is known, and `prompt` and `completion` say the rest in one form for all."""
+_read = [column for column in tables.inference.columns if column.name not in _KEPT_ASIDE]
 
 
 _dialect = make_url("postgresql+psycopg://").get_dialect()()
@@ -77,7 +84,8 @@ def append(engine: Engine, rows: Sequence[Inference]) -> int:
 def _append_statement() -> TextClause:
     given = ", ".join(f"CAST(:{name} AS {type_}[])" for name, type_ in _types.items())
     names = ", ".join(_columns)
-    cells = ", ".join(f"b.{name}::jsonb" if name == "attributes" else f"b.{name}" for name in _columns)
+    kinds = {column.name: column.type for column in tables.inference.columns}
+    cells = ", ".join(f"b.{name}::jsonb" if isinstance(kinds[name], JSONB) else f"b.{name}" for name in _columns)
     return text(
         f"WITH batch AS (SELECT DISTINCT ON (model, request_id) * FROM unnest({given}) AS b ({names}) "  # noqa: S608 names are ours
         "ORDER BY model, request_id, at), "
@@ -177,8 +185,8 @@ def read_window(engine: Engine, model: str, window: Window, *, limit: int) -> li
     """Read a window's rows as plain dicts, at most `limit` of them, chosen by the hash of their request id.
 
     Keys: `request_id, at, model_version, prompt, completion, prompt_bits_per_byte, completion_bits_per_byte,
-    prompt_tokens, completion_tokens, latency_seconds, user_id, session_id, attributes`. The choice is the same every
-    time and independent of arrival order.
+    prompt_tokens, completion_tokens, latency_seconds, user_id, session_id, attributes, finish_reason,
+    first_token_seconds, client`. The choice is the same every time and independent of arrival order.
     """
     table = tables.inference.c
     query = (
@@ -221,6 +229,16 @@ def read_origins(
         return {row.request_id: (row.user_id, row.attributes) for row in on.execute(query)}
 
 
+def asked_by(engine: Engine, model: str, request_id: str) -> str | None:
+    """Name the key that asked a request; None: it was none, or the log does not hold the request, or not yet."""
+    table, keys = tables.inference.c, tables.request_key.c
+    at = select(keys.at).where(keys.model == model, keys.request_id == request_id).scalar_subquery()
+    query = select(table.client).where(table.model == model, table.request_id == request_id, table.at == at)
+    with database_errors("reading the inference log"), engine.connect() as on:
+        client: str | None = on.scalar(query)
+    return client
+
+
 def drop_before(engine: Engine, before: datetime) -> list[str]:
     """Drop the log's days that end by `before`, with what was known of their requests; give the days' names."""
     dropped, midnight = drop_days(engine, before), _midnight(before)
@@ -242,7 +260,7 @@ def _cell(value: Any) -> Any:
     match value:
         case str():
             return clean_text(value)
-        case dict():
+        case dict() | list():
             return json.dumps(plain(value))
         case _:
             return value

@@ -78,6 +78,8 @@ PLACES = (
     Place(name="shadow_score", holds="losses of both champions, by request", limit=_LOG, why="after the answer"),
     Place(name="registered_version", holds="what each version is", limit=None,
           why="for good: nothing else is loaded under its number"),
+    Place(name="client_key", holds="hashes of clients' keys, and what they are for", limit=None,
+          why="for good: the log names keys that were revoked, too"),
     Place(name="name_key", holds="the key of users' names", limit=None, why="for good: one row"),
     Place(name="alert_outbox", holds="messages to people", limit="message_retention_days",
           why="after they were sent; those of an open incident and unsent ones stay"),

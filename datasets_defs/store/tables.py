@@ -55,6 +55,11 @@ inference = Table(
     Column("user_id", Text),
     Column("session_id", Text),
     Column("attributes", JSONB, nullable=False, server_default=text("'{}'::jsonb")),
+    Column("messages", JSONB, comment="the conversation as it was asked; null for a prompt"),
+    Column("choices", JSONB, comment="every choice, where there were several or a tool was called"),
+    Column("finish_reason", Text, comment="why the answer ended; cancelled: the caller went away"),
+    Column("first_token_seconds", Float, comment="from arrival to the first text of a stream"),
+    Column("client", Text, comment="name of the key that asked; null: without keys"),
     PrimaryKeyConstraint("model", "request_id", "at"),
     Index("ix_inference_model_at", "model", "at"),
     postgresql_partition_by="RANGE (at)",
@@ -351,6 +356,24 @@ registered_version = Table(
     Column("at", Timestamp, nullable=False, server_default=func.now()),
     PrimaryKeyConstraint("model", "version"),
     comment="what each version is: nothing else is loaded under its number; added to, never changed",
+)
+
+client_key = Table(
+    "client_key",
+    metadata,
+    Column("id", Text, primary_key=True, comment="the part of the key that is no secret"),
+    Column("name", Text, nullable=False, comment="who holds it"),
+    Column("sha256", LargeBinary, nullable=False, comment="of the whole key, whose secret is 256 random bits"),
+    Column("scopes", JSONB, nullable=False, comment="list of ask, references, read"),
+    Column("models", JSONB, comment="names of the models it is for; null: all"),
+    Column("requests_per_minute", Integer, comment="null: no limit"),
+    Column("created_at", Timestamp, nullable=False, server_default=func.now()),
+    Column("created_by", Text, nullable=False),
+    Column("revoked_at", Timestamp),
+    Column("revoked_by", Text),
+    UniqueConstraint("name"),
+    CheckConstraint("requests_per_minute > 0", name="requests_per_minute"),
+    comment="who may ask the gateway, and for what; the keys themselves are kept nowhere",
 )
 
 name_key = Table(

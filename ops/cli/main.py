@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from datasets_defs.core.errors import DriftloopError
 from ops.cli.data import data, ingest, rescore
 from ops.cli.decide import accept, answer, approval, champion, offer, pause
+from ops.cli.serve import gateway, key
 from ops.cli.shared import tables
 from ops.cli.shared.frames import hide_pandas_from_pyarrow
 from ops.cli.stack import init, local_stack, model_files
@@ -29,6 +30,7 @@ for module in (
     accept, answer, approval, champion, offer, pause,
     bootstrap, train, evaluate, trainer_node,
     ingest, data, rescore,
+    gateway, key,
     local_stack, init, model_files,
 ):  # fmt: skip
     module.register(app)

@@ -1,4 +1,4 @@
-"""The page on metrics: what the loop's exporter and the reference server tell Prometheus."""
+"""The page on metrics: what the loop's exporter, the reference server and the gateway tell Prometheus."""
 
 from collections.abc import Iterable
 from datetime import UTC, datetime
@@ -8,6 +8,8 @@ from prometheus_client.core import Metric
 from monitors.exporter import metric_families
 from monitors.exporter_reading import Reading
 from ops.reference.markdown import code, page, table
+from serving.gateway.metrics import OUTCOMES as GATEWAY_OUTCOMES
+from serving.gateway.metrics import GatewayMetrics
 from serving.metrics import OUTCOMES, ServingMetrics
 
 LEAD = (
@@ -30,6 +32,7 @@ def write() -> str:
     header = ("metric", "kind", "labels", "meaning")
     exporter = [*AT_EVERY_SCRAPE, *_rows(metric_families(_NOTHING, datetime.fromtimestamp(0, UTC)))]
     serving = list(_rows(ServingMetrics(["model"]).registry.collect()))
+    gateway = list(_rows(GatewayMetrics(["model"]).registry.collect()))
     return page(
         "Metrics",
         LEAD,
@@ -39,6 +42,10 @@ def write() -> str:
         + ", ".join(map(code, OUTCOMES))
         + ".\n\n"
         + table(header, [(code(row[0]), *row[1:]) for row in serving]),
+        "## The gateway\n\n`/metrics` of `driftloop gateway`; `outcome` is "
+        + ", ".join(map(code, GATEWAY_OUTCOMES))
+        + ".\n\n"
+        + table(header, [(code(row[0]), *row[1:]) for row in gateway]),
     )
 
 

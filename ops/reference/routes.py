@@ -1,4 +1,4 @@
-"""The page on HTTP: the routes of the reference server, and of the page in Airflow."""
+"""The page on HTTP: the routes of the reference server, of the gateway, and of the page in Airflow."""
 
 import json
 from collections.abc import Iterator
@@ -7,12 +7,15 @@ from typing import Any, cast
 from fastapi import FastAPI
 from fastapi.routing import APIRoute
 from pydantic import BaseModel
+from starlette.routing import Route
 
 from ops.page.app import make_app
 from ops.page.plugin import PREFIX
 from ops.reference.markdown import code, page, table
 from ops.reference.model_yaml import form, limits
 from serving.app import create_app
+from serving.gateway.app import create_app as create_gateway
+from serving.gateway.gateway import Gateway
 from serving.protocol import (
     ApiError,
     CompletionRequest,
@@ -29,6 +32,12 @@ LEAD = (
     "served is refused, not ignored. Errors have OpenAI's form: `error` with `message`, `type`, `param` and `code`."
 )
 
+GATEWAY_LEAD = (
+    "`driftloop gateway`. Bodies and answers pass unchanged; what each route takes is said by the model's own server. "
+    "Every answer of a model has the headers `x-request-id` and, where the ledger names a champion, "
+    "`x-driftloop-version`. With keys each route needs one: `Authorization: Bearer dl-…`."
+)
+
 
 def write() -> str:
     """Write the page."""
@@ -43,6 +52,7 @@ def write() -> str:
         f"### Body of `POST /v1/completions`\n\n{_fields(CompletionRequest)}",
         f"### Body of `POST /v1/feedback`\n\n{_fields(FeedbackRequest)}",
         f"### Errors\n\n{_errors()}",
+        f"## The gateway\n\n{GATEWAY_LEAD}\n\n{_gateway()}",
         "## The page in Airflow\n\nServed by Airflow's API server, behind its login.\n\n"
         + table(("method", "path", "meaning"), shown),
     )
@@ -54,6 +64,18 @@ def routes(app: FastAPI) -> Iterator[tuple[str, str, str]]:
         if isinstance(route, APIRoute):
             for verb in sorted(route.methods):
                 yield verb, route.path, (route.description or "").split("\n\n")[0]
+
+
+def _gateway() -> str:
+    app = create_gateway(cast(Gateway, None))  # the routes are asked for, and none is called
+    rows = [
+        (verb, code(route.path), route.name)
+        for route in app.routes
+        if isinstance(route, Route)
+        for verb in sorted(route.methods or ())
+        if verb != "HEAD"
+    ]
+    return table(("method", "path", "meaning"), rows)
 
 
 def _fields(kind: type[BaseModel]) -> str:

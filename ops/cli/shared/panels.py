@@ -14,6 +14,7 @@ class Panel(StrEnum):
     DECIDE = "Decide"
     TRAIN = "Train"
     DATA = "Data"
+    SERVE = "Serve"
     STACK = "Stack"
 
 

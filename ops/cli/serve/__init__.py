@@ -1,0 +1,1 @@
+"""Commands about who asks, and through which door."""

@@ -1,0 +1,1 @@
+"""One OpenAI-compatible door before any number of models and replicas."""

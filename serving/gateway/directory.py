@@ -1,0 +1,80 @@
+"""What PostgreSQL says and every request needs: champions and keys, read beside the requests, kept while it is away."""
+
+import logging
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from sqlalchemy import Engine
+from sqlalchemy.exc import SQLAlchemyError
+
+from datasets_defs.core.errors import TransientError
+from datasets_defs.ledger.ledger import Ledger
+from datasets_defs.store.client_keys import keys
+from serving.gateway.doorkeeper import Doorkeeper
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What was read last."""
+
+    versions: Mapping[str, int]
+    """The version that serves, by model; models before their first are not in it."""
+    at: float
+    """When, on the monotonic clock."""
+
+
+class Directory:
+    """One thread that reads every `poll` seconds; requests read what it knows and wait for nothing.
+
+    A change of champion is known to every gateway after `poll` seconds. While PostgreSQL is away the last word holds;
+    `age` says how old it is.
+    """
+
+    def __init__(self, db: Engine, doorkeeper: Doorkeeper, *, poll: float = 1.0) -> None:
+        self._db, self._doorkeeper, self._poll = db, doorkeeper, poll
+        self._ledger = Ledger(db)
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="directory", daemon=True)
+        self.known: Known | None = None
+        self.problem: str | None = None
+        """Why PostgreSQL cannot be read now, for /health."""
+
+    def start(self) -> None:
+        """Read once, and go on reading."""
+        self.read()
+        self._thread.start()
+
+    def close(self, limit: float = 5.0) -> None:
+        """Stop reading; a read under way is not waited for longer than `limit` seconds."""
+        self._stop.set()
+        self._thread.join(limit)
+
+    def version(self, model: str) -> int | None:
+        """Give the version that serves a model, as far as is known."""
+        return self.known.versions.get(model) if self.known else None
+
+    def age(self) -> float | None:
+        """Say how many seconds ago the last word came; None: none came yet."""
+        return time.monotonic() - self.known.at if self.known else None
+
+    def read(self) -> None:
+        """Read once; what cannot be read stays as it was."""
+        try:
+            champions = self._ledger.champions()
+            known = {key.id: key for key in keys(self._db)}
+        except (TransientError, SQLAlchemyError) as err:  # e.g. a schema that is yet to be migrated
+            if self.problem is None:
+                log.warning("the gateway goes on with what it last knew: %s", err)
+            self.problem = str(err).splitlines()[0]
+            return
+        self.problem = None
+        self.known = Known({name: champion.version for name, champion in champions.items()}, time.monotonic())
+        self._doorkeeper.keys = known
+
+    def _run(self) -> None:
+        while not self._stop.wait(self._poll):
+            self.read()

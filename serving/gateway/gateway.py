@@ -1,0 +1,146 @@
+"""The parts of one gateway, put together: models, replicas, keys, log, metrics."""
+
+import asyncio
+import hashlib
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+from sqlalchemy import Engine
+
+from datasets_defs.core.settings import settings
+from datasets_defs.spec.model import ModelSpec
+from datasets_defs.store import inference_log
+from serving.gateway.asked import for_server
+from serving.gateway.directory import Directory
+from serving.gateway.doorkeeper import Doorkeeper
+from serving.gateway.exchange import Exchange
+from serving.gateway.http_client import HttpClient
+from serving.gateway.metrics import GatewayMetrics
+from serving.gateway.recent import Recent
+from serving.gateway.upstream import Upstream
+from serving.log_writer import LogWriter
+from serving.protocol import not_ready, unknown_model
+
+
+class Gateway:
+    """Everything that answers, measures and logs; `start` and `close` bracket its life."""
+
+    def __init__(
+        self, db: Engine, specs: Mapping[str, ModelSpec], *, problems: tuple[str, ...] = (), poll: float = 1.0
+    ) -> None:
+        self.db, self.specs, self.problems = db, specs, problems
+        self.metrics = GatewayMetrics(specs)
+        self.client = HttpClient()
+        self.doorkeeper, self.recent = Doorkeeper(), Recent()
+        self.directory = Directory(db, self.doorkeeper, poll=poll)
+        self.log = LogWriter(
+            partial(inference_log.append, db),
+            wrote=lambda row: self.metrics.log_rows.labels(row.model).inc(),
+            dropped=lambda row: self.metrics.log_dropped.labels(row.model).inc(),
+        )
+        self.upstreams = {name: self._upstream(spec) for name, spec in specs.items()}
+
+    async def start(self) -> None:
+        """Read PostgreSQL once, open the pool of connections, and start the threads."""
+        await asyncio.to_thread(self.directory.start)
+        self.log.start()
+        await self.client.start()
+
+    async def close(self) -> None:
+        """Close the pool, and write what waits for the log; requests in flight have ended before."""
+        await self.client.close()
+        await asyncio.to_thread(self.directory.close)
+        await asyncio.to_thread(self.log.close)
+
+    def upstream(self, model: str) -> Upstream:
+        """Find the servers of a model.
+
+        Raises:
+            ApiError: there is no such model.
+        """
+        try:
+            return self.upstreams[model]
+        except KeyError:
+            raise unknown_model(model, list(self.upstreams)) from None
+
+    def body_for(self, exchange: Exchange) -> bytes:
+        """Give the body that goes to the server, and note what it asks for on the log's behalf.
+
+        Raises:
+            ApiError: no version serves yet, and the server's name of it needs one.
+        """
+        upstream, asked = exchange.upstream, exchange.asked
+        serving = upstream.limits
+        name = serving.name_at_server(exchange.model, exchange.version)
+        if name is None:
+            raise not_ready(f"{exchange.model} has no champion yet, and its name at the server holds the version")
+        streams = exchange.logged and asked.streams
+        exchange.hides_count = streams and serving.stream_usage and not asked.counts
+        exchange.hides_loss = exchange.logged and not asked.streams and "prompt_logprobs" not in asked.body
+        exchange.hides_loss &= _drawn(exchange.request_id) < serving.prompt_loss_share
+        return for_server(asked, name, count_tokens=exchange.hides_count, prompt_loss=exchange.hides_loss)
+
+    def ended(self, exchange: Exchange) -> None:
+        """Count a request that has ended, and hand its rows to the log."""
+        metrics, model, outcome = self.metrics, exchange.model, exchange.outcome or "error"
+        metrics.requests.labels(model, outcome).inc()
+        if outcome == "ok" and exchange.seconds is not None:
+            metrics.seconds.labels(model).observe(exchange.seconds)
+            metrics.prompt_tokens.labels(model).inc(exchange.answer.prompt_tokens or 0)
+            metrics.completion_tokens.labels(model).inc(exchange.answer.completion_tokens or 0)
+        if exchange.first_token_seconds is not None:
+            metrics.first_token.labels(model).observe(exchange.first_token_seconds)
+        if exchange.logged and (outcome == "ok" or (outcome == "cancelled" and exchange.status == 200)):
+            rows = exchange.rows()
+            if rows is None:
+                metrics.log_unreadable.labels(model).inc()
+            for row in rows or ():
+                self.log.put(row)
+                if row.client is not None:
+                    self.recent.add(row.request_id, row.client)
+
+    def health(self) -> tuple[bool, dict[str, Any]]:
+        """Say whether every model with replicas has one that may be asked, and how everything stands."""
+        models = {}
+        for name, upstream in self.upstreams.items():
+            models[name] = {
+                "version": self.directory.version(name),
+                "replicas": {
+                    replica.url: {
+                        "state": "ok" if replica.breaker.closed else "resting",
+                        "failures": replica.breaker.failures,
+                        "in_flight": replica.in_flight,
+                    }
+                    for replica in upstream.replicas.all
+                },
+            }
+        down = [
+            name
+            for name, upstream in self.upstreams.items()
+            if upstream.replicas.all and upstream.resting() == len(upstream.replicas.all)
+        ]
+        return not down, {
+            "status": "ok" if not down else f"no replica answers for {', '.join(sorted(down))}",
+            "models": models,
+            "database": self.directory.problem or self.log.problem or "ok",
+            "database_read_seconds_ago": self.directory.age(),
+            "keys": "needed" if self.doorkeeper.guards else "none: anybody who reaches this address may ask",
+            "log_rows_waiting": self.log.waiting,
+            "log_rows_dropped": self.log.lost,
+            "problems": list(self.problems),
+        }
+
+    def _upstream(self, spec: ModelSpec) -> Upstream:
+        urls = spec.serving.replicas
+        if not urls and spec.serving.kind == "driftloop":
+            urls = (settings().serving_url,)
+        retries = self.metrics.retries.labels(spec.name)
+        upstream = Upstream(spec, urls, self.client, retries.inc)
+        self.metrics.follow(spec.name, upstream.resting, upstream.in_flight)
+        return upstream
+
+
+def _drawn(request_id: str) -> float:
+    """Give a number from 0 to 1 that a request's id decides."""
+    return int.from_bytes(hashlib.md5(request_id.encode(), usedforsecurity=False).digest()[:8]) / 2**64
