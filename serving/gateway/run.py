@@ -1,7 +1,9 @@
 """Runs a gateway: who may reach it, and how it ends."""
 
+import gc
 import ipaddress
 import logging
+import sys
 
 import uvicorn
 from sqlalchemy import Engine
@@ -15,6 +17,8 @@ from serving.gateway.gateway import Gateway
 
 log = logging.getLogger("serving.gateway")
 
+SWITCH_SECONDS = 0.0005
+"""How long the thread that writes the log may keep the requests' waiting; Python's own 5 ms showed in their p99."""
 LOOPBACK = "127.0.0.1"
 ANY = "0.0.0.0"  # noqa: S104  # only with keys
 
@@ -34,6 +38,8 @@ def run(*, host: str | None, port: int, drain_seconds: int) -> None:
     db = engine()
     address = address_for(host, keys_exist(db))
     app = create_app(Gateway(db, specs, problems=tuple(problems)))
+    sys.setswitchinterval(SWITCH_SECONDS)
+    gc.freeze()  # what was imported lives as long as the process: no collection has to walk through it
     log.info("the gateway listens on %s:%d for %s", address, port, ", ".join(sorted(specs)))
     uvicorn.run(
         app,
