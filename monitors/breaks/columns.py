@@ -1,7 +1,7 @@
 """What happens to whole columns: gone, renamed, of another type or unit, zero, stuck, replaced. Pure."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -27,19 +27,31 @@ def learn_columns(rows: Sequence[Row]) -> dict[str, dict[str, Any]]:
     return {name: facts for name in _names(rows) if (facts := _facts(_cells(name, rows), len(rows))) is not None}
 
 
-def find(rows: Sequence[Row], known: Mapping[str, Mapping[str, Any]]) -> Iterator[Break]:
-    """Give what became of each known column in a window's sample of rows; new ones that replace none are not told."""
+def find(rows: Sequence[Row], known: Mapping[str, Mapping[str, Any]], aside: Collection[str] = ()) -> Iterator[Break]:
+    """Give what became of each known column in a window's sample of rows, and columns that are new.
+
+    `aside` are columns that are not watched. Attributes are new only to a reference that has some: one that training
+    made has none, and says nothing about them.
+    """
     if len(rows) < LEAST_VALUES or not known:
         return
     names = _names(rows)
     now = {name: _facts(_cells(name, rows), len(rows)) for name in names}
-    new = {name: facts for name, facts in now.items() if name not in known and facts and facts["present"] >= PRESENT}
+    unknown = {name for name in names if name not in known and name not in aside}
+    new = {name: facts for name, facts in now.items() if name in unknown and facts and facts["present"] >= PRESENT}
     for name, before in known.items():
         facts = now.get(name)
         if before["present"] >= PRESENT and (facts is None or facts["present"] <= GONE):
-            yield _gone(name, before, new)
+            other = _renamed(before, new)
+            new.pop(other or "", None)
+            yield _gone(name, other)
         elif facts is not None and facts["values"] >= LEAST_VALUES:
             yield from _changed(name, before, facts)
+    knows_attributes = any(name.startswith(ATTRIBUTE) for name in (*known, *aside))
+    for name, facts in new.items():
+        if knows_attributes or not name.startswith(ATTRIBUTE):
+            reason = f"{name} is new: {facts['present']:.0%} of the rows have it; the next profile watches it"
+            yield _break("new", name, reason, facts["present"], scope=NOTE)
 
 
 def vanished(rows: Sequence[Row], known: Mapping[str, Mapping[str, Any]]) -> Iterator[Break]:
@@ -47,7 +59,7 @@ def vanished(rows: Sequence[Row], known: Mapping[str, Mapping[str, Any]]) -> Ite
     here = {name: len(_cells(name, rows)) / max(len(rows), 1) for name in known}
     for name, before in known.items():
         if len(rows) >= LEAST_VALUES and before["present"] >= PRESENT and here[name] <= GONE:
-            yield _gone(name, before, {})
+            yield _gone(name, None)
 
 
 def _changed(name: str, before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[Break]:
@@ -94,10 +106,14 @@ def _levels_changed(name: str, before: Mapping[str, Any], now: Mapping[str, Any]
     yield _break("replaced", name, reason, share, scope=NOTE)
 
 
-def _gone(name: str, before: Mapping[str, Any], new: Mapping[str, Mapping[str, Any]]) -> Break:
-    for other, facts in new.items():
-        if facts["type"] == before["type"] and _is_like(before, facts):
-            return _break("renamed", name, f"{name} is gone, and {other} has values like it: it was renamed")
+def _renamed(before: Mapping[str, Any], new: Mapping[str, Mapping[str, Any]]) -> str | None:
+    alike = (other for other, now in new.items() if now["type"] == before["type"] and _is_like(before, now))
+    return next(alike, None)
+
+
+def _gone(name: str, other: str | None) -> Break:
+    if other is not None:
+        return _break("renamed", name, f"{name} is gone, and {other} has values like it: it was renamed")
     return _break("gone", name, f"{name} is missing: no row has it")
 
 

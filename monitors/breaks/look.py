@@ -54,8 +54,10 @@ def window_breaks(
     found = text_breaks(prompts, baseline)
     if not any(each.kind == "flood" for each in found):
         found += owner.find(rows, baseline.top_user)
+        found += owner.senders(rows, {name: of["top"] for name, of in baseline.columns.items()})
         found += owner.repeated(sample.of, sample.same_prompt, sample.same_row, usual=baseline.repeats)
-    found += columns.find(rows, {name: of for name, of in baseline.columns.items() if name not in baseline.roles})
+    watched = {name: of for name, of in baseline.columns.items() if name not in baseline.roles}
+    found += columns.find(rows, watched, baseline.roles)
     found += columns.vanished(
         rows, {name: baseline.columns[name] for name in baseline.roles if name in baseline.columns}
     )

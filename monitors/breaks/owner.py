@@ -1,15 +1,22 @@
 """Rows that one user sends, or that were written more than once. Pure."""
 
+import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from monitors.breaks.finding import EXAMPLES, Break, masked
-from monitors.counts.columns import Row
+from monitors.counts.columns import ATTRIBUTE, Row
 
 LEAST_ROWS = 100
 TOP_SHARE = 0.6
 """One user who sends more of the rows is not what users are."""
 TOP_RISE = 0.3
+SENDERS = frozenset(
+    {"account", "apikey", "caller", "client", "customer", "key", "org", "organisation", "organization", "owner",
+     "sender", "team", "tenant", "user", "workspace"}
+)  # fmt: skip
+"""Words in the name of an attribute that says who sends: any other may have one frequent value by its nature."""
+_WORDS = re.compile(r"[a-z]+")
 REPEATED = 0.15
 """Rows that equal another one in prompt, user, time taken, and tokens, and so were written twice."""
 ALL_REPEATED, REPEATED_BEFORE = 0.8, 0.4
@@ -40,6 +47,29 @@ def find(rows: Sequence[Row], usual: float | None) -> Iterator[Break]:
             reason=f"one user sends {share:.0%} of the rows; in the reference nobody sent more than {usual:.0%}",
             key="user",
         )
+
+
+def senders(rows: Sequence[Row], usual: Mapping[str, float]) -> Iterator[Break]:
+    """Give a break for each attribute that names who sends, where one value has taken over most of the rows.
+
+    `usual` is the share of the most frequent value in the reference, by column.
+    """
+    for column, before in usual.items():
+        name = column.removeprefix(ATTRIBUTE)
+        if column == name or not SENDERS & set(_WORDS.findall(name.lower())) or len(rows) < LEAST_ROWS:
+            continue
+        values = [(row.get("attributes") or {}).get(name) for row in rows]
+        value, number = next(iter(Counter(str(each) for each in values if each is not None).most_common(1)), ("", 0))
+        share = number / len(rows)
+        if share > TOP_SHARE and share > before + TOP_RISE:
+            prompts = [row["prompt"] or "" for row, each in zip(rows, values, strict=True) if str(each) == value]
+            yield Break(
+                kind="one-key",
+                share=share,
+                examples=tuple(masked(prompt) for prompt in prompts[:EXAMPLES]),
+                reason=f"one value of {column} has {share:.0%} of the rows; none had over {before:.0%} before",
+                key=column,
+            )
 
 
 def repeated(rows: int, same_prompt: int, same_row: int | None, *, usual: float) -> Iterator[Break]:

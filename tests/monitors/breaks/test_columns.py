@@ -100,6 +100,36 @@ def test_one_user_and_rows_written_twice():
     assert [each.kind for each in window_breaks(twice, REFERENCE) if each.kind != "set-aside"] == ["duplicated"]
 
 
+@pytest.mark.parametrize("name", ["tenant", "api_key", "customer-id"])
+def test_one_key_that_takes_over(name: str):
+    """An attribute that names who sends has one value in most rows: named, with its share and masked examples."""
+
+    def sent(rows: list[Row], share: float) -> list[Row]:
+        draw = np.random.default_rng(len(rows))
+        for row in rows:
+            many = f"k{int(draw.integers(40))}"
+            row["attributes"] = {**row["attributes"], name: "k1" if draw.random() < share else many}
+        return rows
+
+    usual = learn(sent(log(1, 1_000), 0.1))
+    for share, kinds in ((0.4, []), (0.8, ["one-key"])):
+        rows = sent(log(5, 300, hour=10), share)
+        named = [each for each in window_breaks(SampledRows(rows=rows, of=300), usual) if each.scope == "rows"]
+        assert [each.kind for each in named] == kinds
+    assert named[0].key == f"attribute:{name}"
+    assert named[0].share == pytest.approx(0.8, abs=0.06)
+    assert named[0].examples
+    assert "k1" not in named[0].reason
+
+
+def test_a_new_column_is_told_and_breaks_nothing():
+    """An attribute that all rows have all at once; a reference without attributes knows nothing of them."""
+    rows = changed(lambda row: {"temperature": row["attributes"]["score"]})
+    assert found(rows) == {"attribute:temperature": ("new", NOTE)}
+    bare = learn([{**row, "attributes": None} for row in log(1, 1_000)])
+    assert window_breaks(SampledRows(rows=rows, of=len(rows)), bare) == ()
+
+
 def test_what_was_accepted_is_no_break():
     """A break that a person accepted is told no more; another of its kind is."""
     rows = [{**row, "prompt": f"User: {row['prompt']}"} for row in log(5, 300, hour=10)]
