@@ -11,6 +11,8 @@ from datasets_defs.core.settings import ROOT
 SOURCES = sorted((ROOT / "tests").rglob("*.py"))
 CLOCKS = {"monotonic", "monotonic_ns", "perf_counter", "perf_counter_ns", "process_time", "time"}
 SLEEPS = {
+    "benchmarks/gateway.py:worker": "callers that do not all begin at one moment",
+    "benchmarks/gateway_upstream.py:app": "a server that takes a known time for each word",
     "chaos/run.py:_tick": "the pace at which a stack under attack is looked at",
     "chaos/test_outages.py:test_five_minutes_without": "the outage itself is so long",
     "integration/test_wake_ups.py:test_two_minutes_without_the_api_server": "the outage itself is so long",

@@ -107,7 +107,7 @@ async def _stream(session: aiohttp.ClientSession, url: str, times: Times) -> Non
     body = {"model": "bench", "stream": True, "messages": [{"role": "user", "content": "go on " * 50}]}
     sent, count = time.monotonic(), 0
     async with session.post(f"{url}/v1/chat/completions", json=body) as answer:
-        assert answer.status == 200, await answer.text()
+        answer.raise_for_status()
         async for chunk in answer.content.iter_any():
             now = time.monotonic()
             for arrived, left in _STAMPS.findall(chunk):
@@ -116,7 +116,8 @@ async def _stream(session: aiohttp.ClientSession, url: str, times: Times) -> Non
                     times.first.append(float(arrived) - sent + way)
                 times.events.append(way)
                 count += 1
-    assert count == EVENTS, f"{count} events of {EVENTS} came through {url}"
+    if count != EVENTS:
+        raise RuntimeError(f"{count} events of {EVENTS} came through {url}")
 
 
 def _cpu(process: psutil.Process | None) -> float:
