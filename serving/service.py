@@ -11,6 +11,7 @@ from typing import Any
 
 from sqlalchemy import Engine
 
+from datasets_defs.core.contributors import ANONYMOUS
 from datasets_defs.core.faults import passing
 from datasets_defs.core.settings import settings
 from datasets_defs.spec.model import ModelSpec
@@ -108,15 +109,19 @@ class Service:
             "problems": list(self.problems),
         }
 
-    def add_feedback(self, model: str, request_id: str, reference: str | None, score: float | None) -> None:
-        """Keep a late word on a request.
+    def add_feedback(
+        self, model: str, request_id: str, reference: str | None, score: float | None, *, contributor: str = ANONYMOUS
+    ) -> bool:
+        """Keep a late word on a request, and whose it is; says whether it is kept, or another's stands.
 
         Raises:
             ApiError: the model is not served here.
             TransientError: PostgreSQL is away; the caller has to try again.
         """
         self.model(model)
-        inference_log.add_feedback(self.db, model, request_id, reference=reference, score=score)
+        return inference_log.add_feedback(
+            self.db, model, request_id, reference=reference, score=score, contributor=contributor
+        )
 
 
 def fetch_from_registry(db: Engine, model: str, version: int) -> Completer:

@@ -224,7 +224,7 @@ def _conclude(
     if incident.offer is not None:
         return _conclude_offer(ledger, incident, spec, decision, reason, actor=actor)
     if decision.decision == "accept":
-        approved = spec.promotion == "auto"
+        approved = spec.promotion == "auto" and not decision.ask
         said = reason if approved else f"{reason}; waits for a person: `driftloop approve {spec.name}`"
         ledger.move(incident, State.APPROVING, actor=actor, reason=said, evidence=decision.scores, approved=approved)
         return Outcome(said, ledger.ring(incident.id) if approved else None)
@@ -256,9 +256,11 @@ def _conclude_offer(
     if decision.escalate:
         ledger.move(incident, State.ESCALATED, actor=actor, reason=reason, evidence=told)
         return Outcome(reason)
-    if decision.decision == "accept" and offer.unexcluded is not None and not offer.force:
-        told["unexcluded"] = offer.unexcluded
-        reason = f"{reason}; {offer.unexcluded}. It waits for a person: `driftloop approve {spec.name}`"
+    why = [*([offer.unexcluded] if offer.unexcluded is not None else []), *decision.ask]
+    if decision.decision == "accept" and why and not offer.force:
+        told["unexcluded"] = "; ".join(why)
+        reason = f"{reason}; {offer.unexcluded}" if offer.unexcluded is not None else reason
+        reason = f"{reason}. It waits for a person: `driftloop approve {spec.name}`"
         ledger.move(incident, State.APPROVING, actor=actor, reason=reason, evidence=told, approved=False)
         return Outcome(reason)
     if decision.decision == "accept" or offer.force:

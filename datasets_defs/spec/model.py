@@ -17,6 +17,7 @@ from datasets_defs.spec.serving import ServingSpec
 from datasets_defs.spec.signals import DriftSpec, LabelSpec, Signals, distinct
 from datasets_defs.spec.trainers import CommandTrainer, KubernetesTrainer, LocalTrainer, TorchrunTrainer, TrainerSpec
 from datasets_defs.spec.training import DataSpec, RetrainSpec
+from datasets_defs.spec.trust import TrustSpec
 
 
 class FromScratch(Section):
@@ -76,6 +77,8 @@ class ModelSpec(Section):
     """Where and how trainings run: `local`, `torchrun`, or a mapping with a `kind` and its fields."""
     data: DataSpec = DataSpec()
     """What training data is made of, and what is kept out of it."""
+    trust: TrustSpec = TrustSpec()
+    """Whose references and scores count."""
     gate: GateSpec = GateSpec()
     """When a challenger may replace the champion."""
     evaluation: EvaluationSpec = EvaluationSpec()
@@ -100,6 +103,19 @@ class ModelSpec(Section):
         own = value.get("quality") or []
         own = [own] if isinstance(own, str) else own
         return {**value, "quality": [value["serving"], *own] if isinstance(own, list | tuple) else own}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _labels_trust_alike(cls, value: Any) -> Any:
+        """Let labels count anonymous scores, or not, as the section `trust` says, unless they say it themselves."""
+        if not isinstance(value, dict) or not isinstance(labels := value.get("labels"), list | tuple):
+            return value
+        trust = value.get("trust")
+        anonymous = (
+            bool(trust.get("anonymous", False)) if isinstance(trust, dict) else getattr(trust, "anonymous", False)
+        )
+        told = [{"anonymous": anonymous, **each} if isinstance(each, dict) else each for each in labels]
+        return {**value, "labels": told}
 
     def about(self, signal: str) -> About | None:
         """Say what a signal speaks of, by its name in verdicts; None: the YAML does not say, or does not hold it."""

@@ -182,6 +182,8 @@ class LabelSpec(Section):
     """A window with fewer is NO_DATA, and is judged together with the next; under 50, chance decides."""
     carry_over_windows: int = Field(default=24, ge=1)
     """Windows that are judged together at most until there are enough labels."""
+    anonymous: bool | None = None
+    """Whether scores that came without a key count; unless said, as `trust.anonymous` says."""
     confirm: ConfirmSpec = ConfirmSpec()
     """By the clock: where only every fifth window has enough labels, 2 BAD ones need `{bad: 2, of: 10}`."""
 

@@ -7,10 +7,13 @@ from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import (
+    ColumnElement,
     Engine,
     Text,
     TextClause,
+    and_,
     bindparam,
+    case,
     delete,
     func,
     make_url,
@@ -20,6 +23,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB, insert
 
+from datasets_defs.core.contributors import ANONYMOUS, INGEST
 from datasets_defs.core.plain import clean_text, plain
 from datasets_defs.core.windows import Window
 from datasets_defs.store import tables
@@ -99,26 +103,59 @@ _APPEND = _append_statement()
 
 
 def add_feedback(
-    engine: Engine, model: str, request_id: str, *, reference: str | None = None, score: float | None = None
-) -> None:
-    """Keep a late reference or score; a later word on the same request replaces the earlier one."""
+    engine: Engine,
+    model: str,
+    request_id: str,
+    *,
+    reference: str | None = None,
+    score: float | None = None,
+    contributor: str | None = None,
+) -> bool:
+    """Keep a late reference or score, and whose word it is; a later word of the same contributor replaces it.
+
+    Nobody writes over another's word: only the operator's own log does, and anybody over an anonymous one. Says
+    whether it is kept.
+    """
     values = {
+        "contributor": contributor,
         "model": model,
         "request_id": clean_text(request_id),
         "reference": clean_text(reference) if reference is not None else None,
         "score": score,
     }
-    said = {name: value for name, value in values.items() if value is not None}
+    said = {name: value for name, value in values.items() if value is not None and name != "contributor"}
+    if reference is not None:
+        said |= {"contributor": contributor}  # type: ignore[dict-item]
     with database_errors("writing feedback"), engine.begin() as on:
-        on.execute(
+        written = on.execute(
             insert(tables.feedback)
             .values(values)
-            .on_conflict_do_update(index_elements=["model", "request_id"], set_={**said, "received_at": func.now()})
+            .on_conflict_do_update(
+                index_elements=["model", "request_id"],
+                set_={**said, "received_at": func.now()},
+                where=_may_write_over(insert(tables.feedback).excluded.contributor),
+            )
+            .returning(tables.feedback.c.request_id)
         )
+        return written.first() is not None
 
 
-def add_feedback_batch(engine: Engine, model: str, rows: Sequence[tuple[str, str | None, float | None]]) -> None:
-    """Keep many late words at once: (request id, reference, score); saying the same again changes nothing.
+def _may_write_over(contributor: Any) -> ColumnElement[bool]:
+    """Say whether a contributor's word may replace the one that stands."""
+    standing = tables.feedback.c.contributor
+    return or_(
+        standing.is_not_distinct_from(contributor),
+        standing == ANONYMOUS,
+        contributor.startswith(INGEST),
+    )
+
+
+def add_feedback_batch(
+    engine: Engine, model: str, rows: Sequence[tuple[str, str | None, float | None]], *, contributor: str | None = None
+) -> None:
+    """Keep many late words of one contributor at once: (request id, reference, score).
+
+    Saying the same again changes nothing, and nobody writes over another's word.
 
     Within the batch too, a later word on a request replaces an earlier one.
     """
@@ -132,6 +169,7 @@ def add_feedback_batch(engine: Engine, model: str, rows: Sequence[tuple[str, str
             "request_id": clean_text(request_id),
             "reference": clean_text(reference) if reference is not None else None,
             "score": score,
+            "contributor": contributor,
         }
         for request_id, (reference, score) in latest.items()
     ]
@@ -139,11 +177,16 @@ def add_feedback_batch(engine: Engine, model: str, rows: Sequence[tuple[str, str
         return
     late, said = tables.feedback.c, insert(tables.feedback).excluded
     new = {"reference": func.coalesce(said.reference, late.reference), "score": func.coalesce(said.score, late.score)}
-    changed = or_(*(late[name].is_distinct_from(value) for name, value in new.items()))
+    changed = and_(
+        or_(*(late[name].is_distinct_from(value) for name, value in new.items())), _may_write_over(said.contributor)
+    )
+    whose = case((said.reference.is_not(None), said.contributor), else_=late.contributor)
     with database_errors("writing feedback"), engine.begin() as on:
         on.execute(
             insert(tables.feedback).on_conflict_do_update(
-                index_elements=["model", "request_id"], set_={**new, "received_at": func.now()}, where=changed
+                index_elements=["model", "request_id"],
+                set_={**new, "contributor": whose, "received_at": func.now()},
+                where=changed,
             ),
             values,
         )

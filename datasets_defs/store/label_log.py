@@ -18,6 +18,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import insert
 
+from datasets_defs.core.contributors import ANONYMOUS
 from datasets_defs.core.windows import Window
 from datasets_defs.store import tables
 from datasets_defs.store.database import database_errors
@@ -59,14 +60,15 @@ class LabelReference:
     """How much alike the scores of one user are, 0..1."""
 
 
-def read_scores(engine: Engine, model: str, version: int, within: Window) -> LabelScores:
+def read_scores(engine: Engine, model: str, version: int, within: Window, *, anonymous: bool = True) -> LabelScores:
     """Add up the scores of the stretch's rows that the version answered; a foreign log, without versions, counts, too.
 
-    The sums are exact, so that the same labels give the same sums whatever the order they are read in.
+    Scores that came without a key count if `anonymous`. The sums are exact, so that the same labels give the same sums
+    whatever the order they are read in.
     """
     score = cast(_late.score, Numeric)
     users = (
-        _labelled(model, version, within)
+        _labelled(model, version, within, anonymous=anonymous)
         .with_only_columns(
             _who.label("who"),
             func.count().filter(_valid).label("labels"),
@@ -97,18 +99,25 @@ def read_scores(engine: Engine, model: str, version: int, within: Window) -> Lab
     )
 
 
-def time_of_label(engine: Engine, model: str, version: int, within: Window, *, number: int) -> datetime | None:
+def time_of_label(
+    engine: Engine, model: str, version: int, within: Window, *, number: int, anonymous: bool = True
+) -> datetime | None:
     """Give when the row with the stretch's label number `number` (1, 2, 3 …) was answered; None if it has fewer."""
-    query = _labelled(model, version, within).with_only_columns(_log.at).where(_valid).order_by(_log.at)
+    query = (
+        _labelled(model, version, within, anonymous=anonymous)
+        .with_only_columns(_log.at)
+        .where(_valid)
+        .order_by(_log.at)
+    )
     with database_errors("reading labels"), engine.connect() as on:
         return on.scalar(query.offset(number - 1).limit(1))
 
 
 def read_single_scores(
-    engine: Engine, model: str, version: int, within: Window, *, limit: int
+    engine: Engine, model: str, version: int, within: Window, *, limit: int, anonymous: bool = True
 ) -> list[tuple[float, str | None]]:
     """Read the first labels of a stretch, at most `limit`, each with its user (or else session) if that is known."""
-    query = _labelled(model, version, within).with_only_columns(_late.score, _who).where(_valid)
+    query = _labelled(model, version, within, anonymous=anonymous).with_only_columns(_late.score, _who).where(_valid)
     with database_errors("reading labels"), engine.connect() as on:
         rows = on.execute(query.order_by(_log.at, _log.request_id).limit(limit))
         return [(score, who) for score, who in rows]
@@ -144,12 +153,12 @@ def label_reference_of(engine: Engine, model: str, label: str, version: int) -> 
     )
 
 
-def _labelled(model: str, version: int, within: Window) -> Select[Any]:
+def _labelled(model: str, version: int, within: Window, *, anonymous: bool) -> Select[Any]:
     same = and_(_log.model == _late.model, _log.request_id == _late.request_id)
     answered = or_(_log.model_version == version, _log.model_version.is_(None))
     return (
         select(_log.at)
         .join_from(tables.inference, tables.feedback, same)
         .where(_log.model == model, _log.at >= within.start, _log.at < within.end, answered)
-        .where(_late.score.is_not(None))
+        .where(_late.score.is_not(None), *([] if anonymous else [_late.contributor.is_distinct_from(ANONYMOUS)]))
     )

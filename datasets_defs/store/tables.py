@@ -85,6 +85,11 @@ feedback = Table(
     Column("reference", Text, comment="what a person wrote for the prompt"),
     Column("score", Float, comment="a person's rating, 0..1"),
     Column("received_at", Timestamp, nullable=False, server_default=func.now()),
+    Column(
+        "contributor",
+        Text,
+        comment="whose word it is: key:NAME, user:ID, ingest:WHO, anonymous; null: kept before this was",
+    ),
     PrimaryKeyConstraint("model", "request_id"),
     CheckConstraint("reference IS NOT NULL OR score IS NOT NULL", name="says_something"),
     comment="late references and scores; they join the log by request id, and may arrive before it",

@@ -167,7 +167,7 @@ def _of_champion(subject: Subject, label: LabelSpec, champion: Champion, due: Wi
         subject,
         label,
         stretch,
-        read_scores(db, champion.model, champion.version, stretch),
+        read_scores(db, champion.model, champion.version, stretch, anonymous=bool(label.anonymous)),
         reference,
         [scores for _, scores in earlier],
         may_wait=stretch.start > earliest,
@@ -186,17 +186,19 @@ def _first_reference(
     there = _collected(subject, label, champion, due, db)
     last = None
     if there.counts["labels"] >= needed:
-        last = time_of_label(db, model, version, Window(champion.since, due.end), number=needed)
+        last = time_of_label(
+            db, model, version, Window(champion.since, due.end), number=needed, anonymous=bool(label.anonymous)
+        )
     if last is None:
         return _too_few_for_a_reference(subject, label, champion, due, db, there=there)
     window = Window(champion.since, EPOCH + ((last - EPOCH) // due.length + 1) * due.length)
-    single = read_single_scores(db, model, version, window, limit=_SINGLE_LABELS)
+    single = read_single_scores(db, model, version, window, limit=_SINGLE_LABELS, anonymous=bool(label.anonymous))
     made = LabelReference(
         model=model,
         label=label.name,
         version=version,
         window=window,
-        scores=read_scores(db, model, version, window),
+        scores=read_scores(db, model, version, window, anonymous=bool(label.anonymous)),
         icc=intraclass_correlation([score for score, _ in single], [who for _, who in single]),
     )
     said = f"{made.scores.labels} labels of {span(window)} became version {version}'s reference just now"
@@ -205,7 +207,7 @@ def _first_reference(
 
 def _collected(subject: Subject, label: LabelSpec, champion: Champion, due: Window, db: Engine) -> Collected:
     def count(window: Window) -> dict[str, int]:
-        scores = read_scores(db, champion.model, champion.version, window)
+        scores = read_scores(db, champion.model, champion.version, window, anonymous=bool(label.anonymous))
         return {"labels": scores.labels, "wrong": scores.wrong}
 
     return collected(db, champion, f"label:{label.name}", due.end, at=subject.window.end, count=count)
@@ -218,7 +220,10 @@ def _too_few_for_a_reference(
     scores = LabelScores(labels=there.counts["labels"], total=0, squares=0, wrong=there.counts["wrong"])
     earliest = due.before(label.carry_over_windows - 1).start
     recent = Window(max(earliest, champion.since), due.end)
-    comes = recent.start > earliest or read_scores(db, model, version, recent).labels >= label.min_labels
+    comes = (
+        recent.start > earliest
+        or read_scores(db, model, version, recent, anonymous=bool(label.anonymous)).labels >= label.min_labels
+    )
     reason = (
         f"no reference yet: {scores.labels} of the {REFERENCE_TIMES * label.min_labels} labels that make version "
         f"{version}'s, up to {due.end:%Y-%m-%d %H:%M:%S}Z{left_out(scores)}"

@@ -1,5 +1,6 @@
 """`driftloop ingest`: a log that somebody else's server wrote, into the inference log."""
 
+import getpass
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -9,6 +10,7 @@ from pathlib import Path
 
 from sqlalchemy import Engine
 
+from datasets_defs.core.contributors import INGEST
 from datasets_defs.core.errors import ContractError
 from datasets_defs.rows.files import find, rows_of
 from datasets_defs.rows.row import Rows, Unreadable
@@ -107,7 +109,8 @@ def _write(db: Engine, model: str, file: Path, batch: list[Row | _Bad], summary:
     requests = [row.inference for row in good if row.inference is not None]
     new = inference_log.append(db, requests)
     said = [row.feedback for row in good if row.feedback is not None]
-    inference_log.add_feedback_batch(db, model, [(item.request_id, item.reference, item.score) for item in said])
+    told = [(item.request_id, item.reference, item.score) for item in said]
+    inference_log.add_feedback_batch(db, model, told, contributor=INGEST + getpass.getuser())
     summary.feedback += len(said)
     quarantine(db, model, str(file.expanduser().resolve()), [(item.number, item.reason, item.content) for item in bad])
     summary.new += new

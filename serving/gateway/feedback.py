@@ -5,6 +5,7 @@ import time
 
 from pydantic import ValidationError
 
+from datasets_defs.core.contributors import ANONYMOUS, KEY
 from datasets_defs.store import inference_log
 from datasets_defs.store.client_keys import ClientKey, Scope
 from serving.gateway.gateway import Gateway
@@ -53,7 +54,17 @@ def keep(gateway: Gateway, key: ClientKey | None, said: FeedbackRequest) -> None
                 param="request_id",
                 code="insufficient_scope",
             )
-    inference_log.add_feedback(gateway.db, said.model, request_id, reference=said.reference, score=said.score)
+    contributor = ANONYMOUS if key is None else KEY + key.name
+    kept = inference_log.add_feedback(
+        gateway.db, said.model, request_id, reference=said.reference, score=said.score, contributor=contributor
+    )
+    if not kept:
+        raise ApiError(
+            409,
+            f"Somebody else's word on the request {said.request_id!r} stands; only who sent it can replace it.",
+            param="request_id",
+            code="others_word",
+        )
 
 
 def admit(gateway: Gateway, authorization: str | None) -> ClientKey | None:

@@ -1,7 +1,9 @@
 """Freezes the rows of a training attempt: fresh documents split in two, corpora, and older rows against forgetting."""
 
 import json
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ from datasets_defs.spec.training import RetrainSpec
 from datasets_defs.store.artifacts import file_sha256, read_batches, write_bytes, write_file
 from datasets_defs.store.documents import Document
 from datasets_defs.store.work import work_folder
+from training.data.shares import beyond_shares, who
 from training.data.snapshot import (
     MAX_REPLAY_SHARE,
     REPLAYED,
@@ -25,7 +28,7 @@ from training.data.snapshot import (
     stored,
     text_of,
 )
-from training.data.split import split, stable_hash
+from training.data.split import Sides, split, stable_hash
 from training.prepare.checks import LOG, Record
 from training.prepare.ngrams import Words
 from training.prepare.overlap import Judging
@@ -33,6 +36,8 @@ from training.prepare.pipeline import Preparation, records_of
 from training.prepare.policy import older_rows
 from training.prepare.report import OVERLAP, Report, SourceReport
 
+TRUSTED_TIMES = 2
+"""Times the gate's least documents that there have to be of trusted contributors for them to judge alone."""
 _TOGETHER = 1_000
 """Records that are held against the judging texts at once."""
 
@@ -49,11 +54,13 @@ def freeze(
     spec: ModelSpec,
     names: Names,
     keep_out: Collection[str] = (),
+    first_heard: Mapping[str, datetime] | None = None,
 ) -> Snapshot:
     """Assemble the rows of an attempt and store them; the same input gives the same hash.
 
-    A snapshot that stands there already is given as it is: a training that resumes goes on with its own rows. It is
-    put there last and whole, after its report and the list of what was left out.
+    `first_heard` is when each contributor's first reference came. A snapshot that stands there already is given as it
+    is: a training that resumes goes on with its own rows. It is put there last and whole, after its report and the list
+    of what was left out.
 
     Raises:
         DataBreakError: too many of the documents are invalid; the report and the list stand there all the same.
@@ -65,7 +72,7 @@ def freeze(
         older, at_work = begin(folder, replay, spec=spec, names=names)
         with at_work:
             try:
-                made = write(at_work, documents, older, folder, spec=spec, keep_out=keep_out)
+                made = write(at_work, documents, older, folder, spec=spec, keep_out=keep_out, first_heard=first_heard)
             finally:
                 at_work.close_rejects()
                 write_file(rejected_uri(uri), at_work.rejects)
@@ -92,6 +99,7 @@ def write(
     *,
     spec: ModelSpec,
     keep_out: Collection[str] = (),
+    first_heard: Mapping[str, datetime] | None = None,
 ) -> Path:
     """Give the Parquet file of an attempt's rows, made in the folder; its hash is in the report.
 
@@ -102,9 +110,14 @@ def write(
         DataBreakError: too many of the documents are invalid.
         ContractError: nothing is left to train on, or a row overlaps with a text that models are judged by.
     """
-    fresh = usable(at_work, documents, spec, Judging.of(sorted(keep_out)))
-    sides = split(fresh, spec, of=len(documents))
+    checked = usable(at_work, documents, spec, Judging.of(sorted(keep_out)))
+    fresh = _within_shares(at_work, checked, spec, first_heard or {})
+    sides = _sides(fresh, spec, of=len(documents))
     at_work.report.split = sides.how
+    at_work.report.contributors = {
+        part: dict(sorted(who(records).items()))
+        for part, records in (("train", sides.train), ("holdout", sides.holdout))
+    }
     judging = Judging.of([*sorted(keep_out), *(record.text for record in sides.holdout)])
     train = list(_apart(at_work, sides.train, judging))
     if not train:
@@ -132,6 +145,7 @@ def rehearse(
     spec: ModelSpec,
     names: Names,
     keep_out: Collection[str] = (),
+    first_heard: Mapping[str, datetime] | None = None,
 ) -> Report:
     """Report on what an attempt's rows would be, and store nothing.
 
@@ -141,7 +155,7 @@ def rehearse(
     with work_folder("snapshot") as folder:
         older, at_work = begin(folder, replay, spec=spec, names=names)
         with at_work:
-            write(at_work, documents, older, folder, spec=spec, keep_out=keep_out)
+            write(at_work, documents, older, folder, spec=spec, keep_out=keep_out, first_heard=first_heard)
             return at_work.report
 
 
@@ -155,6 +169,7 @@ def _in_order(documents: Sequence[Document]) -> Iterator[Record]:
             reference=each.reference,
             user_id=each.user_id,
             at=each.at,
+            contributor=each.contributor,
         )
 
 
@@ -170,6 +185,34 @@ def usable(at_work: Preparation, documents: Sequence[Document], spec: ModelSpec,
     if (why := at_work.report.of(LOG).why_broken(spec.data.max_rejected_share)) is not None:
         raise DataBreakError(f"{why}: the feed of references is broken".replace(" documents", " fresh documents", 1))
     return fresh
+
+
+def _within_shares(
+    at_work: Preparation, records: list[Record], spec: ModelSpec, first_heard: Mapping[str, datetime]
+) -> list[Record]:
+    """Leave out what is more than its contributor may have of what one learns from and is judged by."""
+    beyond = beyond_shares(records, spec.trust, first_heard)
+    for place, reason in beyond.items():
+        at_work.drop(records[place], reason)
+    kept = [record for place, record in enumerate(records) if place not in beyond]
+    if beyond and not kept:
+        named = ", ".join(sorted(who(records)))
+        raise ContractError(
+            f"all {len(records)} fresh documents come from {named}, and nobody may have more than "
+            f"{spec.trust.max_share:.0%} of them: name the key under `trust.contributors` if its words are your own, "
+            "or raise `trust.max_share`"
+        )
+    return kept
+
+
+def _sides(fresh: list[Record], spec: ModelSpec, *, of: int) -> Sides:
+    """Split the fresh documents; where the operator's own and trusted ones are enough, they judge alone."""
+    own = [record for record in fresh if spec.trust.is_trusted(record.contributor)]
+    if len(own) == len(fresh) or len(own) < TRUSTED_TIMES * spec.gate.min_documents:
+        return split(fresh, spec, of=of)
+    sides = split(own, spec, of=of)
+    outside = [record for record in fresh if not spec.trust.is_trusted(record.contributor)]
+    return replace(sides, train=[*sides.train, *outside], how=f"{sides.how}; nobody from outside judges")
 
 
 def _corpora(at_work: Preparation, spec: ModelSpec, judging: Judging, holdout: Sequence[Record]) -> Iterator[Any]:

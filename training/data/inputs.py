@@ -14,7 +14,7 @@ from datasets_defs.redaction.names import Names, names_of
 from datasets_defs.redaction.rows import clean_texts
 from datasets_defs.spec.model import ModelSpec
 from datasets_defs.store.artifacts import read_rows
-from datasets_defs.store.documents import Document, read_documents
+from datasets_defs.store.documents import Document, first_heard, read_documents
 from datasets_defs.store.references import reference_of
 from training.data.golden import golden_rows
 from training.data.snapshot import REPLAYED, Snapshot, text_of
@@ -41,6 +41,8 @@ class Inputs:
     """Texts that versions are judged by: as they were stored, and as today's policy leaves them."""
     names: Names
     """Gives users the names that they have in every file."""
+    first_heard: dict[str, datetime]
+    """When each contributor's first reference came."""
 
 
 def inputs_of(db: Engine, registry: Tags, spec: ModelSpec, parent: int, within: Window) -> Inputs:
@@ -56,7 +58,13 @@ def inputs_of(db: Engine, registry: Tags, spec: ModelSpec, parent: int, within: 
         replay = list(Snapshot.of(tags["snapshot_uri"], tags.get("snapshot_sha256")).rows(*REPLAYED))
     if not replay:
         log.warning("%s version %d names no training snapshot: nothing is replayed", spec.name, parent)
-    return Inputs(fresh_documents(db, spec, within), replay, judging_texts(db, spec, parent), names_of(db))
+    return Inputs(
+        fresh_documents(db, spec, within),
+        replay,
+        judging_texts(db, spec, parent),
+        names_of(db),
+        first_heard(db, spec.name),
+    )
 
 
 def judging_texts(db: Engine, spec: ModelSpec, champion: int) -> set[str]:
@@ -79,4 +87,11 @@ def fresh_since(ledger: Ledger, champion: Champion) -> datetime:
 
 def fresh_documents(db: Engine, spec: ModelSpec, within: Window) -> list[Document]:
     """Read the newest documents of the log; of one that is too long, as much as shows that it is."""
-    return read_documents(db, spec.name, within, limit=spec.retrain.max_documents, longest=spec.data.max_bytes + 1)
+    return read_documents(
+        db,
+        spec.name,
+        within,
+        limit=spec.retrain.max_documents,
+        longest=spec.data.max_bytes + 1,
+        anonymous=spec.trust.anonymous,
+    )

@@ -19,7 +19,7 @@ from training.prepare.checks import Record
 
 MAX_REPLAY_SHARE = 0.9
 _TOGETHER = 1_000
-_COLUMNS = ("request_id", "prompt", "reference", "user_id", "source")
+_COLUMNS = ("request_id", "prompt", "reference", "user_id", "source", "contributor")
 _SCHEMA = pa.schema([(name, pa.string()) for name in ("part", *_COLUMNS)])
 _FRESH, _REPLAY = ("train", "corpus"), ("replay",)
 TEXT = ("prompt", "reference")
@@ -36,7 +36,7 @@ class Snapshot:
 
     uri: str
     """Parquet with columns `part` (train, validation, corpus, replay, holdout), `request_id`, `prompt`, `reference`,
-    `user_id`, `source`; those that were frozen earlier lack the last two."""
+    `user_id`, `source`; `contributor`; those that were frozen earlier lack the last ones."""
     sha256: str
 
     @classmethod

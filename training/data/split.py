@@ -42,23 +42,23 @@ def split(records: Sequence[Record], spec: ModelSpec, *, of: int) -> Sides:
             "nothing is left to train on"
         )
     by_time = Sides(newest[:held], newest[held:], "the newest documents are held out")
-    users = {record.user_id for record in newest if record.user_id is not None}
+    users = {name for record in newest if (name := _person(record, spec)) is not None}
     if spec.data.split == "time" or not users:
         return by_time
-    chosen = _last_users(newest, held)
-    holdout = [record for record in newest if _group(record) in chosen]
+    chosen = _last_users(newest, held, spec)
+    holdout = [record for record in newest if _group(record, spec) in chosen]
     if len(holdout) < FEWEST_SHARE * held:
         how = f"{by_time.how}: with {len(users)} users nobody can be kept on one side"
         return Sides(by_time.holdout, by_time.train, how)
-    train = [record for record in newest if _group(record) not in chosen]
+    train = [record for record in newest if _group(record, spec) not in chosen]
     how = f"users who came last are held out with all they wrote; {len(users)} users are known"
     return Sides(holdout, train, how, frozenset(each.user_id for each in holdout if each.user_id is not None))
 
 
-def _last_users(newest: Sequence[Record], held: int) -> set[str]:
+def _last_users(newest: Sequence[Record], held: int, spec: ModelSpec) -> set[str]:
     groups: dict[str, list[Record]] = {}
     for record in newest:
-        groups.setdefault(_group(record), []).append(record)
+        groups.setdefault(_group(record, spec), []).append(record)
     most = max(held, min(MOST_SHARE * held, len(newest) / 2))
     chosen: set[str] = set()
     count = 0
@@ -73,8 +73,15 @@ def _last_users(newest: Sequence[Record], held: int) -> set[str]:
     return chosen
 
 
-def _group(record: Record) -> str:
-    return f"request {record.request_id}" if record.user_id is None else f"user {record.user_id}"
+def _group(record: Record, spec: ModelSpec) -> str:
+    name = _person(record, spec)
+    return f"request {record.request_id}" if name is None else f"user {name}"
+
+
+def _person(record: Record, spec: ModelSpec) -> str | None:
+    """Name whose a document is: its contributor, if from outside, who may give users any names; else its user."""
+    outside = record.contributor is not None and not spec.trust.is_trusted(record.contributor)
+    return record.contributor if outside else record.user_id
 
 
 def _at(record: Record) -> float:

@@ -26,15 +26,15 @@ MOST_RECENT, MOST_GOLDEN = 2000, 2000
 FEWEST_CLUSTERS = {"source": 10, "user_id": 5}
 """Bounds from fewer clusters hold, but are too wide to show anything: what is finer is the unit then."""
 LANGUAGE, OTHER = "language", "other"
-COLUMNS = ("request_id", "prompt", "reference", "user_id", "source")
+COLUMNS = ("request_id", "prompt", "reference", "user_id", "source", "contributor")
 
 
 @dataclass(frozen=True, slots=True)
 class Rows:
     """The frozen rows of an evaluation.
 
-    As stored: columns `slice` (recent, old, golden), `request_id`, `prompt`, `reference`, `user_id`, `source`, and
-    `attributes`, the ones that slices are made of, as JSON.
+    As stored: columns `slice` (recent, old, golden), `request_id`, `prompt`, `reference`, `user_id`, `source`,
+    `contributor`, and `attributes`, the ones that slices are made of, as JSON.
     """
 
     uri: str

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
 from datasets_defs.spec.gate import GateSpec
@@ -65,8 +65,17 @@ class GateDecision:
     archived: Interval | None = None
     """Former champion against challenger."""
     plan: PowerPlan | None = None
+    ask: tuple[str, ...] = ()
+    """Why a person has to decide on a challenger that is accepted by its figures."""
     escalate: bool = False
     """The evaluation itself cannot be trusted: a person has to look."""
+
+    def asking(self, reasons: Sequence[str]) -> "GateDecision":
+        """Give the decision with further reasons for which a person has to decide; only an accepting one needs them."""
+        if self.decision != "accept" or not reasons:
+            return self
+        words = "; ".join(reasons)
+        return replace(self, ask=(*self.ask, *reasons), reason=f"{self.reason}; a person has to decide: {words}")
 
     @property
     def scores(self) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from training.data.snapshot import Snapshot
 from training.judge.frozen_rows import Rows, clusters, overlap, slices
 from training.judge.gate import GateDecision, GateEvidence, decide
 from training.judge.likeness import closest
+from training.judge.outside import OutsideEvidence, by_contributor, reasons_to_ask
 from training.judge.paired import Spread
 from training.judge.power import OLD, RECENT, Planned, PlannedLook, PowerPlan, UpperBound, plan
 from training.judge.scoring import Folders, Measured, Tick, measure, protected
@@ -62,12 +63,15 @@ class Trial:
     decision: GateDecision
     measured: Measured | None
     """None: it could not be measured."""
+    contributors: dict[str, dict[str, float]] = field(default_factory=dict)
+    """Documents and change on recent rows, by contributor."""
 
     @property
     def scores(self) -> dict[str, Any]:
         """All scores as plain values: intervals by slice, and other metrics under `metrics`."""
         metrics = {name: asdict(each) for name, each in self.measured.metrics.items()} if self.measured else {}
-        return {**self.decision.scores, **({"metrics": metrics} if metrics else {})}
+        more = {"metrics": metrics, "contributors": self.contributors, "ask": list(self.decision.ask)}
+        return {**self.decision.scores, **{name: value for name, value in more.items() if value}}
 
 
 def judge(
@@ -106,7 +110,19 @@ def judge(
         broken_rules=_broken(spec, measured),
         plan=asked.plan,
     )
-    return Trial(decision=decide(evidence, spec.gate), measured=measured)
+    outside = _outside(asked, evidence)
+    decision = decide(evidence, spec.gate).asking(reasons_to_ask(outside, spec.trust, spec.gate))
+    return Trial(decision=decision, measured=measured, contributors=by_contributor(outside))
+
+
+def _outside(asked: Comparison, evidence: GateEvidence) -> OutsideEvidence:
+    report = asked.snapshot.report or {}
+    return OutsideEvidence(
+        contributors=[asked.rows.rows[number].get("contributor") for number in asked.rows.numbers("recent")],
+        pairs=evidence.recent,
+        trained=report.get("contributors", {}).get("train", {}),
+        has_golden=bool(asked.rows.numbers("golden")),
+    )
 
 
 def planned(rows: Rows) -> list[Planned]:

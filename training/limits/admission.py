@@ -87,11 +87,13 @@ def _overtaken(incident: Incident, actor: str, now: datetime) -> Outcome | None:
 def _ask_governor(ledger: Ledger, incident: Incident, spec: ModelSpec, *, actor: str, now: datetime) -> Outcome | None:
     if incident.not_before is not None and now < incident.not_before:
         return Outcome(f"incident {incident.id}: not before {incident.not_before:%H:%M:%S}Z")
+    fresh = _fresh(ledger.engine, incident, spec, now)
     evidence = GovernorEvidence(
         now=now,
         window_length=settings().window_length,
         last_closed_at=last_retrained(ledger.engine, spec.name),
-        fresh_documents=_fresh(ledger.engine, incident, spec, now),
+        fresh_documents=fresh,
+        apart=_apart(ledger.engine, incident, spec, now, fresh),
         attempts=incident.attempt,
         recent_starts=_recent_starts(ledger.engine, spec, now),
         free_gpus=_free_gpus(ledger.engine, now) if spec.retrain.min_free_gpus else None,
@@ -123,7 +125,16 @@ def _hold(ledger: Ledger, incident: Incident, decision: GovernorDecision, *, act
 
 def _fresh(db: Engine, incident: Incident, spec: ModelSpec, now: datetime) -> int:
     """Count the prompts with references since the model degraded, up to what a snapshot takes."""
-    return count_documents(db, spec.name, Window(incident.degraded_since, now), most=spec.retrain.max_documents)
+    within, most = Window(incident.degraded_since, now), spec.retrain.max_documents
+    return count_documents(db, spec.name, within, most=most, anonymous=spec.trust.anonymous)
+
+
+def _apart(db: Engine, incident: Incident, spec: ModelSpec, now: datetime, fresh: int) -> int:
+    """Count the references that are not trained on, since nobody known sent them."""
+    if spec.trust.anonymous or fresh >= spec.retrain.min_documents:
+        return 0
+    within, most = Window(incident.degraded_since, now), spec.retrain.max_documents
+    return count_documents(db, spec.name, within, most=most) - fresh
 
 
 def _evaluations(db: Engine, spec: ModelSpec, now: datetime) -> tuple[Evaluated, ...]:

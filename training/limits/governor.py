@@ -51,6 +51,8 @@ class GovernorEvidence:
     """Prompts with references since the model degraded."""
     attempts: int
     """Retraining attempts begun in this incident."""
+    apart: int = 0
+    """Further documents that nobody known sent, and that are not trained on; counted where the others are too few."""
     recent_starts: tuple[datetime, ...] = ()
     """When attempts began within the budget's stretch of time, in any incident, oldest first."""
     free_gpus: float | None = None
@@ -104,8 +106,8 @@ def may_retrain(evidence: GovernorEvidence, spec: RetrainSpec) -> GovernorDecisi
         reason = f"GPUs that are free: {seen}; {spec.min_free_gpus} are needed"
         return GovernorDecision(go=False, reason=reason, not_before=evidence.now + evidence.window_length)
     if evidence.fresh_documents < spec.min_documents:
-        reason = f"{evidence.fresh_documents} fresh documents with references; {spec.min_documents} are needed"
-        return GovernorDecision(go=False, reason=reason, not_before=evidence.now + evidence.window_length)
+        reason, later = _too_few(evidence, spec), evidence.now + evidence.window_length
+        return GovernorDecision(go=False, reason=reason, not_before=later)
     reason = f"{evidence.fresh_documents} fresh documents, attempt {evidence.attempts + 1} of {spec.max_attempts}"
     return GovernorDecision(go=True, reason=reason)
 
@@ -158,3 +160,10 @@ def may_spend(
         f"there will be at {until:%Y-%m-%d %H:%M:%S}Z"
     )
     return GovernorDecision(go=False, reason=reason, not_before=until)
+
+
+def _too_few(evidence: GovernorEvidence, spec: RetrainSpec) -> str:
+    reason = f"{evidence.fresh_documents} fresh documents with references; {spec.min_documents} are needed"
+    if not evidence.apart:
+        return reason
+    return f"{reason}. {evidence.apart} more came without a key and are not trained on (`trust.anonymous`)"

@@ -22,6 +22,8 @@ class Record:
     reference: str
     user_id: str | None = None
     at: datetime | None = None
+    contributor: str | None = None
+    """Whose word the reference is."""
 
     @property
     def text(self) -> str:

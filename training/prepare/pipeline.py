@@ -45,6 +45,7 @@ _KEPT = pa.schema(
         ("reference", pa.string()),
         ("user_id", pa.string()),
         ("at", pa.timestamp("us", tz="UTC")),
+        ("contributor", pa.string()),
     ]
 )
 

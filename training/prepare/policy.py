@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
+from datasets_defs.core.contributors import USER
 from datasets_defs.core.languages import languages
 from datasets_defs.redaction.names import Names, telling_ids
 from datasets_defs.redaction.redact import finders, redact
@@ -76,7 +77,10 @@ class Policy:
         for at, record in enumerate(batch.records):
             request_id = self._names.of(record.request_id) if (at, 0) in telling else record.request_id
             user_id = None if record.user_id is None else self._names.of(record.user_id)
-            batch.records[at] = replace(record, request_id=request_id, user_id=user_id)
+            whose = record.contributor
+            if whose is not None and whose.startswith(USER):
+                whose = USER + self._names.of(whose.removeprefix(USER))
+            batch.records[at] = replace(record, request_id=request_id, user_id=user_id, contributor=whose)
 
     def _check(self, batch: Batch, counts: SourceReport) -> None:
         for step, choose in self._steps:

@@ -67,6 +67,8 @@ class Report:
     """Rows of the snapshot."""
     split: str = ""
     """How the held-out documents were chosen."""
+    contributors: dict[str, dict[str, int]] = field(default_factory=dict)
+    """Fresh rows by contributor, of those to train on and of those that judge."""
     floods: str = ""
     """Texts that came again and again; one copy of each is kept."""
     phrases: list[dict[str, Any]] = field(default_factory=list)
@@ -88,6 +90,7 @@ class Report:
             "older": self.older.plain(),
             "parts": dict(sorted(self.parts.items())),
             "split": self.split,
+            "contributors": self.contributors,
             "floods": self.floods,
             "phrases": self.phrases,
             "overlap": self.overlap,

@@ -194,6 +194,7 @@ def _freeze(attempt: Attempt) -> Snapshot:
         spec=spec,
         names=found.names,
         keep_out=found.judging,
+        first_heard=found.first_heard,
     )
     log.info("%s: snapshot %s: %s", attempt.name, snapshot.sha256[:12], sentence(snapshot.report))
     return snapshot

@@ -40,7 +40,14 @@ def data(
         raise ContractError(f"{spec.name} has no champion yet; run `driftloop bootstrap {spec.name}` first")
     start = past_time(since, "--since", now=now) if since is not None else fresh_since(ledger, champion)
     found = inputs_of(db, Reader(settings().mlflow_url), spec, champion.version, Window(start, now))
-    report = rehearse(found.documents, found.replay, spec=spec, names=found.names, keep_out=found.judging)
+    report = rehearse(
+        found.documents,
+        found.replay,
+        spec=spec,
+        names=found.names,
+        keep_out=found.judging,
+        first_heard=found.first_heard,
+    )
     if as_json:
         tables.print_json(report.plain())
     else:

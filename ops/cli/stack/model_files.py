@@ -24,6 +24,10 @@ def check_models() -> None:
     specs, problems = load_all()
     for name in specs:
         tables.say(f"[green]ok[/] {tables.escape(name)}")
+        if specs[name].trust.anonymous:
+            tables.plainly(
+                f"  {name}: anybody who reaches its server teaches it (`trust.anonymous: true`)", style="red"
+            )
     for problem in problems:
         tables.plainly(problem, style="red")
     if not specs and not problems:

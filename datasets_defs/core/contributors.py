@@ -1,0 +1,10 @@
+"""Whose word a reference or a score is: how contributors' names begin, wherever they are kept."""
+
+ANONYMOUS = "anonymous"
+"""Nobody's: it came without a key."""
+KEY = "key:"
+"""A client key's, by its name."""
+USER = "user:"
+"""That of the user who made the request."""
+INGEST = "ingest:"
+"""Of a log that the operator loaded, by the operator's name."""
