@@ -72,8 +72,8 @@ def _add_completions(app: FastAPI, service: Service) -> None:
     @app.post("/v1/feedback")
     def feedback(request: FeedbackRequest) -> dict[str, Any]:
         """Keep what a person wrote or thought about a request, before or after its row is in the log."""
-        service.add_feedback(request.model, request.request_id, request.reference, request.score)
-        return {"object": "feedback", "model": request.model, "request_id": request.request_id, "stored": True}
+        kept = service.add_feedback(request.model, request.request_id, request.reference, request.score)
+        return {"object": "feedback", "model": request.model, "request_id": request.request_id, "stored": kept}
 
 
 def _add_operations(app: FastAPI, service: Service) -> None:

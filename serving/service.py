@@ -16,6 +16,7 @@ from datasets_defs.core.faults import passing
 from datasets_defs.core.settings import settings
 from datasets_defs.spec.model import ModelSpec
 from datasets_defs.store import inference_log
+from datasets_defs.store.feedback import add_feedback
 from datasets_defs.store.inference_log import Inference
 from serving.engine import Completer, LossLike, ServedCompletion, ServedModel
 from serving.log_writer import LogWriter
@@ -119,9 +120,7 @@ class Service:
             TransientError: PostgreSQL is away; the caller has to try again.
         """
         self.model(model)
-        return inference_log.add_feedback(
-            self.db, model, request_id, reference=reference, score=score, contributor=contributor
-        )
+        return add_feedback(self.db, model, request_id, reference=reference, score=score, contributor=contributor)
 
 
 def fetch_from_registry(db: Engine, model: str, version: int) -> Completer:

@@ -15,6 +15,7 @@ from datasets_defs.core.errors import ContractError
 from datasets_defs.rows.files import find, rows_of
 from datasets_defs.rows.row import Rows, Unreadable
 from datasets_defs.store import inference_log
+from datasets_defs.store.feedback import add_feedback_batch
 from datasets_defs.store.inference_log import first_day_kept
 from datasets_defs.store.quarantined import quarantine
 from ops.ingest.rows import Row, parse
@@ -110,7 +111,7 @@ def _write(db: Engine, model: str, file: Path, batch: list[Row | _Bad], summary:
     new = inference_log.append(db, requests)
     said = [row.feedback for row in good if row.feedback is not None]
     told = [(item.request_id, item.reference, item.score) for item in said]
-    inference_log.add_feedback_batch(db, model, told, contributor=INGEST + getpass.getuser())
+    add_feedback_batch(db, model, told, contributor=INGEST + getpass.getuser())
     summary.feedback += len(said)
     quarantine(db, model, str(file.expanduser().resolve()), [(item.number, item.reason, item.content) for item in bad])
     summary.new += new

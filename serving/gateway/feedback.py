@@ -5,9 +5,10 @@ import time
 
 from pydantic import ValidationError
 
-from datasets_defs.core.contributors import ANONYMOUS, KEY
+from datasets_defs.core.contributors import ANONYMOUS, KEY, USER
 from datasets_defs.store import inference_log
 from datasets_defs.store.client_keys import ClientKey, Scope
+from datasets_defs.store.feedback import add_feedback
 from serving.gateway.gateway import Gateway
 from serving.protocol import ApiError, FeedbackRequest, from_validation
 
@@ -54,8 +55,8 @@ def keep(gateway: Gateway, key: ClientKey | None, said: FeedbackRequest) -> None
                 param="request_id",
                 code="insufficient_scope",
             )
-    contributor = ANONYMOUS if key is None else KEY + key.name
-    kept = inference_log.add_feedback(
+    contributor = _whose(key)
+    kept = add_feedback(
         gateway.db, said.model, request_id, reference=said.reference, score=said.score, contributor=contributor
     )
     if not kept:
@@ -65,6 +66,13 @@ def keep(gateway: Gateway, key: ClientKey | None, said: FeedbackRequest) -> None
             param="request_id",
             code="others_word",
         )
+
+
+def _whose(key: ClientKey | None) -> str:
+    """Name whose word it is: nobody's, a key's that sends references, or that of the user who asked with the key."""
+    if key is None:
+        return ANONYMOUS
+    return (KEY if Scope.REFERENCES in key.scopes else USER) + key.name
 
 
 def admit(gateway: Gateway, authorization: str | None) -> ClientKey | None:

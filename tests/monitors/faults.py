@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
-from datasets_defs.store.inference_log import Inference, add_feedback_batch, append
+from datasets_defs.store.feedback import add_feedback_batch
+from datasets_defs.store.inference_log import Inference, append
 from tests.monitors.loop import MODEL, Loop
 from tests.monitors.texts import documentation, licences
 

@@ -13,7 +13,8 @@ from datasets_defs.core.settings import ROOT, settings
 from datasets_defs.ledger.ledger import Ledger
 from datasets_defs.spec.files import spec_of
 from datasets_defs.store import tables
-from datasets_defs.store.inference_log import Inference, add_feedback, append
+from datasets_defs.store.feedback import add_feedback
+from datasets_defs.store.inference_log import Inference, append
 from ops.demo.spec import METHODS
 from ops.demo.texts import MODEL, passages
 from tests.training.test_killed import Serving

@@ -16,8 +16,9 @@ from datasets_defs.ledger.ledger import Ledger
 from datasets_defs.spec.files import spec_of
 from datasets_defs.store import tables
 from datasets_defs.store.artifacts import read_rows
+from datasets_defs.store.feedback import add_feedback
 from datasets_defs.store.heartbeats import beat
-from datasets_defs.store.inference_log import Inference, add_feedback, append
+from datasets_defs.store.inference_log import Inference, append
 from datasets_defs.store.references import reference_of
 from tests.planted import ADDRESS, KEY, REQUEST, USER, leaks_in_files, leaks_in_tables
 from training import approve, evaluate, generate, promote, retrain, roll_back

@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 from datasets_defs.core.incidents import State
 from datasets_defs.ledger.ledger import Ledger
 from datasets_defs.store import tables
-from datasets_defs.store.inference_log import add_feedback, add_feedback_batch
+from datasets_defs.store.feedback import add_feedback, add_feedback_batch
 from ops.cli.main import app
 from tests.training import test_steps as steps
 from training import evaluate, retrain
@@ -71,6 +71,8 @@ def test_a_challenger_that_few_from_outside_taught_waits_for_a_person(db: Engine
         ("key:a", "anonymous", False),
         ("key:a", "key:b", False),
         (None, "anonymous", False),
+        ("user:a", "user:b", False),
+        ("user:a", "key:b", True),
         ("key:a", "ingest:ann", True),
     ],
 )

@@ -112,12 +112,7 @@ def write(
     """
     checked = usable(at_work, documents, spec, Judging.of(sorted(keep_out)))
     fresh = _within_shares(at_work, checked, spec, first_heard or {})
-    sides = _sides(fresh, spec, of=len(documents))
-    at_work.report.split = sides.how
-    at_work.report.contributors = {
-        part: dict(sorted(who(records).items()))
-        for part, records in (("train", sides.train), ("holdout", sides.holdout))
-    }
+    sides = _sides(at_work.report, fresh, spec, of=len(documents))
     judging = Judging.of([*sorted(keep_out), *(record.text for record in sides.holdout)])
     train = list(_apart(at_work, sides.train, judging))
     if not train:
@@ -205,7 +200,16 @@ def _within_shares(
     return kept
 
 
-def _sides(fresh: list[Record], spec: ModelSpec, *, of: int) -> Sides:
+def _sides(report: Report, fresh: list[Record], spec: ModelSpec, *, of: int) -> Sides:
+    """Split the fresh documents, and put into the report how, and whose they are."""
+    sides = _split(fresh, spec, of=of)
+    report.split = sides.how
+    parts = (("train", sides.train), ("holdout", sides.holdout))
+    report.contributors = {part: dict(sorted(who(records).items())) for part, records in parts}
+    return sides
+
+
+def _split(fresh: list[Record], spec: ModelSpec, *, of: int) -> Sides:
     """Split the fresh documents; where the operator's own and trusted ones are enough, they judge alone."""
     own = [record for record in fresh if spec.trust.is_trusted(record.contributor)]
     if len(own) == len(fresh) or len(own) < TRUSTED_TIMES * spec.gate.min_documents:

@@ -15,6 +15,7 @@ from datasets_defs.core.errors import TransientError
 from datasets_defs.core.windows import Window
 from datasets_defs.store import documents, inference_log
 from datasets_defs.store.database import database_errors
+from datasets_defs.store.feedback import add_feedback, add_feedback_batch
 from datasets_defs.store.inference_log import Inference
 from datasets_defs.store.quarantined import quarantine
 
@@ -74,10 +75,10 @@ def test_ten_thousand_batches_leave_no_dead_catalog_rows(engine: Engine):
 
 def test_a_reference_may_come_late_or_early(engine: Engine):
     """A reference joins by request id before the request or after; prompts without one are left out."""
-    inference_log.add_feedback(engine, "m", "r0", reference="early")
+    add_feedback(engine, "m", "r0", reference="early")
     inference_log.append(engine, rows(3))
-    inference_log.add_feedback(engine, "m", "r1", score=0.5)
-    inference_log.add_feedback(engine, "m", "r1", reference="late")
+    add_feedback(engine, "m", "r1", score=0.5)
+    add_feedback(engine, "m", "r1", reference="late")
     found = documents.read_documents(engine, "m", DAY, limit=10)
     assert {document.request_id: document.text for document in found} == {"r0": "prompt 0early", "r1": "prompt 1late"}
 
@@ -121,7 +122,7 @@ def test_quarantined_rows_are_kept_once(engine: Engine):
 def test_any_request_id_can_get_feedback(engine: Engine):
     """An id that PostgreSQL cannot store joins the row that was logged under the same id."""
     inference_log.append(engine, [Inference(model="m", request_id="r\x00", at=NOON, prompt="prompt ")])
-    inference_log.add_feedback(engine, "m", "r\x00", reference="reference")
+    add_feedback(engine, "m", "r\x00", reference="reference")
     (document,) = documents.read_documents(engine, "m", DAY, limit=10)
     assert document.text == "prompt reference"
 
@@ -129,7 +130,7 @@ def test_any_request_id_can_get_feedback(engine: Engine):
 def test_errors_hold_no_texts(engine: Engine):
     """What the database refuses is told without the values, which may be what users wrote."""
     with pytest.raises(DataError) as caught:
-        inference_log.add_feedback(engine, "m\x00", "r", reference="very private")
+        add_feedback(engine, "m\x00", "r", reference="very private")
     assert "very private" not in str(caught.value)
 
 
@@ -145,7 +146,7 @@ def test_documents_are_counted_without_being_read(engine: Engine):
     texts = [replace(row, prompt="x" * 1_000_000) for row in rows(200)]
     for start in range(0, 200, 20):
         inference_log.append(engine, texts[start : start + 20])
-    inference_log.add_feedback_batch(engine, "m", [(row.request_id, "y" * 1000, None) for row in texts])
+    add_feedback_batch(engine, "m", [(row.request_id, "y" * 1000, None) for row in texts])
     tracemalloc.start()
     counted = documents.count_documents(engine, "m", DAY, most=1000)
     peak = tracemalloc.get_traced_memory()[1]

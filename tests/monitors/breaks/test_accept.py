@@ -7,7 +7,7 @@ from datasets_defs.core.errors import ContractError
 from datasets_defs.core.event_kinds import EventKind
 from datasets_defs.core.windows import Window
 from datasets_defs.store.documents import read_documents
-from datasets_defs.store.inference_log import add_feedback
+from datasets_defs.store.feedback import add_feedback
 from datasets_defs.store.verdicts import newest_verdicts
 from monitors.breaks.accepted import accept, refuse
 from monitors.watch_drift import watch

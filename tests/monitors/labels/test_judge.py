@@ -13,7 +13,8 @@ from datasets_defs.core.errors import ContractError
 from datasets_defs.core.incidents import Action, State
 from datasets_defs.core.windows import EPOCH, Window
 from datasets_defs.spec.signals import LabelSpec
-from datasets_defs.store.inference_log import Inference, add_feedback_batch, append, drop_before
+from datasets_defs.store.feedback import add_feedback_batch
+from datasets_defs.store.inference_log import Inference, append, drop_before
 from datasets_defs.store.label_log import LabelReference, LabelScores, label_reference_of, read_scores
 from datasets_defs.store.verdicts import newest_verdicts, recent_verdicts
 from monitors import watch_quality

@@ -112,7 +112,8 @@ def test_references_are_training_data(running):
     running.rows(1)
     running.gateway.recent._clients.clear()  # another gateway, or this one after a restart: the log knows
     assert post(running, "/v1/feedback", word, other).status_code == 403
-    assert post(running, "/v1/feedback", word, ask).status_code == 200
+    overtaken = post(running, "/v1/feedback", word, ask)
+    assert (overtaken.status_code, overtaken.json()["error"]["code"]) == (409, "others_word")
 
 
 def test_a_key_for_one_model(running):

@@ -23,7 +23,8 @@ from datasets_defs.spec.files import spec_of
 from datasets_defs.spec.training import RetrainSpec
 from datasets_defs.store import tables
 from datasets_defs.store.database import engine_for
-from datasets_defs.store.inference_log import Inference, add_feedback, append
+from datasets_defs.store.feedback import add_feedback
+from datasets_defs.store.inference_log import Inference, append
 from ops.stack.postgres import Cluster
 from tests.waiting import wait_for
 from training.limits.admission import begin
