@@ -1,13 +1,14 @@
 """The HTTP side: OpenAI-compatible completions, feedback, health and metrics."""
 
 import asyncio
+import re
 import time
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import FastAPI, Request, Response
+from fastapi import FastAPI, Header, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from prometheus_client.exposition import choose_encoder
@@ -17,6 +18,8 @@ from datasets_defs.core.errors import ContractError, TransientError
 from serving.engine import ServedCompletion
 from serving.protocol import ApiError, CompletionRequest, FeedbackRequest, from_validation, not_ready
 from serving.service import Service, refuse_impossible
+
+_GATEWAYS_ID = re.compile(r"[0-9a-f]{32}")
 
 
 def create_app(service: Service) -> FastAPI:
@@ -38,14 +41,16 @@ def create_app(service: Service) -> FastAPI:
 
 def _add_completions(app: FastAPI, service: Service) -> None:
     @app.post("/v1/completions")
-    async def complete(request: CompletionRequest) -> dict[str, Any]:
+    async def complete(
+        request: CompletionRequest, x_request_id: Annotated[str | None, Header(include_in_schema=False)] = None
+    ) -> dict[str, Any]:
         """Complete one prompt with the champion, and write the request to the inference log."""
         began, outcome = time.perf_counter(), "error"
         try:
             served = service.model(request.model)
             refuse_impossible(served.spec, request)
             answer = await asyncio.wrap_future(served.submit(request))
-            request_id = f"cmpl-{uuid.uuid4()}"
+            request_id = _id_of(x_request_id)
             service.record(request, request_id, answer, time.perf_counter() - began)
             outcome = "ok"
         except ContractError as err:  # the model's own limits, e.g. a prompt beyond its context
@@ -117,6 +122,11 @@ def _add_errors(app: FastAPI, service: Service) -> None:
         return api_error(request, ApiError(500, message, type_="server_error", code="internal_error"))
 
 
+def _id_of(given: str | None) -> str:
+    """Take the id that the gateway gave the request, under which its caller knows it; else make one."""
+    return given if given is not None and _GATEWAYS_ID.fullmatch(given) else f"cmpl-{uuid.uuid4()}"
+
+
 def _completion(request: CompletionRequest, request_id: str, answer: ServedCompletion) -> dict[str, Any]:
     said = answer.completion
     choice = {"index": 0, "text": said.text, "finish_reason": said.finish_reason, "logprobs": None}
@@ -126,7 +136,7 @@ def _completion(request: CompletionRequest, request_id: str, answer: ServedCompl
         "total_tokens": said.prompt_tokens + said.completion_tokens,
     }
     return {
-        "id": request_id,
+        "id": request_id if request_id.startswith("cmpl-") else f"cmpl-{request_id}",
         "object": "text_completion",
         "created": int(time.time()),
         "model": request.model,

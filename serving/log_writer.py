@@ -14,8 +14,10 @@ from datasets_defs.store.inference_log import Inference
 
 log = logging.getLogger(__name__)
 
-_REFUSED = (DataError, IntegrityError, psycopg.DataError, psycopg.IntegrityError)
-"""The database is there and does not want this row."""
+_REFUSED = (
+    DataError, IntegrityError, psycopg.DataError, psycopg.IntegrityError, ValueError, TypeError, RecursionError,
+)  # fmt: skip
+"""The database is there and does not want this row, or the row cannot be written down at all."""
 _AWAY = (TransientError, SQLAlchemyError, psycopg.Error)
 """Anything else it can say: the rows are kept and written later."""
 
@@ -119,7 +121,7 @@ class LogWriter:
         try:
             self._append(rows)
         except _REFUSED as err:
-            return self._refused(rows, str(err).splitlines()[0])
+            return self._refused(rows, (str(err) or type(err).__name__).splitlines()[0])
         except _AWAY as err:
             self.problem = str(err).splitlines()[0]
             log.warning("%d rows of the inference log wait: %s", len(self._rows), self.problem)

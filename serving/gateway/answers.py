@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -33,7 +33,7 @@ class LoggedChoice:
         said = choice.get("message") or choice.get("delta")
         said = said if isinstance(said, dict) else {}
         brought = self._say(choice.get("text")) | self._say(said.get("content"))
-        for call in said.get("tool_calls") or ():
+        for call in _listed(said.get("tool_calls")):
             brought |= self._call(call)
         if isinstance(choice.get("finish_reason"), str):
             self.finish_reason = choice["finish_reason"]
@@ -76,7 +76,7 @@ class LoggedAnswer:
     def add(self, said: dict[str, Any]) -> bool:
         """Take a whole answer, or one event of a stream; say whether it brought any text."""
         brought = False
-        for given in said.get("choices") or ():
+        for given in _listed(said.get("choices")):
             if isinstance(given, dict):
                 index = given.get("index")
                 at = index if isinstance(index, int) else 0
@@ -90,9 +90,9 @@ class LoggedAnswer:
             self.fingerprint = said["system_fingerprint"]
         return brought
 
-    def listed(self, indices: Iterable[int]) -> list[dict[str, Any]] | None:
+    def listed(self, indices: Container[int]) -> list[dict[str, Any]] | None:
         """List choices for the log, in order; None: the text of the only one says all."""
-        chosen = [(index, self.choices[index]) for index in indices if index in self.choices]
+        chosen = [(index, choice) for index, choice in sorted(self.choices.items()) if index in indices]
         if len(chosen) < 2 and not any(choice.calls for _, choice in chosen):
             return None
         return [
@@ -149,6 +149,10 @@ def without_logprobs(said: dict[str, Any]) -> bytes:
     if "prompt_logprobs" in said:
         cleaned["prompt_logprobs"] = None
     return json.dumps(cleaned, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
+
+
+def _listed(value: object) -> Iterable[Any]:
+    return value if isinstance(value, list) else ()
 
 
 def _count(value: object) -> int | None:

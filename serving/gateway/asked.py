@@ -12,6 +12,9 @@ from serving.protocol import ApiError
 CHAT, COMPLETIONS = "/v1/chat/completions", "/v1/completions"
 MOST_MESSAGES = 1_000_000
 """Characters of a conversation's JSON that are logged beside the prompt; pictures make it longer."""
+MOST_LEVELS = 50
+"""Of lists and objects inside each other that are logged; PostgreSQL gives up on thousands."""
+_FINITE = 1e300
 _ATTRIBUTE = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,63}")
 _MOST_ATTRIBUTES = 16
 
@@ -48,9 +51,9 @@ class Asked:
                 return None
 
     def messages(self) -> list[Any] | None:
-        """Give the conversation as it came; None: it is none, or too long."""
+        """Give the conversation as it came; None: it is none, too long, or nested too deeply."""
         messages = self.body.get("messages")
-        if not isinstance(messages, list) or len(self.raw) > MOST_MESSAGES:
+        if not isinstance(messages, list) or len(self.raw) > MOST_MESSAGES or _deeper(messages, MOST_LEVELS):
             return None
         return messages
 
@@ -67,7 +70,8 @@ class Asked:
         plain = {
             name: value[:512] if isinstance(value, str) else value
             for name, value in metadata.items()
-            if _ATTRIBUTE.fullmatch(name) and isinstance(value, str | bool | int | float)
+            if _ATTRIBUTE.fullmatch(name)
+            and (isinstance(value, str | bool) or (isinstance(value, int | float) and abs(value) < _FINITE))
         }
         return dict(list(plain.items())[:_MOST_ATTRIBUTES])
 
@@ -101,6 +105,9 @@ def for_server(asked: Asked, name: str, *, count_tokens: bool, prompt_loss: bool
 
     `name` is the model's at the server. With `count_tokens` a stream ends in its count, with `prompt_loss` vLLM adds
     each prompt token's log-probability.
+
+    Raises:
+        ApiError: the body cannot be written anew.
     """
     changes: dict[str, Any] = {}
     if name != asked.body["model"]:
@@ -110,4 +117,20 @@ def for_server(asked: Asked, name: str, *, count_tokens: bool, prompt_loss: bool
         changes["stream_options"] = {**(options if isinstance(options, dict) else {}), "include_usage": True}
     if prompt_loss:
         changes["prompt_logprobs"] = 0
-    return json.dumps({**asked.body, **changes}).encode() if changes else asked.raw
+    try:
+        return json.dumps({**asked.body, **changes}).encode() if changes else asked.raw
+    except (ValueError, RecursionError) as err:
+        raise ApiError(400, "The body is nested too deeply.") from err
+
+
+def _deeper(value: object, levels: int) -> bool:
+    """Say whether lists and objects stand inside each other more than so many levels deep."""
+    inside: list[object] = [value]
+    for _ in range(levels):
+        inside = [
+            part
+            for one in inside
+            if isinstance(one, dict | list)
+            for part in (one.values() if isinstance(one, dict) else one)
+        ]
+    return any(isinstance(one, dict | list) for one in inside)

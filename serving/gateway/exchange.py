@@ -4,6 +4,7 @@ import json
 import time
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from typing import Any
 
 from datasets_defs.store.inference_log import Inference
 from serving.gateway.answers import LoggedAnswer, bits_per_byte, prompt_logprobs, without_logprobs
@@ -61,7 +62,7 @@ class Exchange:
             return body
         if not isinstance(said, dict) or not isinstance(said.get("choices"), list):
             return body
-        self.answer.add(said)
+        self._add(said)
         logprobs = prompt_logprobs(said)
         if logprobs is not None:
             self.answer.prompt_bits_per_byte = bits_per_byte(logprobs, self._only_prompt())
@@ -73,8 +74,15 @@ class Exchange:
             return
         for event in events:
             said = payload(event)
-            if said is not None and self.answer.add(said) and self.first_token_seconds is None:
+            if said is not None and self._add(said) and self.first_token_seconds is None:
                 self.first_token_seconds = time.perf_counter() - self.began
+
+    def _add(self, said: dict[str, Any]) -> bool:
+        """Read what came; an answer of another form than OpenAI's passes on all the same."""
+        try:
+            return self.answer.add(said)
+        except (TypeError, AttributeError, ValueError):
+            return False
 
     @staticmethod
     def error_event(err: ApiError) -> bytes:

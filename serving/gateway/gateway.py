@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import logging
 from collections.abc import Mapping
 from functools import partial
 from typing import Any
@@ -21,6 +22,8 @@ from serving.gateway.recent import Recent
 from serving.gateway.upstream import Upstream
 from serving.log_writer import LogWriter
 from serving.protocol import not_ready, unknown_model
+
+log = logging.getLogger(__name__)
 
 
 class Gateway:
@@ -92,13 +95,23 @@ class Gateway:
         if exchange.first_token_seconds is not None:
             metrics.first_token.labels(model).observe(exchange.first_token_seconds)
         if exchange.logged and (outcome == "ok" or (outcome == "cancelled" and exchange.status == 200)):
+            self._log(exchange)
+        elif exchange.client is not None and outcome == "ok":
+            self.recent.add(exchange.request_id, exchange.client)
+
+    def _log(self, exchange: Exchange) -> None:
+        """Hand a request's rows to the log; one that cannot be read is counted, and fails nobody."""
+        try:
             rows = exchange.rows()
-            if rows is None:
-                metrics.log_unreadable.labels(model).inc()
-            for row in rows or ():
-                self.log.put(row)
-                if row.client is not None:
-                    self.recent.add(row.request_id, row.client)
+        except (ValueError, TypeError, AttributeError, RecursionError):  # JSON whose parts are of other kinds
+            log.warning("request %s has no row in the log", exchange.request_id, exc_info=True)
+            rows = None
+        if rows is None:
+            self.metrics.log_unreadable.labels(exchange.model).inc()
+        for row in rows or ():
+            self.log.put(row)
+            if row.client is not None:
+                self.recent.add(row.request_id, row.client)
 
     def health(self) -> tuple[bool, dict[str, Any]]:
         """Say whether every model with replicas has one that may be asked, and how everything stands."""

@@ -65,14 +65,15 @@ class Relay:
         asked = read(scope["path"], await body_of(scope, receive))
         model = asked.body["model"]
         gateway.doorkeeper.require_model(key, model)
+        upstream = gateway.upstream(model)
         return Exchange(
             asked=asked,
-            upstream=gateway.upstream(model),
+            upstream=upstream,
             request_id=request_id,
             began=began,
             client=key.name if key else None,
             version=gateway.directory.version(model),
-            logged=self._logged,
+            logged=self._logged and not upstream.logs_itself,
         )
 
     async def _with_caller(self, scope: Scope, receive: Receive, send: Send, exchange: Exchange) -> None:

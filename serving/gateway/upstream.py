@@ -25,6 +25,11 @@ class Upstream:
         self.api_key = os.environ.get(self.limits.api_key_env) if self.limits.api_key_env else None
         self._client, self._retried = client, retried
 
+    @property
+    def logs_itself(self) -> bool:
+        """Whether the server writes the inference log: driftloop's own does, with losses, under the gateway's id."""
+        return self.spec.serving.kind == "driftloop"
+
     def resting(self) -> int:
         """Count the replicas that fail and are left alone."""
         return sum(not replica.breaker.closed for replica in self.replicas.all)

@@ -69,6 +69,37 @@ def test_batches(sink, wait_until):
     assert max(sink.batches) <= 10
 
 
+def test_a_row_that_cannot_be_written_down(engine):
+    """A row nested too deeply for JSON is dropped and counted; the writer lives, and the others are in the log."""
+    deep: list = []
+    for _ in range(5000):
+        deep = [deep]
+    dropped = []
+    writer = LogWriter(partial(inference_log.append, engine), wrote=lambda _: None, dropped=dropped.append)
+    for each in (row(1), row(2, messages=deep), row(3)):
+        writer.put(each)
+    writer.start()
+    writer.close()
+    kept = inference_log.read_window(engine, "writer", DAY, limit=9)
+    assert sorted(each["request_id"] for each in kept) == ["r1", "r3"]
+    assert ([each.request_id for each in dropped], writer.lost) == (["r2"], 1)
+
+
+def test_long_texts_fill_the_queue_sooner(sink):
+    """The queue is bounded in characters, too: a conversation counts twice, and one row always fits."""
+    writer = LogWriter(sink, wrote=lambda _: None, dropped=sink.dropped.append, capacity_chars=100)
+    for number, length in enumerate((90, 9, 2)):
+        writer.put(row(number, completion="x" * (length - len(f"prompt {number}"))))
+    assert (writer.waiting, [each.request_id for each in sink.dropped]) == (2, ["r2"])
+    writer.put(row(4, messages=[]))
+    assert writer.lost == 2
+    writer.start()
+    writer.close()
+    writer = LogWriter(sink, wrote=lambda _: None, dropped=sink.dropped.append, capacity_chars=100)
+    writer.put(row(5, completion="x" * 1000))
+    assert writer.waiting == 1
+
+
 def test_flushed_at_shutdown(sink):
     """Closing writes what waits, without waiting for the interval."""
     writer = sink.writer(interval=3600)

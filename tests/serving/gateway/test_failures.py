@@ -17,6 +17,9 @@ import yaml
 from datasets_defs.core.settings import ROOT
 from datasets_defs.store.database import engine_for
 from ops.stack.ports import free_port
+from serving.gateway.app import create_app
+from serving.gateway.gateway import Gateway
+from tests.serving.gateway.conftest import writer
 from tests.serving.gateway.simulated_vllm import SimulatedVllm
 from tests.waiting import wait_for
 
@@ -214,3 +217,48 @@ def test_odd_texts_fail_no_request(running):
     answer = httpx.post(f"{running.url}/v1/completions", content=body, timeout=20)
     assert answer.status_code == 200
     assert running.rows(1)[0]["prompt"] == "nul \ufffd and ?"
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"messages": [{"role": "user", "content": "hi", "tool_calls": 5}]},
+        {"messages": [{"role": "user", "content": "hi", "x": json.loads("[" * 400 + "]" * 400)}]},
+        {"messages": [{"role": "user", "content": {"a": 1}}], "metadata": {"big": 10**400, "ok": 1}},
+        {"messages": [{"role": "user", "content": "hi"}], "user": {"a": 1}, "stream_options": 7, "stream": True},
+    ],
+    ids=["calls", "deep", "big", "options"],
+)
+def test_odd_conversations_stop_neither_request_nor_log(running, changes):
+    """A conversation of an odd form is answered, and the log goes on: the next request's row is written."""
+    answer = httpx.post(f"{running.url}/v1/chat/completions", json={"model": "writer", **changes}, timeout=20)
+    assert answer.status_code == 200
+    assert ask(running).status_code == 200
+    wait_for(lambda: "say it again" in [row["prompt"] for row in running.rows(1)])
+    for row in running.rows(1):
+        assert row["attributes"] in ({}, {"ok": 1})
+
+
+def test_odd_answers_pass(listen, engine):
+    """What a server answers reaches the caller whatever its form, and a row is written where there is text."""
+    odd = [
+        {"choices": 5}, {"choices": [5, {"index": 10**12, "text": "x"}]}, {"choices": [{"message": 5}], "usage": []},
+        {"choices": [{"index": 0, "message": {"content": [{"text": "a"}], "tool_calls": {"a": 1}}}]}, [1, 2],
+    ]  # fmt: skip
+    answers = iter(odd)
+
+    async def server(scope, receive, send):
+        assert scope["type"] == "http"  # it has no life of its own
+        while (await receive()).get("more_body"):
+            pass
+        body = json.dumps(next(answers)).encode()
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"application/json")]})
+        await send({"type": "http.response.body", "body": body})
+
+    behind = listen(server)
+    gateway = Gateway(engine, {"writer": writer((behind.url,))}, poll=0.05)
+    url = listen(create_app(gateway)).url
+    for said in odd:
+        assert httpx.post(f"{url}/v1/completions", json=BODY, timeout=20).json() == said
+    page = httpx.get(f"{url}/metrics", timeout=20).text
+    assert f'driftloop_gateway_requests_total{{model="writer",outcome="ok"}} {len(odd)}.0' in page
