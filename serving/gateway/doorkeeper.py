@@ -14,14 +14,16 @@ class Doorkeeper:
     """Knows the keys as PostgreSQL last told them, and counts each key's requests in this process."""
 
     keys: Mapping[str, ClientKey] | None = None
-    """By the part that is no secret; None: they are not known yet. None at all: anybody may ask."""
+    """By the part that is no secret; None: they are not known yet."""
+    always: bool = False
+    """Whether a key is needed even where none was ever made, as at an address that others reach."""
     _allowances: dict[str, tuple[float, float]] = field(default_factory=dict)
     """Of each key with a limit: requests left, and when that was counted."""
 
     @property
     def guards(self) -> bool:
         """Whether a key is needed; once there was one, for good, even when all are revoked."""
-        return self.keys is None or bool(self.keys)
+        return self.always or self.keys is None or bool(self.keys)
 
     def admit(self, authorization: str | None, scopes: frozenset[Scope], now: float) -> ClientKey | None:
         """Say whose key this is; None: no key is needed here. One of `scopes` must be the key's.
@@ -32,7 +34,7 @@ class Doorkeeper:
         if self.keys is None:
             raise ApiError(503, "The clients' keys are not read yet; PostgreSQL is away.", type_="server_error",
                            code="unavailable", retry_after=2)  # fmt: skip
-        if not self.keys:
+        if not self.guards:
             return None
         key = self._known(authorization)
         if not scopes & key.scopes:

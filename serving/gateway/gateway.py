@@ -30,12 +30,19 @@ class Gateway:
     """Everything that answers, measures and logs; `start` and `close` bracket its life."""
 
     def __init__(
-        self, db: Engine, specs: Mapping[str, ModelSpec], *, problems: tuple[str, ...] = (), poll: float = 1.0
+        self,
+        db: Engine,
+        specs: Mapping[str, ModelSpec],
+        *,
+        problems: tuple[str, ...] = (),
+        poll: float = 1.0,
+        always_keys: bool = False,
     ) -> None:
+        """Read PostgreSQL every `poll` seconds; with `always_keys` nobody asks without a key, ever."""
         self.db, self.specs, self.problems = db, specs, problems
         self.metrics = GatewayMetrics(specs)
         self.client = HttpClient()
-        self.doorkeeper, self.recent = Doorkeeper(), Recent()
+        self.doorkeeper, self.recent = Doorkeeper(always=always_keys), Recent()
         self.directory = Directory(db, self.doorkeeper, poll=poll)
         self.log = LogWriter(
             partial(inference_log.append, db),
@@ -114,7 +121,7 @@ class Gateway:
                 self.recent.add(row.request_id, row.client)
 
     def health(self) -> tuple[bool, dict[str, Any]]:
-        """Say whether every model with replicas has one that may be asked, and how everything stands."""
+        """Say whether keys are known and every model with replicas has one that may be asked, and how all stands."""
         models = {}
         for name, upstream in self.upstreams.items():
             models[name] = {
@@ -133,8 +140,11 @@ class Gateway:
             for name, upstream in self.upstreams.items()
             if upstream.replicas.all and upstream.resting() == len(upstream.replicas.all)
         ]
-        return not down, {
-            "status": "ok" if not down else f"no replica answers for {', '.join(sorted(down))}",
+        problem = f"no replica answers for {', '.join(sorted(down))}" if down else None
+        if self.doorkeeper.keys is None:
+            problem = "nobody may ask: PostgreSQL is away, and the clients' keys were not read yet"
+        return problem is None, {
+            "status": problem or "ok",
             "models": models,
             "database": self.directory.problem or self.log.problem or "ok",
             "database_read_seconds_ago": self.directory.age(),

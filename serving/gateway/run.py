@@ -37,7 +37,7 @@ def run(*, host: str | None, port: int, drain_seconds: int) -> None:
         raise ContractError("the gateway has no model to serve; describe one first: driftloop init NAME")
     db = engine()
     address = address_for(host, keys_exist(db))
-    app = create_app(Gateway(db, specs, problems=tuple(problems)))
+    app = create_app(Gateway(db, specs, problems=tuple(problems), always_keys=not _loopback(address)))
     sys.setswitchinterval(SWITCH_SECONDS)
     gc.freeze()  # what was imported lives as long as the process: no collection has to walk through it
     log.info("the gateway listens on %s:%d for %s", address, port, ", ".join(sorted(specs)))

@@ -10,12 +10,17 @@ from typer.testing import CliRunner
 
 from datasets_defs.core.errors import ContractError
 from datasets_defs.core.settings import settings
+from datasets_defs.ledger.ledger import Ledger
 from datasets_defs.store import client_keys, tables
 from datasets_defs.store.client_keys import Scope
+from datasets_defs.store.database import engine_for
 from ops.cli.main import app
+from serving.gateway.app import create_app
 from serving.gateway.doorkeeper import Doorkeeper
+from serving.gateway.gateway import Gateway
 from serving.gateway.run import ANY, address_for
 from serving.protocol import ApiError
+from tests.serving.gateway.conftest import writer
 from tests.waiting import wait_for
 
 BODY = {"model": "writer", "prompt": "say it again"}
@@ -157,6 +162,8 @@ def test_what_is_no_key(engine, given):
         Doorkeeper(None).admit(given, frozenset(ASK), 0.0)
     assert caught.value.status == 503
     assert Doorkeeper({}).admit(given, frozenset(ASK), 0.0) is None
+    with pytest.raises(ApiError, match="missing or not known"):  # an address that others reach, and no key yet
+        Doorkeeper({}, always=True).admit(given, frozenset(ASK), 0.0)
 
 
 @pytest.mark.parametrize(
@@ -176,6 +183,20 @@ def test_it_is_not_opened_without_keys(host):
     """An address that others reach is refused as long as there is no key; the sentence says how to make one."""
     with pytest.raises(ContractError, match="driftloop key create"):
         address_for(host, keys_exist=False)
+
+
+def test_it_starts_while_postgresql_is_away(listen, engine):
+    """Until it has read the keys nobody may ask, and health says so; afterwards all is as with keys or without."""
+    away = engine_for("postgresql://nobody@127.0.0.1:1/nothing")
+    gateway = Gateway(away, {"writer": writer(())}, poll=0.05)
+    url = listen(create_app(gateway)).url
+    refused = httpx.post(f"{url}/v1/completions", json=BODY, timeout=20)
+    assert (refused.status_code, refused.json()["error"]["code"]) == (503, "unavailable")
+    health = httpx.get(f"{url}/health", timeout=20)
+    assert (health.status_code, "not well" in health.json()["status"]) == (503, True)
+    gateway.directory._db, gateway.directory._ledger = engine, Ledger(engine)
+    wait_for(lambda: httpx.get(f"{url}/health", timeout=20).json()["status"] == "ok")
+    away.dispose()
 
 
 def test_the_commands(home, database_url, engine, monkeypatch):
