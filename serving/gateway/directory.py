@@ -1,9 +1,9 @@
-"""What PostgreSQL says and every request needs: champions and keys, read beside the requests, kept while it is away."""
+"""What PostgreSQL says and every request needs: versions and keys, read beside the requests, kept while it is away."""
 
 import logging
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from sqlalchemy import Engine
@@ -12,6 +12,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from datasets_defs.core.errors import TransientError
 from datasets_defs.ledger.ledger import Ledger
 from datasets_defs.store.client_keys import keys
+from datasets_defs.store.heartbeats import heartbeats
 from serving.gateway.doorkeeper import Doorkeeper
 
 log = logging.getLogger(__name__)
@@ -22,7 +23,7 @@ class Known:
     """What was read last."""
 
     versions: Mapping[str, int]
-    """The version that serves, by model; models before their first are not in it."""
+    """The version that answers, by model; models before their first are not in it."""
     at: float
     """When, on the monotonic clock."""
 
@@ -30,12 +31,16 @@ class Known:
 class Directory:
     """One thread that reads every `poll` seconds; requests read what it knows and wait for nothing.
 
-    A change of champion is known to every gateway after `poll` seconds. While PostgreSQL is away the last word holds;
-    `age` says how old it is.
+    A change is known to every gateway after `poll` seconds. While PostgreSQL is away the last word holds; `age` says
+    how old it is. Of models in `speaking`, whose servers say what they have loaded, the version is the one that they last
+    confirmed: between a change of champion and that word the former one serves. Of others it is the ledger's champion.
     """
 
-    def __init__(self, db: Engine, doorkeeper: Doorkeeper, *, poll: float = 1.0) -> None:
-        self._db, self._doorkeeper, self._poll = db, doorkeeper, poll
+    def __init__(
+        self, db: Engine, doorkeeper: Doorkeeper, *, speaking: Collection[str] = (), poll: float = 1.0
+    ) -> None:
+        self._db, self._doorkeeper, self._speaking, self._poll = db, doorkeeper, frozenset(speaking), poll
+        self._confirmed: dict[str, int] = {}
         self._ledger = Ledger(db)
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="directory", daemon=True)
@@ -64,7 +69,8 @@ class Directory:
     def read(self) -> None:
         """Read once; what cannot be read stays as it was."""
         try:
-            champions = self._ledger.champions()
+            versions = {name: champion.version for name, champion in self._ledger.champions().items()}
+            versions |= self._loaded()
             known = {key.id: key for key in keys(self._db)}
         except (TransientError, SQLAlchemyError) as err:  # e.g. a schema that is yet to be migrated
             if self.problem is None:
@@ -72,8 +78,18 @@ class Directory:
             self.problem = str(err).splitlines()[0]
             return
         self.problem = None
-        self.known = Known({name: champion.version for name, champion in champions.items()}, time.monotonic())
+        self.known = Known(versions, time.monotonic())
         self._doorkeeper.keys = known
+
+    def _loaded(self) -> dict[str, int]:
+        """Give the versions that servers last confirmed; one that has none loaded now still answers with its last."""
+        if self._speaking:
+            told = heartbeats(self._db)
+            for name in self._speaking:
+                loaded = told[f"serving:{name}"][1].get("loaded_version") if f"serving:{name}" in told else None
+                if isinstance(loaded, int):
+                    self._confirmed[name] = loaded
+        return dict(self._confirmed)
 
     def _run(self) -> None:
         while not self._stop.wait(self._poll):

@@ -43,7 +43,8 @@ class Gateway:
         self.metrics = GatewayMetrics(specs)
         self.client = HttpClient()
         self.doorkeeper, self.recent = Doorkeeper(always=always_keys), Recent()
-        self.directory = Directory(db, self.doorkeeper, poll=poll)
+        speaking = [name for name, spec in specs.items() if spec.serving.kind == "driftloop"]
+        self.directory = Directory(db, self.doorkeeper, speaking=speaking, poll=poll)
         self.log = LogWriter(
             partial(inference_log.append, db),
             wrote=lambda row: self.metrics.log_rows.labels(row.model).inc(),
