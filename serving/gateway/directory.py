@@ -32,8 +32,8 @@ class Directory:
     """One thread that reads every `poll` seconds; requests read what it knows and wait for nothing.
 
     A change is known to every gateway after `poll` seconds. While PostgreSQL is away the last word holds; `age` says
-    how old it is. Of models in `speaking`, whose servers say what they have loaded, the version is the one that they last
-    confirmed: between a change of champion and that word the former one serves. Of others it is the ledger's champion.
+    how old it is. Models in `speaking` have servers that say what they loaded: their version is the one last confirmed,
+    since until then the former one answers. Of others it is the ledger's champion.
     """
 
     def __init__(
