@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from itertools import chain
 
 from tests.benchmarks import (
+    broken_data,
     commands,
     decision,
     fleet,
@@ -48,6 +49,9 @@ GROUPS = {
     "evaluation.documents": Group(lambda: scoring.documents(400, 5), lambda: scoring.documents(40, 1)),
     "decision.policy": Group(lambda: decision.false_actions(8, 4_560), lambda: decision.false_actions(1, 1_200)),
     "decision.delay": Group(lambda: decision.delays(15), lambda: decision.delays(1)),
+    "decision.broken": Group(
+        lambda: broken_data.figures(1), lambda: broken_data.figures(1, names=("cut at 30", "one tenant", "tier gone"))
+    ),
     "decision.gate": Group(lambda: gate_decisions.figures(1_000, 20), lambda: gate_decisions.figures(10, 1, (80,))),
     "control.commands": Group(lambda: commands.answers(24, 7), lambda: commands.answers(2, 1)),
     "control.sensing": Group(lambda: fleet.direct((1, 10, 100, 1_000)), lambda: fleet.direct((1, 3), 100)),
