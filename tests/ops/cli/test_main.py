@@ -12,7 +12,7 @@ from sqlalchemy import text
 from typer.testing import CliRunner
 
 from datasets_defs.core.errors import ContractError
-from datasets_defs.core.incidents import State
+from datasets_defs.core.incidents import Action, State
 from datasets_defs.core.settings import ROOT, settings
 from datasets_defs.ledger.ledger import Ledger
 from ops.cli import main
@@ -220,6 +220,23 @@ def test_a_pause_of_no_sensible_length_is_refused(console, length):
     result = console("pause", "docs-writer", "--reason", "a move", f"--for={length}")
     assert isinstance(result.exception, ContractError)
     assert "give e.g. 30m, 4h or 2d" in str(result.exception)
+
+
+def test_a_question_about_drift_is_answered(console, engine, monkeypatch):
+    """The question's next step names the command; the answer stands in the history, and triage is rung at once."""
+    rung = []
+    monkeypatch.setattr("ops.stack.wake.ring", lambda asset, key: rung.append((asset, key)) or True)
+    ledger = Ledger(engine)
+    incident = ledger.incident(opened(engine))
+    with pytest.raises(ContractError, match="no question about its drift is open; its incident 1 is open"):
+        raise console("answer", "docs-writer", "retrain").exception
+    ledger.move(incident, State.OPEN, actor="triage", reason="asked", action=Action.ASK, not_before=datetime.now(UTC))
+    assert "driftloop answer docs-writer retrain, accept or ignore" in console("incident", "show", "1").stdout
+    result = console("answer", "docs-writer", "retrain", "--reason", "new product")
+    assert (result.exit_code, "retrain, says cli:" in result.stdout) == (0, True), result.output
+    assert [(asset, key.incident_id) for asset, key in rung] == [("triage_due", 1)]
+    assert ledger.incident(1).action is Action.RETRAIN
+    assert console("answer", "docs-writer", "sell", "--reason", "r").exit_code == 2
 
 
 @pytest.mark.parametrize("command", ["pause", "resume", "approve", "reject", "rollback"])
