@@ -57,7 +57,7 @@ GROUPS = {
     "control.sensing": Group(lambda: fleet.direct((1, 10, 100, 1_000)), lambda: fleet.direct((1, 3), 100)),
     "control.fleet": Group(lambda: fleet.through_airflow(100), lambda: fleet.through_airflow(3, 100)),
     "control.year": Group(lambda: year.traces(100, 365), lambda: year.traces(3, 21)),
-    "control.gateway": Group(lambda: gateway.figures(1_000, 5, peer=True), lambda: gateway.figures(64, 1, peer=False)),
+    "control.gateway": Group(lambda: gateway.figures(512, 3, peer=True), lambda: gateway.figures(64, 1, peer=False)),
     "control.latency": Group(lambda: latency.added(15), lambda: latency.added(1)),
     "drift.wide": Group(lambda: windows.wide(1_000_000, 50, 5), lambda: windows.wide(2_000, 5, 1)),
     "drift.hour": Group(lambda: windows.hour(20_000, 1_000, 20, 9), lambda: windows.hour(2_000, 500, 5, 1)),
