@@ -25,7 +25,7 @@ from tests.benchmarks.stack import fresh_loop
 from tests.waiting import wait_for
 
 LITELLM = "litellm[proxy]==1.108.7"
-CACHE = Path(os.environ.get("DRIFTLOOP_BENCH_CACHE", Path.home() / ".cache" / "driftloop-bench"))
+CACHE = Path(os.environ.get("BENCH_CACHE", Path.home() / ".cache" / "driftloop-bench"))
 """Where the peer's environment is made, once; a venv of its own, since it pins other versions than we do."""
 _STAMPS = re.compile(rb" ([0-9.]+)/([0-9.]+)")
 STREAMS = 64

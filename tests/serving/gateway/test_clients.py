@@ -79,7 +79,7 @@ def test_curl(versioned):
 @pytest.mark.timeout(900)
 def test_langchain_and_litellm(versioned):
     """LangChain's ChatOpenAI and OpenAI (its prompt is a list of one) and LiteLLM's SDK need no other code."""
-    cache = Path(os.environ.get("DRIFTLOOP_BENCH_CACHE", Path.home() / ".cache" / "driftloop-bench")) / "clients"
+    cache = Path(os.environ.get("BENCH_CACHE", Path.home() / ".cache" / "driftloop-bench")) / "clients"
     python = cache / "bin" / "python"
     if not python.exists():
         subprocess.run([sys.executable, "-m", "venv", cache], check=True)
