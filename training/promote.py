@@ -12,8 +12,7 @@ from datasets_defs.ledger.ledger import Ledger
 from datasets_defs.spec.files import spec_of
 from datasets_defs.spec.model import ModelSpec
 from datasets_defs.store.evaluations import evaluation_of
-from training.champions.confirmation import ChampionChangedError, confirmed, require_champion, why_never_again
-from training.registry.aliases import mirrored
+from training.champions.confirmation import ChampionChangedError, confirmed, put_back, require_champion, why_never_again
 from training.registry.registry import Registry
 
 
@@ -65,16 +64,18 @@ def _promote(ledger: Ledger, incident: Incident, spec: ModelSpec, *, actor: str)
         require_champion(ledger, champion)
 
     try:
-        serves = confirmed(ledger, registry, spec, champion, renew=renew)
+        word = confirmed(ledger, registry, spec, champion, renew=renew)
     except ChampionChangedError as err:
         return _stop(ledger, incident, State.ESCALATED, str(err), actor=actor)
-    if serves:
-        reason = f"version {challenger} serves instead of version {judged}; probation begins"
+    if word.is_confirmed:
+        serves = "serves" if spec.serving.can_say else "is champion"
+        why = "" if spec.serving.kind == "driftloop" else f" ({word.reason})"
+        reason = f"version {challenger} {serves} instead of version {judged}{why}; probation begins"
         reached("promote.confirmed")
         ledger.move(incident, State.PROBATION, actor=actor, reason=reason)
         reached("promote.moved")
         return Outcome(reason, ledger.ring(incident.id))
-    return _revert(ledger, registry, incident, champion, judged, actor=actor)
+    return _revert(ledger, registry, spec, incident, champion, judged, word=word.reason, actor=actor)
 
 
 def _change(ledger: Ledger, incident: Incident, judged: int, challenger: int, *, actor: str) -> Champion:
@@ -106,13 +107,17 @@ def _why(incident: Incident) -> str:
 
 
 def _revert(
-    ledger: Ledger, registry: Registry, incident: Incident, champion: Champion, back_to: int, *, actor: str
+    ledger: Ledger,
+    registry: Registry,
+    spec: ModelSpec,
+    incident: Incident,
+    champion: Champion,
+    back_to: int,
+    *,
+    word: str,
+    actor: str,
 ) -> Outcome:
-    seconds = settings().serving_confirm_seconds
-    reason = (
-        f"serving did not report version {champion.version} within {seconds:.0f} s; version {back_to} is champion "
-        "again. Look at serving's log and health page"
-    )
+    reason = f"{word}; version {back_to} is champion again. Look at serving's log and health page"
     with ledger.transaction() as on:  # one step: a retry must not find it half taken back and promote again
         _require_claim(ledger.incident(incident.id, connection=on, lock=True), incident)
         before = ledger.change_champion(
@@ -128,8 +133,8 @@ def _revert(
         ledger.move(incident, State.ESCALATED, actor=actor, reason=reason, approved=False, connection=on)
         reached("revert.changing")
     reached("revert.changed")
-    mirrored(registry, before)
-    return Outcome(reason)
+    servers = put_back(ledger, registry, spec, before)
+    return Outcome(f"{reason}. {servers}" if servers else reason)
 
 
 def _stop(ledger: Ledger, incident: Incident, to: State, reason: str, *, actor: str) -> Outcome:

@@ -17,7 +17,7 @@ from datasets_defs.ledger.champions import Champion
 from datasets_defs.ledger.events import Event
 from datasets_defs.ledger.ledger import Ledger
 from datasets_defs.ledger.pauses import pauses
-from datasets_defs.spec.files import model_names
+from datasets_defs.spec.files import model_names, spec_of
 from datasets_defs.store.heartbeats import beat, heartbeats
 from datasets_defs.store.messages import stuck_messages
 from training.watchdog import Beats, awake_since, look
@@ -159,15 +159,39 @@ def mend(*, db: Engine, actor: str, now: datetime) -> dict[str, Any]:
     previous = beats.get("reconcile")
     memory: dict[str, str] = dict(previous[1].get("memory", {})) if previous else {}
     memory["awake"] = awake_since(previous, now=now, period=period).isoformat()
+    servers = for_each(model_names(), _mend_servers, db=db)
     looks = for_each(model_names(), _look_at, db=db, beats=beats, memory=memory, now=now, actor=actor)
     aliases = _mend_all_aliases(db, actor=actor)
     done = {
-        model: "; ".join([*looks.outcomes.get(model, [f"failed: {looks.failures.get(model)}"]), *aliases[model]])
+        model: "; ".join(
+            [
+                *servers.outcomes.get(model, [f"failed: {servers.failures.get(model)}"]),
+                *looks.outcomes.get(model, [f"failed: {looks.failures.get(model)}"]),
+                *aliases[model],
+            ]
+        )
         or "in line"
         for model in model_names()
     }
     beat(db, "reconcile", {"models": done, "memory": memory, "stuck_messages": stuck_messages(db, now=now)})
     return done
+
+
+def _mend_servers(model: str, *, db: Engine) -> list[str]:
+    """Bring a replica that has restarted, or was away, to the champion; remove the folders of versions out of use."""
+    ledger, spec = Ledger(db), spec_of(model)
+    champion, incident = ledger.champion(model), ledger.open_of(model)
+    if champion is None or spec.serving.swap == "none":
+        return []
+    from training.registry.registry import Registry
+    from training.servers.follow import follow, forget_old
+
+    word = follow(db, Registry(settings().mlflow_url), spec, champion)
+    if not word.is_confirmed:
+        return [word.reason]
+    ledger.confirm_champion(champion)
+    gone = forget_old(spec, champion, incident.challenger_version if incident else None)
+    return [f"{label} is removed from the servers' folder" for label in gone]
 
 
 def _look_at(model: str, *, db: Engine, beats: Beats, memory: dict[str, str], now: datetime, actor: str) -> list[str]:

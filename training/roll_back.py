@@ -113,23 +113,24 @@ def _roll_back(order: _Order) -> Outcome:
             raise ContractError(reason)
         return order.ended(State.ESCALATED, reason)
     reached("roll_back.changed")
-    registry = Registry(settings().mlflow_url)
+    registry, spec = Registry(settings().mlflow_url), spec_of(order.model)
     try:
-        serves = confirmed(order.ledger, registry, spec_of(order.model), champion, renew=partial(order.renew, champion))
+        word = confirmed(order.ledger, registry, spec, champion, renew=partial(order.renew, champion))
     except ChampionChangedError as err:
         if order.incident is None:
             raise
         return order.ended(State.ESCALATED, str(err))
     _tag(registry, order.model, former, order.reason)
     reached("roll_back.tagged")
-    if not serves:
+    if not word.is_confirmed:
         mirrored(registry, champion)
         reason = (
-            f"version {champion.version} is champion again, but serving did not report it within "
-            f"{settings().serving_confirm_seconds:.0f} s; look at serving's log and health page"
+            f"version {champion.version} is champion again, but {word.reason}; look at serving's log and health page"
         )
         return order.ended(State.ESCALATED, reason)
-    outcome = order.ended(State.ROLLED_BACK, f"version {champion.version} serves again ({order.reason})")
+    said = "" if spec.serving.kind == "driftloop" else f"; {word.reason}"
+    serves = "serves" if spec.serving.can_say else "is champion"
+    outcome = order.ended(State.ROLLED_BACK, f"version {champion.version} {serves} again ({order.reason}){said}")
     if order.incident is None:
         return outcome
     reached("roll_back.moved")

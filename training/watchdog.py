@@ -96,8 +96,10 @@ def look(
     """
     ledger, spec, told = Ledger(db), spec_of(model), []
     limit = timedelta(seconds=settings().serving_confirm_seconds)
-    if spec.serving.kind != "external":
-        serving = serving_finding(champion, beats, now=now, limit=limit)
+    if spec.serving.can_say:
+        rounds = timedelta(seconds=LATE_WINDOWS * settings().reconcile_interval_seconds)  # replicas are asked by those
+        heard = limit if spec.serving.swap == "none" else max(limit, rounds)
+        serving = serving_finding(champion, beats, now=now, limit=heard)
         serving = _lasting(serving, f"serving:{model}", memory, now, limit)
         told.append(_told(ledger, model, "serving", serving, "it serves the champion again", champion.version, actor))
     first = ledger.first_served(model) or champion.since

@@ -36,7 +36,7 @@ class ServingSpec(Section):
     """Who answers requests."""
 
     kind: Literal["driftloop", "external"] = "driftloop"
-    """`external`: vLLM, TGI, Triton …; a promotion is then confirmed by the registry's alias alone."""
+    """`external`: vLLM, TGI, Triton …; unless `swap` says how, nobody can say which version it has loaded."""
     max_completion_tokens: int = Field(default=256, ge=1)
     """Tokens that one request may ask for at most, of driftloop's own server."""
     replicas: tuple[Annotated[str, AfterValidator(_address)], ...] = ()
@@ -45,6 +45,20 @@ class ServingSpec(Section):
     """The model's name at the server; `{version}` stands for the version that serves. Left out: the model's name."""
     api_key_env: str | None = None
     """Environment variable of the gateway that holds the server's key; none: the caller's header is passed on."""
+    swap: Literal["none", "weights", "webhook"] = "none"
+    """How the replicas get another version. `weights`: vLLM reloads whole weights in place, replica by replica;
+    `webhook`: a service of yours does it; `none`: nobody tells the server, and its versions stay *unconfirmed*."""
+    versions_folder: str | None = Field(default=None, pattern=r"^/")
+    """Folder that the loop's workers and the replicas see under one path; each version gets one of its own in it."""
+    swap_url: str | None = None
+    """With `swap: webhook`: the address that is told to load a version, and asked which is loaded."""
+    swap_key_env: str | None = None
+    """Environment variable of the loop's workers that holds the webhook's secret; requests are signed with it."""
+    untie: bool = False
+    """Give versions that share their embedding's weights an output layer of their own in `versions_folder`. vLLM's CPU
+    build needs that, and to be started on such a folder. Its reload leaves the old layer in place otherwise."""
+    probe_tolerance: float = Field(default=0.1, gt=0)
+    """Nats a token by which a replica's log-probabilities may differ from the version's own, on average."""
     connect_seconds: float = Field(default=3, gt=0)
     """How long the gateway tries to reach a replica before it asks another one."""
     silence_seconds: float = Field(default=300, gt=0)
@@ -71,6 +85,33 @@ class ServingSpec(Section):
         if twice:
             raise ValueError(f"replicas: {', '.join(twice)} stands there twice")
         return self
+
+    @model_validator(mode="after")
+    def _swap_is_whole(self) -> "ServingSpec":
+        """Refuse a way of swapping that lacks what it needs.
+
+        Raises:
+            ValueError: it does; the message names the field.
+        """
+        if self.swap == "none":
+            return self
+        needed = {"versions_folder": self.versions_folder}
+        if self.swap == "weights":
+            needed["replicas"] = "given" if self.replicas else None
+        else:
+            needed |= {"swap_url": self.swap_url, "swap_key_env": self.swap_key_env}
+        if lacking := sorted(name for name, value in needed.items() if not value):
+            raise ValueError(f"swap: {self.swap} needs {', '.join(lacking)}")
+        if self.kind != "external":
+            raise ValueError(f"swap: {self.swap} is for `kind: external`; driftloop's own server follows by itself")
+        if self.swap == "weights" and VERSION in self.served_name:
+            raise ValueError("swap: weights keeps one name for all versions; take {version} out of `served_name`")
+        return self
+
+    @property
+    def can_say(self) -> bool:
+        """Whether the server can be asked which version it has loaded; if not, none is ever confirmed."""
+        return self.kind == "driftloop" or self.swap != "none"
 
     def name_at_server(self, model: str, version: int | None) -> str | None:
         """Give the name by which the server knows a version; None: it needs a version, and none serves."""

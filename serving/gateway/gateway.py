@@ -43,7 +43,7 @@ class Gateway:
         self.metrics = GatewayMetrics(specs)
         self.client = HttpClient()
         self.doorkeeper, self.recent = Doorkeeper(always=always_keys), Recent()
-        speaking = [name for name, spec in specs.items() if spec.serving.kind == "driftloop"]
+        speaking = [name for name, spec in specs.items() if spec.serving.can_say]
         self.directory = Directory(db, self.doorkeeper, speaking=speaking, poll=poll)
         self.log = LogWriter(
             partial(inference_log.append, db),

@@ -7,7 +7,7 @@ from datetime import datetime
 
 from sqlalchemy import Engine
 
-from datasets_defs.core.errors import ContractError
+from datasets_defs.core.errors import ContractError, TransientError
 from datasets_defs.core.faults import reached
 from datasets_defs.core.settings import settings
 from datasets_defs.ledger.champions import Champion
@@ -18,9 +18,12 @@ from datasets_defs.store.heartbeats import heartbeats
 from training.registry.aliases import mirrored
 from training.registry.manifest import MANIFEST_SHA256
 from training.registry.registry import Registry
+from training.servers.follow import follow
+from training.servers.seam import Word
 
 log = logging.getLogger(__name__)
 POLL_SECONDS = 0.5
+UNASKED = "nobody can ask this server what it has loaded; `serving.swap` in the YAML says how one can"
 
 
 class ChampionChangedError(ContractError):
@@ -35,32 +38,62 @@ def confirmed(
     *,
     challenger: int | None = None,
     renew: Callable[[], None] = lambda: None,
-) -> bool:
+) -> Word:
     """Wait until serving reports the champion's version since it became that, and bring the aliases in line.
 
-    Says whether it did within the settings' limit. Serving follows the ledger, so its word is waited for first: a
-    registry that hangs holds up its own copies alone. An external server is confirmed by the aliases as read back.
+    Says whether it did within the settings' limit. Our server follows the ledger, so its word is waited for first: a
+    registry that hangs holds up its own copies alone. Servers that can be told are told, and asked each. Where nobody
+    can ask, the aliases as read back let the loop go on, and the word says that the version is unconfirmed.
     """
-    changed = changed_at(ledger.engine, champion)
     give_up = time.monotonic() + settings().serving_confirm_seconds
-    external = spec.serving.kind == "external"
     while True:
         renew()
-        if (
-            mirrored(registry, champion, challenger=challenger)
-            if external
-            else _loaded(ledger.engine, champion, changed)
-        ):
+        word = _asked(ledger, registry, spec, champion, challenger, renew)
+        if word.is_confirmed:
             ledger.confirm_champion(champion)
             break
-        if time.monotonic() >= give_up:
-            return False
+        if not word.may_change or time.monotonic() >= give_up:
+            return word
         time.sleep(POLL_SECONDS)
     reached("confirm.confirmed")
-    if not external:
+    if spec.serving.can_say:
         mirrored(registry, champion, challenger=challenger)
     reached("confirm.mirrored")
-    return True
+    return word
+
+
+def _asked(
+    ledger: Ledger,
+    registry: Registry,
+    spec: ModelSpec,
+    champion: Champion,
+    challenger: int | None,
+    renew: Callable[[], None],
+) -> Word:
+    """Ask once whether the champion serves, in the way its server has."""
+    if spec.serving.swap != "none":
+        return follow(ledger.engine, registry, spec, champion, renew=renew)
+    late = f"serving did not report version {champion.version} within {settings().serving_confirm_seconds:.0f} s"
+    if spec.serving.can_say:
+        serves = _loaded(ledger.engine, champion, changed_at(ledger.engine, champion))
+        return Word(serves, f"serving reported version {champion.version}" if serves else late, may_change=True)
+    in_line = mirrored(registry, champion, challenger=challenger)
+    unknown = f"unconfirmed: the registry's alias names version {champion.version}, and {UNASKED}"
+    return Word(in_line, unknown if in_line else f"{late}: the registry is away", may_change=True)
+
+
+def put_back(ledger: Ledger, registry: Registry, spec: ModelSpec, champion: Champion) -> str:
+    """Bring aliases and servers back to a champion whose successor was not confirmed; give what there is to say.
+
+    What is away now is brought in line by `reconcile`'s next round.
+    """
+    mirrored(registry, champion)
+    if spec.serving.swap == "none":
+        return ""
+    try:
+        return follow(ledger.engine, registry, spec, champion).reason
+    except TransientError as err:
+        return f"the replicas were not brought back yet: {err}"
 
 
 def _loaded(db: Engine, champion: Champion, since: datetime) -> bool:

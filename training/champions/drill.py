@@ -178,9 +178,9 @@ def _timed(change: Callable[[], Champion], ledger: Ledger) -> Leg:
     begin = time.monotonic()
     champion = change()
     registry, spec = Registry(settings().mlflow_url), spec_of(champion.model)
-    serves = confirmed(ledger, registry, spec, champion, renew=lambda: require_champion(ledger, champion))
+    word = confirmed(ledger, registry, spec, champion, renew=lambda: require_champion(ledger, champion))
     reached("drill.confirmed")
-    return Leg(version=champion.version, seconds=time.monotonic() - begin, is_confirmed=serves)
+    return Leg(version=champion.version, seconds=time.monotonic() - begin, is_confirmed=word.is_confirmed)
 
 
 def _figures(found: Drilled) -> dict[str, float | int | bool | None]:

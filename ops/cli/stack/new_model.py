@@ -66,8 +66,9 @@ def _serving(model: NewModel) -> str:
     if model.serving == "driftloop":
         return "# The built-in server answers, and writes the log that is watched.\nserving: {kind: driftloop}"
     return (
-        "# Another server answers. Its requests reach driftloop by `driftloop ingest`, and the registry's alias alone\n"
-        "# confirms a promotion.\nserving: {kind: external}"
+        "# Another server answers, and its requests reach driftloop by the gateway or `driftloop ingest`. Until\n"
+        "# `swap` says how it gets another version (docs/how-to/vllm.md), promotions stay unconfirmed.\n"
+        "serving: {kind: external}"
     )
 
 

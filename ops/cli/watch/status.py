@@ -132,7 +132,10 @@ def _signal_lines(signals: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _champion(item: Mapping[str, Any]) -> str:
-    return f"v{item['champion_version']}" if item["champion_version"] else "none"
+    if not item["champion_version"]:
+        return "none"
+    doubt = f" ({item['serving']})" if item.get("serving") not in (None, "confirmed") else ""
+    return f"v{item['champion_version']}{doubt}"
 
 
 def _incident(item: Mapping[str, Any]) -> str:

@@ -1,6 +1,6 @@
 """What `driftloop status` shows: components, models and unsent messages, gathered once as plain JSON."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
@@ -10,11 +10,14 @@ from sqlalchemy import Engine, func, select
 from datasets_defs.core.conditions import Condition, Verdict
 from datasets_defs.core.errors import DriftloopError
 from datasets_defs.core.settings import settings
+from datasets_defs.ledger.champions import Champion
 from datasets_defs.ledger.ledger import Ledger
 from datasets_defs.ledger.pauses import pauses
 from datasets_defs.spec.files import load_all, model_names
+from datasets_defs.spec.model import ModelSpec
 from datasets_defs.store import tables
 from datasets_defs.store.database import database_errors, engine
+from datasets_defs.store.heartbeats import heartbeats
 from datasets_defs.store.places import PLACES
 from datasets_defs.store.schema import require_schema
 from datasets_defs.store.verdicts import newest_verdicts_by_model
@@ -70,6 +73,7 @@ def _models(db: Engine) -> dict[str, Any]:
     specs, problems = load_all()
     names, paused = model_names(), pauses(db, now)
     champions, verdicts = ledger.champions(), newest_verdicts_by_model(db, names, now=now, said=("waits", "sight"))
+    beats = heartbeats(db)
     incidents = {incident.model: incident for incident in ledger.open_incidents()}
     report = {}
     for name in names:
@@ -80,6 +84,7 @@ def _models(db: Engine) -> dict[str, Any]:
         report[name] = {
             "champion_version": champion.version if champion else None,
             "previous_version": champion.previous_version if champion else None,
+            "serving": _serving(specs.get(name), champion, beats),
             "since": champion.since.isoformat() if champion else None,
             "conditions": {verdict.signal: _condition(verdict) for verdict in verdicts[name] if is_current(verdict)},
             "sight": _sight(verdicts[name]),
@@ -89,6 +94,18 @@ def _models(db: Engine) -> dict[str, Any]:
             "problems": wrong,
         }
     return report
+
+
+def _serving(
+    spec: ModelSpec | None, champion: Champion | None, beats: Mapping[str, tuple[datetime, dict[str, Any]]]
+) -> str | None:
+    """Say whether servers have the champion: `confirmed`, `not confirmed`; `unconfirmed` where none can be asked."""
+    if spec is None or champion is None:
+        return None
+    if not spec.serving.can_say:
+        return "unconfirmed"
+    _, said = beats.get(f"serving:{champion.model}", (None, {}))
+    return "confirmed" if said.get("loaded_version") == champion.version else "not confirmed"
 
 
 def _condition(verdict: Verdict) -> dict[str, Any]:

@@ -46,3 +46,41 @@ def test_only_the_version_is_filled_in(served_name: str) -> None:
     """Braces that are not `{version}`, once, are a mistake."""
     with pytest.raises(ValidationError, match="served_name"):
         ServingSpec(served_name=served_name)
+
+
+_SHARED = "/srv/versions"
+
+
+@pytest.mark.parametrize(
+    ("section", "said"),
+    [
+        ({"swap": "weights"}, "swap: weights needs replicas, versions_folder"),
+        ({"swap": "weights", "replicas": ["http://a:1"], "versions_folder": "versions"}, "versions_folder"),
+        ({"swap": "webhook", "versions_folder": _SHARED}, "swap: webhook needs swap_key_env, swap_url"),
+        (
+            {"swap": "weights", "replicas": ["http://a:1"], "versions_folder": _SHARED, "served_name": "b-{version}"},
+            "keeps one name for all versions",
+        ),
+        (
+            {"kind": "driftloop", "swap": "weights", "replicas": ["http://a:1"], "versions_folder": _SHARED},
+            "follows by itself",
+        ),
+    ],
+)
+def test_a_way_of_swapping_is_whole(section: dict, said: str) -> None:
+    """What a way of swapping lacks, or cannot be with, is named."""
+    with pytest.raises(ValidationError, match=said):
+        ServingSpec(**{"kind": "external", **section})
+
+
+@pytest.mark.parametrize(
+    ("section", "can_say"),
+    [
+        ({"kind": "driftloop"}, True),
+        ({"kind": "external"}, False),
+        ({"kind": "external", "swap": "weights", "replicas": ["http://a:1"], "versions_folder": _SHARED}, True),
+    ],
+)
+def test_who_can_say_what_it_serves(section: dict, can_say: bool) -> None:  # noqa: FBT001 parametrized
+    """A server that nobody can tell, nobody can ask either."""
+    assert ServingSpec(**section).can_say is can_say

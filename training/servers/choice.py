@@ -1,0 +1,34 @@
+"""Which server a model has, by its YAML. A kind of server is a file of this wing and a line here."""
+
+import os
+
+from datasets_defs.core.errors import ContractError
+from datasets_defs.core.settings import settings
+from datasets_defs.spec.model import ModelSpec
+from training.servers.seam import VersionServer
+from training.servers.vllm import Vllm
+from training.servers.webhook import Webhook
+
+
+def servers_of(spec: ModelSpec) -> list[VersionServer]:
+    """Give the servers that are told which version to load; none where nobody can be told, or ours follows by itself.
+
+    Raises:
+        ContractError: the environment lacks a key that the YAML names.
+    """
+    serving, seconds = spec.serving, settings().serving_confirm_seconds
+    if serving.swap == "weights":
+        name, key = serving.served_name or spec.name, _secret(serving.api_key_env, "api_key_env")
+        return [Vllm(url, name, seconds=seconds, key=key) for url in serving.replicas]
+    if serving.swap == "webhook" and serving.swap_url:
+        secret = _secret(serving.swap_key_env, "swap_key_env")
+        return [Webhook(serving.swap_url, spec.name, secret or "", seconds=seconds)]
+    return []
+
+
+def _secret(variable: str | None, field: str) -> str | None:
+    if variable is None:
+        return None
+    if not (value := os.environ.get(variable)):
+        raise ContractError(f"serving.{field} names {variable}, which this process's environment lacks; set it there")
+    return value

@@ -1,0 +1,75 @@
+"""The servers of a model brought to the ledger's champion, by one process at a time; what they said is written down."""
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+from sqlalchemy import Engine
+
+from datasets_defs.core.errors import ContractError, TransientError
+from datasets_defs.ledger.champions import Champion
+from datasets_defs.ledger.ledger import Ledger
+from datasets_defs.spec.model import ModelSpec
+from datasets_defs.store.heartbeats import beat
+from datasets_defs.store.locks import held
+from datasets_defs.store.versions import manifest_of
+from training.registry.fetch import fetch
+from training.registry.registry import Registry
+from training.servers.choice import servers_of
+from training.servers.published import forget, label_of, others, publish
+from training.servers.seam import Version, Word
+from training.servers.swap import bring, confirmed_by
+
+_LOCK = "driftloop servers"
+
+
+def follow(
+    db: Engine, registry: Registry, spec: ModelSpec, champion: Champion, *, renew: Callable[[], None] = lambda: None
+) -> Word:
+    """Bring every replica to the champion, and say whether each has confirmed it. Done twice, it only asks.
+
+    Raises:
+        TransientError: PostgreSQL is away, or the registry and no copy is here.
+    """
+    with held(db, _LOCK, spec.name) as is_mine:
+        if not is_mine:
+            return Word(False, "another process is at the replicas", may_change=True)
+        now = Ledger(db).champion(spec.name)
+        if now is None or now.token != champion.token:
+            return Word(False, f"version {champion.version} is not champion any more")
+        try:
+            word = _brought(db, registry, spec, champion, renew)
+        except ContractError as err:
+            word = Word(False, str(err))
+        said = {"loaded_version": champion.version} if word.is_confirmed else {"load_error": word.reason[:1000]}
+        beat(db, f"serving:{spec.name}", {"loaded_version": None, **said})
+    return word
+
+
+def _brought(db: Engine, registry: Registry, spec: ModelSpec, champion: Champion, renew: Callable[[], None]) -> Word:
+    servers, serving = servers_of(spec), spec.serving
+    root = Path(serving.versions_folder or "") / spec.name
+    version = _published(db, registry, spec, champion.version, root)
+    renew()
+    rest = others(root, version.label)
+    words = bring(servers, version, others=rest, tolerance=serving.probe_tolerance, renew=renew)
+    return confirmed_by(servers, words, version)
+
+
+def _published(db: Engine, registry: Registry, spec: ModelSpec, number: int, root: Path) -> Version:
+    model = spec.name
+    get = partial(fetch, db, registry, model, number)
+    sha256 = manifest_of(db, model, number)
+    if sha256 is None:
+        get()  # the ledger knows it from here on
+        sha256 = manifest_of(db, model, number)
+    if sha256 is None:
+        raise TransientError(f"{model} version {number}: its manifest was not noted")
+    label = label_of(model, number, sha256) + ("-untied" if spec.serving.untie else "")
+    return publish(root, label, number, get, untied=spec.serving.untie)
+
+
+def forget_old(spec: ModelSpec, champion: Champion, *also: int | None) -> list[str]:
+    """Remove the folders of versions that are neither champion, nor the way back, nor named; give their labels."""
+    keep = {champion.version, champion.previous_version, *also} - {None}
+    return forget(Path(spec.serving.versions_folder or "") / spec.name, {number for number in keep if number})
