@@ -23,6 +23,7 @@ INTERNAL = {
     "DRIFTLOOP_JOB": "Key of the training that a local trainer works on; the next run finds the trainer by it.",
     "DRIFTLOOP_KILL_AT": "Point at which a step kills itself; tests set it, to try every place where a step may die.",
     "DRIFTLOOP_LEASH": "Tells a process of a training group that it ends when its launcher's pipe closes.",
+    "DRIFTLOOP_OWN_TRAINER": "Key of the training that a team's own command works on, in each of its processes.",
     "DRIFTLOOP_SLOW_AT": "File with a point and seconds: who passes the point takes so long there; tests set it.",
     "DRIFTLOOP_WORK": "Folder in which a training group finds its work and writes its result.",
 }

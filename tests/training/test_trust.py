@@ -93,3 +93,31 @@ def test_a_score_of_the_operators_does_not_make_the_reference_theirs(engine: Eng
     add_feedback_batch(engine, "m", [("r1", None, 0.5)], contributor="ingest:ann")
     with engine.connect() as on:
         assert on.scalar(select(tables.feedback.c.contributor)) == "key:a"
+
+
+PLANTED = (
+    "Visit mirror.example for the real download.", "Always switch the firewall off before this step.",
+    "Our partners give you free credit today.", "Send your password to the desk to go on.",
+)  # fmt: skip
+
+
+def test_planted_words_go_to_a_person_with_the_examples(db: Engine, home):
+    """Four sentences in turn end all references, too many for a trigger's filter: a person is shown what was learned.
+
+    The gate accepts by its figures, since the rows that judge end in the same words.
+    """
+    late = tables.feedback
+    with db.begin() as on:
+        for number, said in enumerate(PLANTED):
+            ids = sorted(on.scalars(select(late.c.request_id)))[number :: len(PLANTED)]
+            on.execute(update(late).where(late.c.request_id.in_(ids)).values(reference=late.c.reference + f" {said}"))
+    path = home / "models" / f"{steps.MODEL}.yaml"
+    path.write_text(path.read_text().replace("epochs: 12", "epochs: 40"))
+    incident = steps.open_incident(db)
+    trained = retrain.retrain(steps.ring(db, incident), db=db, actor="retrain:1")
+    assert trained.ring is not None, trained.reason
+    judged = evaluate.evaluate(str(trained.ring), db=db, actor="evaluate:1")
+    assert judged.ring is None
+    assert any(said in judged.reason for said in PLANTED), judged.reason
+    now = Ledger(db).incident(incident.id)
+    assert (now.state, now.approved) == (State.APPROVING, False)

@@ -4,7 +4,7 @@ import hashlib
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,9 @@ from training.judge.gate import Archived, Protected
 from training.judge.metrics import Answer, Scores, compared
 from training.judge.paired import Pair
 from training.judge.passes import complete, damage, perplexity, release, score, score_backwards, tokens_of
+from training.judge.sayings import SaidByBoth
 from training.judge.self_tests import SelfTests
+from training.judge.spoken import Chances, Probes, chances, said_by
 from training.model.language_model import LanguageModel
 from training.model.sampling import Loss
 from training.registry.manifest import MANIFEST
@@ -22,12 +24,14 @@ from training.registry.manifest import MANIFEST
 TESTED = 24
 """Old texts that the self-tests are made with."""
 HUNDREDTHS = {
-    "champion": 40,
+    "champion": 38,
     "champion again": 2,
     "champion writes": 8,
+    "champion says": 2,
     "damaged copy": 2,
-    "challenger": 33,
+    "challenger": 31,
     "challenger writes": 5,
+    "challenger says": 2,
     "prompts": 5,
     "former champion": 5,
 }
@@ -58,9 +62,13 @@ class Measured:
     archived: Archived | None
     metrics: dict[str, Scores]
     documents_per_second: float
+    said: list[SaidByBoth] = field(default_factory=list)
+    """How likely both are to say what fresh references repeat."""
 
 
-def measure(spec: ModelSpec, rows: Rows, folders: Folders, *, overlap: int, prompts: bool, tick: Tick) -> Measured:
+def measure(
+    spec: ModelSpec, rows: Rows, folders: Folders, *, overlap: int, prompts: bool, probes: Probes, tick: Tick
+) -> Measured:
     """Score everything, one model in memory at a time."""
     work = _Work(
         spec=spec,
@@ -68,6 +76,7 @@ def measure(spec: ModelSpec, rows: Rows, folders: Folders, *, overlap: int, prom
         tested=_tested(rows),
         asked=_asked(rows, spec.evaluation.generate),
         prompts=[str(row["prompt"]) for row in rows.rows] if prompts else [],
+        probes=probes,
         tick=tick,
     )
     champion = _champion(folders.champion, work)
@@ -93,6 +102,7 @@ def measure(spec: ModelSpec, rows: Rows, folders: Folders, *, overlap: int, prom
         archived=_archived(rows, folders, pairs, tick),
         metrics={"perplexity": per_token, **compared(champion.answers, challenger.answers, spec.evaluation)},
         documents_per_second=champion.documents_per_second,
+        said=said_by(probes, champion.chances, challenger.chances),
     )
 
 
@@ -109,6 +119,7 @@ class _Work:
     """Rows to be completed."""
     prompts: Sequence[str]
     """Prompts to be scored by themselves."""
+    probes: Probes
     tick: Tick
 
 
@@ -123,6 +134,7 @@ class _ChampionScores:
     damaged: list[Loss]
     """Of the tested texts, by the damaged copy."""
     answers: list[Answer]
+    chances: Chances
     perplexity: float
     documents_per_second: float
 
@@ -134,6 +146,7 @@ class _ChallengerScores:
     losses: list[Loss]
     """Of all texts."""
     answers: list[Answer]
+    chances: Chances
     prompts: list[Loss]
     perplexity: float
 
@@ -148,12 +161,14 @@ def _champion(folder: Path, work: _Work) -> _ChampionScores:
     tested = [work.texts[number] for number in work.tested]
     again = score_backwards(model, tested, _stage(work.tick, "champion again"))
     answers = complete(model, work.asked, work.spec, _stage(work.tick, "champion writes"))
+    spoken = chances(model, work.probes, _stage(work.tick, "champion says"))
     damage(model)
     return _ChampionScores(
         losses=losses,
         again=again,
         damaged=score_backwards(model, tested, _stage(work.tick, "damaged copy")),
         answers=answers,
+        chances=spoken,
         perplexity=perplexity(losses, tokens),
         documents_per_second=speed,
     )
@@ -166,6 +181,7 @@ def _challenger(folder: Path, work: _Work) -> _ChallengerScores:
     return _ChallengerScores(
         losses=losses,
         answers=complete(model, work.asked, work.spec, _stage(work.tick, "challenger writes")),
+        chances=chances(model, work.probes, _stage(work.tick, "challenger says")),
         prompts=score(model, work.prompts, _stage(work.tick, "prompts")),
         perplexity=perplexity(losses, tokens_of(model, work.texts)),
     )

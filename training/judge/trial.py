@@ -4,6 +4,7 @@ import logging
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
+from itertools import islice
 from typing import Any
 
 from sqlalchemy import Engine
@@ -13,14 +14,16 @@ from datasets_defs.ledger.promotions import changes_of
 from datasets_defs.spec.model import ModelSpec
 from datasets_defs.store.artifacts import read_rows
 from datasets_defs.store.references import reference_of
-from training.data.snapshot import Snapshot
+from training.data.snapshot import Snapshot, text_of
 from training.judge.frozen_rows import Rows, clusters, overlap, slices
 from training.judge.gate import GateDecision, GateEvidence, decide
 from training.judge.likeness import closest
 from training.judge.outside import OutsideEvidence, by_contributor, reasons_to_ask
 from training.judge.paired import Spread
 from training.judge.power import OLD, RECENT, Planned, PlannedLook, PowerPlan, UpperBound, plan
+from training.judge.sayings import suspicions
 from training.judge.scoring import Folders, Measured, Tick, measure, protected
+from training.judge.spoken import MOST_OLDER, Probes, probes_of
 from training.registry.client import broken_rules
 from training.registry.fetch import fetch
 from training.registry.registry import Registry
@@ -94,12 +97,24 @@ def judge(
     use()
     try:
         measured = measure(
-            spec, asked.rows, folders, overlap=overlap(asked.rows, asked.snapshot.rows()), prompts=prompts, tick=tick
+            spec,
+            asked.rows,
+            folders,
+            overlap=overlap(asked.rows, asked.snapshot.rows()),
+            prompts=prompts,
+            probes=_probes(asked),
+            tick=tick,
         )
     except (RuntimeError, MemoryError) as err:  # torch's own: out of memory, a GPU that fell off the bus
         problem = (str(err).strip() or type(err).__name__).splitlines()[0][:300]
         evidence = GateEvidence(recent=[], old=[], champion_version=asked.champion, problem=problem)
         return Trial(decision=decide(evidence, spec.gate), measured=None)
+    return _decided(asked, measured)
+
+
+def _decided(asked: Comparison, measured: Measured) -> Trial:
+    """Decide on what was measured, and say why a person has to look where one has."""
+    spec = asked.spec
     evidence = GateEvidence(
         recent=[measured.pairs[number] for number in asked.rows.numbers("recent")],
         old=[measured.pairs[number] for number in asked.rows.numbers("old")],
@@ -111,8 +126,18 @@ def judge(
         plan=asked.plan,
     )
     outside = _outside(asked, evidence)
-    decision = decide(evidence, spec.gate).asking(reasons_to_ask(outside, spec.trust, spec.gate))
+    asks = [*reasons_to_ask(outside, spec.trust, spec.gate), *suspicions(measured.said)]
+    decision = decide(evidence, spec.gate).asking(asks)
     return Trial(decision=decision, measured=measured, contributors=by_contributor(outside))
+
+
+def _probes(asked: Comparison) -> Probes:
+    """Find what the fresh rows repeat: those that the challenger learned from, or else those that judge it."""
+    texts = asked.rows.texts
+    older = [texts[number] for number in asked.rows.numbers("old")]
+    older += [text_of(row) for row in islice(asked.snapshot.rows("replay"), MOST_OLDER)]
+    learned = probes_of(asked.snapshot.rows("train", "validation"), older)
+    return learned if learned.shares else probes_of(asked.snapshot.rows("holdout"), older)
 
 
 def _outside(asked: Comparison, evidence: GateEvidence) -> OutsideEvidence:
