@@ -17,6 +17,7 @@ from transformers.utils import logging as chatter
 from datasets_defs.core.errors import ContractError
 from datasets_defs.spec.model import FromScratch
 from training.model.prompt_limit import longest_token, require_short, still
+from training.model.readable import save_tokenizer
 from training.model.safe_files import WrongConfigError, folder_of
 from training.model.sampling import Completion, Loss, Sampling, choose, first_stop
 
@@ -145,7 +146,7 @@ class LanguageModel:
     def save(self, folder: Path) -> None:
         """Write weights (safetensors), configuration and tokenizer; existing files are replaced."""
         self.network.save_pretrained(folder)
-        self.tokenizer.save_pretrained(folder)
+        save_tokenizer(self.tokenizer, folder)
 
     @property
     def context(self) -> int:
