@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy import Engine, text
+from sqlalchemy.orm import configure_mappers
 
 from datasets_defs import fleet
 from datasets_defs.core.incidents import State
@@ -28,9 +29,13 @@ gpu: [{{name: temperature, promql: up, bad: 90}}]
 
 @pytest.fixture(scope="session", autouse=True)
 def airflow_database() -> None:
-    """Airflow's own database, in this run's AIRFLOW_HOME."""
+    """Airflow's own database, in this run's AIRFLOW_HOME; its models are imported before a thread could import some."""
     airflow = Path(sys.executable).parent / "airflow"
     subprocess.run([airflow, "db", "migrate"], check=True, capture_output=True)
+    from airflow import models
+
+    models.import_all_models()
+    configure_mappers()
 
 
 @pytest.fixture
