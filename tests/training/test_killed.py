@@ -24,6 +24,7 @@ from datasets_defs.store.references import ReferenceProfile, reference_of, save_
 from datasets_defs.store.sketch_log import StoredProfile, profile_at, save_profile
 from ops.verify.reading import broken_invariants
 from tests.training.killed_steps import Running
+from tests.training.servers.test_swap import SWAP
 from tests.training.uploads import VERSIONS, Uploads, model_folder
 from tests.waiting import wait_for
 from training import promote, retrain, roll_back
@@ -186,7 +187,7 @@ def test_every_point_is_tried() -> None:
         found |= set(re.findall(r'reached\(f?"([a-z_.{}]+)"\)', path.read_text()))
     found.remove("aliases.{name}")
     assert found == {
-        each for each in {*OFFER, *PROMOTE, *REVERT, *ROLL_BACK, *DRILL} if not each.startswith("aliases.")
+        each for each in {*OFFER, *PROMOTE, *REVERT, *ROLL_BACK, *DRILL, *SWAP} if not each.startswith("aliases.")
     }
 
 

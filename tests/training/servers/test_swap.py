@@ -16,6 +16,8 @@ from training.servers.vllm import Vllm
 
 Versions = dict[int, Version]
 Replica = Callable[..., SimulatedVllm]
+SWAP = ("swap.paused", "swap.loading", "swap.loaded", "swap.labelled", "swap.resumed")
+"""Where a run that brings a replica to another version may be killed."""
 
 
 def brought(replicas: Sequence[SimulatedVllm], version: Version, root: Path) -> Word:
@@ -92,7 +94,7 @@ def test_a_label_is_not_believed_without_a_probe(versions: Versions, replica: Re
     assert server.reloads == [versions[2].label, wanted.label]
 
 
-@pytest.mark.parametrize("point", ["swap.paused", "swap.loading", "swap.loaded", "swap.labelled", "swap.resumed"])
+@pytest.mark.parametrize("point", SWAP)
 def test_killed_anywhere_and_run_again(
     versions: Versions, replica: Replica, root: Path, point: str, monkeypatch: pytest.MonkeyPatch
 ):
