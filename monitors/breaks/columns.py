@@ -28,10 +28,11 @@ def learn_columns(rows: Sequence[Row]) -> dict[str, dict[str, Any]]:
 
 
 def find(rows: Sequence[Row], known: Mapping[str, Mapping[str, Any]], aside: Collection[str] = ()) -> Iterator[Break]:
-    """Give what became of each known column in a window's sample of rows, and columns that are new.
+    """Give what became of each known column in a window's sample of rows, and attributes that are new.
 
     `aside` are columns that are not watched. Attributes are new only to a reference that has some: one that training
-    made has none, and says nothing about them.
+    made has none, and says nothing about them. It lacks most of the log's own columns, too, which the server fills in:
+    these are never told of as new.
     """
     if len(rows) < LEAST_VALUES or not known:
         return
@@ -49,7 +50,7 @@ def find(rows: Sequence[Row], known: Mapping[str, Mapping[str, Any]], aside: Col
             yield from _changed(name, before, facts)
     knows_attributes = any(name.startswith(ATTRIBUTE) for name in (*known, *aside))
     for name, facts in new.items():
-        if knows_attributes or not name.startswith(ATTRIBUTE):
+        if knows_attributes and name.startswith(ATTRIBUTE):
             reason = f"{name} is new: {facts['present']:.0%} of the rows have it; the next profile watches it"
             yield _break("new", name, reason, facts["present"], scope=NOTE)
 

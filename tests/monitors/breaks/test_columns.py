@@ -123,11 +123,14 @@ def test_one_key_that_takes_over(name: str):
 
 
 def test_a_new_column_is_told_and_breaks_nothing():
-    """An attribute that all rows have all at once; a reference without attributes knows nothing of them."""
+    """An attribute that all rows have all at once; a reference without attributes, or without a log, knows nothing."""
     rows = changed(lambda row: {"temperature": row["attributes"]["score"]})
     assert found(rows) == {"attribute:temperature": ("new", NOTE)}
     bare = learn([{**row, "attributes": None} for row in log(1, 1_000)])
     assert window_breaks(SampledRows(rows=rows, of=len(rows)), bare) == ()
+    made = learn([{"prompt": row["prompt"], "prompt_bits_per_byte": 2.5 + 0.1 * (i % 7)} for i, row in enumerate(rows)])
+    traffic = [{**row, "prompt_bits_per_byte": 2.5 + 0.1 * (i % 7)} for i, row in enumerate(rows)]
+    assert window_breaks(SampledRows(rows=traffic, of=len(rows)), made) == ()  # training's rows have no latency
 
 
 def test_what_was_accepted_is_no_break():
