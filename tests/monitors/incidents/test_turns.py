@@ -88,7 +88,7 @@ def verdicts(loop: Loop, model: str) -> list[tuple[object, ...]]:
 
 
 def rounded(value: object) -> object:
-    """Give a value with figures of nine digits: rows come in any order, and sums differ in their last digits."""
+    """Give a value with figures of nine digits: one run in many differed in the later ones."""
     match value:
         case float():
             return float(f"{value:.9g}")
