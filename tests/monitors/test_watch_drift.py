@@ -334,7 +334,8 @@ def test_little_traffic_is_neither_blind_nor_never_confirmed(loop: Loop) -> None
         ring, verdicts = run(loop, number)
         rung += [number] if ring is not None else []
         for signal, numbers in bad.items():
-            numbers += [number] if verdicts[signal].condition is Condition.BAD else []
+            if verdicts[signal].condition is Condition.BAD:
+                numbers.append(number)
         if number % 3:
             assert verdicts["drift"].waits
     assert rung == [min(numbers[1] for numbers in bad.values() if len(numbers) > 1)]  # the second, of either
