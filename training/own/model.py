@@ -30,8 +30,8 @@ def model_in(
     before, now = _kind(champion), _kind(folder)
     if now is not None and before != now:
         raise ContractError(
-            f"the trainer of your own made a {now} of a {before}: servers cannot exchange one for the other. For a new "
-            f"base model use `driftloop rebase {spec.name}`"
+            f"the trainer of your own made a {now} of a {before}: servers cannot exchange one for the other in place. "
+            f"Offer a new base model with `driftloop offer {spec.name} FOLDER`, where servers can restart on it"
         )
     return usable_in(folder, work, db=db, registry=registry, spec=spec, champion=parent, name=NAME)
 
