@@ -21,13 +21,16 @@ TRAINER ?= driftloop
 MINUTES ?= 30
 SEED ?= 1
 
-.PHONY: help demo up down status test test-chain test-all docs reference bench chaos lint lock clean venv
+.PHONY: help demo pipelines up down status test test-chain test-all docs reference bench chaos lint lock clean venv
 
 help: ## Show these targets
 	@grep -E '^[a-z-]+:.*## ' $(firstword $(MAKEFILE_LIST)) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
 
 demo: $(STAMP) ## Show the whole loop closing on real text (first run: some minutes of installing); METHOD=lora TRAINER=trl
 	@$(BIN)/driftloop demo --method "$(METHOD)" --trainer "$(TRAINER)"
+
+pipelines: $(STAMP) ## Show the pipelines beside the loop on the demo's stack, on real texts; ONLY=generate_texts
+	@$(BIN)/driftloop pipelines --only "$(ONLY)"
 
 up: $(STAMP) ## Start the local stack for the models in models/
 	@$(BIN)/driftloop up

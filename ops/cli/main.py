@@ -14,7 +14,7 @@ from ops.cli.decide import accept, answer, approval, champion, offer, pause
 from ops.cli.serve import gateway, key
 from ops.cli.shared import tables
 from ops.cli.shared.frames import hide_pandas_from_pyarrow
-from ops.cli.stack import init, local_stack, model_files
+from ops.cli.stack import init, local_stack, model_files, pipelines
 from ops.cli.train import bootstrap, evaluate, train, trainer_node
 from ops.cli.watch import backtest, calibrate, check, history, incident, status, verify
 
@@ -31,7 +31,7 @@ for module in (
     bootstrap, train, evaluate, trainer_node,
     ingest, data, rescore,
     gateway, key,
-    local_stack, init, model_files,
+    local_stack, init, model_files, pipelines,
 ):  # fmt: skip
     module.register(app)
 

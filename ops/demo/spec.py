@@ -35,8 +35,10 @@ TRAINERS: Mapping[str, Mapping[str, Any]] = {
 """What each trainer changes in the spec's sections."""
 
 
-def models_of(method: str, trainer: str = "driftloop") -> dict[str, str]:
+def models_of(method: str, trainer: str = "driftloop", more: Mapping[str, Any] | None = None) -> dict[str, str]:
     """Give the setting that has the stack read the demo's model so; none for the way that its YAML says.
+
+    `more` are further sections of the YAML.
 
     It holds until the next start without it: the user's own folder is not touched.
 
@@ -49,7 +51,7 @@ def models_of(method: str, trainer: str = "driftloop") -> dict[str, str]:
         raise ContractError(f"--trainer {trainer}: the demo trains with {' or '.join(TRAINERS)}")
     if trainer == "trl" and importlib.util.find_spec("trl") is None:
         raise ContractError("--trainer trl: TRL is not installed here; run `.venv/bin/pip install 'trl>=1.16'` first")
-    changes = [each for each in (METHODS[method], TRAINERS[trainer]) if each]
+    changes = [each for each in (METHODS[method], TRAINERS[trainer], more or {}) if each]
     if not changes:
         return {}
     own = settings().home.resolve() / DEMO_MODELS
@@ -60,6 +62,6 @@ def models_of(method: str, trainer: str = "driftloop") -> dict[str, str]:
     shutil.copytree(source, own, ignore=lambda _, names: [name for name in names if not name.endswith(".yaml")])
     spec = yaml.safe_load((source / f"{MODEL}.yaml").read_text(encoding="utf-8"))
     for name, section in (item for each in changes for item in each.items()):
-        spec[name] = {**spec.get(name, {}), **section}
+        spec[name] = {**spec.get(name, {}), **section} if isinstance(section, Mapping) else section
     (own / f"{MODEL}.yaml").write_text(yaml.safe_dump(spec, sort_keys=False), encoding="utf-8")
     return {"DRIFTLOOP_MODELS_DIR": str(own)}

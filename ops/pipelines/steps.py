@@ -1,0 +1,8 @@
+"""The pipelines that are shown, in their order; another one is another line."""
+
+from ops.pipelines import generate_texts
+from ops.pipelines.step import PipelineStep
+
+STEPS: tuple[PipelineStep, ...] = (
+    generate_texts.STEP,
+)  # fmt: skip
