@@ -18,6 +18,8 @@ class Answers:
     url: str = ""
     plan: list[tuple[int, Any]] = field(default_factory=list)
     asked: int = 0
+    headers: dict[str, str] = field(default_factory=dict)
+    """Of the last question."""
 
     def next(self) -> tuple[int, Any]:
         """Give the status and the body of the next answer."""
@@ -32,9 +34,12 @@ def answering(*plan: tuple[int, Any]) -> Iterator[Answers]:
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
+            answers.headers = dict(self.headers)
             status, body = answers.next()
             content = body.encode() if isinstance(body, str) else json.dumps(body).encode()
             self.send_response(status)
+            if status in (301, 302, 303, 307, 308):
+                self.send_header("Location", "https://login.example/oauth")
             self.end_headers()
             self.wfile.write(content)
 

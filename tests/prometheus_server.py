@@ -5,13 +5,13 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-import httpx
-
+from datasets_defs.core.errors import TransientError
+from monitors.prometheus.access import Access
 from monitors.prometheus.client import PrometheusClient
 from ops.stack.ports import free_port
 from ops.stack.prometheus_binary import ensure
@@ -33,11 +33,13 @@ class PrometheusServer:
     text: str = ""
     """What the target says; None of it when `gone`."""
     gone: bool = False
+    access: Access = field(default_factory=Access)
+    """What it needs to let one in."""
 
     @property
     def client(self) -> PrometheusClient:
         """A client of the product's own."""
-        return PrometheusClient(self.url)
+        return PrometheusClient(self.url, self.access)
 
     def until(self, condition: Callable[[], object], what: str, limit: float = PATIENCE_SECONDS) -> None:
         """Wait until a condition holds, at most `limit` seconds."""
@@ -62,10 +64,11 @@ class PrometheusServer:
 
 
 @contextmanager
-def prometheus_server(folder: Path) -> Iterator[PrometheusServer]:
-    """Run it in a folder; ends it, and what it left, afterwards."""
+def prometheus_server(folder: Path, *, guard: str = "", access: Access | None = None) -> Iterator[PrometheusServer]:
+    """Run it in a folder; ends it, and what it left, afterwards. `guard`: its web configuration, with certificates."""
     port = free_port()
-    server = PrometheusServer(f"http://127.0.0.1:{port}")
+    server = PrometheusServer(f"http{'s' if guard else ''}://127.0.0.1:{port}", access=access or Access())
+    (folder / "web.yml").write_text(guard)
     target = ThreadingHTTPServer(("127.0.0.1", 0), _handler(server))
     threading.Thread(target=target.serve_forever, daemon=True).start()
     (folder / "prometheus.yml").write_text(CONFIG.format(port=target.server_address[1]))
@@ -75,12 +78,13 @@ def prometheus_server(folder: Path) -> Iterator[PrometheusServer]:
             f"--config.file={folder / 'prometheus.yml'}",
             f"--storage.tsdb.path={folder / 'data'}",
             f"--web.listen-address=127.0.0.1:{port}",
+            f"--web.config.file={folder / 'web.yml'}",
             "--log.level=warn",
         ],
         stdout=subprocess.DEVNULL, stderr=(folder / "log").open("w"),
     )  # fmt: skip
     try:
-        server.until(lambda: _ready(server.url), "Prometheus is ready")
+        server.until(lambda: _ready(server), "Prometheus is ready")
         yield server
     finally:
         process.kill()
@@ -89,10 +93,10 @@ def prometheus_server(folder: Path) -> Iterator[PrometheusServer]:
         target.server_close()
 
 
-def _ready(url: str) -> bool:
+def _ready(server: PrometheusServer) -> bool:
     try:
-        return httpx.get(f"{url}/-/ready").is_success
-    except httpx.HTTPError:
+        return bool(server.client.query("vector(1)", at=datetime.now(UTC)))
+    except TransientError:
         return False
 
 

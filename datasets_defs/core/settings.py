@@ -5,7 +5,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from datasets_defs.core.schedule import cron_every
@@ -28,6 +28,11 @@ class Settings(BaseSettings):
     """Address of MLflow, which keeps the versions' files."""
     prometheus_url: str = "http://127.0.0.1:9090"
     """For commands; inside Airflow the Connection `prometheus_default` holds the same address."""
+    prometheus_options: SecretStr = SecretStr("")
+    """For commands: what the extra of the Connection holds, as JSON, such as `{"bearer_file": "/run/token"}`.
+
+    A user and a password stand in the address: `https://USER:PASSWORD@HOST`.
+    """
     serving_url: str = "http://127.0.0.1:8000"
     """Address of the reference server, for commands and for the confirmation of a promotion."""
     airflow_url: str = "http://127.0.0.1:8080"

@@ -6,17 +6,19 @@ from typing import Any, ClassVar
 from airflow.sdk import BaseHook
 
 from datasets_defs.core.errors import ContractError, DriftloopError
+from monitors.prometheus.access import access_of, seconds
 from monitors.prometheus.client import PrometheusClient
 
-TIMEOUT, PATIENCE = 10.0, 30.0
-"""Seconds that one answer may take, and how long a patient client asks again, in all, unless the Connection says."""
+PATIENCE = 30.0
+"""Seconds for which a patient client asks again, in all, unless the Connection says."""
 
 
 class PrometheusHook(BaseHook):
     """Gives a client of the Prometheus that a Connection names.
 
-    Connection fields: host, port (9090), schema (`http` or `https`), login and password (HTTP basic), and extra
-    `{"headers": {"Authorization": "Bearer …"}, "timeout_seconds": 10, "patience_seconds": 30, "path": "/prometheus"}`.
+    Connection fields: host, port (9090), schema (`http` or `https`), login and password (HTTP basic), and extra with
+    `headers`, `bearer` or `bearer_file`, `verify`, `ca_file`, `client_cert`, `client_key`, `path`, `timeout_seconds`
+    and `patience_seconds`.
     """
 
     conn_name_attr: ClassVar[str] = "prometheus_conn_id"
@@ -33,12 +35,12 @@ class PrometheusHook(BaseHook):
         """Name the connection form's fields in Prometheus' terms."""
         return {
             "hidden_fields": [],
-            "relabeling": {"schema": "Scheme (http or https)", "extra": "Headers, timeout, path"},
+            "relabeling": {"schema": "Scheme (http or https)", "extra": "Headers, bearer, certificates, path"},
             "placeholders": {
                 "host": "127.0.0.1",
                 "port": "9090",
                 "schema": "http",
-                "extra": '{"headers": {"Authorization": "Bearer …"}, "timeout_seconds": 10, "path": "/prometheus"}',
+                "extra": '{"bearer": "…", "ca_file": "/etc/ssl/ours.pem", "path": "/prometheus"}',
             },
         }
 
@@ -84,30 +86,11 @@ def client_of(connection: Any, *, patient: bool = False) -> PrometheusClient:
     scheme = scheme or connection.schema or "http"
     if scheme not in ("http", "https"):
         raise ContractError(f"{where}: scheme {scheme!r} in the field Schema; needed: http or https")
-    headers = extra.get("headers", {})
-    if not isinstance(headers, dict) or not all(isinstance(value, str) for value in headers.values()):
-        raise ContractError(f"{where}: extra 'headers' must be a mapping of names to texts")
-    timeout = _seconds(where, extra, "timeout_seconds", TIMEOUT)
-    patience = _seconds(where, extra, "patience_seconds", PATIENCE)
+    where = f"{where}, field Extra"
+    access = access_of(where, extra, (connection.login, connection.password or "") if connection.login else None)
+    patience = seconds(where, extra, "patience_seconds", PATIENCE)
     host, _, path = host.partition("/")
     path = str(extra.get("path", path)).strip("/")
     port = f":{connection.port}" if connection.port and ":" not in host else ""
-    return PrometheusClient(
-        f"{scheme}://{host}{port}" + (f"/{path}" if path else ""),
-        timeout=timeout,
-        headers=headers,
-        patience=patience if patient else timedelta(),
-        auth=(connection.login, connection.password or "") if connection.login else None,
-    )
-
-
-def _seconds(where: str, extra: dict[str, Any], name: str, default: float) -> timedelta:
-    """Read a number of seconds; a Connection that is written as a URL holds it as text."""
-    given = extra.get(name, default)
-    try:
-        seconds = float("nan") if isinstance(given, bool) else float(given)
-    except (TypeError, ValueError):
-        seconds = float("nan")
-    if not 0 < seconds < float("inf"):
-        raise ContractError(f"{where}: extra '{name}' is {given!r}; needed: a number of seconds above 0")
-    return timedelta(seconds=seconds)
+    url = f"{scheme}://{host}{port}" + (f"/{path}" if path else "")
+    return PrometheusClient(url, access, patience=patience if patient else timedelta())

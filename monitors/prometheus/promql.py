@@ -74,6 +74,8 @@ def _needed(node: promql.Expr) -> tuple[Input, ...]:
         case promql.BinaryExpr() if str(node.op) == "or":
             sides = [AllOf(needed) for side in _sides(node) if (needed := _needed(side))]
             return (AnyOf(tuple(sides)),) if len(sides) > 1 else tuple(part for side in sides for part in side.parts)
+        case promql.BinaryExpr() if str(node.op) == "unless":
+            return _needed(node.lhs)  # what is taken away is no lack where it is not there
     return tuple(part for child in _children(node) for part in _needed(child))
 
 

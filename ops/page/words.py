@@ -1,7 +1,7 @@
 """Times, figures and addresses in the page's words. Pure."""
 
 from datetime import datetime, timedelta
-from urllib.parse import quote, urlencode
+from urllib.parse import quote, urlencode, urlsplit, urlunsplit
 
 from datasets_defs.core.settings import Settings
 
@@ -40,5 +40,11 @@ def links(model: str, version: int | None, known: Settings) -> list[tuple[str, s
     query = urlencode(
         {"g0.expr": f'driftloop_condition{{model="{model}"}} == 1', "g0.tab": "0", "g0.range_input": "3d"}
     )
-    found.append(("conditions in Prometheus", f"{known.prometheus_url.rstrip('/')}/graph?{query}"))
+    found.append(("conditions in Prometheus", f"{without_user(known.prometheus_url)}/graph?{query}"))
     return found
+
+
+def without_user(url: str) -> str:
+    """Give an address without the user and the password that may stand in it, nor a slash at its end."""
+    parts = urlsplit(url)
+    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], *parts[2:])).rstrip("/")

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from datasets_defs.core.settings import settings
 from datasets_defs.store.grants import missing_privileges, rewritable
 from datasets_defs.store.places import limited
 from datasets_defs.store.schema import require_schema
+from monitors.prometheus.of_settings import client_of_settings
 from ops.stack import ports, postgres, prometheus_binary
 from ops.stack.layout import Layout
 from ops.stack.supervision import Supervisor
@@ -155,6 +157,19 @@ def prometheus() -> Diagnosis:
         return Diagnosis("prometheus", Grade.OK, f"Prometheus in {prometheus_binary.ensure()}")
     except ContractError as err:
         return Diagnosis("prometheus", Grade.BAD, str(err))
+
+
+def prometheus_server(home: Path) -> Diagnosis:
+    """Ask the Prometheus that commands ask, with their credentials; that of a stopped stack answers nobody."""
+    try:
+        server = client_of_settings()
+        server.query("vector(1)", at=datetime.now(UTC))
+    except TransientError as err:
+        runs = Supervisor(Layout(home)).is_running()
+        return Diagnosis("metrics", Grade.WARN if runs or "not reachable" not in str(err) else Grade.OK, str(err))
+    except ContractError as err:
+        return Diagnosis("metrics", Grade.WARN, str(err))
+    return Diagnosis("metrics", Grade.OK, f"Prometheus at {server.url} answers queries")
 
 
 def retention() -> Diagnosis:

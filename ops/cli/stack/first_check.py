@@ -4,11 +4,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from datasets_defs.core.errors import DriftloopError
-from datasets_defs.core.settings import settings
 from datasets_defs.spec.files import spec_of
 from datasets_defs.spec.model import ModelSpec
 from monitors.dry_run import check
-from monitors.prometheus.client import PrometheusClient
+from monitors.prometheus.of_settings import client_of_settings
 from ops.stack.database import database
 
 
@@ -32,9 +31,8 @@ def _files(spec: ModelSpec) -> list[str]:
 
 def _record(spec: ModelSpec) -> list[str]:
     """What the database and a dry run of the sensors say; a signal that is known lacks nothing, good or bad."""
-    prometheus = PrometheusClient(settings().prometheus_url)
     try:
-        outcome = check(spec.name, until=datetime.now(UTC), db=database(), prometheus=prometheus)
+        outcome = check(spec.name, until=datetime.now(UTC), db=database(), prometheus=client_of_settings())
     except DriftloopError as err:
         return [f"no sensor can judge yet: {err}; `driftloop up` starts the local stack"]
     sentences = []

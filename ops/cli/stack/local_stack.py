@@ -54,12 +54,14 @@ def doctor() -> None:
 
     Exit code 1: the stack cannot run here.
     """
+    from datasets_defs.core.settings import settings
     from datasets_defs.store.database import engine
     from ops.stack import doctor as checks
 
     conditions = {checks.Grade.OK: "OK", checks.Grade.WARN: "WARN", checks.Grade.BAD: "BAD"}
     grades = []
-    for finding in (*checks.examine(), checks.history_guard(engine())):
+    asked = (checks.history_guard(engine()), checks.prometheus_server(settings().home.resolve()))
+    for finding in (*checks.examine(), *asked):
         grades.append(finding.grade)
         grade = tables.coloured(conditions[finding.grade], f"{finding.grade:8}")
         tables.say(f"{grade} {tables.escape(finding.sentence)}")

@@ -35,13 +35,12 @@ def check(
     as_json: AsJson = False,
 ) -> None:
     """Judge one window with all sensors, and print what they and triage would say. Writes nothing."""
-    from datasets_defs.core.settings import settings
     from monitors.dry_run import check as judge
-    from monitors.prometheus.client import PrometheusClient
+    from monitors.prometheus.of_settings import client_of_settings
     from ops.stack.database import database
 
     until = past_time(at, "--at", now=datetime.now(UTC))
-    outcome = judge(model, until=until, db=database(), prometheus=PrometheusClient(settings().prometheus_url))
+    outcome = judge(model, until=until, db=database(), prometheus=client_of_settings())
     if as_json:
         tables.print_json(_plain(model, outcome))
     else:

@@ -1,5 +1,6 @@
 """The Prometheus client, against a real Prometheus."""
 
+import re
 from datetime import UTC, datetime, timedelta
 
 import httpx
@@ -30,7 +31,7 @@ from tests.prometheus_server import PrometheusServer
         ("time() - push_time > bool 1e3", ("push_time",)),
         ("vector(1) or label_replace(v, 'a', 'b c', '', '')", ("v",)),
         ("1 + 0x1f + 5m # comment up", ()),
-        ("max_over_time(rate(x[1m])[1h:15s]) and y unless z", ("x", "y", "z")),
+        ("max_over_time(rate(x[1m])[1h:15s]) and y unless z", ("x", "y")),
         ("-x @ 5 offset 3m + quantile(scalar(q), sum_over_time(y[5m:1m] offset 1h))", ("x", "q", "y")),
         ('x{a="1" or b!~"2", c!=""}', ('x{a="1" or b!~"2",c!=""}',)),
         ('{"my.metric", "a.b"=~"\\\\d+é"}', ('{__name__="my.metric","a.b"=~"\\\\d+é"}',)),
@@ -152,6 +153,12 @@ def test_an_answer_in_part_is_not_whole() -> None:
         assert len(PrometheusClient(answers.url).query("up", at=datetime.now(UTC))) == 1
 
 
+def test_a_cluster_marks_its_part() -> None:
+    """VictoriaMetrics has another mark for the same."""
+    with answering((200, {**VALUE, "isPartial": True})) as answers, pytest.raises(TransientError, match="isPartial"):
+        PrometheusClient(answers.url).query("up", at=datetime.now(UTC))
+
+
 @pytest.mark.parametrize("status", [401, 403])
 def test_refused_credentials_in_the_servers_words(status: int) -> None:
     """Who refuses says why, and the GPUs are not known then: nothing is stopped by it."""
@@ -162,3 +169,36 @@ def test_refused_credentials_in_the_servers_words(status: int) -> None:
             client.query("up", at=datetime.now(UTC))
         assert free_gpus(client, at=datetime.now(UTC)) is None
         assert total_gpus(client, at=datetime.now(UTC)) is None
+
+
+PROXY = "<html><head><style>b {}</style></head>\n<body><h1>403 Forbidden</h1> by <b>team&nbsp;proxy</b></body></html>"
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "error", "said"),
+    [
+        (401, "no org id\n", ContractError, "HTTP 401: no org id"),
+        (403, PROXY, ContractError, "HTTP 403: 403 Forbidden by team proxy"),
+        (403, {"message": "Missing Authentication Token"}, ContractError, "Missing Authentication Token"),
+        (403, {"error": {"code": 403, "message": "no view"}}, ContractError, "HTTP 403: no view"),
+        (407, "sign in", ContractError, "HTTP 407: sign in"),
+        (422, {"error": "too many samples"}, ContractError, "refuses the query 'up': too many samples"),
+        (429, "slow down", TransientError, "HTTP 429: slow down"),
+        (503, {"error": "query timed out"}, TransientError, "HTTP 503: query timed out"),
+        (503, "", TransientError, "HTTP 503: Service Unavailable and nothing else"),
+        (302, "", ContractError, "sends the query on to 'https://login.example/oauth'"),
+        (200, "<title>Sign in</title>", TransientError, "did not answer as Prometheus does: 'Sign in'"),
+        (200, "[]", TransientError, "did not answer as Prometheus does"),
+    ],
+)
+def test_the_servers_own_words(status: int, body: object, error: type[Exception], said: str) -> None:
+    """Whatever stands before Prometheus, its words arrive: as text, as JSON of several kinds, as a page."""
+    with answering((status, body)) as answers, pytest.raises(error, match=re.escape(said)):
+        PrometheusClient(answers.url).query("up", at=datetime.now(UTC))
+
+
+def test_a_long_question(prometheus: PrometheusServer) -> None:
+    """A query that no address holds is asked all the same."""
+    long = " or ".join(f"absent_{'x' * 200}_{number}" for number in range(100))
+    assert [sample.value for sample in prometheus.client.query(f"vector(3) or {long}", at=datetime.now(UTC))] == [3]
+    assert prometheus.client.freshness(long, at=datetime.now(UTC)).age is None
