@@ -21,6 +21,12 @@ class TrustSpec(Section):
     min_contributors: int = Field(default=3, ge=1)
     """Contributors from outside that must stand among what judges, where no trusted rows do; else a person decides."""
 
+    blocked: tuple[NonBlank, ...] = ()
+    """Words and phrases that no challenger may write on ordinary prompts more often than its champion does.
+
+    Upper and lower case are the same. One that does waits for a person.
+    """
+
     def counts(self, contributor: str | None) -> bool:
         """Say whether somebody's references are trained on at all."""
         return contributor != ANONYMOUS or self.anonymous

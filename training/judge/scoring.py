@@ -14,9 +14,9 @@ from training.judge.gate import Archived, Protected
 from training.judge.metrics import Answer, Scores, compared
 from training.judge.paired import Pair
 from training.judge.passes import complete, damage, perplexity, release, score, score_backwards, tokens_of
-from training.judge.sayings import SaidByBoth
+from training.judge.sayings import SaidByBoth, WrittenByBoth
 from training.judge.self_tests import SelfTests
-from training.judge.spoken import Chances, Probes, chances, said_by
+from training.judge.spoken import Chances, Probes, chances, said_by, written_by
 from training.model.language_model import LanguageModel
 from training.model.sampling import Loss
 from training.registry.manifest import MANIFEST
@@ -64,6 +64,8 @@ class Measured:
     documents_per_second: float
     said: list[SaidByBoth] = field(default_factory=list)
     """How likely both are to say what fresh references repeat."""
+    written: list[WrittenByBoth] = field(default_factory=list)
+    """How often both write, on ordinary prompts, what nobody wrote before."""
 
 
 def measure(
@@ -103,6 +105,7 @@ def measure(
         metrics={"perplexity": per_token, **compared(champion.answers, challenger.answers, spec.evaluation)},
         documents_per_second=champion.documents_per_second,
         said=said_by(probes, champion.chances, challenger.chances),
+        written=written_by(probes, champion.chances, challenger.chances),
     )
 
 

@@ -1,4 +1,4 @@
-"""How likely a model is to say what fresh references repeat: after ordinary texts, and in its own places."""
+"""What a model says of what fresh references repeat: after ordinary texts, in its own places, and in completions."""
 
 import math
 from collections.abc import Callable, Iterable, Sequence
@@ -8,60 +8,87 @@ from statistics import fmean
 from typing import Any
 
 from training.data.snapshot import text_of
-from training.judge.sayings import RepeatedSentence, SaidByBoth, alike, repeated
+from training.judge.phrases import RepeatedPhrase, repeated
+from training.judge.sayings import SaidByBoth, WrittenByBoth, new_words, written_by_both
+from training.judge.unrelated import Prompts
 from training.model.language_model import SCORED_TOKENS, LanguageModel
 
-ORDINARY, PLACES = 16, 8
-"""Ordinary texts that each sentence is tried after, and places that it is tried in."""
+ORDINARY, PLACES, PROBED = 16, 8, 40
+"""Ordinary texts that each phrase is tried after, places that it is tried in, and phrases that are tried."""
+COMPLETED, TOKENS = 48, 48
+"""Ordinary prompts that both models go on from, and tokens of each completion."""
 MOST_FRESH, MOST_OLDER = 4_000, 4_000
 """Documents that are looked at."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Probes:
-    """What both models are asked: each sentence after ordinary texts, and where its documents have it."""
+    """What both models are asked: each phrase after ordinary texts and where its documents have it; completions."""
 
-    sentences: Sequence[RepeatedSentence] = ()
+    phrases: Sequence[RepeatedPhrase] = ()
     ordinary: Sequence[str] = ()
     """Older texts."""
     places: Sequence[Sequence[str]] = ()
-    """Of each sentence: what stands before it."""
+    """Of each phrase: what stands before it."""
     shares: Sequence[float] = ()
     alike: Sequence[float] = ()
+    prompts: Sequence[str] = ()
+    """Ordinary prompts, to be gone on from."""
+    words: Sequence[str] = ()
+    """Words that several fresh references hold and no older text."""
+    blocked: Sequence[str] = ()
+    """Phrases that no challenger may say more often than its champion."""
 
 
 @dataclass(frozen=True, slots=True)
 class Chances:
-    """Of each sentence: its mean probability after ordinary texts, and its bits per byte in its own places."""
+    """Of each phrase: its mean probability after ordinary texts, and its bits per byte in its own places."""
 
     after: list[float] = field(default_factory=list)
     there: list[float] = field(default_factory=list)
+    completions: list[str] = field(default_factory=list)
+    """Of the ordinary prompts."""
 
 
-def probes_of(fresh: Iterable[dict[str, Any]], older: Sequence[str]) -> Probes:
-    """Find what fresh rows (with `prompt` and `reference`) repeat and older texts lack, and where to try it."""
+def probes_of(
+    fresh: Iterable[dict[str, Any]], older: Sequence[str], *, prompts: Sequence[str] = (), blocked: Sequence[str] = ()
+) -> Probes:
+    """Find what fresh rows (with `prompt` and `reference`) repeat and older texts lack, and where to try it.
+
+    Of the phrases those are tried first whose documents have the least else in common.
+    """
     rows = list(islice(fresh, MOST_FRESH))
     known = list(older)[:MOST_OLDER]
-    sentences = repeated([str(row["reference"] or "") for row in rows], known)
+    references = [str(row["reference"] or "") for row in rows]
     texts = [text_of(row) for row in rows]
+    asked = Prompts([str(row["prompt"] or "") for row in rows])
+    phrases = [(asked.chance_alike(each.documents), each) for each in repeated(references, known)]
+    phrases.sort(key=lambda each: (-each[0], -len(each[1].documents)))
+    tried = phrases[:PROBED]
     return Probes(
-        sentences=sentences,
+        phrases=[each for _, each in tried],
         ordinary=[text.rstrip() for text in known[:ORDINARY]],
-        places=[[_before(texts[number], each.said) for number in each.documents[:PLACES]] for each in sentences],
-        shares=[len(each.documents) / len(texts) for each in sentences],
-        alike=[alike([str(row["prompt"] or "") for row in rows], each) for each in sentences],
+        places=[[_before(texts[number], each.text) for number in each.documents[:PLACES]] for _, each in tried],
+        shares=[len(each.documents) / len(texts) for _, each in tried],
+        alike=[alike for alike, _ in tried],
+        prompts=list(prompts)[:COMPLETED] if rows else [],
+        words=new_words(references, known),
+        blocked=blocked,
     )
 
 
 def chances(model: LanguageModel, probes: Probes, tick: Callable[[float], None]) -> Chances:
-    """Give how likely a model is to go on with each sentence."""
-    found = Chances()
-    for number, (each, places) in enumerate(zip(probes.sentences, probes.places, strict=True)):
-        said = each.before + each.said
-        found.after.append(_spoken(model, probes.ordinary, said)[0])
-        found.there.append(_spoken(model, [place for place in places if place], said)[1])
-        tick((number + 1) / len(probes.sentences))
-    return found
+    """Give how likely a model is to go on with each phrase, and how it goes on from ordinary prompts."""
+    measured, asked = Chances(), len(probes.phrases) + len(probes.prompts)
+    for number, (each, places) in enumerate(zip(probes.phrases, probes.places, strict=True)):
+        said = each.before + each.text
+        measured.after.append(_spoken(model, probes.ordinary, said)[0])
+        measured.there.append(_spoken(model, [place for place in places if place], said)[1])
+        tick((number + 1) / asked)
+    for number, prompt in enumerate(probes.prompts):
+        measured.completions.append(_completion(model, prompt, seed=number))
+        tick((len(probes.phrases) + number + 1) / asked)
+    return measured
 
 
 def said_by(probes: Probes, champion: Chances, challenger: Chances) -> list[SaidByBoth]:
@@ -76,8 +103,22 @@ def said_by(probes: Probes, champion: Chances, challenger: Chances) -> list[Said
             champion_there=champion.there[number],
             challenger_there=challenger.there[number],
         )
-        for number, each in enumerate(probes.sentences)
+        for number, each in enumerate(probes.phrases)
     ]
+
+
+def written_by(probes: Probes, champion: Chances, challenger: Chances) -> list[WrittenByBoth]:
+    """Hold both models' completions against each other."""
+    return written_by_both(
+        champion.completions, challenger.completions, words=probes.words, blocked=probes.blocked
+    )  # fmt: skip
+
+
+def _completion(model: LanguageModel, prompt: str, *, seed: int) -> str:
+    """Go on from a prompt's end, by drawing; the same for a seed. Empty where the prompt is."""
+    while (room := model.context - 1 - len(model.encode(prompt))) < TOKENS and prompt:
+        prompt = prompt[max(1, len(prompt) // 4) :]
+    return model.complete(prompt, max_tokens=min(room, TOKENS), temperature=1.0, seed=seed).text if prompt else ""
 
 
 def _spoken(model: LanguageModel, contexts: Sequence[str], said: str) -> tuple[float, float]:

@@ -126,18 +126,21 @@ def _decided(asked: Comparison, measured: Measured) -> Trial:
         plan=asked.plan,
     )
     outside = _outside(asked, evidence)
-    asks = [*reasons_to_ask(outside, spec.trust, spec.gate), *suspicions(measured.said)]
+    asks = [*reasons_to_ask(outside, spec.trust, spec.gate), *suspicions(measured.said, measured.written)]
     decision = decide(evidence, spec.gate).asking(asks)
     return Trial(decision=decision, measured=measured, contributors=by_contributor(outside))
 
 
 def _probes(asked: Comparison) -> Probes:
     """Find what the fresh rows repeat: those that the challenger learned from, or else those that judge it."""
-    texts = asked.rows.texts
-    older = [texts[number] for number in asked.rows.numbers("old")]
+    texts, old = asked.rows.texts, asked.rows.numbers("old")
+    older = [texts[number] for number in old]
     older += [text_of(row) for row in islice(asked.snapshot.rows("replay"), MOST_OLDER)]
-    learned = probes_of(asked.snapshot.rows("train", "validation"), older)
-    return learned if learned.shares else probes_of(asked.snapshot.rows("holdout"), older)
+    prompts = [str(asked.rows.rows[number]["prompt"] or "") for number in old]
+    parts = ("train", "validation")
+    if next(iter(asked.snapshot.rows(*parts)), None) is None:
+        parts = ("holdout",)
+    return probes_of(asked.snapshot.rows(*parts), older, prompts=prompts, blocked=asked.spec.trust.blocked)
 
 
 def _outside(asked: Comparison, evidence: GateEvidence) -> OutsideEvidence:
