@@ -260,6 +260,24 @@ SENSOR_MENDED = Topic(
     next="Nothing; the model is watched as before.",
     commands=("driftloop status",),
 )
+FILE_TROUBLE = Topic(
+    severity=_critical,
+    title="{model}: its file is gone or wrong",
+    next="Its champion goes on serving. Nothing is judged, retrained or rolled back until the file can be read.",
+    commands=("driftloop check-models", HISTORY),
+)
+FILE_MENDED = Topic(
+    severity=_info,
+    title="{model}: its file can be read again",
+    next="The model is watched as before; windows that nobody judged are judged now.",
+    commands=("driftloop status",),
+)
+SPEC_CHANGED = Topic(
+    severity=_info,
+    title="{model}: its file was edited",
+    next="Each field counts from when the message says.",
+    commands=("driftloop plan {model}", HISTORY),
+)
 
 _CHANGES: Mapping[str, Topic] = {
     "bootstrap": FIRST,
@@ -336,6 +354,9 @@ CHOOSERS: Mapping[str, Callable[[Event, Incident | None], Topic | None]] = {
     EventKind.SERVING_MENDED: lambda _event, _incident: SERVING_MENDED,
     EventKind.SENSOR_TROUBLE: lambda _event, _incident: SENSOR_TROUBLE,
     EventKind.SENSOR_MENDED: lambda _event, _incident: SENSOR_MENDED,
+    EventKind.FILE_TROUBLE: lambda _event, _incident: FILE_TROUBLE,
+    EventKind.FILE_MENDED: lambda _event, _incident: FILE_MENDED,
+    EventKind.SPEC_CHANGED: lambda _event, _incident: SPEC_CHANGED,
     EventKind.PAUSED: lambda _event, _incident: PAUSED,
     EventKind.RESUMED: lambda _event, _incident: RESUMED,
     EventKind.REBASELINED: lambda _event, _incident: REBASELINED,

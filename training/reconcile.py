@@ -20,6 +20,7 @@ from datasets_defs.ledger.pauses import pauses
 from datasets_defs.spec.files import model_names, spec_of
 from datasets_defs.store.heartbeats import beat, heartbeats
 from datasets_defs.store.messages import stuck_messages
+from training.champions.described import note_edit, note_files
 from training.watchdog import Beats, awake_since, look
 
 log = logging.getLogger(__name__)
@@ -83,11 +84,12 @@ def rings_due(*, db: Engine, actor: str, now: datetime) -> dict[Wake, list[RingK
     """
     ledger = Ledger(db)
     patience = min(PATIENCE, timedelta(seconds=settings().reconcile_interval_seconds / 2))
-    paused = pauses(db, now)
+    paused, described = pauses(db, now), set(model_names())
     waiting = {
         incident.model: (incident, work)
         for incident in ledger.open_incidents()
-        if (
+        if incident.model in described  # whose file is gone stands still, and people were told
+        and (
             work := due(
                 incident, now, patience, paused=incident.model in paused, cut_short=_is_cut_short(ledger, incident)
             )
@@ -159,12 +161,15 @@ def mend(*, db: Engine, actor: str, now: datetime) -> dict[str, Any]:
     previous = beats.get("reconcile")
     memory: dict[str, str] = dict(previous[1].get("memory", {})) if previous else {}
     memory["awake"] = awake_since(previous, now=now, period=period).isoformat()
+    files = note_files(db=db, actor=actor)
+    edits = for_each(model_names(), note_edit, db=db, actor=actor)
     servers = for_each(model_names(), _mend_servers, db=db)
     looks = for_each(model_names(), _look_at, db=db, beats=beats, memory=memory, now=now, actor=actor)
     aliases = _mend_all_aliases(db, actor=actor)
     done = {
         model: "; ".join(
             [
+                *edits.outcomes.get(model, []),
                 *servers.outcomes.get(model, [f"failed: {servers.failures.get(model)}"]),
                 *looks.outcomes.get(model, [f"failed: {looks.failures.get(model)}"]),
                 *aliases[model],
@@ -173,7 +178,11 @@ def mend(*, db: Engine, actor: str, now: datetime) -> dict[str, Any]:
         or "in line"
         for model in model_names()
     }
-    beat(db, "reconcile", {"models": done, "memory": memory, "stuck_messages": stuck_messages(db, now=now)})
+    beat(
+        db,
+        "reconcile",
+        {"models": done, "memory": memory, "stuck_messages": stuck_messages(db, now=now), "files": files},
+    )
     return done
 
 

@@ -36,6 +36,12 @@ class EventKind(StrEnum):
     """The champion has no reference profile, though enough time has passed to make one."""
     REFERENCE_MENDED = "reference_mended"
     """The champion has a reference profile again."""
+    FILE_TROUBLE = "file_trouble"
+    """The file that describes the model is gone or wrong, so nothing is watched."""
+    FILE_MENDED = "file_mended"
+    """The file that describes the model can be read again."""
+    SPEC_CHANGED = "spec_changed"
+    """A person edited the file that describes the model; the evidence names the fields."""
     REBASELINED = "rebaselined"
     """Input that had drifted for long and cost nothing became the reference."""
     DRIFT_ANSWERED = "drift_answered"
@@ -69,6 +75,8 @@ class Trouble(StrEnum):
     """A sensor DAG."""
     REFERENCE = "reference"
     """The champion's reference profile."""
+    FILE = "file"
+    """The file that describes the model."""
 
     @property
     def begins(self) -> EventKind:

@@ -80,6 +80,7 @@ PLACES = (
           why="for good: nothing else is loaded under its number"),
     Place(name="client_key", holds="hashes of clients' keys, and what they are for", limit=None,
           why="for good: the log names keys that were revoked, too"),
+    Place(name="spec_seen", holds="each model's YAML as it was last read", limit=None, why=_ONE_EACH),
     Place(name="name_key", holds="the key of users' names", limit=None, why="for good: one row"),
     Place(name="alert_outbox", holds="messages to people", limit="message_retention_days",
           why="after they were sent; those of an open incident and unsent ones stay"),

@@ -381,6 +381,16 @@ client_key = Table(
     comment="who may ask the gateway, and for what; the keys themselves are kept nowhere",
 )
 
+spec_seen = Table(
+    "spec_seen",
+    metadata,
+    Column("model", Text, primary_key=True),
+    Column("at", Timestamp, nullable=False, server_default=func.now(), comment="when the loop first read it so"),
+    Column("version", Text, nullable=False, comment="of driftloop, which knows the fields and their defaults"),
+    Column("content", JSONB, nullable=False, comment="every field of the model's YAML, defaults included"),
+    comment="each model's YAML as the loop last read it: what an edit is held against",
+)
+
 name_key = Table(
     "name_key",
     metadata,
