@@ -137,7 +137,7 @@ def _probes(asked: Comparison) -> Probes:
     older = [texts[number] for number in old]
     older += [text_of(row) for row in islice(asked.snapshot.rows("replay"), MOST_OLDER)]
     prompts = [str(asked.rows.rows[number]["prompt"] or "") for number in old]
-    parts = ("train", "validation")
+    parts: tuple[str, ...] = ("train", "validation")
     if next(iter(asked.snapshot.rows(*parts)), None) is None:
         parts = ("holdout",)
     return probes_of(asked.snapshot.rows(*parts), older, prompts=prompts, blocked=asked.spec.trust.blocked)
