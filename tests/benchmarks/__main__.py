@@ -61,7 +61,7 @@ GROUPS = {
     "control.gateway": Group(lambda: gateway.figures(512, 3, peer=True), lambda: gateway.figures(64, 1, peer=False)),
     "control.latency": Group(lambda: latency.added(15), lambda: latency.added(1)),
     "trust.planted": Group(
-        lambda: planted_words.figures(), lambda: planted_words.figures(("3 sentences at 20%",), honest_samples=1)
+        planted_words.figures, lambda: planted_words.figures(("3 sentences at 20%",), honest_samples=1)
     ),
     "drift.wide": Group(lambda: windows.wide(1_000_000, 50, 5), lambda: windows.wide(2_000, 5, 1)),
     "drift.hour": Group(lambda: windows.hour(20_000, 1_000, 20, 9), lambda: windows.hour(2_000, 500, 5, 1)),
