@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from datasets_defs.core.event_kinds import EventKind
-from datasets_defs.core.incidents import BY_HAND, Action, Incident, State
+from datasets_defs.core.incidents import BY_HAND, SCHEDULED, Action, Incident, State
 from datasets_defs.ledger.events import Event
 
 
@@ -66,6 +66,30 @@ NOT_TAKEN = Topic(
 OFFER_OVER = Topic(
     severity=_info,
     title="{model}: incident {id}, opened by hand, has ended",
+    next="Nothing; the model is watched as before.",
+    commands=(HISTORY,),
+)
+ORDERED = Topic(
+    severity=_info,
+    title="{model}: a training on schedule begins",
+    next="A challenger is trained; it is promoted only if the gate finds it better than the champion.",
+    commands=(SHOW, HISTORY),
+)
+NOT_ORDERED = Topic(
+    severity=_warning,
+    title="{model}: no training on schedule this time",
+    next="The champion serves on. The schedule asks again at its next time; a person may trigger it before.",
+    commands=("driftloop status", HISTORY),
+)
+NOT_BETTER = Topic(
+    severity=_info,
+    title="{model}: {challenger}, trained on schedule, is not promoted",
+    next="The champion serves on. Nothing is wrong with it, so there is no further attempt before the next time.",
+    commands=(SHOW, HISTORY),
+)
+SCHEDULE_OVER = Topic(
+    severity=_info,
+    title="{model}: the training on schedule of incident {id} has ended",
     next="Nothing; the model is watched as before.",
     commands=(HISTORY,),
 )
@@ -287,6 +311,7 @@ _CHANGES: Mapping[str, Topic] = {
     "drill": DRILL,
     "drill_end": DRILL_END,
 }
+_OPENINGS: Mapping[str, Topic] = {BY_HAND: OFFERED, SCHEDULED: ORDERED}
 _MOVES: Mapping[State, Topic] = {
     State.QUARANTINED: QUARANTINED,
     State.ESCALATED: ESCALATED,
@@ -313,6 +338,10 @@ def _moved(event: Event, incident: Incident | None) -> Topic | None:  # noqa: C9
             return APPROVAL if _waits(incident) else ACCEPTED
         case State.EVALUATING | State.APPROVING, State.OPEN if event.evidence.get("offered_by"):
             return NOT_TAKEN
+        case _, State.REJECTED if incident is not None and incident.is_scheduled:
+            return NOT_BETTER
+        case State.EVALUATING, State.OPEN if incident is not None and incident.is_scheduled:
+            return NOT_BETTER
         case State.EVALUATING, State.OPEN:
             return INCONCLUSIVE
         case State.REJECTED, State.OPEN:
@@ -321,6 +350,8 @@ def _moved(event: Event, incident: Incident | None) -> Topic | None:  # noqa: C9
             return AGAIN
         case _, State.RESOLVED if incident is not None and incident.is_by_hand:
             return OFFER_OVER
+        case _, State.RESOLVED if incident is not None and incident.is_no_alarm:
+            return SCHEDULE_OVER
         case _, State.ESCALATED if incident is not None and not incident.is_open:
             return None  # ended meanwhile, e.g. by hand, which goes through here: nobody is needed any more
         case _, str() as state:
@@ -343,7 +374,7 @@ def _waits(incident: Incident | None) -> bool:
 
 CHOOSERS: Mapping[str, Callable[[Event, Incident | None], Topic | None]] = {
     EventKind.OPENED: lambda _event, incident: (
-        OFFERED if incident is not None and incident.signal == BY_HAND else OPENED
+        _OPENINGS.get(incident.signal, OPENED) if incident is not None else OPENED
     ),
     EventKind.MOVED: _moved,
     EventKind.PROGRESS: _progressed,
@@ -357,6 +388,7 @@ CHOOSERS: Mapping[str, Callable[[Event, Incident | None], Topic | None]] = {
     EventKind.FILE_TROUBLE: lambda _event, _incident: FILE_TROUBLE,
     EventKind.FILE_MENDED: lambda _event, _incident: FILE_MENDED,
     EventKind.SPEC_CHANGED: lambda _event, _incident: SPEC_CHANGED,
+    EventKind.SCHEDULE_REFUSED: lambda _event, _incident: NOT_ORDERED,
     EventKind.PAUSED: lambda _event, _incident: PAUSED,
     EventKind.RESUMED: lambda _event, _incident: RESUMED,
     EventKind.REBASELINED: lambda _event, _incident: REBASELINED,

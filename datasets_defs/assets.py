@@ -27,6 +27,7 @@ from datasets_defs.core.requests import Request
 from datasets_defs.core.schedule import cron_every
 from datasets_defs.core.settings import settings
 from datasets_defs.fleet import Done
+from datasets_defs.mail import tell_of_failure
 from datasets_defs.spec.files import model_names
 from datasets_defs.store.database import engine_for
 from datasets_defs.store.heartbeats import GPU_POOL
@@ -85,6 +86,7 @@ COMMON: dict[str, Any] = {
         "owner": OWNER,
         "on_success_callback": heard_of,
         "on_skipped_callback": heard_of,
+        "on_failure_callback": tell_of_failure,
         "execution_timeout": timedelta(hours=1),
         "retries": 5,
         "retry_delay": timedelta(seconds=10),
@@ -93,7 +95,7 @@ COMMON: dict[str, Any] = {
         ),
     },
 }
-"""What all the loop's DAGs share: no catching up, a heartbeat, a limit, and retries only of what may pass by itself."""
+"""What all the loop's DAGs share: no catching up, a heartbeat, a limit, retries only of what may pass, a mail."""
 
 
 SCORING = timedelta(hours=24)

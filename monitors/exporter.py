@@ -152,9 +152,10 @@ def _incidents(reading: Reading, now: datetime) -> Iterator[Metric]:
     }
     yield _gauge("incident_open", "Whether the model has an open incident in this state.", states, ("model", "state"))
     by_hand = {
-        (model,): float(model in reading.incidents and reading.incidents[model].is_by_hand) for model in reading.models
+        (model,): float(model in reading.incidents and reading.incidents[model].is_no_alarm) for model in reading.models
     }
-    yield _gauge("incident_by_hand", "Whether the open incident is about a person's offer alone.", by_hand, ("model",))
+    about = "Whether the open incident is about a person's offer or a training on schedule alone: nothing is bad."
+    yield _gauge("incident_by_hand", about, by_hand, ("model",))
     ages = {
         (model,): (now - reading.incidents[model].opened_at).total_seconds() if model in reading.incidents else 0.0
         for model in reading.models

@@ -71,7 +71,7 @@ def _refuse(ledger: Ledger, incident: Incident, reason: str, *, actor: str, now:
             incident, State.OPEN, actor=actor, reason=reason, evidence=told, connection=on,
             approved=False, challenger_version=None, not_before=offer.not_before,
         )  # fmt: skip
-        if left.is_by_hand:
+        if left.is_no_alarm:
             ledger.move(left, State.RESOLVED, actor=actor, reason=f"the offer is over: {reason}", connection=on)
 
 
@@ -167,11 +167,11 @@ def _body(db: Engine, incident: Incident, spec: ModelSpec, deadline: datetime) -
     judged = evaluation_of(db, incident.id, incident.attempt)
     champion = Ledger(db).champion(spec.name)
     serves = f"version {champion.version}" if champion is not None else "none"
-    since, attempt = f"{incident.degraded_since:%Y-%m-%d %H:%M}Z", incident.attempt
+    since, attempt = f"{incident.fresh_since:%Y-%m-%d %H:%M}Z", incident.attempt
     lines = [
         f"**Model** {spec.name}; **champion** {serves}; **challenger** version {incident.challenger_version}",
         f"**Incident** {incident.id} (`driftloop incident show {incident.id}`), attempt {attempt}",
-        f"Opened by {incident.signal}; degraded since {since}",
+        f"Opened by {incident.signal}; {'fresh documents' if incident.is_no_alarm else 'degraded'} since {since}",
     ]
     if judged is not None:
         lines.append(f"**Gate** {judged.decision}: {judged.reason}")

@@ -52,6 +52,8 @@ class EventKind(StrEnum):
     """A person took such an acceptance back."""
     COLUMNS_SET_ASIDE = "columns_set_aside"
     """Columns that are no property of a request, or were replaced as a whole, are not watched for drift."""
+    SCHEDULE_REFUSED = "schedule_refused"
+    """A training was due by the model's schedule and was not begun; the reason says why."""
     PAUSED = "paused"
     """A person paused the model."""
     RESUMED = "resumed"

@@ -56,6 +56,11 @@ TRANSITIONS: dict[State, frozenset[State]] = {
 BY_HAND = "by_hand"
 """Signal of an incident that a person opened by offering a version: nothing measures it, so it never stands."""
 
+SCHEDULED = "schedule"
+"""Signal of an incident that a schedule opened to have a challenger trained: nothing is wrong, and it never stands."""
+NO_ALARM = frozenset({BY_HAND, SCHEDULED})
+"""Signals that nothing measures."""
+
 
 def attempt_name(incident_id: int, attempt: int) -> str:
     """Name a training attempt in artifacts, folders and heartbeats; one model's attempts differ in it."""
@@ -181,6 +186,27 @@ class Incident:
         return set(self.evidence) == {BY_HAND}
 
     @property
+    def is_no_alarm(self) -> bool:
+        """Whether no signal is bad: a person's offer or a schedule opened it."""
+        return bool(self.evidence) and self.evidence.keys() <= NO_ALARM
+
+    @property
+    def is_scheduled(self) -> bool:
+        """Whether nothing but a schedule opened it."""
+        return set(self.evidence) == {SCHEDULED}
+
+    @property
+    def is_ordered(self) -> bool:
+        """Whether its training on schedule has not begun."""
+        return self.is_scheduled and self.state is State.OPEN and self.attempt == 0
+
+    @property
+    def fresh_since(self) -> datetime:
+        """From when on documents are fresh: since it degraded, or what a schedule said, whichever was earlier."""
+        said = self.evidence.get(SCHEDULED, {}).get("fresh_since")
+        return min(self.degraded_since, datetime.fromisoformat(said)) if said else self.degraded_since
+
+    @property
     def offer(self) -> Offer | None:
         """What a person offered, as long as that is the incident's challenger."""
         said = self.evidence.get(BY_HAND)
@@ -256,6 +282,8 @@ def due(
 def _wake_for(incident: Incident) -> Wake | None:
     """Name the consumer whose step an incident's state asks for; None: it waits for a person or for time."""
     match incident.state:
+        case State.OPEN if incident.is_ordered:
+            return Wake.RETRAIN
         case State.OPEN | State.REJECTED:
             return Wake.TRIAGE
         case State.RETRAINING if incident.challenger_version is None:

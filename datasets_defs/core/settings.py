@@ -62,6 +62,8 @@ class Settings(BaseSettings):
     """How long drift reports are kept; one is about 4 MB."""
     quarantine_retention_days: int = Field(default=30, ge=1)
     """How long rows that could not be read are kept."""
+    mail_to: str | None = None
+    """Who gets a mail when a task of a DAG has failed for good, parted by commas; by the Connection `smtp_default`."""
     message_retention_days: int = Field(default=90, ge=1)
     """How long messages that were sent are kept."""
     verdict_retention_days: int = Field(default=400, ge=2)

@@ -13,6 +13,7 @@ from datasets_defs.core.conditions import About
 from datasets_defs.core.settings import settings
 from datasets_defs.spec.fields import Name, Section
 from datasets_defs.spec.gate import EvaluationSpec, GateSpec, ShadowSpec
+from datasets_defs.spec.schedule import Schedule
 from datasets_defs.spec.serving import ServingSpec
 from datasets_defs.spec.signals import DriftSpec, LabelSpec, Signals, distinct
 from datasets_defs.spec.trainers import CommandTrainer, KubernetesTrainer, LocalTrainer, TorchrunTrainer, TrainerSpec
@@ -73,6 +74,8 @@ class ModelSpec(Section):
     """Windows without data before people hear that the loop cannot judge."""
     retrain: RetrainSpec = RetrainSpec()
     """How a challenger is made, and how often at most."""
+    schedule: Schedule | None = None
+    """When a challenger is trained though nothing is wrong: `weekly`, `monthly`, a cron expression, or a mapping."""
     trainer: TrainerSpec = LocalTrainer()
     """Where and how trainings run: `local`, `torchrun`, or a mapping with a `kind` and its fields."""
     data: DataSpec = DataSpec()

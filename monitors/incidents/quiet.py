@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from sqlalchemy import Engine
 
 from datasets_defs.core.conditions import Outcome
-from datasets_defs.core.incidents import BY_HAND, Incident, State
+from datasets_defs.core.incidents import NO_ALARM, Incident, State
 from datasets_defs.core.settings import settings
 from datasets_defs.ledger.ledger import Ledger
 from datasets_defs.spec.files import spec_of
@@ -48,13 +48,17 @@ def resolve_if_quiet(model: str, *, until: datetime, db: Engine, actor: str) -> 
         return Outcome(f"{model} has no incident that waits")
     if (holder := incident.holder(datetime.now(UTC))) is not None:
         return Outcome(f"incident {incident.id} is in the hands of {holder}")
-    signals = sorted(incident.evidence.keys() - {BY_HAND})
+    if incident.is_ordered:
+        return Outcome(f"incident {incident.id} waits for its training on schedule")
+    signals = sorted(incident.evidence.keys() - NO_ALARM)
     window = judged_window(until)
     standing = standing_signals(incident, spec, NewestVerdicts(db=db, model=model, window=window))
     if not standing:
         reason = f"{', '.join(signals)} OK in every window for twice as long as it takes to confirm"
         if incident.is_by_hand:
             reason = "what a person offered is decided on, and no signal is bad"
+        elif incident.is_no_alarm:
+            reason = "what was trained on schedule is decided on, and no signal is bad"
         ledger.move(incident, State.RESOLVED, actor=actor, reason=reason)
         return Outcome(f"incident {incident.id} resolved: {reason}")
     if incident.state is State.QUARANTINED and "data" in signals and "data" not in standing:

@@ -56,7 +56,7 @@ def read_dags() -> list[DagFacts]:
 
 def _read(path: Path, assets: dict[str, str]) -> DagFacts:
     tree = ast.parse(path.read_text(encoding="utf-8"))
-    (function,) = [node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == path.stem]
+    (function,) = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef) and node.name == path.stem]
     schedule = next(_argument(each, "schedule") for each in function.decorator_list if isinstance(each, ast.Call))
     waits_for = tuple(_assets(schedule, assets))
     text = (ast.get_docstring(tree) or "").partition("\n")[2].strip()
@@ -122,6 +122,8 @@ def _clock(expression: str) -> str:
     """Say when a DAG runs, from its `schedule`."""
     if expression == "SENSOR_SCHEDULE":
         return "once per window (`DRIFTLOOP_SENSOR_INTERVAL_SECONDS`), `DRIFTLOOP_SENSOR_GRACE_SECONDS` after its end"
+    if expression == "schedule.timetable":
+        return "as `schedule` in a model's YAML says, as a DAG of its own for each such model, and when a person asks"
     inside = expression.removeprefix("every(").removesuffix(")")
     if inside.startswith("settings()."):
         return f"every `DRIFTLOOP_{inside.removeprefix('settings().').upper()}`"

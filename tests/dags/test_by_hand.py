@@ -78,7 +78,7 @@ def test_the_ui_says_what_a_dag_is(path):
     assert len(dag.description) > 20
     assert dag.owner == "driftloop"
     assert dag.owner_links["driftloop"].startswith("https://")
-    asked = {*WOKEN, "watch_drift", "watch_gpu", "watch_quality"}
+    asked = {*WOKEN, "train_on_schedule", "watch_drift", "watch_gpu", "watch_quality"}
     assert ({"model", "reason"} <= set(dag.params)) is (path.stem in asked)
 
 

@@ -23,6 +23,7 @@ EMITS = {
     "approve": {"challenger_accepted"},
     "promote": {"champion_changed"},
     "roll_back": {"champion_changed"},
+    "train_on_schedule": {"retrain_requested"},
     "reconcile": {
         "triage_due",
         "retrain_requested",

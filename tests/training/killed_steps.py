@@ -11,7 +11,7 @@ from datasets_defs.core.errors import DriftloopError
 from datasets_defs.core.faults import KILL_AT
 from datasets_defs.core.settings import settings
 from datasets_defs.store.database import engine_for
-from training import promote, roll_back
+from training import promote, roll_back, train_on_schedule
 from training.by_hand import promote as promote_by_hand
 from training.champions import drill
 
@@ -35,6 +35,9 @@ def _step(name: str, url: str, about: str, actor: str, environment: Mapping[str,
                 model, _, version = about.partition(" ")
                 found = promote_by_hand.by_hand(model, int(version), db=db, actor=actor, reason="better by hand")
                 said.put(found.reason)
+            case "order":
+                outcome = train_on_schedule.order(about, why="its schedule says so", db=db, actor=actor)
+                said.put(f"{outcome.reason}: {outcome.ring}")
             case "drill":
                 said.put(drill.drill(about, db=db, actor=actor).reason)
     except DriftloopError as err:

@@ -154,6 +154,6 @@ def _require_free(incident: Incident, now: datetime) -> None:
 
 def _over(ledger: Ledger, incident: Incident, said: str, *, actor: str) -> str:
     """End an incident that was opened for the offer alone; any other goes on as before."""
-    if incident.is_by_hand and incident.state in _FREE:
+    if incident.is_no_alarm and incident.state in _FREE:
         ledger.move(incident, State.RESOLVED, actor=actor, reason=f"the offer is over: {said}")
     return said

@@ -82,7 +82,7 @@ def judging_texts(db: Engine, spec: ModelSpec, champion: int) -> set[str]:
 def fresh_since(ledger: Ledger, champion: Champion) -> datetime:
     """Give since when documents are fresh unless a person says: the open incident, or the champion's beginning."""
     incident = ledger.open_of(champion.model)
-    return incident.degraded_since if incident is not None else champion.since
+    return incident.fresh_since if incident is not None else champion.since
 
 
 def fresh_documents(db: Engine, spec: ModelSpec, within: Window) -> list[Document]:

@@ -87,18 +87,7 @@ def _overtaken(incident: Incident, actor: str, now: datetime) -> Outcome | None:
 def _ask_governor(ledger: Ledger, incident: Incident, spec: ModelSpec, *, actor: str, now: datetime) -> Outcome | None:
     if incident.not_before is not None and now < incident.not_before:
         return Outcome(f"incident {incident.id}: not before {incident.not_before:%H:%M:%S}Z")
-    fresh = _fresh(ledger.engine, incident, spec, now)
-    evidence = GovernorEvidence(
-        now=now,
-        window_length=settings().window_length,
-        last_closed_at=last_retrained(ledger.engine, spec.name),
-        fresh_documents=fresh,
-        apart=_apart(ledger.engine, incident, spec, now, fresh),
-        attempts=incident.attempt,
-        recent_starts=_recent_starts(ledger.engine, spec, now),
-        free_gpus=_free_gpus(ledger.engine, now) if spec.retrain.min_free_gpus else None,
-        evaluations=_evaluations(ledger.engine, spec, now),
-    )
+    evidence = evidence_of(ledger.engine, spec, since=incident.fresh_since, attempts=incident.attempt, now=now)
     decision = may_retrain(evidence, spec.retrain)
     if decision.go:
         if incident.challenger_version is not None:  # of an earlier attempt: it must not pass for this one's
@@ -107,8 +96,35 @@ def _ask_governor(ledger: Ledger, incident: Incident, spec: ModelSpec, *, actor:
     return _hold(ledger, incident, decision, actor=actor)
 
 
+def evidence_of(db: Engine, spec: ModelSpec, *, since: datetime, attempts: int, now: datetime) -> GovernorEvidence:
+    """Read what the governor looks at; documents since then are fresh.
+
+    Raises:
+        TransientError: PostgreSQL is away.
+    """
+    fresh = _fresh(db, since, spec, now)
+    return GovernorEvidence(
+        now=now,
+        window_length=settings().window_length,
+        last_closed_at=last_retrained(db, spec.name),
+        fresh_documents=fresh,
+        apart=_apart(db, since, spec, now, fresh),
+        attempts=attempts,
+        recent_starts=_recent_starts(db, spec, now),
+        free_gpus=_free_gpus(db, now) if spec.retrain.min_free_gpus else None,
+        evaluations=_evaluations(db, spec, now),
+    )
+
+
 def _hold(ledger: Ledger, incident: Incident, decision: GovernorDecision, *, actor: str) -> Outcome:
-    """Let an incident wait until it may ask again, or call a person where waiting does not help."""
+    """Let an incident wait until it may ask again, or call a person where waiting does not help.
+
+    Nothing is wrong with a model that is trained on schedule: it does not wait, and the next time comes by itself.
+    """
+    if incident.is_scheduled:
+        reason = f"no training on schedule this time: {decision.reason}"
+        ledger.move(incident, State.RESOLVED, actor=actor, reason=reason)
+        return Outcome(f"incident {incident.id}: {reason}")
     to = State.OPEN if decision.not_before is not None else State.ESCALATED
     # people hear of it once, not at every window that it lasts
     first = to is State.OPEN and incident.not_before is None
@@ -123,17 +139,17 @@ def _hold(ledger: Ledger, incident: Incident, decision: GovernorDecision, *, act
     return Outcome(f"incident {incident.id}: no retrain now: {decision.reason}")
 
 
-def _fresh(db: Engine, incident: Incident, spec: ModelSpec, now: datetime) -> int:
+def _fresh(db: Engine, since: datetime, spec: ModelSpec, now: datetime) -> int:
     """Count the prompts with references since the model degraded, up to what a snapshot takes."""
-    within, most = Window(incident.degraded_since, now), spec.retrain.max_documents
+    within, most = Window(since, now), spec.retrain.max_documents
     return count_documents(db, spec.name, within, most=most, anonymous=spec.trust.anonymous)
 
 
-def _apart(db: Engine, incident: Incident, spec: ModelSpec, now: datetime, fresh: int) -> int:
+def _apart(db: Engine, since: datetime, spec: ModelSpec, now: datetime, fresh: int) -> int:
     """Count the references that are not trained on, since nobody known sent them."""
     if spec.trust.anonymous or fresh >= spec.retrain.min_documents:
         return 0
-    within, most = Window(incident.degraded_since, now), spec.retrain.max_documents
+    within, most = Window(since, now), spec.retrain.max_documents
     return count_documents(db, spec.name, within, most=most) - fresh
 
 

@@ -103,7 +103,7 @@ def attempt_of(job: Job, ledger: Ledger, hold: Callable[[], None]) -> Attempt:
         parent=champion.version,
         name=job.name,
         key=job.key,
-        since=incident.degraded_since,
+        since=incident.fresh_since,
         ledger=ledger,
         registry=Registry(settings().mlflow_url),
         actor=incident.claimed_by or "trainer",
