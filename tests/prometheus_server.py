@@ -79,6 +79,7 @@ def prometheus_server(folder: Path, *, guard: str = "", access: Access | None = 
             f"--storage.tsdb.path={folder / 'data'}",
             f"--web.listen-address=127.0.0.1:{port}",
             f"--web.config.file={folder / 'web.yml'}",
+            "--storage.tsdb.retention.time=10y",  # a history that a test wrote is not too old to be read
             "--log.level=warn",
         ],
         stdout=subprocess.DEVNULL, stderr=(folder / "log").open("w"),

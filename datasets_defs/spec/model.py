@@ -61,7 +61,7 @@ class ModelSpec(Section):
     drift: DriftSpec = DriftSpec()
     """How the input and the loss are watched."""
     quality: Signals = ()
-    """What serving's metrics say. Presets: `driftloop`, `vllm`, `tgi`.
+    """What serving's metrics say. Presets: `driftloop`, `vllm`, `tgi`, `sglang`, `nim`, `triton`.
 
     They come on top of what `serving` brings: a signal of the same name replaces that one, `{remove: NAME}` takes it
     out, and an empty list takes out all.

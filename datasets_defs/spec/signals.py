@@ -79,7 +79,10 @@ class DriftSpec(Section):
 
 
 class SignalSpec(Section):
-    """One PromQL query and its limits. `{model}` and `{window}` in the query are filled in."""
+    """One PromQL query and its limits.
+
+    Filled in are `{model}`, `{served}` (the model's name at the server), `{window}` and `{step}` (a 120th of a window).
+    """
 
     name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,62}$")]
     """The signal is `quality:NAME` or `gpu:NAME` in verdicts, metrics and messages."""
@@ -101,6 +104,9 @@ class SignalSpec(Section):
     """The limits are multiples of the champion's reference loss (bits per byte) instead of plain values."""
     max_age_seconds: float = Field(default=300, gt=0)
     """An older newest sample is STALE."""
+    devices: str | None = None
+    """A query that gives the devices there are. Where it gives some, and `promql` had no series for six hours, the
+    devices lack what is asked for, and that is no lack: the signal is OK and says so."""
     confirm: ConfirmSpec = ConfirmSpec()
 
     @model_validator(mode="after")

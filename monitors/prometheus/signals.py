@@ -1,5 +1,6 @@
 """PromQL signals of a model: the query of a window, its samples, and the verdict on them."""
 
+import json
 import math
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -16,17 +17,29 @@ from datasets_defs.spec.model import ModelSpec
 from datasets_defs.spec.signals import SignalSpec
 from monitors.profiles.reference import losses_of, recent_rows
 from monitors.prometheus.client import Freshness, PrometheusClient, Sample
+from monitors.prometheus.names import seen_instead
 
 METHOD = "promql at the window's end"
 TOGETHER = 4
 """Signals that are asked for at the same time; Prometheus evaluates 20 queries at once unless told otherwise."""
+NO_SERIES = "the query gives no series"
+STEPS = 120
+"""Points of a window at which a subquery looks."""
 
 
-def fill_in(promql: str, *, model: str, window: Window) -> str:
-    """Put the model's name and the window's length (as a PromQL duration) into a query."""
+def fill_in(promql: str, *, model: str, window: Window, served: str | None = None) -> str:
+    """Put names and lengths into a query.
+
+    They are the model's name, its name at the server, the window's length (as a PromQL duration), and a step of which
+    a window has 120, of a second or more.
+    """
     milliseconds = window.length // timedelta(milliseconds=1)
     length = f"{milliseconds // 1000}s" if milliseconds % 1000 == 0 else f"{milliseconds}ms"
-    return promql.replace("{model}", model).replace("{window}", length)
+    step = f"{max(1, milliseconds // (1000 * STEPS))}s"
+    quoted = json.dumps(served or model, ensure_ascii=False)[1:-1]
+    return (
+        promql.replace("{model}", model).replace("{served}", quoted).replace("{window}", length).replace("{step}", step)
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +88,7 @@ def _silent(spec: SignalSpec, samples: Sequence[Sample], freshness: Freshness) -
         return SignalReading(
             Condition.STALE, f"the series ended {age} before the window did; is its target still scraped?"
         )
-    return SignalReading(Condition.NO_DATA, "the query gives no series")
+    return SignalReading(Condition.NO_DATA, NO_SERIES)
 
 
 def _compare(spec: SignalSpec, values: Sequence[float], scale: float) -> SignalReading:
@@ -101,9 +114,12 @@ def assess(
     reference = (
         _reference_loss(spec, champion, db=db) if any(signal.relative_to_reference for signal in signals) else None
     )
+    served = spec.serving.name_at_server(spec.name, champion.version if champion is not None else None) or spec.name
 
     def measured(signal: SignalSpec) -> Verdict:
-        return _measure(f"{kind}:{signal.name}", signal, spec.name, window, champion, prometheus, reference)
+        promql = fill_in(signal.promql, model=spec.name, window=window, served=served)
+        reading = _reading(kind, signal, promql, window, prometheus, reference, served)
+        return _verdict(f"{kind}:{signal.name}", signal, reading, promql, spec.name, window, champion, reference)
 
     with ThreadPoolExecutor(max_workers=TOGETHER) as together:
         return list(together.map(measured, signals))
@@ -113,24 +129,40 @@ def _reference_loss(spec: ModelSpec, champion: Champion | None, *, db: Engine) -
     return None if champion is None else losses_of(recent_rows(db, champion, limit=spec.drift.max_rows)).mean
 
 
-def _measure(
-    signal: str,
+def _reading(
+    kind: str,
     spec: SignalSpec,
-    model: str,
+    promql: str,
     window: Window,
-    champion: Champion | None,
     prometheus: PrometheusClient,
     reference: float | None,
-) -> Verdict:
-    promql = fill_in(spec.promql, model=model, window=window)
-    shared = spec.relative_to_reference and champion is not None and champion.since > window.start
+    served: str,
+) -> SignalReading:
+    """Ask for a signal's samples, and judge them; where there never were any, say why, or which names there are."""
     try:
         samples = prometheus.query(promql, at=window.end)
         freshness = prometheus.freshness(promql, at=window.end)
+        if samples or freshness.age is not None:
+            return judge_signal(spec, samples, freshness, reference)
+        if spec.devices is not None and (lacking := len(prometheus.query(spec.devices, at=window.end))):
+            return SignalReading(Condition.OK, f"is no lack: the {lacking} devices that report do not report this")
+        there = seen_instead(kind, promql, served=served, prometheus=prometheus, at=window.end)
     except (TransientError, ContractError) as err:  # one signal's wrong query does not silence the others
-        reading = SignalReading(Condition.NO_DATA, str(err))
-    else:
-        reading = judge_signal(spec, samples, freshness, reference)
+        return SignalReading(Condition.NO_DATA, str(err))
+    return SignalReading(Condition.NO_DATA, f"{NO_SERIES}; {there}")
+
+
+def _verdict(
+    signal: str,
+    spec: SignalSpec,
+    reading: SignalReading,
+    promql: str,
+    model: str,
+    window: Window,
+    champion: Champion | None,
+    reference: float | None,
+) -> Verdict:
+    shared = spec.relative_to_reference and champion is not None and champion.since > window.start
     if shared and reading.condition.is_known:  # the reference is the new champion's, the samples are not
         reason = "was served by the version before, too, in this window"
         reading = replace(reading, condition=Condition.NO_DATA, reason=reason)

@@ -132,7 +132,7 @@ def _note_blindness(model: str, blindness: Mapping[str, tuple[bool, Verdict]], *
                 continue
             signals = [verdict.signal for verdict in about]
             blind = blind | {*signals} if is_blind_now else blind - {*signals}
-            names, why = ", ".join(signals), "; ".join(dict.fromkeys(verdict.reason for verdict in about))
+            names, why = ", ".join(signals), "; ".join(dict.fromkeys(_cause(verdict) for verdict in about))
             ledger.note(
                 model,
                 kind,
@@ -141,6 +141,11 @@ def _note_blindness(model: str, blindness: Mapping[str, tuple[bool, Verdict]], *
                 actor=actor,
                 connection=on,
             )
+
+
+def _cause(verdict: Verdict) -> str:
+    """Give a reason without its signal's name, so that several signals of one cause have one sentence."""
+    return verdict.reason.removeprefix(f"{verdict.signal.partition(':')[2]} ")
 
 
 def _noted_blind(ledger: Ledger, model: str, on: Connection) -> frozenset[str]:

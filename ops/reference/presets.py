@@ -3,14 +3,16 @@
 from collections.abc import Mapping
 from typing import Any
 
-from datasets_defs.spec.presets import PRESETS, WHY
+from datasets_defs.spec.preset_words import WHY
+from datasets_defs.spec.presets import PRESETS
 from datasets_defs.spec.signals import SignalSpec
 from ops.reference.markdown import code, page, table
 
 LEAD = (
     "A preset's name in `quality` or `gpu` stands for these signals; a signal of your own with the same name replaces "
-    "one. `{model}` becomes the model's name and `{window}` the window's length. Metrics have several names in the "
-    "queries, joined by `or`: of an old and a new name the one that exists counts."
+    "one. `{model}` becomes the model's name, `{served}` its name at the server (`serving.served_name`), "
+    "`{window}` the window's length and `{step}` a 120th of it. Metrics have several names in the queries, joined by "
+    "`or`: of an old and a new name the one that exists counts."
 )
 
 

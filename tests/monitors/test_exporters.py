@@ -220,6 +220,20 @@ def test_spoilt_gpus(own: PrometheusServer, changes: list[tuple[str, str]], expe
     assert unlike(judged(own, "dcgm", at)) == expected
 
 
+def test_short_jobs(own: PrometheusServer) -> None:
+    """A job of two scrapes gives a GPU's series other labels, and computes; that is not what the GPU is."""
+
+    def content(times: int) -> str:
+        if times % 8 > 1:
+            return page("dcgm", times)
+        busy = (r"^(DCGM_FI_(?:DEV_GPU_UTIL|PROF_GR_ENGINE_ACTIVE)\{.*\}) \S+$", r"\1 1.0")
+        return page("dcgm", times // 8 * 8, busy, (r"^(DCGM_\w+\{)", rf'\1pod="job-{times // 8}",'))
+
+    own.say(page("dcgm", 1))
+    at = serve(own, content, first=20)
+    assert unlike(judged(own, "dcgm", at)) == {}
+
+
 def test_an_xid_is_seen_once(own: PrometheusServer) -> None:
     """An XID of one GPU is bad in the window in which it came, not in the next; a GPU without one is no shield."""
     fallen = (r'^(DCGM_FI_DEV_XID_ERRORS\{gpu="1".*\}) \S+$', r"\1 79")

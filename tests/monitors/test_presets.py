@@ -20,12 +20,15 @@ NEW = {"inter": "inter_token_latency_seconds", "cache": "kv_cache_usage_perc"}
 OLD = {"inter": "time_per_output_token_seconds", "cache": "gpu_cache_usage_perc"}
 FULL = {
     "quality:queue_waiting_requests", "quality:kv_cache_used_share", "quality:queue_size_requests",
+    "quality:sglang_queue_waiting_requests", "quality:sglang_kv_cache_used_share", "quality:nim_queue_waiting_requests",
+    "quality:nim_kv_cache_used_share", "quality:triton_queue_waiting_requests",
     "gpu:memory_used_share", "gpu:utilisation_percent",
 }  # fmt: skip
 
 
 ERRORS = {
     "quality:abort_error_share", "quality:corrupted_error_share", "quality:request_error_share", "quality:error_share",
+    "quality:sglang_abort_error_share", "quality:nim_failed_error_share", "quality:triton_failed_error_share",
 }  # fmt: skip
 
 
@@ -78,11 +81,11 @@ def vllm(prefix: str, names: dict[str, str], model: str, count: int, *, slow: bo
     ])  # fmt: skip
 
 
-@pytest.mark.parametrize("prefix", ["vllm:", "vllm_"])
+@pytest.mark.parametrize("prefix", ["vllm:", "vllm_", "ray_vllm:", "ray_vllm_"])
 @pytest.mark.parametrize("names", [pytest.param(NEW, id="new"), pytest.param(OLD, id="old")])
 def test_vllm(prometheus: PrometheusServer, prefix: str, names: dict[str, str]) -> None:
     """Whichever names the server uses, a healthy one is OK in every signal and an overloaded one is not."""
-    kind = f"{prefix.strip(':_')}-{len(prefix.strip(':'))}-{names['cache'].partition('_')[0]}"
+    kind = f"{prefix.replace(':', '-')}-{names['cache'].partition('_')[0]}"
     specs = signals("quality", "vllm")
     for count in (0, 100):
         prometheus.say(
@@ -278,5 +281,5 @@ def test_a_server_brings_signals_beside_ones_own():
 
 def test_an_unknown_server_is_named():
     """What the servers are is said."""
-    with pytest.raises(ValidationError, match="no server of that name; there are vllm, tgi, driftloop"):
-        ModelSpec.model_validate({"name": "x", "base_model": "b", "training_text": "t", "serving": "triton"})
+    with pytest.raises(ValidationError, match="there are vllm, tgi, sglang, nim, triton, driftloop"):
+        ModelSpec.model_validate({"name": "x", "base_model": "b", "training_text": "t", "serving": "tritton"})

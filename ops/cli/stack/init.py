@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 NewName = Annotated[str, typer.Argument(help="Name of the model: small letters, digits and hyphens.")]
 Serving = Annotated[
-    str | None, typer.Option(help="Who serves: driftloop (built in), vllm, tgi, or external for any other server.")
+    str | None, typer.Option(help="Who serves: driftloop (built in), vllm, tgi, sglang, nim, triton or external.")
 ]
 BaseModel = Annotated[
     str | None,
@@ -25,7 +25,7 @@ TrainingText = Annotated[
     str | None, typer.Option(help="Text file (.txt, .jsonl, .parquet), or builtin:python-docs to try driftloop out.")
 ]
 Quality = Annotated[
-    str | None, typer.Option(help="Preset of signals on serving's metrics: driftloop, vllm, tgi, or none.")
+    str | None, typer.Option(help="Preset of signals on serving's metrics: one of these servers, or none.")
 ]
 Gpu = Annotated[str | None, typer.Option(help="Preset of signals on GPUs: dcgm, or none.")]
 Promotion = Annotated[
@@ -64,14 +64,14 @@ def init(
 
     path = settings().models_dir / f"{name}.yaml"
     _require_free(path, name)
-    server = _answer("--serving", serving, "Who serves it: driftloop, vllm, tgi or external?", "driftloop")
+    server = _answer("--serving", serving, f"Who serves it: {', '.join(SERVERS)}?", "driftloop")
     if server not in SERVERS:
         raise ContractError(f"--serving {server!r}: there are {', '.join(SERVERS)}")
     scratch = "scratch" if server == "driftloop" else None
     base = _answer("--base-model", base_model, "Base model: a folder, a hub name, or scratch?", scratch)
     text = _answer("--training-text", training_text, "Training text: a file, or builtin:python-docs?", None)
     own = server if server != "external" else "none"
-    signals = _choice(quality, "Signals on serving's metrics: driftloop, vllm, tgi or none?", own)
+    signals = _choice(quality, "Signals on serving's metrics: a server's name, or none?", own)
     gpus = _choice(gpu, "Signals on GPUs, from dcgm-exporter: dcgm or none?", "none")
     made = NewModel(
         name=name, description=description, serving=server, base_model=base, training_text=text,

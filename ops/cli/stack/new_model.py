@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from datasets_defs.spec.model import ModelSpec
 
-SERVERS = ("driftloop", "vllm", "tgi", "external")
+SERVERS = ("driftloop", "vllm", "tgi", "sglang", "nim", "triton", "external")
 """Who serves: the built-in server, or one that runs elsewhere; `external` is any other."""
 SCRATCH = "scratch"
 """As a base model: a small one that is made on the spot."""

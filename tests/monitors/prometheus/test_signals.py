@@ -1,10 +1,13 @@
 """PromQL signals: the pure judgement, and watching a real Prometheus."""
 
+import json
 import math
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 
+from alerts.messages import message_for
 from datasets_defs.core.conditions import Condition
 from datasets_defs.core.settings import settings
 from datasets_defs.core.windows import Window
@@ -16,6 +19,7 @@ from monitors.prometheus.signals import SignalReading, fill_in, judge_signal
 from ops.stack.ports import free_port
 from tests.monitors.loop import MODEL, Loop
 from tests.monitors.texts import documentation
+from tests.prometheus_answers import VALUE, answering
 from tests.prometheus_server import PrometheusServer
 
 NOW = datetime(2026, 11, 20, tzinfo=UTC)
@@ -157,6 +161,31 @@ def test_prometheus_away(loop: Loop) -> None:
     assert [each.condition for each in verdicts] == [Condition.NO_DATA] * 2
     assert all("not reachable" in each.reason for each in verdicts)
     assert loop.kinds() == ["blind"]
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        ((401, "no org id"), "HTTP 401: no org id"),
+        ((503, "<h1>upstream is being moved</h1>"), "HTTP 503: upstream is being moved"),
+        ((200, {**VALUE, "warnings": ["store api-2 is unavailable"]}), "in part only: store api-2 is unavailable"),
+    ],
+)
+def test_the_servers_words_reach_the_message(loop: Loop, answer: tuple[int, Any], said: str) -> None:
+    """What Prometheus says of its refusal stands in each verdict, and once in the one message on all of them."""
+    loop.spec(quality=[signal("a", "x", 1), signal("b", "y", 1)])
+    loop.champion(1)
+    with answering(*[answer] * 40) as answers:
+        client = PrometheusClient(answers.url)
+        for number in (1, 2):
+            watch_quality.watch(MODEL, until=loop.until(number), db=loop.db, prometheus=client, actor="test")
+    verdicts = newest_verdicts(loop.db, MODEL, now=loop.until(2))
+    assert [each.condition for each in verdicts] == [Condition.NO_DATA] * 2
+    assert all(said in each.reason for each in verdicts)
+    event = next(each for each in loop.ledger.events(MODEL) if each.kind == "blind")
+    message = message_for(event, None)
+    assert message is not None
+    assert json.dumps(message.blocks).count(said) == 1
 
 
 def test_no_signals(loop: Loop) -> None:
