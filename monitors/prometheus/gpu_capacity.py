@@ -43,7 +43,7 @@ def free_gpus(prometheus: PrometheusClient, *, at: datetime) -> float | None:
     """Count the GPUs that had nothing to do and hold no model; None if that cannot be known.
 
     It cannot without an exporter, with one that is stale or simulated, and while Prometheus is away or refuses to
-    answer. Needed is how busy a GPU is and how much of its memory is in use, under any of the names for it; a GPU of
+    answer. Needed is how busy a GPU is and how much of its memory is in use, under any of the names for it. A GPU of
     which either is not told at all counts as in use. Under MIG a GPU is free when all its slices are.
     """
     return _counted(prometheus, FREE_GPUS, at)
