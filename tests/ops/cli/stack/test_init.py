@@ -84,7 +84,7 @@ def test_a_built_in_model_without_a_stack(folder: Path, monkeypatch: pytest.Monk
         ((), "--serving is missing"),
         (("--serving", "driftloop"), "--base-model is missing"),
         (("--serving", "driftloop", "--base-model", "scratch"), "--training-text is missing"),
-        (("--serving", "triton"), "there are driftloop, vllm, tgi, sglang, nim, triton, external"),
+        (("--serving", "tritton"), "there are driftloop, vllm, tgi, sglang, nim, triton, external"),
         (("--serving", "vllm", "--base-model", " ", "--training-text", "t"), "--base-model is empty"),
         (("--serving", "vllm", "--base-model", "b", "--training-text", "t", "--gpu", "rocm"), "field gpu"),
         (("--serving", "vllm", "--base-model", "b", "--training-text", "t", "--promotion", "ask"), "field promotion"),
