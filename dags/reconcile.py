@@ -3,12 +3,23 @@
 Wake-ups get lost; the ledger does not. Finds work that is due and that nobody is doing and rings again, takes back the
 claims of runs that ended, and lets approvals run out: that needs the ledger alone, and comes first. Then it mends the
 registry's aliases where they differ from the ledger, and records whatever else differs: serving, references, sensors
-that are late.
+that are late. Beside that it rings for the daily texts that are due.
 """
 
 from airflow.sdk import dag, task
 
-from datasets_defs.assets import ASSET_OF, COMMON, about, actor, every, has_ended, loop_database, publish_all
+from datasets_defs.assets import (
+    ASSET_OF,
+    COMMON,
+    TEXTS_DUE,
+    about,
+    actor,
+    every,
+    has_ended,
+    loop_database,
+    publish_all,
+    ring_each,
+)
 from datasets_defs.core.settings import settings
 
 
@@ -33,7 +44,14 @@ def reconcile():
 
         return mend(db=loop_database(), actor=actor(dag_run), now=dag_run.run_after)
 
+    @task(outlets=[TEXTS_DUE])
+    def ring_texts(*, dag_run=None, outlet_events=None):
+        from serving.generate_texts import keys_due
+
+        return ring_each(keys_due(db=loop_database(), now=dag_run.run_after), TEXTS_DUE, outlet_events)
+
     ring_again() >> mend_copies()
+    ring_texts()
 
 
 reconcile()

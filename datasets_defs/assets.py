@@ -30,7 +30,7 @@ from datasets_defs.fleet import Done
 from datasets_defs.mail import tell_of_failure
 from datasets_defs.spec.files import model_names
 from datasets_defs.store.database import engine_for
-from datasets_defs.store.heartbeats import GPU_POOL
+from datasets_defs.store.heartbeats import GPU_POOL, TEXTS_POOL
 
 
 def _asset(name: str) -> Asset:
@@ -48,6 +48,9 @@ CHALLENGER_REGISTERED = _asset("challenger_registered")
 APPROVAL_REQUESTED = _asset("approval_requested")
 CHALLENGER_ACCEPTED = _asset("challenger_accepted")
 CHAMPION_CHANGED = _asset("champion_changed")
+TEXTS_DUE = _asset("texts_due")
+TEXTS_PUBLISHED = _asset("texts_published")
+"""For DAGs of the users: texts of a model were published."""
 
 ASSET_OF: dict[Wake, Asset] = {
     Wake.TRIAGE: TRIAGE_DUE,
@@ -106,6 +109,10 @@ TRAINING: dict[str, Any] = {"pool": GPU_POOL, "execution_timeout": WATCHING} | (
     {"queue": settings().training_queue} if settings().training_queue else {}
 )
 """Where a task that trains runs."""
+WRITING: dict[str, Any] = {
+    "pool": TEXTS_POOL, "execution_timeout": SCORING, "priority_weight": -10, "weight_rule": "absolute",
+}  # fmt: skip
+"""Where a task that asks for texts runs: behind everything of the loop's, and as many at once as the pool has slots."""
 
 
 def every(seconds: float) -> CronTriggerTimetable:
@@ -230,6 +237,21 @@ def told(outcome: Outcome) -> str:
     if not outcome.is_done:
         raise AirflowSkipException(outcome.reason)
     return outcome.reason
+
+
+def listed(found: list[Any] | str) -> list[Any]:
+    """Give what is to be mapped over; skip with the sentence that stands there instead."""
+    if isinstance(found, str):
+        raise AirflowSkipException(found)
+    return found
+
+
+def ring_each(keys: Sequence[str], asset: Asset, outlet_events: Any) -> str:
+    """Ring an asset under each key; with none, skip, so that no event is emitted."""
+    if not keys:
+        raise AirflowSkipException("nothing is due")
+    outlet_events[asset].add_partitions(list(keys))
+    return ", ".join(keys)
 
 
 def publish(outcome: Outcome, asset: Asset, outlet_events: Any) -> str:

@@ -13,6 +13,7 @@ from datasets_defs.core.conditions import About
 from datasets_defs.core.settings import settings
 from datasets_defs.spec.fields import Name, Section
 from datasets_defs.spec.gate import EvaluationSpec, GateSpec, ShadowSpec
+from datasets_defs.spec.generation import GenerateSpec
 from datasets_defs.spec.schedule import Schedule
 from datasets_defs.spec.serving import ServingSpec
 from datasets_defs.spec.signals import DriftSpec, LabelSpec, Signals, distinct
@@ -96,6 +97,8 @@ class ModelSpec(Section):
     """How a new champion is compared with the one before it during probation."""
     scale: ScaleSpec = ScaleSpec()
     """Who is asked for more serving capacity."""
+    generate: GenerateSpec | None = None
+    """Texts that the model writes for publication; none: it writes none."""
 
     @model_validator(mode="before")
     @classmethod

@@ -23,6 +23,12 @@ GPU_POOL = "gpu"
 """Airflow's pool of which each training takes a slot."""
 
 
+TEXTS_POOL = "texts"
+"""Airflow's pool of which each batch of `generate_texts` takes a slot."""
+TEXTS_SLOTS = 2
+"""Slots of that pool where we make it."""
+
+
 GPU_PLACES = "gpu_places"
 """Heartbeat of `watch_gpu` whose details hold `slots`, what that pool was last seen to have."""
 

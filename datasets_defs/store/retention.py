@@ -11,6 +11,11 @@ from datasets_defs.store.heartbeats import ALERTS_CURSOR
 from datasets_defs.store.incidents import contenders, stands_open
 from datasets_defs.store.places import place
 
+_TEXTS = (
+    (tables.text_run, tables.text_run.c.planned_at),
+    (tables.generated_text, tables.generated_text.c.planned_at),
+    (tables.published_text, tables.published_text.c.at),
+)
 BATCH = 20_000
 """Rows that one statement deletes: each stays far from its limit, and a killed run has done its part."""
 
@@ -46,6 +51,7 @@ def _past(now: datetime) -> list[tuple[Table, ColumnElement[bool]]]:
         (verdict, before(verdict, verdict.c.window_end)),
         (charge, before(charge, charge.c.at)),
         (message, and_(before(message, message.c.sent_at), ~stands_open(message.c.incident_id))),
+        *((table, before(table, at)) for table, at in _TEXTS),
         (beat, and_(before(beat, beat.c.at), beat.c.component != ALERTS_CURSOR)),
     ]
     by_version = [tables.reference_profile, tables.drift_profile, tables.label_reference]

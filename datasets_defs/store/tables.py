@@ -400,6 +400,72 @@ name_key = Table(
     comment="the key of the names that stand for users in files; one row, made with the table",
 )
 
+text_run = Table(
+    "text_run",
+    metadata,
+    Column("id", Text, primary_key=True, comment="the run of Airflow that planned it"),
+    Column("model", Text, nullable=False),
+    Column("why", Text, nullable=False),
+    Column("asked_model", Text, nullable=False, comment="the model's name at the API"),
+    Column("version", Integer, comment="version that served when it was planned; null: none, or not ours"),
+    Column("planned_at", Timestamp, nullable=False, server_default=func.now()),
+    Column("active_at", Timestamp, nullable=False, server_default=func.now(), comment="when it last kept an answer"),
+    Column("figures", JSONB, nullable=False, comment="topics, unreadable rows, prompts that were answered before"),
+    Column("tokens", BigInteger, nullable=False, server_default=text("0"), comment="of prompts and answers"),
+    Column("cost", Float, nullable=False, server_default=text("0")),
+    Column("stopped", Text, comment="why it asked no further; null: nothing stopped it"),
+    Column("report_uri", Text),
+    Index("ix_text_run_model", "model", "planned_at"),
+    comment="runs of generate_texts",
+)
+
+generated_text = Table(
+    "generated_text",
+    metadata,
+    Column("model", Text, nullable=False),
+    Column("key", Text, nullable=False, comment="hash of all that decides what is asked"),
+    Column("run_id", Text, nullable=False),
+    Column("batch", Integer, nullable=False),
+    Column(
+        "state", Text, nullable=False, comment="planned | answered | accepted | review | rejected | failed | published"
+    ),
+    Column("topic", JSONB, nullable=False),
+    Column("prompt", Text, nullable=False),
+    Column("completion", Text),
+    Column("finish_reason", Text),
+    Column("fault", Text, comment="what was wrong with the last answer, by name"),
+    Column("reasons", JSONB, nullable=False, server_default=text("'[]'::jsonb"), comment="why it is in its state"),
+    Column("scores", JSONB, nullable=False, server_default=text("'{}'::jsonb")),
+    Column("tries", Integer, nullable=False, server_default=text("0"), comment="requests that were sent"),
+    Column("prompt_tokens", Integer, nullable=False, server_default=text("0")),
+    Column("completion_tokens", Integer, nullable=False, server_default=text("0")),
+    Column("cost", Float, nullable=False, server_default=text("0")),
+    Column("decided_by", Text, comment="who decided, where a person did"),
+    Column("planned_at", Timestamp, nullable=False, server_default=func.now()),
+    Column("answered_at", Timestamp),
+    Column("published_at", Timestamp),
+    PrimaryKeyConstraint("model", "key"),
+    Index("ix_generated_text_run", "run_id", "batch"),
+    Index("ix_generated_text_state", "model", "state"),
+    comment="prompts of generate_texts with their answers: what is answered is never asked again",
+)
+
+published_text = Table(
+    "published_text",
+    metadata,
+    Column("key", Text, primary_key=True, comment="the key of the text"),
+    Column("model", Text, nullable=False),
+    Column("version", Integer, comment="version that wrote it, where that is ours"),
+    Column("written_by", Text, nullable=False, comment="the model's name at the API"),
+    Column("topic", JSONB, nullable=False),
+    Column("text", Text, nullable=False),
+    Column("scores", JSONB, nullable=False),
+    Column("approved_by", Text, comment="the person who approved it; null: the gate did"),
+    Column("at", Timestamp, nullable=False, server_default=func.now()),
+    Index("ix_published_text_at", "model", "at"),
+    comment="texts that generate_texts published",
+)
+
 alert_outbox = Table(
     "alert_outbox",
     metadata,

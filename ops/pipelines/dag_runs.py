@@ -26,7 +26,7 @@ class DagRuns:
             ContractError: the run failed; names the tasks.
             TransientError: Airflow is away, or the run has not ended in time.
         """
-        run_id = self._start(dag_id, form, seconds)
+        run_id = self.start(dag_id, form, seconds=seconds)
         runs = f"/api/v2/dags/{dag_id}/dagRuns/{quote(run_id, safe='')}"
         state = wait_until(
             lambda: self._ended(runs),
@@ -46,8 +46,12 @@ class DagRuns:
         states = [str(task["state"]) for task in tasks]
         return {each: states.count(each) for each in sorted(set(states))}
 
-    def _start(self, dag_id: str, form: Mapping[str, Any], seconds: float) -> str:
-        """Trigger the DAG, once the dag-processor has read its file."""
+    def start(self, dag_id: str, form: Mapping[str, Any], *, seconds: float) -> str:
+        """Trigger a DAG with a form's values, once the dag-processor has read its file; give the run's id.
+
+        Raises:
+            TransientError: Airflow is away, or does not know the DAG in time.
+        """
 
         def triggered() -> str:
             with self._api.session() as client:
@@ -62,6 +66,13 @@ class DagRuns:
             forgive=(httpx.HTTPError,),
             complain=lambda last: TransientError(f"{dag_id} cannot be triggered: {last}"),
         )
+
+    def has_failed(self, dag_id: str, run_id: str) -> bool:
+        """Say whether a run has ended badly; while Airflow is away, that it has not."""
+        try:
+            return self._ended(f"/api/v2/dags/{dag_id}/dagRuns/{quote(run_id, safe='')}") == "failed"
+        except httpx.HTTPError:
+            return False
 
     def _ended(self, runs: str) -> str:
         with self._api.session() as client:

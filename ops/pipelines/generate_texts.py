@@ -1,27 +1,67 @@
-"""Shows that a new champion completes the model's reference prompts."""
+"""Shows `generate_texts`: passages of real documentation, continued by the demo's model, judged and published."""
 
-from datasets_defs.core.errors import ContractError
-from datasets_defs.ledger.ledger import Ledger
-from datasets_defs.store.artifacts import artifact_url, read_rows
+import json
+
+from datasets_defs.core.errors import ContractError, TransientError
+from datasets_defs.core.settings import settings
+from datasets_defs.core.waiting import wait_until
+from datasets_defs.store.generated_texts import counts_of, run_of, texts_in
+from ops.demo.texts import passages
 from ops.pipelines.step import PipelineStep, Stage, Told
+
+TOPICS = settings().home.resolve() / "pipelines" / "topics.jsonl"
+PASSAGES, CHARACTERS = 40, 240
+SECONDS = 300
+"""How long the run may take."""
 
 
 def run(stage: Stage) -> Told:
-    """Run the DAG, and read what it wrote.
+    """Write the topics, run the DAG until its report is there, and read what it came to. Forms stay open for a person.
 
     Raises:
-        ContractError: it wrote nothing.
+        ContractError: the run failed, or published nothing.
+        TransientError: it took too long.
     """
-    tasks = stage.airflow.run("generate", {"model": stage.model}, seconds=300)
-    champion = Ledger(stage.db).champion(stage.model)
-    if champion is None:
-        raise ContractError(f"{stage.model} has no champion")
-    url = artifact_url("generations", stage.model, f"v{champion.version}.parquet")
-    rows = read_rows(url)
+    TOPICS.parent.mkdir(parents=True, exist_ok=True)
+    prompts = [passage.prompt[-CHARACTERS:] for passage in passages("documentation")[:PASSAGES]]
+    TOPICS.write_text("\n".join(json.dumps({"topic": prompt}) for prompt in prompts), encoding="utf-8")
+    run_id = stage.airflow.start("generate_texts", {"model": stage.model}, seconds=SECONDS)
+    name = f"generate_texts:{run_id}"
+
+    def reported() -> str | None:
+        if stage.airflow.has_failed("generate_texts", run_id):
+            raise ContractError(f"run {run_id} of generate_texts failed; see its log in Airflow")
+        found = run_of(stage.db, name)
+        return found.report_uri if found is not None else None
+
+    url = wait_until(
+        reported,
+        seconds=SECONDS,
+        every=1,
+        complain=lambda _: TransientError(f"run {run_id} of generate_texts has no report after {SECONDS} s"),
+    )
+    written, states = run_of(stage.db, name), counts_of(stage.db, name, "state")
+    if written is None or not texts_in(stage.db, stage.model, "published", limit=1):
+        raise ContractError(f"generate_texts published nothing: {states}")
+    samples = texts_in(stage.db, stage.model, "published", run_id=name, limit=2)
     return Told(
-        figures={"tasks": tasks, "texts": len(rows), "file": url},
-        samples=[row["completion"] for row in rows[:2]],
+        figures={**written.figures, **states, "tokens": written.tokens, "report": url},
+        samples=[f"{each.prompt[-80:]} → {each.completion}" for each in samples],
     )
 
 
-STEP = PipelineStep(name="generate_texts", about="Texts written by the champion, kept for people to read.", run=run)
+STEP = PipelineStep(
+    name="generate_texts",
+    about="Passages of real documentation, continued by the champion, judged by the quality gate, published once.",
+    run=run,
+    spec={
+        "generate": {
+            "topics": {"file": str(TOPICS)},
+            "template": "{{ topic }}",
+            "max_tokens": 40,
+            "pace": {"batch_prompts": 10, "concurrency": 4},
+            "quality": {"cut_off": "accept", "min_characters": 20},
+            "daily_at": None,
+        }
+    },
+)

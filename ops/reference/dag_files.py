@@ -65,13 +65,13 @@ def _read(path: Path, assets: dict[str, str]) -> DagFacts:
         text=" ".join(text.split()),
         schedule="" if waits_for else _clock(ast.unparse(schedule) if schedule else ""),
         waits_for=waits_for,
-        tasks=tuple(_tasks(function, assets)),
+        tasks=tuple(_tasks(tree, function, assets)),
     )
 
 
-def _tasks(function: ast.FunctionDef, assets: dict[str, str]) -> Iterator[TaskFacts]:
-    for node in function.body:
-        if isinstance(node, ast.FunctionDef):
+def _tasks(tree: ast.Module, function: ast.FunctionDef, assets: dict[str, str]) -> Iterator[TaskFacts]:
+    for node in (*tree.body, *function.body):
+        if isinstance(node, ast.FunctionDef) and any("task" in ast.unparse(each) for each in node.decorator_list):
             yield TaskFacts(
                 name=node.name, rings=tuple(_rings(node, assets)), calls=", ".join(dict.fromkeys(_calls(node)))
             )

@@ -15,7 +15,7 @@ from datasets_defs.core.settings import settings
 from datasets_defs.core.waiting import wait_until
 from datasets_defs.store.database import engine_for
 from datasets_defs.store.grants import require_privileges
-from datasets_defs.store.heartbeats import GPU_PLACES, beat
+from datasets_defs.store.heartbeats import GPU_PLACES, TEXTS_POOL, TEXTS_SLOTS, beat
 from datasets_defs.store.schema import migrate
 from monitors.prometheus import gpu_pool
 from ops.stack import component, health, plan, ports
@@ -154,10 +154,11 @@ def _prepare(stack: Stack, wanted: list[Component], supervisor: Supervisor, prog
 
 
 def _ensure_pool(stack: Stack) -> None:
-    """Make Airflow's pool for trainings, and let trainers know its size; a young api-server may be slow."""
+    """Make Airflow's pools, and let trainers know the size of theirs; a young api-server may be slow."""
 
     def made() -> bool:
         slots = gpu_pool.ensure(own_airflow())
+        own_airflow().make_pool(TEXTS_POOL, TEXTS_SLOTS, "batches of prompts that generate_texts asks at once")
         loop = engine_for(stack.loop_url)
         beat(loop, GPU_PLACES, {"slots": slots})
         loop.dispose()
@@ -168,7 +169,7 @@ def _ensure_pool(stack: Stack) -> None:
         seconds=READY_SECONDS,
         every=1,
         forgive=(TransientError,),
-        complain=lambda last: TransientError(f"Airflow's pool for trainings cannot be made: {last}"),
+        complain=lambda last: TransientError(f"Airflow's pools cannot be made: {last}"),
     )
 
 

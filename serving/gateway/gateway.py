@@ -16,12 +16,12 @@ from serving.gateway.asked import for_server
 from serving.gateway.directory import Directory
 from serving.gateway.doorkeeper import Doorkeeper
 from serving.gateway.exchange import Exchange
-from serving.gateway.http_client import HttpClient
 from serving.gateway.metrics import GatewayMetrics
 from serving.gateway.recent import Recent
 from serving.gateway.upstream import Upstream
 from serving.log_writer import LogWriter
 from serving.protocol import not_ready, unknown_model
+from serving.wire.http_client import HttpClient
 
 log = logging.getLogger(__name__)
 

@@ -21,8 +21,8 @@ from serving.gateway.http import (
     send_error,
     send_whole,
 )
-from serving.gateway.http_client import BrokenError, Reply
 from serving.protocol import ApiError
+from serving.wire.http_client import BrokenError, Reply
 
 if TYPE_CHECKING:
     from serving.gateway.gateway import Gateway

@@ -8,8 +8,8 @@ from contextlib import asynccontextmanager
 
 from datasets_defs.spec.model import ModelSpec
 from serving.gateway.breaker import Replica, Replicas
-from serving.gateway.http_client import AwayError, Headers, HttpClient, Reply, SilentError
 from serving.protocol import ApiError, not_ready
+from serving.wire.http_client import AwayError, Headers, HttpClient, Reply, SilentError
 
 CANNOT_NOW = frozenset({502, 503, 504})
 """Answers by which a server, or what stands before it, says that it cannot now: another replica may."""

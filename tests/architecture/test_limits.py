@@ -89,7 +89,7 @@ def test_no_other_library_calls_over_a_network() -> None:
         "alerts/slack.py": {"slack_sdk.errors", "http.client"},  # the errors of Slack's
         "training/trainers/kubernetes.py": {"urllib3.exceptions"},  # the errors of Kubernetes' client
         "ops/stack/ports.py": {"socket"},  # binds, and connects to nobody
-        "serving/gateway/http_client.py": {"aiohttp"},  # each request's ClientTimeout is made of the YAML's limits
+        "serving/wire/http_client.py": {"aiohttp"},  # each request's ClientTimeout is made of the YAML's limits
         "training/trainers/launcher.py": {"socket"},  # the names of this machine's interfaces
     }
 

@@ -17,6 +17,7 @@ SLEEPS = {
     "chaos/test_outages.py:test_five_minutes_without": "the outage itself is so long",
     "integration/test_wake_ups.py:test_two_minutes_without_the_api_server": "the outage itself is so long",
     "monitors/prometheus/test_airflow_glue.py:wait": "nothing may happen before the value crosses",
+    "serving/generation/simulated_api.py:_one": "a server that takes a known time for each answer",
     "training/kubernetes_server.py:_serve": "a server that is slow on purpose",
     "training/limits/test_governor.py:_trainer": "a trainer at work, so that a second one would be seen beside it",
 }

@@ -15,7 +15,7 @@ from tests.dags.test_approve import woken_by
 from tests.dags.test_dag_runs import airflow_database, run  # noqa: F401 fixtures
 from training.approve import record
 
-WOKEN = ("approve", "evaluate", "generate", "promote", "retrain", "roll_back", "scale_gpu", "triage")
+WOKEN = ("approve", "evaluate", "generate_texts", "promote", "retrain", "roll_back", "scale_gpu", "triage")
 NOTHING = {"skipped"}
 
 

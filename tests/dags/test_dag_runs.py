@@ -142,13 +142,13 @@ def test_reconcile_rings_for_what_nobody_does(run, engine: Engine):
     incident, _ = ledger.open_incident(
         "first", signal="drift", degraded_since=datetime.now(UTC), reason="half drifted", evidence={}, actor="t"
     )
-    assert run("reconcile") == {"ring_again[-1]": "success", "mend_copies[-1]": "success"}
+    assert run("reconcile") == {"ring_again[-1]": "success", "mend_copies[-1]": "success", "ring_texts[-1]": "skipped"}
     assert ledger.incident(incident.id).rings == 1
 
 
 def test_reconcile_is_silent_when_nothing_is_due(run, engine: Engine):
     """Without an open incident nobody is woken."""
-    assert run("reconcile") == {"ring_again[-1]": "skipped", "mend_copies[-1]": "success"}
+    assert run("reconcile") == {"ring_again[-1]": "skipped", "mend_copies[-1]": "success", "ring_texts[-1]": "skipped"}
 
 
 def test_a_dag_is_heard_of_when_it_had_nothing_to_do(run, engine: Engine):

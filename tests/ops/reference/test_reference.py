@@ -131,7 +131,7 @@ def test_the_diagram_has_the_real_transitions():
 def test_every_dag_leads_to_its_step(path: Path):
     """A DAG's section names the function that it runs, from the file whose name is the DAG's."""
     section = page("dags").split(f"## {path.stem}\n", 1)[1].split("\n## ", 1)[0]
-    assert re.search(rf"`[^`]*\b(monitors|training|alerts)\.{path.stem}\.\w+", section)
+    assert re.search(rf"`[^`]*\b(monitors|training|alerts|serving)\.{path.stem}\.\w+", section)
 
 
 def test_the_files_of_the_dags_are_read_as_airflow_reads_them():

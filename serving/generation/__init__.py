@@ -1,0 +1,1 @@
+"""Texts for publication: prompts from topics, answers of an OpenAI-compatible API, the quality gate, where texts go."""
