@@ -1,13 +1,16 @@
-"""A TCP proxy that can stop forwarding: connections stay open, are accepted anew, and nobody answers on them."""
+"""A TCP proxy with the troubles of networks: it stops forwarding, cuts answers off, or answers 503 by itself."""
 
 import socket
+import struct
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
+BUSY = b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 4\r\nConnection: close\r\n\r\nbusy"
+
 
 class Proxy:
-    """Forwards bytes between its own port and a server's, until it is frozen."""
+    """Forwards bytes between its own port and a server's, until it is frozen or told to make trouble."""
 
     def __init__(self, port: int) -> None:
         self._server = ("127.0.0.1", port)
@@ -18,6 +21,10 @@ class Proxy:
         self._sockets = [self._listening]
         self.accepted = 0
         """Connections so far."""
+        self.most_bytes: int | None = None
+        """Bytes of the server's answers on one connection after which it is reset; None: all are forwarded."""
+        self.busy_for: bytes | None = None
+        """Requests that hold these bytes are answered 503 and do not reach the server; None: all reach it."""
         threading.Thread(target=self._accept, daemon=True).start()
 
     def freeze(self) -> None:
@@ -43,15 +50,34 @@ class Proxy:
                 self.accepted += 1
                 server = socket.create_connection(self._server)
                 self._sockets += [client, server]
-                for pair in ((client, server), (server, client)):
-                    threading.Thread(target=self._forward, args=pair, daemon=True).start()
+                threading.Thread(target=self._ask, args=(client, server), daemon=True).start()
+                threading.Thread(target=self._answer, args=(server, client), daemon=True).start()
 
-    def _forward(self, source: socket.socket, sink: socket.socket) -> None:
+    def _ask(self, client: socket.socket, server: socket.socket) -> None:
         with suppress(OSError):
-            while data := source.recv(65536):
+            while data := client.recv(65536):
                 self._flows.wait()
-                sink.sendall(data)
-            sink.shutdown(socket.SHUT_WR)
+                if self.busy_for is not None and self.busy_for in data:
+                    client.sendall(BUSY)
+                    client.shutdown(socket.SHUT_WR)
+                    return
+                server.sendall(data)
+            server.shutdown(socket.SHUT_WR)
+
+    def _answer(self, server: socket.socket, client: socket.socket) -> None:
+        passed = 0
+        with suppress(OSError):
+            while data := server.recv(65536):
+                self._flows.wait()
+                passed += len(data)
+                if self.most_bytes is not None and passed > self.most_bytes:
+                    client.sendall(data[: len(data) - (passed - self.most_bytes)])
+                    client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                    client.shutdown(socket.SHUT_RD)  # wakes who waits for requests, and holds the socket open by it
+                    client.close()  # with nothing to linger for: the other side sees a reset
+                    return
+                client.sendall(data)
+            client.shutdown(socket.SHUT_WR)
 
 
 @contextmanager

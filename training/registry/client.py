@@ -6,6 +6,7 @@ The only file that imports mlflow.
 import logging
 import math
 import os
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -35,6 +36,17 @@ MOST_POINTS = 1000
 """Points of curves in one request; MLflow takes no more."""
 MOST_PARAMETER = 6000
 """Characters of a parameter's value that MLflow keeps."""
+MOST_NAME = 250
+"""Characters of a metric's name that MLflow keeps."""
+LEAST_FREE_BYTES = 2**28
+"""A disk with less left is the likelier cause of a download that failed than the server."""
+
+
+def accepted_name(name: str) -> str:
+    """Make a name one that MLflow takes for a metric: paths without empty, `.` and `..` parts, and no odd signs."""
+    safe = "".join(letter if letter.isalnum() or letter in "_-. :/" else "_" for letter in name)
+    parts = (part if part.strip(". ") else f"{part.replace('.', '_')}_" for part in safe.split("/"))
+    return "/".join(parts)[:MOST_NAME]
 
 
 class MlflowServer:
@@ -58,7 +70,7 @@ class MlflowServer:
         """Log points with the same times whenever it is done, so that those that stand already stay alone."""
         began = int(self._client.get_run(run).info.start_time)
         points = [
-            Metric(name, value, began + round(second * 1000), step)
+            Metric(accepted_name(name), value, began + round(second * 1000), step)
             for name, curve in curves.items()
             for step, value, second in curve
         ]
@@ -67,7 +79,7 @@ class MlflowServer:
 
     def _log_metrics(self, run: str, metrics: Mapping[str, float]) -> None:
         for name, metric in metrics.items():
-            self._client.log_metric(run, name, metric)
+            self._client.log_metric(run, accepted_name(name), metric)
 
     def _log_texts(self, run: str, texts: Mapping[str, str]) -> None:
         """Store texts as files of the run, by their names; again, they are written over."""
@@ -75,12 +87,35 @@ class MlflowServer:
             self._client.log_text(run, content, name)
 
     def _download(self, address: str, into: Path) -> Path:
-        """Fetch the files at an MLflow address into a folder."""
+        """Fetch the files at an MLflow address into a folder.
+
+        MLflow calls whatever stops a download a wrong path. So the listing is asked: files that stand there did not
+        arrive, and may the next time.
+        """
         into.mkdir(parents=True, exist_ok=True)
-        found: str = mlflow.artifacts.download_artifacts(
-            artifact_uri=address, dst_path=str(into), tracking_uri=self.url
-        )
+        try:
+            found: str = mlflow.artifacts.download_artifacts(
+                artifact_uri=address, dst_path=str(into), tracking_uri=self.url
+            )
+        except MlflowException as err:
+            if not mlflow.artifacts.list_artifacts(artifact_uri=address, tracking_uri=self.url):
+                raise
+            free = shutil.disk_usage(into).free
+            why = f"; {into} has {free / 2**20:.0f} MiB left, free some" if free < LEAST_FREE_BYTES else ""
+            raise TransientError(
+                f"MLflow at {self.url} lists the files of {address}, and they did not arrive whole ({_first_line(err)})"
+                f"{why}"
+            ) from err
         return Path(found)
+
+    @contextmanager
+    def _shown(self, doing: str) -> Iterator[None]:
+        """Let what MLflow refuses to show be: a figure that is logged never decides over a model."""
+        try:
+            with self._errors(doing):
+                yield
+        except ContractError as err:
+            log.warning("%s; it is not shown there", err)
 
     @contextmanager
     def _errors(self, doing: str) -> Iterator[None]:

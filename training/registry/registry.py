@@ -1,5 +1,6 @@
 """Model versions in MLflow: registered once, fetched whole, aliases as copies of the ledger."""
 
+import logging
 import math
 import shutil
 import tempfile
@@ -11,7 +12,7 @@ from typing import Any
 from datasets_defs.core.errors import ContractError, TransientError
 from datasets_defs.core.faults import reached
 from datasets_defs.store.artifacts import file_sha256
-from training.registry.client import MlflowServer
+from training.registry.client import MlflowServer, accepted_name
 from training.registry.manifest import (
     FOLDER,
     MANIFEST,
@@ -21,6 +22,7 @@ from training.registry.manifest import (
     verify_manifest,
 )
 
+log = logging.getLogger(__name__)
 KEY = "driftloop.key"
 """Tag that says which attempt a version came from; one version has it."""
 WARNING = "driftloop.warning"
@@ -67,17 +69,19 @@ class Registry(MlflowServer):
 
         The version is made last, after every file and then the manifest has arrived, so that no version is
         incomplete. Killed anywhere and called again, it goes on in the run it began. Parameters that stand there stay,
-        even if others are given now (another machine, an edited YAML): what is logged never decides over a model.
+        even if others are given now (another machine, an edited YAML), and what MLflow refuses to log is left out: what
+        is logged never decides over a model.
         """
         if (known := self.find(model, key)) is not None:
             return known
         with self._errors(f"registering {model} ({key})"):
             manifest = make_manifest(folder)
             run = self._run(model, key)
-            self._log_params(run, params)
-            self._log_metrics(run, metrics)
-            self._log_curves(run, curves or {})
-            self._log_texts(run, files or {})
+            with self._shown(f"logging the training of {model} ({key})"):
+                self._log_params(run, params)
+                self._log_metrics(run, metrics)
+                self._log_curves(run, curves or {})
+                self._log_texts(run, files or {})
             self._upload(run, folder, manifest)
             if absent := missing_from(manifest, self._listing(run, FOLDER)):
                 raise TransientError(f"registering {model}: {', '.join(absent)} did not arrive whole; upload again")
@@ -103,13 +107,14 @@ class Registry(MlflowServer):
         target = cache / model / f"v{version}"
         if target.is_dir():
             if not verify_manifest(target, expected):
+                log.info("%s version %d: %s is what the ledger knows; MLflow is not asked", model, version, target)
                 return target
             shutil.rmtree(target)  # damaged, or of a registry that is no more
         target.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".v{version}.") as temporary:
             with self._errors(f"downloading {model} version {version}"):
                 run = self._client.get_model_version(model, str(version)).run_id
-                folder = Path(self._client.download_artifacts(run, FOLDER, temporary))
+                folder = self._download(f"runs:/{run}/{FOLDER}", Path(temporary))
             if problems := verify_manifest(folder, expected):
                 raise ContractError(
                     f"{model} version {version} in the registry is damaged, or not what was registered: "
@@ -146,7 +151,7 @@ class Registry(MlflowServer):
             run = self._client.get_model_version(model, str(version)).run_id
             for name, value in metrics.items():
                 if math.isfinite(value):
-                    self._client.log_metric(run, name, value, timestamp=step, step=step)
+                    self._client.log_metric(run, accepted_name(name), value, timestamp=step, step=step)
             self._log_texts(run, files)
 
     def facts(self, model: str, version: int) -> "Facts":
@@ -225,6 +230,11 @@ class Registry(MlflowServer):
     def _run(self, model: str, key: str) -> str:
         name = f"driftloop/{model}"
         experiment = self._client.get_experiment_by_name(name)
+        if (
+            experiment is not None and experiment.lifecycle_stage == "deleted"
+        ):  # it takes no runs, nor can it be made anew
+            log.warning("experiment %s was deleted in MLflow and is restored: a trained model goes there", name)
+            self._client.restore_experiment(experiment.experiment_id)
         number = experiment.experiment_id if experiment else self._client.create_experiment(name)
         found = self._client.search_runs([number], f"tags.`{KEY}` = '{key}'", max_results=1)
         if not self._client.search_registered_models(f"name='{model}'"):
