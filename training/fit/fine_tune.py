@@ -19,6 +19,7 @@ from training.fit.order import rows_of
 from training.fit.packing import PackedRows, pack, parts_documents
 from training.fit.plan import FitPlan, Progress, Result
 from training.fit.state import FitState
+from training.fit.trouble import SMALLEST_SCALE, no_gradient, no_number, told
 from training.model import adapters
 from training.model.language_model import LanguageModel
 
@@ -52,14 +53,29 @@ def fine_tune(
     ordinary model. Each process of a `group` calls this with the same arguments; the first one's model is the result.
 
     Raises:
-        ContractError: there is nothing to train on, or the loss is no number any more.
+        OutOfMemoryError: the training does not fit the memory.
+        ContractError: there is nothing to train on, the loss is no number any more, or torch refuses.
+        TransientError: a machine or a network failed.
     """
+    with told(plan):
+        return _fine_tune(model, documents, plan, folder, progress, tuple(validation), group or Group())
+
+
+def _fine_tune(
+    model: LanguageModel,
+    documents: Iterable[str],
+    plan: FitPlan,
+    folder: Path,
+    progress: Callable[[Progress], None],
+    validation: tuple[str, ...],
+    group: Group,
+) -> Result:
     together = parts_documents(model)
     if not together:
         log.warning("the model does not keep documents of one row apart: each gets a row of its own")
     rows = pack(model, documents, length=min(model.context, plan.row_tokens), seed=plan.seed, together=together)
     looked_at = tuple(text for text in validation[:MOST_VALIDATION_TEXTS] if text.strip())
-    loop = _Loop(model, rows, plan, looked_at, together=together, group=group or Group())
+    loop = _Loop(model, rows, plan, looked_at, together=together, group=group)
     ended = loop.run(folder / _fingerprint(plan, rows, looked_at), progress)
     progress(ended)
     if ended.stopped:
@@ -162,12 +178,26 @@ class _Loop:
             total += float(loss.detach()) / self.group.size
         total = self.group.total(total)
         if not math.isfinite(total):
-            raise ContractError(f"loss is {total} at step {state.step + 1}: the learning rate {self.rate} is too high")
+            self._refuse(total, parts, tokens)
         state.scaler.unscale_(state.optimizer)
         torch.nn.utils.clip_grad_norm_(state.trainable.values(), plan.clip)
         state.scaler.step(state.optimizer)
         state.scaler.update()
+        if state.scaler.is_enabled() and state.scaler.get_scale() < SMALLEST_SCALE:
+            raise ContractError(no_gradient(state.step + 1))
         return total, rate, tokens
+
+    def _refuse(self, loss: float, parts: Sequence[Sequence[int]], tokens: int) -> None:
+        """Say why a loss is no number; one that float16 made is computed again without it."""
+        half = self.dtype is torch.float16
+
+        @torch.no_grad()
+        def exact() -> float:
+            self.dtype = None
+            return sum(float(self._loss(self.rows.take(part))) for part in parts if part) / tokens
+
+        why = no_number(loss, step=self.state.step + 1, rate=self.rate, exact=exact if half else None)
+        raise ContractError(why)
 
     def _loss(self, part: PackedRows) -> torch.Tensor:
         """Give the sum of the nats of all tokens of some rows."""

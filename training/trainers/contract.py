@@ -63,6 +63,8 @@ class Look:
     phase: Phase
     reason: str
     """In words, for logs and errors."""
+    out_of_memory: bool = False
+    """Whether the kernel ended it since memory was short."""
 
     @property
     def active(self) -> bool:
@@ -101,6 +103,8 @@ class Ending(StrEnum):
     REGISTERED = "registered"
     CONTRACT = "contract"
     """The spec, the base model or the training is wrong."""
+    OUT_OF_MEMORY = "out_of_memory"
+    """The training does not fit the memory; the message says what to set."""
     DATA_BREAK = "data_break"
     """The rows are broken; no step was trained on them."""
 

@@ -20,6 +20,7 @@ from datasets_defs.ledger.ledger import Ledger
 from datasets_defs.spec.files import spec_of
 from datasets_defs.store.database import engine
 from training.data.freeze import DataBreakError
+from training.fit.trouble import OutOfMemoryError
 from training.limits.budget import Charged, settle
 from training.registry.registry import Registry
 from training.trainers.attempt import Attempt
@@ -59,6 +60,8 @@ def run(job: Job, *, db: Engine) -> JobResult:
             raise
         except DataBreakError as err:
             result = JobResult(ending=Ending.DATA_BREAK, message=str(err))
+        except OutOfMemoryError as err:
+            result = JobResult(ending=Ending.OUT_OF_MEMORY, message=str(err))
         except ContractError as err:
             result = JobResult(ending=Ending.CONTRACT, message=str(err))
         result.save(job)

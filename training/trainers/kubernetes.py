@@ -154,12 +154,12 @@ class PodTrainer:
         """End a job that has no hope, so that people are called and no GPU waits for it."""
         if seen.hopeless is None or JobResult.of(job) is not None:
             return seen.look
-        self._refuse(job, seen.hopeless)
+        self._refuse(job, seen.hopeless, seen.ending)
         self._remove(there)
         return Look(Phase.ENDED, seen.look.reason)
 
-    def _refuse(self, job: Job, why: str) -> None:
-        JobResult(ending=Ending.CONTRACT, message=f"{self._place}: {why}").save(job)
+    def _refuse(self, job: Job, why: str, ending: Ending = Ending.CONTRACT) -> None:
+        JobResult(ending=ending, message=f"{self._place}: {why}").save(job)
 
     @property
     def _place(self) -> str:

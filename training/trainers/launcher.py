@@ -23,6 +23,8 @@ from datasets_defs.spec.trainers import AnyTrainer, KubernetesTrainer, TorchrunT
 from datasets_defs.store.artifacts import write_bytes
 from training.fit.curve import Curve
 from training.fit.plan import FitPlan, Progress, Result
+from training.fit.trouble import OutOfMemoryError, no_memory
+from training.trainers.kernel import killed_since, kills_for_memory
 from training.trainers.torchrun import LEASH
 
 log = logging.getLogger(__name__)
@@ -30,7 +32,7 @@ POLL_SECONDS = 0.25
 HOLD_SECONDS = 2.0
 WORK = "DRIFTLOOP_WORK"
 """Variable of the environment that names the first process's folder of work."""
-_WORK, _PROGRESS, _ENDED, _REFUSED = "work.json", "progress.json", "ended.safetensors", "refused.txt"
+_WORK, _PROGRESS, _ENDED, _REFUSED = "work.json", "progress.json", "ended.safetensors", "refused.json"
 
 
 def processes_of(trainer: AnyTrainer) -> tuple[int, int]:
@@ -78,11 +80,13 @@ def launch(
     """Have a group train, and give its result; `hold` may raise to end the group, which also ends with this process.
 
     Raises:
+        OutOfMemoryError: the training does not fit the memory.
         ContractError: the group says that data, model or spec are wrong.
         TransientError: a process of it died.
     """
     folder = Path(work.folder)
     work.save(folder)
+    kills = kills_for_memory()
     agent = subprocess.Popen(
         [sys.executable, "-m", "training.trainers.torchrun", *_arguments(spec)],
         stdin=subprocess.PIPE, env=_environment(spec, folder, threads),
@@ -91,8 +95,10 @@ def launch(
         _watch(agent, folder, hold, tell)
     finally:
         _end(agent)
-    if (folder / _REFUSED).exists():
-        raise ContractError((folder / _REFUSED).read_text())
+    _raise_refused(folder)
+    if agent.returncode and killed_since(kills):
+        words = "the kernel killed a process of the group"
+        raise OutOfMemoryError(no_memory("memory", plan_from(work), words))
     if agent.returncode:
         raise TransientError(f"a process of the group that trains {spec.name} died; its log stands above")
     result = _result(folder)
@@ -119,15 +125,23 @@ def say_progress(folder: Path, progress: Progress) -> None:
     write_bytes(str(folder / _PROGRESS), json.dumps(said).encode())
 
 
-def say_refused(folder: Path, why: str) -> None:
-    """Tell the launcher that trying again cannot help."""
-    write_bytes(str(folder / _REFUSED), why.encode())
+def say_refused(folder: Path, why: ContractError) -> None:
+    """Tell the launcher that trying again cannot help, and whether memory was short."""
+    said = {"memory": isinstance(why, OutOfMemoryError), "why": str(why)}
+    write_bytes(str(folder / _REFUSED), json.dumps(said).encode())
 
 
 def say_ended(folder: Path, result: Result) -> None:
     """Tell the launcher how the training went; the finished model stands where it is to be."""
     said = {field.name: getattr(result, field.name) for field in fields(result) if field.name != "curve"}
     write_bytes(str(folder / _ENDED), save(result.curve.tensors(), metadata={"result": json.dumps(said)}))
+
+
+def _raise_refused(folder: Path) -> None:
+    """Raise what the group said that trying again cannot help."""
+    if (folder / _REFUSED).exists():
+        said = json.loads((folder / _REFUSED).read_text())
+        raise OutOfMemoryError(said["why"]) if said["memory"] else ContractError(said["why"])
 
 
 def plan_from(work: Work) -> FitPlan:

@@ -5,7 +5,9 @@ says for sure whether a job runs, so no process id of somebody else is ever take
 """
 
 import fcntl
+import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -17,6 +19,7 @@ from sqlalchemy import Engine
 
 from datasets_defs.core.settings import settings
 from training.trainers.contract import Job, Look, Phase
+from training.trainers.kernel import killed_since, kills_for_memory
 from training.trainers.locks import flocked
 
 COMPONENT = "trainer"
@@ -49,6 +52,9 @@ class DetachedTrainer:
                 return
             _end(job)  # workers that a killed trainer left
             _make_room(job)
+            held.truncate(0)
+            held.write(json.dumps(kills_for_memory()))  # so many before it began, whoever looks at its end
+            held.flush()
             with _log(job).open("ab") as log:
                 self._read[job.name] = log.tell()
                 process = subprocess.Popen(
@@ -68,7 +74,7 @@ class DetachedTrainer:
         with path.open() as file:
             if not flocked(file, fcntl.LOCK_SH):
                 return Look(Phase.RUNNING, f"its process runs on this machine; log {_log(job)}")
-        return Look(Phase.ENDED, f"its process has ended{self._how()}")
+        return Look(Phase.ENDED, f"its process has ended{self._how()}", self._was_killed_for_memory(path))
 
     def stop(self, job: Job) -> None:
         """Kill the job's processes, all of them, and wait until they are gone."""
@@ -88,6 +94,14 @@ class DetachedTrainer:
         self._read[job.name] = size - (len(content) - len(whole))
         lines = whole.decode("utf-8", "replace").splitlines()
         return lines[1:] if begin is None and size > TAIL_BYTES else lines
+
+    def _was_killed_for_memory(self, path: Path) -> bool:
+        """Say whether the kernel killed the process for memory, as far as this one began it and saw how it ended."""
+        code = self._mine[-1].returncode if self._mine else None
+        if code != -signal.SIGKILL:
+            return False
+        known = path.read_text()
+        return killed_since(json.loads(known) if known else None)
 
     def _how(self) -> str:
         """Say how the process that this one began has ended, if it began it."""

@@ -21,6 +21,7 @@ from training.data.snapshot import Snapshot, report_uri, stored
 from training.fit.fine_tune import fine_tune
 from training.fit.plan import FitPlan, Progress, Result
 from training.fit.threads import threads_for, use_threads
+from training.fit.trouble import told
 from training.model.language_model import LanguageModel
 from training.own.given import given_for
 from training.own.model import model_in
@@ -159,12 +160,13 @@ def plan_of(spec: ModelSpec, epochs: float) -> FitPlan:
 
 def _alone(attempt: Attempt, source: Path, texts: Iterable[str], plan: FitPlan, snapshot: Snapshot) -> Result:
     """Train in this process."""
-    model = LanguageModel.load(source)
-    use_threads()
-    folder = attempt.folder / "checkpoints"
-    done = fine_tune(model, texts, plan, folder, watched(attempt), validation=snapshot.validation)
-    shutil.rmtree(attempt.made, ignore_errors=True)  # of a run that died while saving
-    model.save(attempt.made)
+    with told(plan):
+        model = LanguageModel.load(source)
+        use_threads()
+        folder = attempt.folder / "checkpoints"
+        done = fine_tune(model, texts, plan, folder, watched(attempt), validation=snapshot.validation)
+        shutil.rmtree(attempt.made, ignore_errors=True)  # of a run that died while saving
+        model.save(attempt.made)
     return done
 
 

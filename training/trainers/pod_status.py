@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from datasets_defs.spec.trainers import KubernetesTrainer
-from training.trainers.contract import Look, Phase
+from training.trainers.contract import Ending, Look, Phase
 from training.trainers.pod import CONTAINER
 
 TROUBLE_SECONDS = 900
@@ -36,6 +36,8 @@ class PodStanding:
     look: Look
     hopeless: str | None = None
     """Why trying again would end the same, and what to do; None: it might not."""
+    ending: Ending = Ending.CONTRACT
+    """What a hopeless one ends as."""
 
 
 def judge(pod: Mapping[str, Any], trainer: KubernetesTrainer, now: datetime) -> PodStanding:
@@ -67,6 +69,7 @@ def _ended(ended: Mapping[str, Any], trainer: KubernetesTrainer) -> PodStanding:
         return PodStanding(
             Look(Phase.ENDED, words),
             f"{words}: raise `trainer.memory`, lower `retrain.forward_tokens`, or set `retrain.gradient_checkpointing`",
+            Ending.OUT_OF_MEMORY,
         )
     if code == 0:
         return PodStanding(Look(Phase.ENDED, "the pod ended"))

@@ -7,12 +7,18 @@ from collections.abc import Callable
 
 from datasets_defs.core.errors import ContractError, TransientError
 from datasets_defs.core.incidents import Incident
-from training.trainers.contract import Job, JobResult, Look, Trainer
+from training.trainers.contract import Ending, Job, JobResult, Look, Trainer
 
 log = logging.getLogger(__name__)
 POLL_SECONDS = 0.5
 HOLD_SECONDS = 2.0
 """Time between two renewals of the claim."""
+KILLED = (
+    "the kernel killed it because this machine, or what limits the trainer there, ran out of memory; set "
+    "`retrain.forward_tokens` lower, `retrain.gradient_checkpointing: true`, `retrain.row_tokens` lower, or "
+    "`retrain.method: lora`, or give the trainer more memory"
+)
+"""What to do about a trainer that the kernel ended for memory; the same training would end the same."""
 LAST_WORDS = 12
 """Lines of a trainer that died which its error repeats."""
 
@@ -69,6 +75,9 @@ def _hold_or_stop(trainer: Trainer, job: Job, hold: Callable[[], None], incident
 def _result(job: Job, look: Look, words: deque[str]) -> JobResult:
     """Read what an ended job wrote last."""
     found = JobResult.of(job)
+    if found is None and look.out_of_memory:
+        found = JobResult(ending=Ending.OUT_OF_MEMORY, message=f"{look.reason}: {KILLED}")
+        found.save(job)
     if found is None:
         last = "\n  ".join(words) or "none"
         raise TransientError(f"{job.name}: {look.reason}, and left no result. Its last words:\n  {last}")

@@ -19,6 +19,7 @@ from training.data.snapshot import stored
 from training.fit.fine_tune import fine_tune
 from training.fit.group import Together
 from training.fit.plan import Progress
+from training.fit.trouble import OutOfMemoryError, told
 from training.model.language_model import LanguageModel
 from training.registry.registry import Registry
 from training.trainers.launcher import WORK, Work, plan_from, say_ended, say_progress, say_refused
@@ -40,8 +41,8 @@ def main() -> int:
     try:
         _train(work)
     except ContractError as err:
-        if distributed.get_rank() == 0:
-            say_refused(Path(work.folder), str(err))
+        if distributed.get_rank() == 0 or isinstance(err, OutOfMemoryError):  # the others wait for it, and say nothing
+            say_refused(Path(work.folder), err)
         log.error("%s", err)  # noqa: TRY400 the message says it all
         return 1
     except DriftloopError as err:
@@ -65,9 +66,9 @@ def _train(work: Work) -> None:
     if snapshot is None:
         raise ContractError(f"the frozen rows {work.snapshot_uri} are not to be had here")
     sharding = "none" if isinstance(spec.trainer, LocalTrainer | CommandTrainer) else spec.trainer.sharding
-    model = LanguageModel.load(
-        _parent(spec, work.parent_sha256, work.parent), device="cpu" if sharding == "full" else None
-    )
+    source = _parent(spec, work.parent_sha256, work.parent)
+    with told(plan_from(work)):
+        model = LanguageModel.load(source, device="cpu" if sharding == "full" else None)
     texts, _ = snapshot.mixture(spec.retrain)
 
     def tell(progress: Progress) -> None:
