@@ -3,12 +3,13 @@
 Renews, once a day, what each champion's windows are compared with, where that is due. Compares the day's prompts
 as a whole with the reference's, for models that name an embedding model. Makes the inference log's next partitions,
 and adds up the counts of old windows by day. Deletes what is past its time in every table and folder, by one list, and
-what trainings leave on this machine's disk.
+what trainings leave on this machine's disk. Cleans Airflow's own tables by `airflow db clean`, where the Connection
+`airflow_metadata` says where they are.
 """
 
 from airflow.sdk import dag, task
 
-from datasets_defs.assets import COMMON, about, every, loop_database
+from datasets_defs.assets import COMMON, about, airflow_database, every, loop_database
 from datasets_defs.spec.files import model_names
 
 
@@ -38,8 +39,15 @@ def maintain():
 
         return tidy_files(db=loop_database(), now=dag_run.run_after)
 
+    @task(trigger_rule="all_done")
+    def tidy_airflow(*, dag_run=None):
+        from datasets_defs.airflow_tables import clean
+        from datasets_defs.store.places import AIRFLOW, place
+
+        return clean(airflow_database(), before=dag_run.run_after - place(AIRFLOW).age)
+
     models = model_names()
-    [renew.expand(model=models), compare_embeddings.expand(model=models)] >> tidy() >> tidy_files()
+    [renew.expand(model=models), compare_embeddings.expand(model=models)] >> tidy() >> tidy_files() >> tidy_airflow()
 
 
 maintain()

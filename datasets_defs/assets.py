@@ -232,6 +232,23 @@ def airflow_api() -> AirflowApi:
     return AirflowApi(url=url, login=found.login or None, password=found.password or "")
 
 
+def airflow_database() -> str:
+    """Give the address of Airflow's own database as the Connection `airflow_metadata` names it.
+
+    Tasks have no way of their own to it. Without that Connection the task skips.
+    """
+    from airflow.providers.postgres.hooks.postgres import PostgresHook
+    from airflow.sdk.exceptions import AirflowNotFoundException
+
+    try:
+        url = PostgresHook(postgres_conn_id="airflow_metadata").sqlalchemy_url
+    except AirflowNotFoundException as err:
+        raise AirflowSkipException(
+            "there is no Connection airflow_metadata: Airflow's tables grow until `airflow db clean` is run by hand"
+        ) from err
+    return str(url.render_as_string(hide_password=False))
+
+
 def told(outcome: Outcome) -> str:
     """Give what was done; skip with the reason where nothing was."""
     if not outcome.is_done:

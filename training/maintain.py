@@ -2,9 +2,11 @@
 
 import fcntl
 import logging
+import os
 import re
 import shutil
 from collections.abc import Collection, Iterable, Iterator
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -54,6 +56,7 @@ def tidy_files(*, db: Engine, now: datetime) -> dict[str, int]:
         "home/tmp": _remove((home / "tmp").glob("*"), now - LATELY),
         "home/logs": _remove((home / "logs" / "tasks").rglob("*.log"), now - place("home/logs").age),
     }
+    _remove_empty(home / "logs" / "tasks", now - place("home/logs").age)
     gone["home/serving-cache"] = _remove((home / "serving-cache").glob("*/.v*"), now - LATELY)
     return {name: count for name, count in gone.items() if count}
 
@@ -128,6 +131,15 @@ def _remove(paths: Iterable[Path], before: datetime) -> int:
             shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
             gone += 1
     return gone
+
+
+def _remove_empty(root: Path, before: datetime) -> None:
+    """Remove the folders that hold nothing any more: one for each run and task, which would be millions in years."""
+    for folder, _, _ in os.walk(root, topdown=False):
+        path = Path(folder)
+        if path != root and datetime.fromtimestamp(path.lstat().st_mtime, UTC) < before:
+            with suppress(OSError):  # it holds something
+                path.rmdir()
 
 
 def _newest(path: Path) -> datetime:

@@ -73,6 +73,9 @@ class Settings(BaseSettings):
     task_log_retention_days: int = Field(default=30, ge=1)
     """How long the local stack keeps the logs of Airflow's tasks."""
 
+    airflow_retention_days: int = Field(default=60, ge=14)
+    """How long Airflow's database keeps runs of DAGs, where the Connection `airflow_metadata` says where it is."""
+
     @field_validator("sensor_interval_seconds", "reconcile_interval_seconds", "alert_interval_seconds")
     @classmethod
     def _fits_the_clock(cls, seconds: float) -> float:

@@ -49,6 +49,7 @@ class Place:
 _LOG, _VERDICT, _TRAINING = "retention_days", "verdict_retention_days", "training_retention_days"
 _RECORD = "for good: it is the record of what served and why"
 _ONE_EACH = "for good: one row for each model"
+AIRFLOW = "Airflow's database"
 _UNUSED = "after it was made; that of champion, previous champion and challenger stays"
 
 PLACES = (
@@ -121,7 +122,8 @@ PLACES = (
           why="for good, as in any MLflow"),
     Place(name="MLflow", holds="versions, their cards and curves", limit=None,
           why="for good, until a person deletes a version in MLflow"),
-    Place(name="Airflow's database", holds="runs of DAGs", limit=None, why="for good, until `airflow db clean` is run"),
+    Place(name=AIRFLOW, holds="runs of DAGs", limit="airflow_retention_days",
+          why="after they began, where the Connection `airflow_metadata` is there; else for good"),
 )  # fmt: skip
 """Tables of the loop first, in the order of `tables.py`, then files, then other servers."""
 _BY_NAME = {place.name: place for place in PLACES}

@@ -198,6 +198,14 @@ def _airflow_connections(stack: Stack) -> dict[str, dict[str, object]]:
             "password": secret.loop_password,
             "schema": "driftloop",
         },
+        "AIRFLOW_CONN_AIRFLOW_METADATA": {
+            "conn_type": "postgres",
+            "host": here,
+            "port": stack.ports["postgres"],
+            "login": USER,
+            "password": secret.postgres_password,
+            "schema": "airflow",
+        },
         "AIRFLOW_CONN_PROMETHEUS_DEFAULT": {
             "conn_type": "prometheus",
             "schema": "http",
