@@ -71,4 +71,4 @@ def merged_with(base: LanguageModel, folder: Path, name: str) -> LanguageModel:
         raise ContractError(
             f"adapter {name} does not fit the champion, which it has to be trained from: {first}"
         ) from err
-    return LanguageModel(merged.eval(), base.tokenizer)
+    return LanguageModel(merged.eval(), base.tokenizer, base.origin)

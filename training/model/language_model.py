@@ -1,4 +1,4 @@
-"""Causal language models: load, save, make, score and complete. The only file that imports transformers."""
+"""Causal language models: load, save, make, score and complete."""
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
@@ -7,38 +7,22 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from torch.nn import functional
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GPT2Config, GPT2LMHeadModel
-from transformers import PreTrainedTokenizerFast as Wrapped
-from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES as KNOWN_TYPES
-from transformers.utils import logging as chatter
 
 from datasets_defs.core.errors import ContractError
 from datasets_defs.spec.model import FromScratch
+from training.model.origin import Origin
+from training.model.pretrained import END, checked_folder, fresh, read_network, read_tokenizer
 from training.model.prompt_limit import longest_token, require_short, still
-from training.model.readable import save_tokenizer
-from training.model.safe_files import WrongConfigError, folder_of
+from training.model.readable import save_tokenizer, spell_for_both
 from training.model.sampling import Completion, Loss, Sampling, choose, first_stop
 
-chatter.set_verbosity_error()  # it warns of attention masks that padding on the right does not need
-chatter.disable_progress_bar()
-
-END = "<|endoftext|>"
 SCORED_TOKENS = 1024
 """Longest stretch that is scored at once, in tokens: bounds the memory of the logits of models with long contexts."""
 SCORED_LOGITS = 2**24
 """Logits held at once while scoring (64 MiB of float32)."""
 CPU_TOKENS = 1024
 """Tokens scored at once on a CPU: more do not stay in its cache, which takes half as long again."""
-
-NO_DROPOUT = dict.fromkeys(("resid_pdrop", "embd_pdrop", "attn_pdrop"), 0.0)
-"""A model this small underfits; without dropout a resumed training is bit-identical, too."""
-_NOT_LOADED = (
-    *(OSError, ValueError, LookupError, RuntimeError, TypeError, AttributeError, ArithmeticError, ImportError),
-    *(SafetensorError, WrongConfigError),
-)
-"""What comes of a folder whose configuration asks for what cannot be made, or whose weights are damaged."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +31,8 @@ class LanguageModel:
 
     network: Any
     tokenizer: Any
+    origin: Origin | None = None
+    """The files that it was loaded from, whose configuration, tokenizer and kind of numbers it keeps when saved."""
     most_bytes: float = field(init=False)
     """Bytes of the longest text that can fit the context: longer ones are refused before tokens are looked for."""
 
@@ -64,44 +50,11 @@ class LanguageModel:
             ContractError: the folder is incomplete, holds pickled weights or code, or is no causal language model.
             TransientError: the hub is not reachable.
         """
-        name, folder = str(source), folder_of(source, KNOWN_TYPES)
-        try:
-            tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
-            network, loading = AutoModelForCausalLM.from_pretrained(
-                folder,
-                use_safetensors=True,
-                trust_remote_code=False,
-                local_files_only=True,
-                dtype=torch.float32,
-                output_loading_info=True,
-            )
-        except _NOT_LOADED as err:
-            first = (str(err).strip() or type(err).__name__).splitlines()[0]
-            raise ContractError(f"model {name} cannot be loaded: {first}") from err
-        if missing := sorted(loading["missing_keys"]):
-            raise ContractError(
-                f"model {name}: {len(missing)} of its weights are in no *.safetensors and would be random, first "
-                f"{missing[0]}; save the whole model again, with the names that its own class gives them"
-            )
+        name, folder = str(source), checked_folder(source)
+        network = read_network(folder, name)
+        tokenizer = read_tokenizer(folder, name, rows=int(network.get_input_embeddings().weight.shape[0]))
         device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-        return cls(network.to(device).eval(), still(tokenizer, name))
-
-    @staticmethod
-    def described(folder: Path, name: str) -> int:
-        """Count the numbers that a folder's config.json asks for, without making a network of them.
-
-        Raises:
-            ContractError: it describes no network that can be made, or the folder may not be read.
-        """
-        folder_of(folder, KNOWN_TYPES)
-        try:
-            config = AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
-            with torch.device("meta"):
-                network = AutoModelForCausalLM.from_config(config)
-        except _NOT_LOADED as err:
-            first = (str(err).strip() or type(err).__name__).splitlines()[0]
-            raise ContractError(f"model {name}: its config.json describes no network: {first}") from err
-        return sum(parameter.numel() for parameter in network.parameters())
+        return cls(network.to(device).eval(), still(tokenizer, name), Origin.of(folder, name))
 
     @classmethod
     def scratch(cls, shape: FromScratch, texts: Iterable[str], *, seed: int = 0) -> "LanguageModel":
@@ -124,29 +77,21 @@ class LanguageModel:
             show_progress=False,
         )
         bpe.train_from_iterator(texts, trainer)
-        tokenizer = Wrapped(
-            tokenizer_object=bpe,
-            bos_token=END,
-            eos_token=END,
-            pad_token=END,
-            model_max_length=shape.context,
-            clean_up_tokenization_spaces=False,
-        )
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            network = GPT2LMHeadModel(
-                GPT2Config(
-                    vocab_size=len(tokenizer), n_positions=shape.context, n_embd=shape.width,
-                    n_layer=shape.layers, n_head=shape.heads, **NO_DROPOUT,
-                    **dict.fromkeys(("bos_token_id", "eos_token_id", "pad_token_id"), tokenizer.eos_token_id),
-                )
-            )  # fmt: skip
+        network, tokenizer = fresh(shape, bpe, seed=seed)
         return cls(network.eval(), still(tokenizer, "the new model"))
 
     def save(self, folder: Path) -> None:
-        """Write weights (safetensors), configuration and tokenizer; existing files are replaced."""
+        """Write weights (safetensors), configuration and tokenizer; existing files are replaced.
+
+        What it was loaded with stays: configuration, tokenizer, chat template and kind of numbers, byte for byte where
+        nothing needs another spelling. They are spelled for transformers 4 and 5 alike.
+        """
         self.network.save_pretrained(folder)
-        save_tokenizer(self.tokenizer, folder)
+        if self.origin is None:
+            save_tokenizer(self.tokenizer, folder)
+        else:
+            self.origin.restore(folder)
+        spell_for_both(folder)
 
     @property
     def context(self) -> int:

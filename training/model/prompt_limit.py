@@ -32,7 +32,10 @@ def still(tokenizer: Any, name: str) -> Any:
         ContractError: it has no token that a text begins with.
     """
     if tokenizer.bos_token_id is None and tokenizer.eos_token_id is None:
-        raise ContractError(f"model {name}: its tokenizer has neither BOS nor EOS, so first tokens cannot be scored")
+        raise ContractError(
+            f"model {name}: its tokenizer has neither BOS nor EOS, so first tokens cannot be scored; name them in "
+            "tokenizer_config.json"
+        )
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is not None:  # set once: changing it per call is not safe between threads
         backend.no_truncation()

@@ -3,22 +3,45 @@
 import json
 import os
 from collections.abc import Collection
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from huggingface_hub.errors import StrictDataclassError
 
 from datasets_defs.core.errors import ContractError, TransientError
+from training.model.foreign import require_plain
 from training.model.size_check import require_fitting
+from training.model.tensor_tables import tensors_of
 
 WrongConfigError = StrictDataclassError
 """What transformers raises for a field of a wrong type in config.json."""
 
 UNSAFE = ("*.bin", "*.pt", "*.pth", "*.pkl", "*.pickle", "*.ckpt", "*.joblib", "*.dill")
 """Weights that can run code when they are read."""
+LEFTOVERS = ("training_args.bin", "optimizer.pt", "scheduler.pt", "scaler.pt", "rng_state*.pth")
+"""Pickles that trainers leave beside a model's weights: they are passed over, and never read."""
 WANTED = ("*.json", "*.safetensors", "*.txt", "*.model", "*.jinja")
 """Files of a model that are read; of a hub's repository only those of its top folder."""
 _INDEX = "*.safetensors.index.json"
+_POINTER = b"version https://git-lfs.github.com/spec/"
+_POINTER_BYTES = 1024
+"""A file of Git LFS is shorter where only its pointer was fetched."""
+_CURES = (
+    (
+        ("*.gguf",),
+        "servers read that, and it is mostly quantised: save what it was made of, with `save_pretrained`",
+    ),
+    (
+        ("*.h5", "*.msgpack", "*.onnx", "*.npz", "*.ot", "*.nemo", "*.tflite"),
+        "save it from PyTorch with `save_pretrained`, which writes safetensors",
+    ),
+    (
+        LEFTOVERS,
+        "a trainer leaves that beside a model; write the model there with `trainer.save_model(FOLDER)`",
+    ),
+)
+"""What may stand where safetensors are needed, and what to do then."""
 
 
 def folder_of(source: str | Path, known_types: Collection[str]) -> Path:
@@ -43,29 +66,83 @@ def inspect(folder: Path, name: str, known_types: Collection[str]) -> None:
     """Check every file of a model before anything reads it.
 
     Raises:
-        ContractError: something in it could run code, or something is missing.
+        ContractError: something in it could run code, something is missing, or it is no plain language model.
     """
-    if pickled := sorted(str(path.relative_to(folder)) for pattern in UNSAFE for path in folder.rglob(pattern)):
-        raise ContractError(
-            f"model {name} holds {', '.join(pickled)}: pickled weights can run code; "
-            "convert them to safetensors and remove them"
-        )
+    if pickled := pickles_in(folder):
+        raise ContractError(f"model {name} holds {', '.join(pickled)}: {PICKLED}")
     if (folder / "adapter_config.json").exists():
         raise ContractError(
             f"model {name} is an adapter, which names another model to be loaded; merge the two and save the result"
         )
+    _refuse_pointers(folder, name)
+    instead = without_weights(folder)
     if not (folder / "config.json").is_file():
-        raise ContractError(f"model {name}: config.json is missing")
+        raise ContractError(f"model {name}: config.json is missing{f', and {instead}' if instead else ''}")
     for path in sorted(folder.rglob("*.json")):
         _refuse_code(path, name)
     _check_type(folder, name, known_types)
     if not any(folder.glob("*.safetensors")):
-        raise ContractError(f"model {name}: no *.safetensors; save the weights with safe serialization")
+        cure = instead or "save the weights with safe serialization"
+        raise ContractError(f"model {name}: no *.safetensors; {cure}")
     for path in folder.glob(_INDEX):
         _check_index(path, name)
-    require_fitting(folder, name, _json(folder / "config.json", name))
-    if not any(folder.glob("tokenizer*")) and not (folder / "vocab.json").is_file():
+    tensors, config = tensors_of(folder, name), _json(folder / "config.json", name)
+    require_plain(folder, tensors, config, name)
+    require_fitting(tensors, config, name)
+    _check_tokenizer(folder, name)
+
+
+PICKLED = (
+    "pickled weights can run code and are never read; where you trust them, load them once and "
+    "`model.save_pretrained(FOLDER)`, which writes safetensors, and remove them"
+)
+"""What to do with pickled weights."""
+
+
+def pickles_in(folder: Path) -> list[str]:
+    """Name the files below a folder that could run code when they are read, but what trainers leave beside a model."""
+    return sorted(
+        str(path.relative_to(folder))
+        for pattern in UNSAFE
+        for path in folder.rglob(pattern)
+        if not any(path.match(leftover) for leftover in LEFTOVERS)
+    )
+
+
+def without_weights(folder: Path) -> str:
+    """Say what stands in a folder in the place of safetensors, and what to do; empty where it says nothing."""
+    if any(folder.glob("*.safetensors")):
+        return ""
+    for patterns, cure in _CURES:
+        if there := sorted(path.name for pattern in patterns for path in folder.glob(pattern)):
+            return f"{there[0]} is there: {cure}"
+    return ""
+
+
+def _refuse_pointers(folder: Path, name: str) -> None:
+    """Refuse files of Git LFS that were never fetched."""
+    for path in sorted(path for pattern in WANTED for path in folder.glob(pattern)):
+        with path.open("rb") as file:
+            is_pointer = file.read(len(_POINTER)) == _POINTER
+        if is_pointer and path.stat().st_size < _POINTER_BYTES:
+            raise ContractError(
+                f"model {name}: {path.name} is a pointer of Git LFS and not the file; run `git lfs install` and "
+                "`git lfs pull` in the repository that it is from"
+            )
+
+
+def _check_tokenizer(folder: Path, name: str) -> None:
+    if any((folder / each).is_file() for each in ("tokenizer.json", "vocab.json", "vocab.txt")):
+        return
+    pieces = sorted(path.name for path in folder.glob("*.model"))
+    if not pieces and not any(folder.glob("tokenizer*")):
         raise ContractError(f"model {name}: no tokenizer files; save the tokenizer into the same folder")
+    if pieces and find_spec("sentencepiece") is None:
+        raise ContractError(
+            f"model {name}: its tokenizer is SentencePiece's {pieces[0]} alone; write tokenizer.json beside it, once, "
+            "where `sentencepiece` and `protobuf` are installed: "
+            "`AutoTokenizer.from_pretrained(FOLDER).save_pretrained(FOLDER)`"
+        )
 
 
 def _check_type(folder: Path, name: str, known_types: Collection[str]) -> None:

@@ -4,15 +4,13 @@ A safetensors file begins with a table of its tensors, which costs next to nothi
 than its weights have tensors, and no matrix more elements than all weights together.
 """
 
-import json
 import math
 import os
-import struct
-from collections.abc import Iterator, Mapping
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
 from datasets_defs.core.errors import ContractError
+from training.model.tensor_tables import Tensor
 
 _LAYERS = (
     "num_hidden_layers", "n_layer", "n_layers", "num_layers", "encoder_layers", "decoder_layers", "num_decoder_layers",
@@ -23,20 +21,17 @@ _MATRICES = (
     ("intermediate_size", "hidden_size"), ("n_inner", "n_embd"), ("d_ff", "d_model"), ("ffn_dim", "hidden_size"),
 )  # fmt: skip
 """Fields whose product is the size of one matrix that every network of that architecture holds."""
-_LONGEST_HEADER = 100 * 2**20
-"""Bytes of a safetensors header that the format allows at most."""
 _FLOAT = 4
 """Bytes of a weight once it is loaded."""
 
 
-def require_fitting(folder: Path, name: str, config: Mapping[str, Any]) -> None:
+def require_fitting(weights: Mapping[str, Tensor], config: Mapping[str, Any], name: str) -> None:
     """Hold config.json against the tables of the weights beside it.
 
     Raises:
-        ContractError: it asks for more than the weights hold, a table of tensors is damaged, or this machine has not
-            the memory to load the model.
+        ContractError: it asks for more than the weights hold, or this machine has not the memory to load the model.
     """
-    tensors, elements = weights_of(folder, name)
+    tensors, elements = len(weights), sum(each.elements for each in weights.values())
     for field in _LAYERS:
         layers = config.get(field)
         if isinstance(layers, int) and layers > tensors:
@@ -58,26 +53,3 @@ def require_fitting(folder: Path, name: str, config: Mapping[str, Any]) -> None:
             f"model {name} needs {elements * _FLOAT / 2**30:.1f} GiB to be loaded, and this machine has "
             f"{memory / 2**30:.1f} GiB; use a larger machine, or a smaller model"
         )
-
-
-def weights_of(folder: Path, name: str) -> tuple[int, int]:
-    """Count the tensors of a folder's safetensors files, and their elements.
-
-    Raises:
-        ContractError: a file is damaged.
-    """
-    shapes = [shape for path in sorted(folder.glob("*.safetensors")) for shape in _shapes(path, name)]
-    return len(shapes), sum(math.prod(shape) for shape in shapes)
-
-
-def _shapes(path: Path, name: str) -> Iterator[list[int]]:
-    try:
-        with path.open("rb") as content:
-            (length,) = struct.unpack("<Q", content.read(8))
-            table = json.loads(content.read(min(length, _LONGEST_HEADER)))
-        yield from ([int(side) for side in tensor["shape"]] for key, tensor in table.items() if key != "__metadata__")
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, struct.error, RecursionError) as err:
-        raise ContractError(
-            f"model {name}: {path.name} is no safetensors file ({err or type(err).__name__}); is it a Git LFS pointer, "
-            "or a download that was cut short? Fetch it again"
-        ) from err

@@ -4,12 +4,10 @@ import shutil
 from pathlib import Path
 
 from datasets_defs.core.errors import ContractError
-from training.model.safe_files import UNSAFE, WANTED
+from training.model.safe_files import PICKLED, WANTED, pickles_in, without_weights
 
 CONFIG, ADAPTER = "config.json", "adapter_config.json"
 _TOKENIZER = ("tokenizer*", "vocab.json", "spiece.model")
-_NO_WEIGHTS = ("training_args.bin", "optimizer.pt", "scheduler.pt", "rng_state.pth", "scaler.pt")
-"""Pickles that trainers leave beside a model's weights: they are passed over, and never read."""
 _MOST_NAMED = 5
 
 
@@ -49,17 +47,10 @@ def _model_in(source: Path) -> Path:
     if found:
         named = ", ".join(str(folder.relative_to(source)) for folder in found[:_MOST_NAMED])
         raise ContractError(f"{source} holds {len(found)} models ({named}); name the folder of the one that is meant")
-    pickled = sorted(
-        str(path.relative_to(source))
-        for pattern in UNSAFE
-        for path in source.rglob(pattern)
-        if path.name not in _NO_WEIGHTS
-    )
-    if pickled:
-        raise ContractError(
-            f"{source} holds its weights as {', '.join(pickled[:_MOST_NAMED])}: pickled weights can run code and are "
-            "never read; save the model with `safe_serialization=True`"
-        )
+    if pickled := pickles_in(source):
+        raise ContractError(f"{source} holds its weights as {', '.join(pickled[:_MOST_NAMED])}: {PICKLED}")
+    if instead := without_weights(source):
+        raise ContractError(f"{source} holds no model: {instead}")
     names = sorted(path.name for path in source.iterdir())
     seen = ", ".join(names[:_MOST_NAMED]) or "nothing"
     raise ContractError(

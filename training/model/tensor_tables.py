@@ -1,0 +1,53 @@
+"""The table that a safetensors file begins with: names, kinds and shapes of its tensors, read at next to no cost."""
+
+import json
+import math
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from datasets_defs.core.errors import ContractError
+
+_LONGEST_HEADER = 100 * 2**20
+"""Bytes of a safetensors header that the format allows at most."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tensor:
+    """A tensor of a file, without its numbers."""
+
+    kind: str
+    """As safetensors names it, such as `F32` or `BF16`."""
+    shape: tuple[int, ...]
+
+    @property
+    def elements(self) -> int:
+        """How many numbers it holds."""
+        return math.prod(self.shape)
+
+
+def tensors_of(folder: Path, name: str) -> dict[str, Tensor]:
+    """Read what tensors a folder's safetensors files hold.
+
+    Raises:
+        ContractError: a file is damaged.
+    """
+    return {key: tensor for path in sorted(folder.glob("*.safetensors")) for key, tensor in _table(path, name)}
+
+
+def _table(path: Path, name: str) -> Iterator[tuple[str, Tensor]]:
+    try:
+        with path.open("rb") as content:
+            (length,) = struct.unpack("<Q", content.read(8))
+            table = json.loads(content.read(min(length, _LONGEST_HEADER)))
+        yield from (
+            (str(key), Tensor(str(each["dtype"]), tuple(int(side) for side in each["shape"])))
+            for key, each in table.items()
+            if key != "__metadata__"
+        )
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, struct.error, RecursionError) as err:
+        raise ContractError(
+            f"model {name}: {path.name} is no safetensors file ({err or type(err).__name__}); is it a download that "
+            "was cut short? Fetch it again"
+        ) from err
