@@ -4,6 +4,7 @@ All series of a GPU are brought together, by its UUID, before anything is compar
 labels for as long as a pod uses it: the series of a short job begin and end while nothing happens to the GPU.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 _ONCE = {"bad": 1, "of": 1}
@@ -17,9 +18,9 @@ def by_gpu(promql: str) -> str:
     return f"max by (UUID) ({promql})"
 
 
-def reporting(by: str = "UUID", *, template: str = "$") -> str:
+def reporting(by: str = "UUID", *, template: str = "$", fields: Sequence[str] = _FIELDS) -> str:
     """Write which GPUs report anything at all; `template` is what each field's selector (`$`) stands in."""
-    return f"max by ({by}) ({' or '.join(template.replace('$', name) for name in _FIELDS)})"
+    return f"max by ({by}) ({' or '.join(template.replace('$', name) for name in fields)})"
 
 
 PRESENT = reporting()
@@ -76,7 +77,12 @@ _ROWS = "DCGM_FI_DEV_UNCORRECTABLE_REMAPPED_ROWS"
 _CLOCK = "DCGM_FI_DEV_SM_CLOCK"
 _ENERGY = "DCGM_FI_DEV_TOTAL_ENERGY_CONSUMPTION"
 _PLACE = "UUID, instance, Hostname"
-_GONE = f"({reporting(_PLACE, template='last_over_time($[6h])')} unless on (UUID) {PRESENT})"
+# six hours of every sample of a large fleet take a server seconds: the window closely, further back every five minutes
+_SEEN = (
+    f"({reporting(_PLACE, template='last_over_time($[{window}])', fields=_FIELDS[:2])} "
+    f"or last_over_time({reporting(_PLACE, fields=_FIELDS[:2])}[6h:5m]))"
+)
+_GONE = f"({_SEEN} unless on (UUID) {PRESENT})"
 _NAMED = '{Hostname!=""}'
 _FELL_OFF = (
     f"{_GONE} and on (instance, Hostname) {reporting('instance, Hostname')} "

@@ -16,7 +16,7 @@ SERVERS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
 }  # fmt: skip
 """Names of metrics by the server's preset."""
 DEVICES: Mapping[str, str] = {
-    "AMD's exporter": "gpu_gfx_activity|gpu_junction_temperature|gpu_used_vram|amd_gpu_.+",
+    "AMD's exporter": "(amd_)?gpu_(gfx_activity|(junction|edge)_temperature|(used|total)_vram)|GPU_GFX_ACTIVITY",
     "nvidia_gpu_exporter": "nvidia_smi_.+",
     "Ray": "ray_node_gpus_.+|ray_node_gram_.+",
     "Triton": "nv_gpu_.+",

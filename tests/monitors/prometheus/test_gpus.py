@@ -144,6 +144,9 @@ SCENARIOS: dict[str, Scenario] = {
         [Part(), target("a"), Part("b0", "b", until=-30), Part("b1", "b", until=-30), target("b", until=-30)]
     ),
     "a-gpu-fell-off": Scenario([Part(), target("a"), Part("a1", until=-30)], {"missing_gpus": 1}),
+    "a-gpu-fell-off-hours-ago": Scenario(
+        [Part(since=-310), target("a"), Part("a1", since=-310, until=-200)], {"missing_gpus": 1}
+    ),
     "fell-off-and-the-exporter-moved": Scenario(
         [
             Part(until=-31), Part("a1", until=-31), Part(since=-30, instance="10.0.0.9:9400"),
