@@ -77,9 +77,9 @@ _ROWS = "DCGM_FI_DEV_UNCORRECTABLE_REMAPPED_ROWS"
 _CLOCK = "DCGM_FI_DEV_SM_CLOCK"
 _ENERGY = "DCGM_FI_DEV_TOTAL_ENERGY_CONSUMPTION"
 _PLACE = "UUID, instance, Hostname"
-# six hours of every sample of a large fleet take a server seconds: the window closely, further back every five minutes
+# six hours of every sample of a large fleet take a server seconds: ten minutes closely, before that every five minutes
 _SEEN = (
-    f"({reporting(_PLACE, template='last_over_time($[{window}])', fields=_FIELDS[:2])} "
+    f"({reporting(_PLACE, template='last_over_time($[10m])', fields=_FIELDS[:2])} "
     f"or last_over_time({reporting(_PLACE, fields=_FIELDS[:2])}[6h:5m]))"
 )
 _GONE = f"({_SEEN} unless on (UUID) {PRESENT})"

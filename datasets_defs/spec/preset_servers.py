@@ -17,6 +17,7 @@ _VLLM = {
     "kv_cache": ("kv_cache_usage_perc", "gpu_cache_usage_perc"),
     "ended": ("request_success_total",),
     "corrupted": ("corrupted_requests_total", "corrupted_requests"),
+    "tokens": ("prompt_tokens_total", "generation_tokens_total"),
 }
 _SGLANG = {
     "first_token": ("time_to_first_token_seconds_bucket",),
@@ -26,6 +27,7 @@ _SGLANG = {
     "kv_cache": ("token_usage",),
     "ended": ("num_requests_total",),
     "aborted": ("num_aborted_requests_total",),
+    "tokens": ("prompt_tokens_total", "generation_tokens_total"),
 }
 
 
@@ -36,7 +38,9 @@ def _named(prefixes: Sequence[str], table: Mapping[str, tuple[str, ...]]) -> dic
 VLLM_NAMES = _named(_PREFIXES, _VLLM)
 SGLANG_NAMES = _named(("sglang:", "sglang_"), _SGLANG)
 NIM_NAMES = {
-    **_named(("",), {key: _VLLM[key] for key in ("first_token", "inter_token", "request", "waiting", "kv_cache")}),
+    **_named(
+        ("",), {key: _VLLM[key] for key in ("first_token", "inter_token", "request", "waiting", "kv_cache", "tokens")}
+    ),
     "success": ("request_success_total",),
     "failure": ("request_failure_total",),
 }
@@ -86,6 +90,16 @@ def _means(names: Sequence[str], matchers: str) -> str:
     return f"max without ({_SAME}) ({_first('avg_over_time($[{window}])', names, matchers)})"
 
 
+def _while_working(gauge: str, names: Mapping[str, tuple[str, ...]], matching: str = "*") -> str:
+    """Write a gauge that is no number while it stands above 0 and not one token is computed in the window.
+
+    When all requests are aborted at once vLLM leaves its gauges as they were (vllm-project/vllm#22545, #29928), and an
+    engine that hangs looks the same: more machines help neither.
+    """
+    tokens = f"sum({_rate(names['tokens'], _SERVED)})"
+    return f"({gauge}) == 0 or ({gauge}) {matching} ({tokens} / {tokens}) or {gauge}"
+
+
 def _share(part: str, whole: str) -> str:
     """Write a share of requests; a counter of failures that does not exist before the first failure is zero."""
     return f"(sum({part}) or 0 * sum({whole})) / sum({whole})"
@@ -131,13 +145,13 @@ def _engine(names: Mapping[str, tuple[str, ...]], prefix: str = "") -> tuple[dic
         {
             "name": f"{prefix}queue_waiting_requests",
             "about": "capacity",
-            "promql": f"sum({_means(names['waiting'], _SERVED)})",
+            "promql": _while_working(f"sum({_means(names['waiting'], _SERVED)})", names),
             **_QUEUE,
         },
         {
             "name": f"{prefix}kv_cache_used_share",
             "about": "capacity",
-            "promql": _means(names["kv_cache"], _SERVED),
+            "promql": _while_working(_means(names["kv_cache"], _SERVED), names, "* on () group_left ()"),
             **_KV_CACHE,
         },
     )

@@ -149,7 +149,8 @@ SERVERS: dict[str, tuple[str, list[tuple[str, str]], dict[str, Condition]]] = {
     "nobody-asks": (
         "vllm", [(r"^(vllm:\w+(?:_total|_bucket|_count|_sum)\{.*\}) \S+$", r"\1 7")],
         {"first_token_p95_seconds": NO_DATA, "inter_token_latency_p95_seconds": NO_DATA, "abort_error_share": NO_DATA,
-         "request_latency_p95_seconds": NO_DATA, "corrupted_error_share": NO_DATA},
+         "request_latency_p95_seconds": NO_DATA, "corrupted_error_share": NO_DATA,
+         "kv_cache_used_share": NO_DATA},  # a cache that is in use while nothing is computed
     ),
     "never-there": ("", [], dict.fromkeys((spec.name for spec in signals("vllm")), NO_DATA)),
     "tgi-healthy": ("tgi", [], {}),

@@ -99,6 +99,18 @@ NIM = [
     ("request_success_total", {"model_name": "writer"}, grows(90)),
     ("request_failure_total", {"model_name": "writer"}, grows(10)),
 ]
+
+
+def loaded(tokens: float) -> list[tuple[str, Labels, Value]]:
+    """Give a vLLM whose gauges say that it is full, and that computes so many tokens a minute."""
+    labels = {"model_name": "writer", "engine": "0"}
+    full = {"vllm:num_requests_waiting": 15, "vllm:kv_cache_usage_perc": 0.99}
+    counters: list[tuple[str, Labels, Value]] = [
+        (f"vllm:{kind}_tokens_total", labels, grows(tokens) if tokens else 7e6) for kind in ("prompt", "generation")
+    ]
+    return [*((name, own, full.get(name, value)) for name, own, value in vllm("writer")), *counters]
+
+
 WRITE = "write `serving: {kind: external, served_name: "
 SCENARIOS: dict[str, Scenario] = {
     "vllm": Scenario(vllm("writer")),
@@ -162,6 +174,11 @@ SCENARIOS: dict[str, Scenario] = {
         [*vllm("writer"),
          *(("vllm:num_requests_waiting", {"model_name": "writer", "engine": "1", "pid": pid}, 8) for pid in "789")],
         conditions={"queue_waiting_requests": Condition.WARN}, scores={"queue_waiting_requests": 8},
+    ),
+    "full": Scenario(loaded(5e4), conditions={"queue_waiting_requests": BAD, "kv_cache_used_share": BAD}),
+    "all-was-aborted-at-once": Scenario(
+        loaded(0),
+        conditions={"queue_waiting_requests": Condition.NO_DATA, "kv_cache_used_share": Condition.NO_DATA},
     ),
     "scraped-twice": Scenario(
         [*vllm("writer"),
