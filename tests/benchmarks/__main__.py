@@ -24,6 +24,7 @@ from tests.benchmarks import (
     scoring,
     sketches,
     storage,
+    texts,
     topic,
     training_data,
     training_tokens,
@@ -60,6 +61,7 @@ GROUPS = {
     "control.year": Group(lambda: year.traces(100, 365), lambda: year.traces(3, 21)),
     "control.gateway": Group(lambda: gateway.figures(512, 3, peer=True), lambda: gateway.figures(64, 1, peer=False)),
     "control.latency": Group(lambda: latency.added(15), lambda: latency.added(1)),
+    "texts.asked": Group(lambda: texts.figures(10_000), lambda: texts.figures(200)),
     "trust.planted": Group(
         planted_words.figures, lambda: planted_words.figures(("3 sentences at 20%",), honest_samples=1)
     ),

@@ -18,7 +18,7 @@ def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, list[
 SLOW = (
     "control.commands", "control.fleet", "control.gateway", "control.latency", "control.sensing", "control.year",
     "decision.broken", "decision.delay", "decision.gate", "decision.policy", "drift.log", "drift.policy", "drift.topic",
-    "drift.wide", "training.data", "trust.planted",
+    "drift.wide", "texts.asked", "training.data", "trust.planted",
 )  # fmt: skip
 
 
