@@ -248,6 +248,12 @@ COLUMNS_SET_ASIDE = Topic(
     next="Everything else is judged as before. List them under `drift.exclude` in models/{model}.yaml to settle it.",
     commands=("driftloop check {model}", HISTORY),
 )
+SCALED = Topic(
+    severity=_info,
+    title="{model}: serving capacity changes",
+    next="What was added comes down by itself when its time is over; the reason says when.",
+    commands=('driftloop scale {model} --down --reason "…"', HISTORY),
+)
 PAUSED = Topic(
     severity=_info,
     title="{model} is paused",
@@ -389,6 +395,7 @@ CHOOSERS: Mapping[str, Callable[[Event, Incident | None], Topic | None]] = {
     EventKind.FILE_MENDED: lambda _event, _incident: FILE_MENDED,
     EventKind.SPEC_CHANGED: lambda _event, _incident: SPEC_CHANGED,
     EventKind.SCHEDULE_REFUSED: lambda _event, _incident: NOT_ORDERED,
+    EventKind.SCALED: lambda event, _: SCALED if event.evidence.get("step") in ("rising", "down") else None,
     EventKind.PAUSED: lambda _event, _incident: PAUSED,
     EventKind.RESUMED: lambda _event, _incident: RESUMED,
     EventKind.REBASELINED: lambda _event, _incident: REBASELINED,

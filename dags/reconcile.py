@@ -3,7 +3,8 @@
 Wake-ups get lost; the ledger does not. Finds work that is due and that nobody is doing and rings again, takes back the
 claims of runs that ended, and lets approvals run out: that needs the ledger alone, and comes first. Then it mends the
 registry's aliases where they differ from the ledger, and records whatever else differs: serving, references, sensors
-that are late. Beside that it rings for the daily texts that are due.
+that are late. Beside that it rings for the daily texts that are due, and takes down the serving capacity whose time is
+over.
 """
 
 from airflow.sdk import dag, task
@@ -50,7 +51,15 @@ def reconcile():
 
         return ring_each(keys_due(db=loop_database(), now=dag_run.run_after), TEXTS_DUE, outlet_events)
 
-    ring_again() >> mend_copies()
+    @task(trigger_rule="all_done")
+    def end_capacity(*, dag_run=None):
+        from datetime import UTC, datetime
+
+        from monitors.scale_gpu import come_down
+
+        return come_down(db=loop_database(), actor=actor(dag_run), now=datetime.now(UTC))
+
+    ring_again() >> [mend_copies(), end_capacity()]
     ring_texts()
 
 

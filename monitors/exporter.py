@@ -20,6 +20,7 @@ from datasets_defs.core.errors import TransientError
 from datasets_defs.core.incidents import TERMINAL, State
 from datasets_defs.ledger.way_back import DRILLS
 from datasets_defs.store.database import engine
+from monitors.exporter_gpus import gpu_families
 from monitors.exporter_reading import CountedRows, Reading, read
 
 _CHANGES = ("bootstrap", "promote", "roll_back", "revert", *DRILLS)
@@ -76,6 +77,7 @@ def metric_families(reading: Reading, now: datetime) -> Iterator[Metric]:
     yield from _incidents(reading, now)
     yield from _champions(reading)
     yield from _trainings(reading)
+    yield from gpu_families(reading.gpus, now)
     beats = {(component,): (now - at).total_seconds() for component, at in reading.heartbeats.items()}
     yield _gauge("heartbeat_age_seconds", "Since the component was last heard of.", beats, ("component",))
     each = [((item.dag, item.model), item) for item in reading.finished]

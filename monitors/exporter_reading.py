@@ -22,6 +22,7 @@ from datasets_defs.store.incidents import count_incidents
 from datasets_defs.store.inference_log import count_rows
 from datasets_defs.store.messages import stuck_messages
 from datasets_defs.store.verdicts import newest_verdicts_by_model
+from monitors.exporter_gpus import GpuReading, read_gpus
 from monitors.verdicts.conclude import judged_window
 
 _NOW_AND_THEN = ("drift_report", "embedding")
@@ -105,6 +106,8 @@ class Reading:
     """Events ever appended, by model."""
     rows: dict[str, int]
     """Logged requests in the newest complete window, by model."""
+    gpus: GpuReading
+    """GPUs that are lent."""
 
 
 class CountedRows:
@@ -160,6 +163,7 @@ def read(db: Engine, *, now: datetime, counted: CountedRows) -> Reading:
         alerts_stuck=stuck_messages(db, now=now),
         history={model: heads[model].seq for model in models if model in heads},
         rows=counted.of(db, models, window),
+        gpus=read_gpus(db, models),
     )
 
 

@@ -12,8 +12,9 @@ from datasets_defs.ledger.champions import Champion
 from datasets_defs.ledger.ledger import Ledger
 from datasets_defs.spec.files import spec_of
 from datasets_defs.spec.model import ModelSpec
+from datasets_defs.store.gpu_charges import settle
 from training.limits.admission import begin
-from training.limits.budget import Charged, settle
+from training.limits.budget import of_attempt
 from training.trainers.choice import trainer_of
 from training.trainers.contract import Ending, Job, JobResult, Trainer
 from training.trainers.watch import watch
@@ -67,7 +68,7 @@ def _take(
     if result.ending is not Ending.REGISTERED:
         to = State.QUARANTINED if result.ending is Ending.DATA_BREAK else State.ESCALATED
         if to is State.QUARANTINED:
-            settle(ledger.engine, Charged.attempt(incident, spec), 0)  # no step was trained on these rows
+            settle(ledger.engine, of_attempt(incident, spec), 0)  # no step was trained on these rows
         ledger.move(incident, to, actor=actor, reason=f"training attempt {incident.attempt}: {result.message}")
         return Outcome(result.message)
     reason = f"challenger version {result.version}, trained from version {champion.version}, is registered"

@@ -8,17 +8,18 @@ from datasets_defs.core.conditions import Outcome, RingKey
 from datasets_defs.core.errors import ContractError
 from datasets_defs.core.event_kinds import EventKind
 from datasets_defs.core.faults import reached
+from datasets_defs.core.gpu_budget import GovernorDecision
 from datasets_defs.core.incidents import SCHEDULED, Incident
 from datasets_defs.ledger.champions import Champion
 from datasets_defs.ledger.ledger import Ledger
 from datasets_defs.ledger.pauses import pause_of
 from datasets_defs.spec.files import spec_of
 from datasets_defs.spec.model import ModelSpec
+from datasets_defs.store.gpu_charges import level
 from datasets_defs.store.incidents import written_by
 from datasets_defs.store.verdicts import newest_verdicts
 from training.limits.admission import evidence_of
-from training.limits.budget import gpu_hours, level
-from training.limits.governor import GovernorDecision
+from training.limits.budget import gpu_hours
 from training.limits.ordering import OrderEvidence, may_order
 
 CLOCKS = timedelta(seconds=1)

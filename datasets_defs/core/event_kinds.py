@@ -54,6 +54,8 @@ class EventKind(StrEnum):
     """Columns that are no property of a request, or were replaced as a whole, are not watched for drift."""
     SCHEDULE_REFUSED = "schedule_refused"
     """A training was due by the model's schedule and was not begun; the reason says why."""
+    SCALED = "scaled"
+    """Serving capacity was added for a time, stands, or came down again; the evidence says which."""
     PAUSED = "paused"
     """A person paused the model."""
     RESUMED = "resumed"

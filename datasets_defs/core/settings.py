@@ -54,7 +54,9 @@ class Settings(BaseSettings):
     training_queue: str | None = None
     """Queue of Airflow's executor in which trainings run, such as Celery's for workers with GPUs; none: the default."""
     gpu_hours_per_week: float | None = Field(default=None, gt=0)
-    """GPU-hours that the trainings of all models may take in 168 windows; none: no limit."""
+    """GPU-hours that trainings, GPU jobs and added capacity may take together in 168 windows; none: no limit."""
+    gpu_devices: str = ""
+    """This machine's GPUs that are leased, as `CUDA_VISIBLE_DEVICES` names them: `0,1`; none: trainings use all."""
 
     retention_days: int = Field(default=90, ge=2)
     """How long the inference log is kept, with the feedback on it and the counts of its windows."""
@@ -82,6 +84,14 @@ class Settings(BaseSettings):
         cron_every(seconds)
         return seconds
 
+    @field_validator("gpu_devices")
+    @classmethod
+    def _names_each_once(cls, given: str) -> str:
+        devices = [each.strip() for each in given.split(",")] if given.strip() else []
+        if not all(devices) or len(set(devices)) < len(devices):
+            raise ValueError(f"{given!r} does not name each GPU once; write ids with commas, such as 0,1")
+        return ",".join(devices)
+
     @model_validator(mode="after")
     def _verdicts_outlive_rows(self) -> Self:
         """Refuse verdicts that go before the rows they are about: rows of broken windows would be trained on."""
@@ -96,6 +106,11 @@ class Settings(BaseSettings):
     def window_length(self) -> timedelta:
         """Length of one window."""
         return timedelta(seconds=self.sensor_interval_seconds)
+
+    @property
+    def devices(self) -> tuple[str, ...]:
+        """Ids of this machine's GPUs, in order."""
+        return tuple(self.gpu_devices.split(",")) if self.gpu_devices else ()
 
     @property
     def lease(self) -> timedelta:

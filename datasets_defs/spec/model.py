@@ -14,6 +14,7 @@ from datasets_defs.core.settings import settings
 from datasets_defs.spec.fields import Name, Section
 from datasets_defs.spec.gate import EvaluationSpec, GateSpec, ShadowSpec
 from datasets_defs.spec.generation import GenerateSpec
+from datasets_defs.spec.scaling import ScaleByPerson, ScaleSpec
 from datasets_defs.spec.schedule import Schedule
 from datasets_defs.spec.serving import ServingSpec
 from datasets_defs.spec.signals import DriftSpec, LabelSpec, Signals, distinct
@@ -37,13 +38,6 @@ class FromScratch(Section):
     """Longest prompt plus completion, in tokens."""
     train_seconds: float = Field(default=60, gt=0)
     """How long the first champion trains at set-up, at most."""
-
-
-class ScaleSpec(Section):
-    """What `scale_gpu` does when triage asks for more serving capacity."""
-
-    webhook: str | None = None
-    """URL that gets a POST with model, incident and evidence; none: a person is told."""
 
 
 class ModelSpec(Section):
@@ -95,10 +89,10 @@ class ModelSpec(Section):
     """Good windows after a promotion until the incident is resolved."""
     shadow: ShadowSpec = ShadowSpec()
     """How a new champion is compared with the one before it during probation."""
-    scale: ScaleSpec = ScaleSpec()
-    """Who is asked for more serving capacity."""
     generate: GenerateSpec | None = None
     """Texts that the model writes for publication; none: it writes none."""
+    scale: ScaleSpec = ScaleByPerson()
+    """Who gives more serving capacity, how much, and for how long."""
 
     @model_validator(mode="before")
     @classmethod

@@ -44,12 +44,15 @@ def _past(now: datetime) -> list[tuple[Table, ColumnElement[bool]]]:
 
     feedback, shadow, quarantined = tables.feedback, tables.shadow_score, tables.quarantined_row
     verdict, charge, message, beat = tables.verdict, tables.gpu_charge, tables.alert_outbox, tables.heartbeat
+    job, scaling = tables.gpu_job, tables.gpu_scaling
     by_time = [
         (feedback, before(feedback, feedback.c.received_at)),
         (shadow, before(shadow, shadow.c.at)),
         (quarantined, before(quarantined, quarantined.c.at)),
         (verdict, before(verdict, verdict.c.window_end)),
         (charge, before(charge, charge.c.at)),
+        (job, before(job, job.c.beat_at)),
+        (scaling, before(scaling, scaling.c.ended_at)),
         (message, and_(before(message, message.c.sent_at), ~stands_open(message.c.incident_id))),
         *((table, before(table, at)) for table, at in _TEXTS),
         (beat, and_(before(beat, beat.c.at), beat.c.component != ALERTS_CURSOR)),

@@ -330,7 +330,65 @@ gpu_charge = Table(
     Column("settled", Boolean, nullable=False, server_default=text("false")),
     CheckConstraint("gpu_hours >= 0", name="gpu_hours"),
     Index("ix_gpu_charge_at", "at"),
-    comment="what trainings took from the fleet's budget of GPU-hours",
+    comment="what trainings, jobs and added capacity took from the fleet's budget of GPU-hours",
+)
+
+gpu_lease = Table(
+    "gpu_lease",
+    metadata,
+    Column("machine", Text, nullable=False),
+    Column("device", Text, nullable=False, comment="as CUDA_VISIBLE_DEVICES names it"),
+    Column("holder", Text, nullable=False, comment="who took it last; a lock says whether it is still held"),
+    Column("since", Timestamp, nullable=False, server_default=func.now()),
+    PrimaryKeyConstraint("machine", "device"),
+    comment="who took each GPU of a machine last",
+)
+
+gpu_job = Table(
+    "gpu_job",
+    metadata,
+    Column("key", Text, primary_key=True, comment="dag/task/run/map index: the same for every try"),
+    Column("job", Text, nullable=False, comment="dag.task"),
+    Column("machine", Text, nullable=False),
+    Column("gpus", Integer, nullable=False),
+    Column("attempt", Integer, nullable=False, comment="1, 2 …: each process of the job has its own"),
+    Column("state", Text, nullable=False),
+    Column("devices", JSONB, comment="GPUs that it leased; null: none yet"),
+    Column("progress", JSONB, comment="numbers that it said last"),
+    Column("message", Text, nullable=False, server_default="", comment="what it waits for, or how it ended"),
+    Column("exit_code", Integer),
+    Column("result", JSONB, comment="what it returned"),
+    Column("submitted_at", Timestamp, nullable=False, server_default=func.now()),
+    Column("begun_at", Timestamp, comment="when this attempt had its GPUs"),
+    Column("beat_at", Timestamp, nullable=False, server_default=func.now(), comment="when it was last heard of"),
+    Column("ended_at", Timestamp),
+    Column("taken_at", Timestamp, comment="when a task took its result; run again afterwards, it begins anew"),
+    CheckConstraint("state IN ('waiting', 'running', 'ended')", name="state"),
+    Index("ix_gpu_job_beat_at", "beat_at"),
+    comment="jobs of GPUJobOperator",
+)
+
+gpu_scaling = Table(
+    "gpu_scaling",
+    metadata,
+    Column("id", BigInteger, Identity(), primary_key=True),
+    Column("model", Text, nullable=False),
+    Column("key", Text, nullable=False, unique=True, comment="of the request that began it"),
+    Column("newest_key", Text, nullable=False, comment="of the request that changed it last"),
+    Column("state", Text, nullable=False),
+    Column("before", Integer, nullable=False, comment="replicas to return to"),
+    Column("replicas", Integer, nullable=False, comment="replicas while it lasts"),
+    Column("gpus_per_replica", Integer, nullable=False),
+    Column("target", JSONB, nullable=False, comment="the YAML's section `scale` as it was when this began"),
+    Column("begun_at", Timestamp, nullable=False, server_default=func.now()),
+    Column("changed_at", Timestamp, nullable=False, server_default=func.now()),
+    Column("until", Timestamp, nullable=False, comment="when it comes down by itself"),
+    Column("ended_at", Timestamp),
+    Column("actor", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    CheckConstraint("state IN ('rising', 'up', 'falling', 'down')", name="state"),
+    Index("uq_gpu_scaling_one_per_model", "model", unique=True, postgresql_where=text("state <> 'down'")),
+    comment="capacity that was added for a time; one at a time per model",
 )
 
 shadow_score = Table(

@@ -18,7 +18,7 @@ class PrometheusHook(BaseHook):
 
     Connection fields: host, port (9090), schema (`http` or `https`), login and password (HTTP basic), and extra with
     `headers`, `bearer` or `bearer_file`, `verify`, `ca_file`, `client_cert`, `client_key`, `path`, `timeout_seconds`
-    and `patience_seconds`.
+    and `patience_seconds`. The connection's form, which `provider.py` describes, has a field for each but `headers`.
     """
 
     conn_name_attr: ClassVar[str] = "prometheus_conn_id"
@@ -29,20 +29,6 @@ class PrometheusHook(BaseHook):
     def __init__(self, prometheus_conn_id: str = default_conn_name, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.prometheus_conn_id = prometheus_conn_id
-
-    @classmethod
-    def get_ui_field_behaviour(cls) -> dict[str, Any]:
-        """Name the connection form's fields in Prometheus' terms."""
-        return {
-            "hidden_fields": [],
-            "relabeling": {"schema": "Scheme (http or https)", "extra": "Headers, bearer, certificates, path"},
-            "placeholders": {
-                "host": "127.0.0.1",
-                "port": "9090",
-                "schema": "http",
-                "extra": '{"bearer": "…", "ca_file": "/etc/ssl/ours.pem", "path": "/prometheus"}',
-            },
-        }
 
     def client(self, *, patient: bool = False) -> PrometheusClient:
         """Give a client for the connection.
@@ -79,7 +65,9 @@ def client_of(connection: Any, *, patient: bool = False) -> PrometheusClient:
     Raises:
         ContractError: the connection names no host, or its extra is wrong.
     """
-    where, extra = f"connection {connection.conn_id!r}", connection.extra_dejson
+    where = f"connection {connection.conn_id!r}"
+    # a field of the form that is left empty says nothing
+    extra = {name: value for name, value in connection.extra_dejson.items() if value is not None and value != ""}
     if not connection.host:
         raise ContractError(f"{where} has no host; put Prometheus' address there")
     scheme, _, host = connection.host.rpartition("://")

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from prometheus_client.core import Metric
 
 from monitors.exporter import metric_families
+from monitors.exporter_gpus import GpuReading
 from monitors.exporter_reading import Reading
 from ops.reference.markdown import code, page, table
 from serving.gateway.metrics import OUTCOMES as GATEWAY_OUTCOMES
@@ -24,6 +25,7 @@ AT_EVERY_SCRAPE = (
 _NOTHING = Reading(
     models=(), verdicts=(), incidents={}, incidents_total={}, champions=(), changes={}, heartbeats={}, trainings={},
     idle={}, finished=(), alerts_waiting=0, oldest_alert=None, alerts_stuck=0, history={}, rows={},
+    gpus=GpuReading(floors={}, stays={}, jobs=()),
 )  # fmt: skip
 
 

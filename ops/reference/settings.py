@@ -19,11 +19,14 @@ OF_THE_LOCAL_STACK = {
 }
 """Variables that only `driftloop up` reads."""
 INTERNAL = {
+    "DRIFTLOOP_CHECKPOINTS": "Folder of a GPU job, or of a team's own trainer, that lasts for all its tries.",
     "DRIFTLOOP_COMPONENT": "Name of the component that a process belongs to; `driftloop down` finds processes by it.",
-    "DRIFTLOOP_JOB": "Key of the training that a local trainer works on; the next run finds the trainer by it.",
+    "DRIFTLOOP_GPUS": "Number of GPUs that a GPU job, or a team's own trainer, has.",
+    "DRIFTLOOP_JOB": "Key of the training or GPU job that a process works on; the next run finds it by that.",
     "DRIFTLOOP_KILL_AT": "Point at which a step kills itself; tests set it, to try every place where a step may die.",
     "DRIFTLOOP_LEASH": "Tells a process of a training group that it ends when its launcher's pipe closes.",
     "DRIFTLOOP_OWN_TRAINER": "Key of the training that a team's own command works on, in each of its processes.",
+    "DRIFTLOOP_RETURN": "File in which a GPU job may leave JSON for the tasks that follow.",
     "DRIFTLOOP_SLOW_AT": "File with a point and seconds: who passes the point takes so long there; tests set it.",
     "DRIFTLOOP_WORK": "Folder in which a training group finds its work and writes its result.",
 }

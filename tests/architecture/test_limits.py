@@ -22,6 +22,7 @@ LIMIT_OF: dict[Callable[[str], bool], str] = {
     HTTP.__contains__: "timeout",
     lambda name: name == "SlackHook": "timeout",
     lambda name: "_namespaced_pod" in name and name.startswith("self._client."): "_request_timeout",
+    lambda name: name.startswith("self._apps.") and name.endswith("_scale"): "_request_timeout",
     lambda name: name in ("psycopg.connect", "psycopg.AsyncConnection.connect"): "connect_timeout",
 }
 """Calls over a network, and the argument that limits each."""
@@ -87,6 +88,8 @@ def test_no_other_library_calls_over_a_network() -> None:
     assert found == {
         "training/registry/client.py": {"requests"},  # the errors of MLflow's client
         "alerts/slack.py": {"slack_sdk.errors", "http.client"},  # the errors of Slack's
+        "monitors/scaling/kubernetes.py": {"urllib3.exceptions"},  # the same
+        "datasets_defs/store/gpu_leases.py": {"socket"},  # this machine's name
         "training/trainers/kubernetes.py": {"urllib3.exceptions"},  # the errors of Kubernetes' client
         "ops/stack/ports.py": {"socket"},  # binds, and connects to nobody
         "serving/wire/http_client.py": {"aiohttp"},  # each request's ClientTimeout is made of the YAML's limits

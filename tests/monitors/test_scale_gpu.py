@@ -7,9 +7,12 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Engine
 
+from datasets_defs.core.conditions import Condition, Verdict
 from datasets_defs.core.errors import TransientError
 from datasets_defs.core.incidents import State
+from datasets_defs.store.verdicts import save_verdict
 from monitors.scale_gpu import PATIENCE_WINDOWS, scale_gpu
+from monitors.verdicts.conclude import judged_window
 from ops.stack.ports import free_port
 from tests.monitors.loop import MODEL, Loop
 from tests.monitors.webhook_server import WebhookServer, webhook_server
@@ -27,6 +30,11 @@ def loop(engine: Engine, home: Path, webhook: WebhookServer) -> Loop:
     """A model whose spec names the webhook, with an open incident."""
     loop = Loop(engine, home)
     loop.spec(scale={"webhook": webhook.url})
+    window = judged_window(datetime.now(UTC))
+    save_verdict(engine, Verdict(
+        model=MODEL, signal="gpu:utilisation_percent", window=window, condition=Condition.BAD, reason="r", method="t",
+        champion_version=1,
+    ))  # fmt: skip
     loop.ledger.open_incident(
         MODEL, signal="gpu:utilisation_percent", degraded_since=loop.window(0).start, reason="r",
         evidence={"score": 97.0}, actor="t",

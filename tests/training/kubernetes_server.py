@@ -29,6 +29,7 @@ NAMESPACE = "models"
 TOKEN = "a-token-of-the-test"
 LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 LABEL_VALUE = re.compile(r"([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?")
+SCALES = re.compile(r"/apis/apps/v1/namespaces/([^/]+)/(deployments|statefulsets)/([^/]+)/scale")
 PODS = re.compile(r"/api/v1/namespaces/([^/]+)/pods(?:/([^/]+)(/log)?)?")
 
 
@@ -66,6 +67,8 @@ class Kubernetes:
     runs_pods: bool = False
     """Whether a pod's command is really started, as a process of this machine."""
     pods: dict[str, dict[str, Any]] = field(default_factory=dict)
+    scales: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """Scale objects of Deployments and StatefulSets, by `deployments/NAME`."""
     logs: dict[str, list[tuple[str, str]]] = field(default_factory=dict)
     """Each pod's lines, with their times."""
     requests: list[tuple[str, str]] = field(default_factory=list)
@@ -73,6 +76,8 @@ class Kubernetes:
     created: list[str] = field(default_factory=list)
     """Names of the pods that were made, in order."""
     deleted: list[str] = field(default_factory=list)
+    set_to: list[tuple[str, int]] = field(default_factory=list)
+    """What scales were set to, in order."""
     faults: list[Fault] = field(default_factory=list)
     down: bool = False
     """Whether every connection is dropped."""
@@ -167,9 +172,46 @@ class Kubernetes:
             raise RefusedError(404, "NotFound", f'pods "{name}" not found')
         return self.pods[name]
 
+    def workload(self, name: str, replicas: int) -> None:
+        """Have a workload `deployments/NAME` or `statefulsets/NAME`, as somebody's `kubectl apply` does."""
+        self.version += 1
+        self.scales[name] = {
+            "apiVersion": "autoscaling/v1", "kind": "Scale",
+            "metadata": {"name": name.split("/")[1], "namespace": NAMESPACE, "resourceVersion": str(self.version),
+                         "uid": str(uuid.uuid4())},
+            "spec": {"replicas": replicas}, "status": {"replicas": replicas, "selector": "app=server"},
+        }  # fmt: skip
+
+    def replicas(self, name: str) -> int:
+        """Say how many replicas a workload wants."""
+        return self.scales[name]["spec"].get("replicas", 0)
+
+    def rescale(self, method: str, name: str, body: dict[str, Any]) -> dict[str, Any]:
+        """Read a workload's scale, or put another one in the place of the very one that was read."""
+        if name not in self.scales:
+            raise RefusedError(404, "NotFound", f"{name} not found")
+        if method == "GET":
+            return self.scales[name]
+        try:
+            kubernetes_validate.validate(body, VERSION, strict=True)
+        except kubernetes_validate.ValidationError as err:
+            raise RefusedError(422, "Invalid", f"Scale is invalid: {err.message}") from err
+        if body["metadata"].get("resourceVersion") not in (None, self.scales[name]["metadata"]["resourceVersion"]):
+            raise RefusedError(409, "Conflict", "the object has been modified; please apply your changes to the latest")
+        self.workload(name, body["spec"]["replicas"])
+        self.set_to.append((name, body["spec"]["replicas"]))
+        return self.scales[name]
+
+    def patch(self, name: str, body: dict[str, Any]) -> dict[str, Any]:
+        """Merge labels and annotations into a pod's."""
+        pod = self.get(name)
+        for key in ("labels", "annotations"):
+            pod["metadata"].setdefault(key, {}).update(body.get("metadata", {}).get(key, {}))
+        self._bump(pod)
+        return pod
+
     def list(self, selector: str) -> dict[str, Any]:
-        wanted = dict(part.split("=", 1) for part in selector.split(",") if part)
-        found = [each for each in self.pods.values() if wanted.items() <= each["metadata"].get("labels", {}).items()]
+        found = [each for each in self.pods.values() if _matches(each["metadata"].get("labels", {}), selector)]
         return {
             "apiVersion": "v1",
             "kind": "PodList",
@@ -311,6 +353,22 @@ def _check(pod: dict[str, Any]) -> None:
         raise RefusedError(422, "Invalid", f"Pod is invalid: {bad}")
 
 
+def _matches(labels: Mapping[str, str], selector: str) -> bool:
+    """Say whether labels are selected: `a=b`, `a!=b`, `a`, `!a`."""
+    for part in filter(None, selector.split(",")):
+        if "!=" in part:
+            name, _, value = part.partition("!=")
+            if labels.get(name) == value:
+                return False
+        elif "=" in part:
+            name, _, value = part.replace("==", "=").partition("=")
+            if labels.get(name) != value:
+                return False
+        elif (part.lstrip("!") in labels) is part.startswith("!"):
+            return False
+    return True
+
+
 def _scheduled() -> dict[str, Any]:
     return {"startTime": _now(), "conditions": [{"type": "PodScheduled", "status": "True"}]}
 
@@ -336,6 +394,12 @@ class _Handler(BaseHTTPRequestHandler):
         self._serve()
 
     def do_POST(self) -> None:
+        self._serve()
+
+    def do_PUT(self) -> None:
+        self._serve()
+
+    def do_PATCH(self) -> None:
         self._serve()
 
     def do_DELETE(self) -> None:
@@ -377,6 +441,13 @@ class _Handler(BaseHTTPRequestHandler):
             return 401, _status(401, "Unauthorized", "Unauthorized")
         split = urlsplit(self.path)
         found = PODS.fullmatch(split.path)
+        if (scale := SCALES.fullmatch(split.path)) is not None and scale[1] == NAMESPACE:
+            with self.cluster.lock:
+                try:
+                    name = f"{scale[2]}/{scale[3]}"
+                    return 200, copy.deepcopy(self.cluster.rescale(self.command, name, json.loads(body or b"{}")))
+                except RefusedError as err:
+                    return err.code, _status(err.code, err.reason, err.message)
         if found is None:
             return 404, _status(404, "NotFound", "the server could not find the requested resource")
         namespace, name, log = found.groups()
@@ -400,6 +471,8 @@ class _Handler(BaseHTTPRequestHandler):
                 return 200, self.cluster.get(name)
             case "GET", str(), "/log":
                 return 200, self.cluster.log(name, query)
+            case "PATCH", str(), None:
+                return 200, self.cluster.patch(name, body)
             case "DELETE", str(), None:
                 return 200, self.cluster.delete(name, {**query, **body})
         return 405, _status(405, "MethodNotAllowed", self.command)

@@ -13,13 +13,14 @@ from datasets_defs.core.settings import settings
 from datasets_defs.ledger.ledger import Ledger
 from datasets_defs.spec.model import FromScratch, ModelSpec
 from datasets_defs.store.artifacts import artifact_url, write_named_rows, write_rows
+from datasets_defs.store.gpu_charges import settle
 from datasets_defs.store.references import ReferenceProfile, save_reference
 from datasets_defs.store.versions import note_version
 from training.data.training_text import Passage, cut_passages, heldout_documents, training_documents
 from training.fit.fine_tune import fine_tune
 from training.fit.plan import FitPlan, Progress
 from training.fit.threads import use_threads
-from training.limits.budget import Charged, charge_by_hand, settle
+from training.limits.budget import charge_by_hand, of_training
 from training.model.baseline import baseline
 from training.model.language_model import LanguageModel
 from training.registry.card import refresh
@@ -83,7 +84,7 @@ def first_champion(
 
 def _register(spec: ModelSpec, db: Engine, registry: Registry, key: str, progress: Callable[[str, float], None]) -> int:
     if isinstance(spec.base_model, FromScratch):
-        charge_by_hand(db, Charged.of(key, spec, spec.base_model.train_seconds))
+        charge_by_hand(db, of_training(key, spec, spec.base_model.train_seconds))
     folder = settings().home / "training" / spec.name / "bootstrap"
     texts = training_documents(spec)
     rows = [
@@ -94,7 +95,7 @@ def _register(spec: ModelSpec, db: Engine, registry: Registry, key: str, progres
     sha256 = write_rows(uri, rows)
     model, metrics = _base(spec, texts, folder, progress)
     if isinstance(spec.base_model, FromScratch):
-        settle(db, Charged.of(key, spec, spec.base_model.train_seconds), metrics["seconds"])
+        settle(db, of_training(key, spec, spec.base_model.train_seconds), metrics["seconds"])
     made = folder / "model"
     shutil.rmtree(made, ignore_errors=True)
     model.save(made)

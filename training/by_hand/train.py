@@ -13,12 +13,13 @@ from datasets_defs.core.errors import ContractError
 from datasets_defs.core.settings import settings
 from datasets_defs.ledger.ledger import Ledger
 from datasets_defs.spec.model import ModelSpec
+from datasets_defs.store.gpu_charges import settle
 from training.data.inputs import fresh_since
 from training.fit.plan import Progress
-from training.limits.budget import Charged, charge_by_hand, settle
+from training.limits.budget import charge_by_hand, of_training
 from training.registry.registry import Registry
 from training.trainers.attempt import Attempt
-from training.trainers.locks import only_trainer, places_for
+from training.trainers.locks import gpus_here, only_trainer, places_for
 from training.trainers.making import train
 
 STAMP = "%Y%m%dT%H%M%S"
@@ -58,7 +59,7 @@ def by_hand(
     if champion is None:
         raise ContractError(f"{spec.name} has no champion to train from; run `driftloop bootstrap {spec.name}` first")
     since = since or fresh_since(ledger, champion)
-    with only_trainer(db, spec.name, places=places_for(spec, db)) as still_only:
+    with only_trainer(db, spec.name, places=places_for(spec, db), gpus=gpus_here(spec)) as still_only:
         begun = Attempt(
             spec=spec,
             parent=champion.version,
@@ -78,7 +79,7 @@ def by_hand(
 def _train(attempt: Attempt, *, over_budget: bool) -> Trained:
     """Train, and throw the folder away once the version is registered; the fleet's budget pays it, once."""
     attempt = replace(attempt, key=f"{attempt.spec.name}|{attempt.name}")
-    db, charged = attempt.ledger.engine, Charged.of(attempt.key, attempt.spec, attempt.spec.retrain.max_seconds)
+    db, charged = attempt.ledger.engine, of_training(attempt.key, attempt.spec, attempt.spec.retrain.max_seconds)
     try:
         charge_by_hand(db, charged, at_any_price=over_budget)
     except ContractError as err:

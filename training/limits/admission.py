@@ -6,6 +6,7 @@ from sqlalchemy import Engine, func, select
 
 from datasets_defs.core.conditions import Outcome, RingKey
 from datasets_defs.core.event_kinds import EventKind
+from datasets_defs.core.gpu_budget import GovernorDecision
 from datasets_defs.core.incidents import Action, Incident, State
 from datasets_defs.core.settings import settings
 from datasets_defs.core.windows import Window
@@ -17,10 +18,11 @@ from datasets_defs.store import tables
 from datasets_defs.store.database import database_errors
 from datasets_defs.store.documents import count_documents
 from datasets_defs.store.evaluations import Evaluation, newest_evaluations
+from datasets_defs.store.gpu_charges import charge
 from datasets_defs.store.heartbeats import GPU_CAPACITY, heartbeats
 from datasets_defs.store.incidents import last_retrained
-from training.limits.budget import Charged, charge
-from training.limits.governor import FUTILITY_DAYS, Evaluated, GovernorDecision, GovernorEvidence, may_retrain
+from training.limits.budget import of_attempt
+from training.limits.governor import FUTILITY_DAYS, Evaluated, GovernorEvidence, may_retrain
 
 
 class _OverBudgetError(Exception):
@@ -69,7 +71,7 @@ def _claimed_and_charged(
         )
         if claim.incident is None:
             return Outcome(claim.reason)
-        decision = charge(on, Charged.attempt(claim.incident, spec), now)
+        decision = charge(on, of_attempt(claim.incident, spec), now)
         if not decision.go:
             raise _OverBudgetError(decision)
     return claim.incident

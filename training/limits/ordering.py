@@ -4,9 +4,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from datasets_defs.core.conditions import Condition
+from datasets_defs.core.gpu_budget import GovernorDecision
 from datasets_defs.core.incidents import Incident, State
 from datasets_defs.spec.training import RetrainSpec
-from training.limits.governor import GovernorDecision, GovernorEvidence, may_retrain
+from training.limits.governor import GovernorEvidence, may_retrain
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

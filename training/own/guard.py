@@ -14,7 +14,9 @@ from contextlib import suppress
 
 def main(arguments: list[str]) -> int:
     """Run the program; give its exit code, or end as it ended, by the same signal."""
-    program = subprocess.Popen(arguments, stdin=subprocess.DEVNULL, start_new_session=True)
+    program = subprocess.Popen(  # what was passed on to the guard is passed on: the locks of the program's GPUs
+        arguments, stdin=subprocess.DEVNULL, start_new_session=True, close_fds=False
+    )
 
     def end_with_it() -> None:
         while os.read(0, 4096):

@@ -1,18 +1,15 @@
 """What a team's own trainer says on its output: lines for the log, and JSON lines with progress and metrics. Pure."""
 
-import json
 import math
-import re
 from collections import deque
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from training.fit.plan import Progress
+from training.own.numbers import numbers_in
 
 MOST_NAMES, MOST_POINTS = 50, 1_000
 """Metrics that are kept of one training, and points of each; of a longer curve every second point, and so on."""
 LAST_LINES = 30
-_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_./-]{0,79}")
 _COUNTED = ("step", "steps")
 
 
@@ -64,26 +61,3 @@ class Said:
         curve.append((step, value, second))
         if len(curve) > MOST_POINTS:
             self.curves[name], self.every[name] = curve[::2], every * 2
-
-
-def numbers_in(line: str) -> dict[str, float] | None:
-    """Read the finite numbers of the JSON object that a line ends in; None where there is none. Pure.
-
-    A progress bar may stand before it: bars go to the other output, and end in no line's end.
-    """
-    begin = line.find('{"')
-    if begin < 0 or not line.rstrip().endswith("}"):
-        return None
-    try:
-        said = json.loads(line[begin:])
-    except (ValueError, RecursionError):
-        return None
-    if not isinstance(said, Mapping):
-        return None
-    numbers = {
-        name: float(value)
-        for name, value in said.items()
-        if isinstance(value, int | float) and not isinstance(value, bool) and _NAME.fullmatch(name)
-        if abs(value) < 1e300  # neither NaN nor infinity, nor a number of a thousand digits
-    }
-    return numbers or None

@@ -3,10 +3,12 @@
 import json
 from dataclasses import asdict, dataclass
 from enum import StrEnum
+from pathlib import Path
 from typing import Protocol
 
 from datasets_defs.core.errors import ContractError
 from datasets_defs.core.incidents import Incident, attempt_name
+from datasets_defs.core.settings import settings
 from datasets_defs.store.artifacts import artifact_url, exists, read_bytes, write_bytes
 
 
@@ -39,9 +41,33 @@ class Job:
         return ("-m", "training.trainers.job", self.model, str(self.incident_id), str(self.attempt))
 
     @property
+    def file(self) -> Path:
+        """Its lock where it trains on this machine."""
+        return settings().home / "training" / self.model / f"{self.name}.job"
+
+    @property
     def result_url(self) -> str:
         """Where the job writes how it ended."""
         return artifact_url("training", self.model, f"{self.name}.json")
+
+
+class OnThisMachine(Protocol):
+    """What a process of this machine is known by, which lives on whatever becomes of who began it."""
+
+    @property
+    def key(self) -> str:
+        """Names it in the environment of all its processes."""
+        ...
+
+    @property
+    def arguments(self) -> tuple[str, ...]:
+        """What Python is to run."""
+        ...
+
+    @property
+    def file(self) -> Path:
+        """Its lock, `….job`; the log stands beside it."""
+        ...
 
 
 class Phase(StrEnum):

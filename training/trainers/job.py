@@ -19,13 +19,14 @@ from datasets_defs.core.settings import settings
 from datasets_defs.ledger.ledger import Ledger
 from datasets_defs.spec.files import spec_of
 from datasets_defs.store.database import engine
+from datasets_defs.store.gpu_charges import settle
 from training.data.freeze import DataBreakError
 from training.fit.trouble import OutOfMemoryError
-from training.limits.budget import Charged, settle
+from training.limits.budget import of_attempt
 from training.registry.registry import Registry
 from training.trainers.attempt import Attempt
 from training.trainers.contract import Ending, Job, JobResult
-from training.trainers.locks import BusyError, only_trainer, places_for
+from training.trainers.locks import BusyError, gpus_here, only_trainer, places_for
 from training.trainers.making import train
 from training.trainers.watch import is_wanted
 
@@ -81,8 +82,10 @@ def _when_it_is_free(ledger: Ledger, job: Job) -> Iterator[Callable[[], None]]:
         while True:
             _require_wanted(ledger.incident(job.incident_id), job)
             try:
+                spec = spec_of(job.model)
+                places = places_for(spec, ledger.engine)
                 still_only = held.enter_context(
-                    only_trainer(ledger.engine, job.model, places=places_for(spec_of(job.model), ledger.engine))
+                    only_trainer(ledger.engine, job.model, places=places, gpus=gpus_here(spec))
                 )
             except BusyError as err:
                 log.info("%s", err)
@@ -111,7 +114,7 @@ def attempt_of(job: Job, ledger: Ledger, hold: Callable[[], None]) -> Attempt:
         registry=Registry(settings().mlflow_url),
         actor=incident.claimed_by or "trainer",
         hold=hold,
-        settle=lambda seconds: settle(ledger.engine, Charged.attempt(incident, spec), seconds),
+        settle=lambda seconds: settle(ledger.engine, of_attempt(incident, spec), seconds),
         tags={"incident": str(incident.id), "attempt": str(incident.attempt)},
     )
 

@@ -18,7 +18,7 @@ import psutil
 from sqlalchemy import Engine
 
 from datasets_defs.core.settings import settings
-from training.trainers.contract import Job, Look, Phase
+from training.trainers.contract import Look, OnThisMachine, Phase
 from training.trainers.kernel import killed_since, kills_for_memory
 from training.trainers.locks import flocked
 
@@ -43,20 +43,20 @@ class DetachedTrainer:
         self._read: dict[str, int] = {}
         self._mine: list[subprocess.Popen[bytes]] = []
 
-    def submit(self, job: Job) -> None:
+    def submit(self, job: OnThisMachine) -> None:
         """Start the job's process unless it runs."""
-        path = _file(job)
+        path = job.file
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("a") as held:
             if not _locked(held):
                 return
-            _end(job)  # workers that a killed trainer left
+            end_all(job)  # workers that a killed trainer left
             _make_room(job)
             held.truncate(0)
             held.write(json.dumps(kills_for_memory()))  # so many before it began, whoever looks at its end
             held.flush()
             with _log(job).open("ab") as log:
-                self._read[job.name] = log.tell()
+                self._read[job.key] = log.tell()
                 process = subprocess.Popen(
                     [sys.executable, *job.arguments],
                     stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, env=self._environment(job),
@@ -64,11 +64,11 @@ class DetachedTrainer:
                 )  # fmt: skip
         self._mine.append(process)
 
-    def look(self, job: Job) -> Look:
+    def look(self, job: OnThisMachine) -> Look:
         """Say whether the job's process runs."""
         for process in self._mine:
             process.poll()  # so that none stays behind as a zombie
-        path = _file(job)
+        path = job.file
         if not path.exists():
             return Look(Phase.ABSENT, "it was never begun on this machine")
         with path.open() as file:
@@ -76,22 +76,22 @@ class DetachedTrainer:
                 return Look(Phase.RUNNING, f"its process runs on this machine; log {_log(job)}")
         return Look(Phase.ENDED, f"its process has ended{self._how()}", self._was_killed_for_memory(path))
 
-    def stop(self, job: Job) -> None:
+    def stop(self, job: OnThisMachine) -> None:
         """Kill the job's processes, all of them, and wait until they are gone."""
-        _end(job)
+        end_all(job)
 
-    def said(self, job: Job) -> list[str]:
+    def said(self, job: OnThisMachine) -> list[str]:
         """Read the whole lines that the log has gained."""
         path = _log(job)
         if not path.exists():
             return []
         size = path.stat().st_size
-        begin = self._read.get(job.name)
+        begin = self._read.get(job.key)
         with path.open("rb") as file:
             file.seek(max(0, size - TAIL_BYTES) if begin is None else begin)
             content = file.read()
         whole = content[: content.rfind(b"\n") + 1]
-        self._read[job.name] = size - (len(content) - len(whole))
+        self._read[job.key] = size - (len(content) - len(whole))
         lines = whole.decode("utf-8", "replace").splitlines()
         return lines[1:] if begin is None and size > TAIL_BYTES else lines
 
@@ -110,7 +110,7 @@ class DetachedTrainer:
             return ""
         return f" by signal {-code}" if code < 0 else f" with exit code {code}"
 
-    def _environment(self, job: Job) -> dict[str, str]:
+    def _environment(self, job: OnThisMachine) -> dict[str, str]:
         kept = {name: value for name, value in os.environ.items() if not name.startswith(FOREIGN)}
         return {
             **kept,
@@ -133,12 +133,8 @@ def running(home: Path) -> list[str]:
     return found
 
 
-def _file(job: Job) -> Path:
-    return settings().home / "training" / job.model / f"{job.name}.job"
-
-
-def _log(job: Job) -> Path:
-    return _file(job).with_suffix(".log")
+def _log(job: OnThisMachine) -> Path:
+    return job.file.with_suffix(".log")
 
 
 def _locked(held: IO[str]) -> bool:
@@ -150,7 +146,8 @@ def _locked(held: IO[str]) -> bool:
     return False
 
 
-def _end(job: Job) -> None:
+def end_all(job: OnThisMachine) -> None:
+    """Kill every process of a job but this one, whoever began it, and wait until all are gone."""
     while found := _processes(job):
         for process in found:
             try:
@@ -160,7 +157,7 @@ def _end(job: Job) -> None:
         psutil.wait_procs(found, timeout=1)
 
 
-def _processes(job: Job) -> list[psutil.Process]:
+def _processes(job: OnThisMachine) -> list[psutil.Process]:
     home = str(settings().home.resolve())
     found = []
     for process in psutil.process_iter():
@@ -173,7 +170,7 @@ def _processes(job: Job) -> list[psutil.Process]:
     return found
 
 
-def _make_room(job: Job) -> None:
+def _make_room(job: OnThisMachine) -> None:
     """Put a long log aside, and forget those of jobs long past."""
     path = _log(job)
     if path.exists() and path.stat().st_size > MOST_LOG_BYTES:

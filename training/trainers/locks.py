@@ -17,7 +17,9 @@ from datasets_defs.core.errors import TransientError
 from datasets_defs.core.settings import settings
 from datasets_defs.spec.files import load_all
 from datasets_defs.spec.model import ModelSpec
+from datasets_defs.spec.trainers import KubernetesTrainer, TorchrunTrainer
 from datasets_defs.store.database import database_errors
+from datasets_defs.store.gpu_leases import Lease, lease, show
 from datasets_defs.store.heartbeats import training_places
 
 LOCK_PATIENCE_SECONDS = 30.0
@@ -35,11 +37,19 @@ def places_for(spec: ModelSpec, db: Engine) -> int | None:
     return training_places(db, [each.gpus for each in load_all()[0].values()])
 
 
+def gpus_here(spec: ModelSpec) -> int:
+    """Give how many of this machine's GPUs a model's training leases; 0 where a cluster or nobody gives them out."""
+    if not settings().devices or isinstance(spec.trainer, KubernetesTrainer):
+        return 0
+    return spec.trainer.processes if isinstance(spec.trainer, TorchrunTrainer) else spec.gpus
+
+
 @contextmanager
-def only_trainer(db: Engine, model: str, *, places: int | None = None) -> Iterator[Callable[[], None]]:
+def only_trainer(db: Engine, model: str, *, places: int | None = None, gpus: int = 0) -> Iterator[Callable[[], None]]:
     """Hold the model's trainer locks; gives a check that they are still held, to be made before each write.
 
     `places` is how many trainings of all models may be at work; None where others give out the GPUs, as a cluster does.
+    `gpus` of this machine are leased, and this process and its children see them and no others.
 
     PostgreSQL lets go of its lock when this process or the connection dies, so also at its own restart, while the
     trainer lives on. The file's lock, which the kernel lets go of only with the process, then keeps the next trainer
@@ -59,7 +69,9 @@ def only_trainer(db: Engine, model: str, *, places: int | None = None) -> Iterat
             with _file_lock(model, give_up):
                 while places is not None and not _has_place(on, places):
                     _wait(f"no GPU is free for a training of {model}: {places} of {places} are at work", give_up)
-                yield lambda: _check(on, model)
+                with _leased(on, gpus, model, give_up) as leased:
+                    show(leased)
+                    yield lambda: _check(on, model)
         finally:
             _unlock(on)
 
@@ -72,6 +84,20 @@ def _has_place(on: Connection, places: int) -> bool:
     """Take one of the fleet's places, over the connection of the model's lock: whoever lost that has neither."""
     take = text("SELECT pg_try_advisory_lock(hashtext('driftloop gpu'), :place)")
     return any(on.scalar(take, {"place": place}) for place in range(places))
+
+
+@contextmanager
+def _leased(on: Connection, gpus: int, model: str, give_up: float) -> Iterator[Lease | None]:
+    """Wait for so many of this machine's GPUs, and hold them; without any to be leased hold nothing."""
+    if not gpus:
+        yield None
+        return
+    while True:
+        with lease(on, gpus, holder=f"training of {model}") as leased:
+            if leased is not None:
+                yield leased
+                return
+        _wait(f"{gpus} GPUs are not free for a training of {model}: `driftloop gpus` says who has them", give_up)
 
 
 def _unlock(on: Connection) -> None:

@@ -1,14 +1,18 @@
 """Hook, sensor and trigger, with Airflow's own classes and a real Prometheus."""
 
 import asyncio
+import importlib
 import json
 from datetime import timedelta
 
 import pytest
 from airflow.providers_manager import ProvidersManager
+from airflow.sdk import BaseHook, BaseOperator, BaseSensorOperator
 from airflow.sdk.exceptions import AirflowFailException, TaskDeferred
 from airflow.sdk.module_loading import import_string
+from airflow.triggers.base import BaseTrigger
 
+from monitors.prometheus.access import OPTIONS
 from monitors.prometheus.hook import PrometheusHook
 from monitors.prometheus.sensor import PrometheusSensor
 from ops.stack.ports import free_port
@@ -44,6 +48,40 @@ def test_airflow_knows_the_connection_type() -> None:
     """Airflow's own provider discovery finds the connection type and its hook."""
     hook = ProvidersManager().hooks["prometheus"]
     assert (hook.hook_class_name, hook.hook_name) == ("monitors.prometheus.hook.PrometheusHook", "Prometheus")
+
+
+def test_airflow_knows_all_that_the_package_brings() -> None:
+    """What the provider lists can be imported and is what it is called; the form has a field for each option."""
+    info = ProvidersManager().providers["driftloop"].data
+    bases = {"operators": BaseOperator, "sensors": BaseSensorOperator, "hooks": BaseHook, "triggers": BaseTrigger}
+    found = {
+        kind: {
+            name
+            for each in info[kind]
+            for module in each["python-modules"]
+            for name, value in vars(importlib.import_module(module)).items()
+            if isinstance(value, type) and issubclass(value, base) and value.__module__ == module
+        }
+        for kind, base in bases.items()
+    }
+    assert found == {
+        "operators": {"GPUJobOperator"}, "sensors": {"PrometheusSensor"}, "hooks": {"PrometheusHook"},
+        "triggers": {"PrometheusTrigger", "GPUJobTrigger"},
+    }  # fmt: skip
+    names = {each["integration-name"] for each in info["integrations"]}
+    assert names == {each["integration-name"] for kind in bases for each in info[kind]}
+    widgets = ProvidersManager().connection_form_widgets
+    form = {name.removeprefix("extra__prometheus__") for name in widgets if name.startswith("extra__prometheus__")}
+    assert form == set(OPTIONS) - {"headers"}
+    assert widgets["extra__prometheus__bearer"].is_sensitive
+    assert ProvidersManager().field_behaviours["prometheus"]["relabeling"]["schema"] == "Scheme (http or https)"
+
+
+def test_a_field_that_is_left_empty_says_nothing(connected: PrometheusServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The form stores what nobody filled in as null or as an empty text: the client is that of an empty extra."""
+    empty = {name: None if name.startswith("c") else "" for name in OPTIONS if name != "headers"}
+    connect(monkeypatch, host="127.0.0.1", port=int(connected.url.rpartition(":")[2]), extra=empty)
+    assert PrometheusHook().test_connection() == (True, f"Prometheus at {connected.url} answers queries")
 
 
 def test_connection_test(connected: PrometheusServer) -> None:

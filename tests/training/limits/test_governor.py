@@ -16,6 +16,7 @@ from sqlalchemy import Engine, func, insert, select
 
 from datasets_defs.core.conditions import Outcome
 from datasets_defs.core.errors import ContractError, DriftloopError, TransientError
+from datasets_defs.core.gpu_budget import Charge, bucket_level, may_spend
 from datasets_defs.core.incidents import Action, Incident, State
 from datasets_defs.core.settings import settings
 from datasets_defs.ledger.ledger import Ledger
@@ -24,19 +25,17 @@ from datasets_defs.spec.training import RetrainSpec
 from datasets_defs.store import tables
 from datasets_defs.store.database import engine_for
 from datasets_defs.store.feedback import add_feedback
+from datasets_defs.store.gpu_charges import level, settle
 from datasets_defs.store.inference_log import Inference, append
 from ops.stack.postgres import Cluster
 from tests.waiting import wait_for
 from training.limits.admission import begin
-from training.limits.budget import Charged, charge_by_hand, level, settle
+from training.limits.budget import charge_by_hand, of_attempt, of_training
 from training.limits.governor import (
-    Charge,
     Evaluated,
     GovernorEvidence,
     back_off_windows,
-    bucket_level,
     may_retrain,
-    may_spend,
 )
 from training.trainers.locks import only_trainer
 
@@ -254,7 +253,7 @@ def test_an_attempt_is_charged_once_and_settled_once(engine: Engine, home: Path,
     with engine.connect() as on:
         assert on.scalar(select(func.sum(tables.gpu_charge.c.gpu_hours))) == 1.0
     for seconds in (900, 3000):
-        settle(engine, Charged.attempt(again, spec_of("m0")), seconds)
+        settle(engine, of_attempt(again, spec_of("m0")), seconds)
     with engine.connect() as on:
         assert on.scalar(select(func.sum(tables.gpu_charge.c.gpu_hours))) == 0.25
 
@@ -265,7 +264,7 @@ def test_trainings_by_hand_are_paid_too(engine: Engine, home: Path, monkeypatch:
     settings.cache_clear()
     described(engine, home, 1)
     spec = spec_of("m0")
-    first, second = (Charged.of(f"m0|by-hand-{number}", spec, 3600) for number in (1, 2))
+    first, second = (of_training(f"m0|by-hand-{number}", spec, 3600) for number in (1, 2))
     for _ in range(2):
         charge_by_hand(engine, first)
     assert level(engine, datetime.now(UTC)) == pytest.approx(0.5, abs=0.01)

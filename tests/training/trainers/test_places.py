@@ -10,12 +10,13 @@ import pytest
 from sqlalchemy import Engine, text
 
 from datasets_defs.core.errors import TransientError
-from datasets_defs.core.settings import ROOT
+from datasets_defs.core.settings import ROOT, settings
 from datasets_defs.spec.files import spec_of
 from datasets_defs.store.database import engine_for
+from datasets_defs.store.gpu_leases import leases
 from datasets_defs.store.heartbeats import GPU_CAPACITY, GPU_PLACES, beat
 from training.trainers import locks
-from training.trainers.locks import BusyError, only_trainer, places_for
+from training.trainers.locks import BusyError, gpus_here, only_trainer, places_for
 
 TRAINER = """
 import sys, time
@@ -69,6 +70,45 @@ def _await_end(engine: Engine) -> None:
                 return
             on.execute(text("SELECT pg_sleep(0.02)"))
     raise AssertionError("the killed trainer's locks are still held")
+
+
+def test_a_training_leases_its_gpus(engine: Engine, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Trainings of two models see a GPU each, from the list that jobs lease from; a third is told to wait."""
+    monkeypatch.setenv("DRIFTLOOP_GPU_DEVICES", "0,1")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
+    settings.cache_clear()
+    seen = []
+    with only_trainer(engine, "first", gpus=1):
+        seen.append(os.environ["CUDA_VISIBLE_DEVICES"])
+        with only_trainer(engine, "second", gpus=1) as still_only:
+            seen.append(os.environ["CUDA_VISIBLE_DEVICES"])
+            still_only()
+            with pytest.raises(BusyError, match="1 GPUs are not free for a training of third: `driftloop gpus` says"):
+                with only_trainer(engine, "third", gpus=1):
+                    pass
+            held = [(each.device, each.holder, each.is_held) for each in leases(engine)]
+            assert held == [("0", "training of first", True), ("1", "training of second", True)]
+    assert seen == ["0", "1"]
+    assert not any(each.is_held for each in leases(engine))
+
+
+@pytest.mark.parametrize(
+    ("trainer", "gpus"),
+    [
+        ("", 1),
+        ("trainer: {kind: torchrun, processes: 2, nodes: 2, rendezvous: 'a:1'}", 2),
+        ("trainer: {kind: command, run: [x], gpus: 2}", 2),
+        ("trainer: {kind: kubernetes, image: ours, gpus: 8}", 0),
+    ],
+)
+def test_how_many_gpus_of_this_machine(home: Path, monkeypatch: pytest.MonkeyPatch, trainer: str, gpus: int) -> None:
+    """What runs here leases here; without a list of GPUs nothing is leased."""
+    text = f"name: m\nbase_model: {{}}\ntraining_text: builtin:python-docs\n{trainer}\n"
+    (home / "models" / "m.yaml").write_text(text)
+    assert gpus_here(spec_of("m")) == 0
+    monkeypatch.setenv("DRIFTLOOP_GPU_DEVICES", "0,1")
+    settings.cache_clear()
+    assert gpus_here(spec_of("m")) == gpus
 
 
 def test_whoever_lost_the_place_stops(engine: Engine, database_url: str, home: Path) -> None:
