@@ -233,20 +233,14 @@ def airflow_api() -> AirflowApi:
 
 
 def airflow_database() -> str:
-    """Give the address of Airflow's own database as the Connection `airflow_metadata` names it.
-
-    Tasks have no way of their own to it. Without that Connection the task skips.
-    """
+    """Give the address of Airflow's own database, by the Connection `airflow_metadata`; without it the task skips."""
     from airflow.providers.postgres.hooks.postgres import PostgresHook
     from airflow.sdk.exceptions import AirflowNotFoundException
 
     try:
-        url = PostgresHook(postgres_conn_id="airflow_metadata").sqlalchemy_url
+        return str(PostgresHook(postgres_conn_id="airflow_metadata").sqlalchemy_url.render_as_string(False))
     except AirflowNotFoundException as err:
-        raise AirflowSkipException(
-            "there is no Connection airflow_metadata: Airflow's tables grow until `airflow db clean` is run by hand"
-        ) from err
-    return str(url.render_as_string(hide_password=False))
+        raise AirflowSkipException("no Connection airflow_metadata: Airflow's tables are not cleaned here") from err
 
 
 def told(outcome: Outcome) -> str:
