@@ -51,6 +51,7 @@ CHAMPION_CHANGED = _asset("champion_changed")
 TEXTS_DUE = _asset("texts_due")
 TEXTS_PUBLISHED = _asset("texts_published")
 """For DAGs of the users: texts of a model were published."""
+PAIRS_PREPARED = _asset("pairs_prepared")
 
 ASSET_OF: dict[Wake, Asset] = {
     Wake.TRIAGE: TRIAGE_DUE,

@@ -40,6 +40,7 @@ def scheduled() -> dict[str, float]:
         "compare_champions": known.sensor_interval_seconds,
         "deliver_alerts": known.alert_interval_seconds,
         "maintain": 86_400.0,
+        "prepare_pairs": 3_600.0,
         "reconcile": known.reconcile_interval_seconds,
     }
 

@@ -35,7 +35,7 @@ def parse(text: str, path: Path) -> ModelSpec:
     try:
         spec = ModelSpec.model_validate(content)
     except ValidationError as err:
-        raise ContractError(f"{path}: {_sentences(err)}") from err
+        raise ContractError(f"{path}: {sentences(err)}") from err
     if spec.name != path.stem:
         raise ContractError(f"{path}: name is {spec.name!r}; it must equal the file's name, {path.stem!r}")
     return spec
@@ -79,7 +79,9 @@ _TAGS = ("FromScratch", "str", "local", "torchrun", "kubernetes")
 """Parts of a place in pydantic's words that stand for a choice among types, and not for a field."""
 
 
-def _sentences(err: ValidationError) -> str:
+def sentences(err: ValidationError) -> str:
+    """Say what pydantic found: field, mistake and what stood there, a sentence for each."""
+
     def place(location: tuple[int | str, ...]) -> str:
         return ".".join(str(part) for part in location if part not in _TAGS) or "the file"
 

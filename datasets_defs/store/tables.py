@@ -524,6 +524,36 @@ published_text = Table(
     comment="texts that generate_texts published",
 )
 
+pairs_take = Table(
+    "pairs_take",
+    metadata,
+    Column("pairs_set", Text, nullable=False, comment="name of its file in models/pairs"),
+    Column("number", Integer, nullable=False, comment="1, 2, ... of the set"),
+    Column("pairs", Integer, nullable=False),
+    Column("batches", Integer, nullable=False),
+    Column("manifest", Text, nullable=False, comment="URL of the list of its files; the name holds its hash"),
+    Column("manifest_sha256", Text, nullable=False),
+    Column("opened_at", Timestamp, nullable=False, server_default=func.now()),
+    Column("finished_at", Timestamp, comment="when its shards, index and report stood"),
+    Column("kept", Integer),
+    Column("index", Text, comment="URL of the list of its pairs: shard, place, hashes; the name holds its hash"),
+    Column("index_sha256", Text),
+    Column("announced_at", Timestamp, comment="when its event was out, or was not to be"),
+    PrimaryKeyConstraint("pairs_set", "number"),
+    comment="image-text pairs that came in together and are prepared together",
+)
+
+pairs_key = Table(
+    "pairs_key",
+    metadata,
+    Column("pairs_set", Text, nullable=False),
+    Column("key", Text, nullable=False, comment="path in the source"),
+    Column("version", Text, nullable=False, comment="of its files, as the source tells: ETag, or size and time"),
+    Column("take", Integer, nullable=False),
+    PrimaryKeyConstraint("pairs_set", "key", "version"),
+    comment="which files of which version were taken: nothing is prepared twice",
+)
+
 alert_outbox = Table(
     "alert_outbox",
     metadata,

@@ -9,7 +9,7 @@ import typer
 from pydantic import ValidationError
 
 from datasets_defs.core.errors import DriftloopError
-from ops.cli.data import data, ingest, rescore
+from ops.cli.data import data, ingest, pairs, rescore
 from ops.cli.decide import accept, answer, approval, champion, offer, pause, scale
 from ops.cli.serve import gateway, key
 from ops.cli.shared import tables
@@ -29,7 +29,7 @@ for module in (
     status, check, history, incident, verify, calibrate, plan, backtest,
     accept, answer, approval, champion, offer, pause, scale,
     bootstrap, train, evaluate, trainer_node,
-    ingest, data, rescore,
+    ingest, data, pairs, rescore,
     gateway, key,
     local_stack, init, model_files, pipelines,
 ):  # fmt: skip

@@ -26,9 +26,9 @@ def write() -> str:
     """Write the page: the file's own fields first, then each section in the order in which fields lead to it."""
     schema = json_schema()
     places = sections(schema)
-    parts = [_section("The file", schema, schema["$defs"])]
+    parts = [section("The file", schema, schema["$defs"])]
     for name, where in places.items():
-        parts.append(_section(" or ".join(code(place) for place in where), schema["$defs"][name], schema["$defs"]))
+        parts.append(section(" or ".join(code(place) for place in where), schema["$defs"][name], schema["$defs"]))
     return page("The model's YAML", LEAD, *parts)
 
 
@@ -69,7 +69,8 @@ def _targets(content: Any, suffix: str = "") -> Iterator[tuple[str, str]]:
             yield from _targets(part, suffix)
 
 
-def _section(title: str, content: Mapping[str, Any], definitions: Mapping[str, Any]) -> str:
+def section(title: str, content: Mapping[str, Any], definitions: Mapping[str, Any]) -> str:
+    """Write one section: a table with a row for each field."""
     required = content.get("required", ())
     rows = [
         (

@@ -10,6 +10,7 @@ from ops.reference import (
     messages,
     metrics,
     model_yaml,
+    pairs_yaml,
     presets,
     retention,
     routes,
@@ -20,6 +21,7 @@ from ops.reference import (
 
 WRITERS = {
     "model-yaml": model_yaml.write,
+    "pairs-yaml": pairs_yaml.write,
     "settings": settings.write,
     "commands": commands.write,
     "dags": dags.write,
@@ -37,4 +39,5 @@ WRITERS = {
 def pages() -> dict[str, str]:
     """Give the content of every file by its path in the checkout."""
     written = {f"docs/reference/{name}.md": write() for name, write in WRITERS.items()}
-    return written | {"models/schema.json": json.dumps(json_schema(), indent=1) + "\n"}
+    schemas = {"models/schema.json": json_schema(), "models/pairs/schema.json": pairs_yaml.schema()}
+    return written | {path: json.dumps(schema, indent=1) + "\n" for path, schema in schemas.items()}

@@ -17,6 +17,7 @@ from tests.benchmarks import (
     fleet,
     gate_decisions,
     gateway,
+    image_pairs,
     latency,
     log_windows,
     planted_words,
@@ -46,6 +47,10 @@ GROUPS = {
     "training.data": Group(
         lambda: chain(training_data.speed(50, 3), training_data.memory(10, 1_000)),
         lambda: chain(training_data.speed(2, 1), training_data.memory(1, 2)),
+    ),
+    "training.pairs": Group(
+        lambda: chain(image_pairs.speed(100, 7), image_pairs.memory(1_000, 10_000)),
+        lambda: chain(image_pairs.speed(3, 1), image_pairs.memory(5, 10)),
     ),
     "training.tokens": Group(lambda: training_tokens.tokens(600, 5), lambda: training_tokens.tokens(16, 1)),
     "evaluation.documents": Group(lambda: scoring.documents(400, 5), lambda: scoring.documents(40, 1)),

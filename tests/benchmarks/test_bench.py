@@ -18,11 +18,14 @@ def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, list[
 SLOW = (
     "control.commands", "control.fleet", "control.gateway", "control.latency", "control.sensing", "control.year",
     "decision.broken", "decision.delay", "decision.gate", "decision.policy", "drift.log", "drift.policy", "drift.topic",
-    "drift.wide", "texts.asked", "training.data", "trust.planted",
+    "drift.wide", "texts.asked", "training.data", "training.pairs", "trust.planted",
 )  # fmt: skip
 
 
-MEASURED = {"s", "ms", "CPU seconds", "times", "bytes", "MiB", "MB/s", "tokens/s", "documents/s of one core"}
+MEASURED = {
+    "s", "ms", "CPU seconds", "times", "bytes", "MiB", "MB/s", "tokens/s", "documents/s of one core",
+    "images/s of one core", "pairs/s of one core",
+}  # fmt: skip
 """Units of what takes time or room: nothing that was done takes none."""
 
 

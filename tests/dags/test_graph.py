@@ -24,6 +24,7 @@ EMITS = {
     "promote": {"champion_changed"},
     "roll_back": {"champion_changed"},
     "train_on_schedule": {"retrain_requested"},
+    "prepare_pairs": {"pairs_prepared"},
     "reconcile": {
         "triage_due",
         "retrain_requested",
@@ -46,7 +47,7 @@ CONSUMES = {
     "promote": {"challenger_accepted"},
     "generate_texts": {"champion_changed", "texts_due"},
 }
-FOR_USERS = {"texts_published"}
+FOR_USERS = {"texts_published", "pairs_prepared"}
 """Assets that nobody of ours listens to: they are for DAGs of the users."""
 
 

@@ -24,6 +24,7 @@ from datasets_defs.store.references import ReferenceProfile, reference_of, save_
 from datasets_defs.store.sketch_log import StoredProfile, profile_at, save_profile
 from ops.verify.reading import broken_invariants
 from tests.training.killed_steps import Running
+from tests.training.pairs.test_takes import POINTS as PAIRS
 from tests.training.servers.test_swap import SWAP
 from tests.training.uploads import VERSIONS, Uploads, model_folder
 from tests.waiting import wait_for
@@ -189,7 +190,7 @@ def test_every_point_is_tried() -> None:
     found.remove("aliases.{name}")
     assert found == {
         each
-        for each in {*OFFER, *ORDER, *PROMOTE, *REVERT, *ROLL_BACK, *DRILL, *SWAP}
+        for each in {*OFFER, *ORDER, *PROMOTE, *REVERT, *ROLL_BACK, *DRILL, *SWAP, *PAIRS}
         if not each.startswith("aliases.")
     }
 

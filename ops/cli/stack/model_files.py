@@ -13,7 +13,7 @@ def register(app: typer.Typer) -> None:
 
 
 def check_models() -> None:
-    """Check every models/*.yaml. Each mistake is named with file, field and what to do.
+    """Check every models/*.yaml and models/pairs/*.yaml. Each mistake is named with file, field and what to do.
 
     Exit code 1: a file is wrong, or there is none.
     """
@@ -28,14 +28,30 @@ def check_models() -> None:
             tables.plainly(
                 f"  {name}: anybody who reaches its server teaches it (`trust.anonymous: true`)", style="red"
             )
-    for problem in problems:
+    for problem in [*problems, *(wrong := _wrong_pair_sets())]:
         tables.plainly(problem, style="red")
     if not specs and not problems:
         raise ContractError(
             f"{settings().models_dir} holds no *.yaml; describe a model there first: driftloop init NAME"
         )
-    if problems:
+    if problems or wrong:
         raise typer.Exit(1)
+
+
+def _wrong_pair_sets() -> list[str]:
+    """Check the sets of pairs; give a sentence for each that is wrong."""
+    from datasets_defs.core.errors import ContractError
+    from datasets_defs.spec.pair_sets import pair_set, pair_set_names
+
+    wrong = []
+    for name in pair_set_names():
+        try:
+            pair_set(name)
+        except ContractError as err:
+            wrong.append(str(err))
+        else:
+            tables.say(f"[green]ok[/] pairs/{tables.escape(name)}")
+    return wrong
 
 
 def schema() -> None:
