@@ -163,9 +163,9 @@ def mend(*, db: Engine, actor: str, now: datetime) -> dict[str, Any]:
     memory["awake"] = awake_since(previous, now=now, period=period).isoformat()
     files = note_files(db=db, actor=actor)
     edits = for_each(model_names(), note_edit, db=db, actor=actor)
-    servers = for_each(model_names(), _mend_servers, db=db)
+    servers = for_each(model_names(), _mend_servers, db=db, now=now, actor=actor)
     looks = for_each(model_names(), _look_at, db=db, beats=beats, memory=memory, now=now, actor=actor)
-    aliases = _mend_all_aliases(db, actor=actor)
+    aliases = _mend_all_aliases(db, now=now, actor=actor)
     done = {
         model: "; ".join(
             [
@@ -186,12 +186,20 @@ def mend(*, db: Engine, actor: str, now: datetime) -> dict[str, Any]:
     return done
 
 
-def _mend_servers(model: str, *, db: Engine) -> list[str]:
-    """Bring a replica that has restarted, or was away, to the champion; remove the folders of versions out of use."""
+def _mend_servers(model: str, *, db: Engine, now: datetime, actor: str) -> list[str]:
+    """Bring a replica that has restarted, or was away, to the champion; remove the folders of versions out of use.
+
+    What serving reports of a change whose step died before it could write that down is written down.
+    """
+    from training.champions.confirmation import confirm_late
+
     ledger, spec = Ledger(db), spec_of(model)
     champion, incident = ledger.champion(model), ledger.open_of(model)
-    if champion is None or spec.serving.swap == "none":
+    if champion is None or not spec.serving.can_say:
         return []
+    if spec.serving.swap == "none":
+        said = confirm_late(ledger, spec, champion, now=now, actor=actor)
+        return [said] if said else []
     from training.registry.registry import Registry
     from training.servers.follow import follow, forget_old
 
@@ -208,7 +216,7 @@ def _look_at(model: str, *, db: Engine, beats: Beats, memory: dict[str, str], no
     return look(model, champion, db=db, beats=beats, memory=memory, now=now, actor=actor) if champion else []
 
 
-def _mend_all_aliases(db: Engine, *, actor: str) -> dict[str, list[str]]:
+def _mend_all_aliases(db: Engine, *, now: datetime, actor: str) -> dict[str, list[str]]:
     ledger, done = Ledger(db), dict[str, list[str]]()
     away: TransientError | None = None
     for model in model_names():
@@ -216,9 +224,26 @@ def _mend_all_aliases(db: Engine, *, actor: str) -> dict[str, list[str]]:
         if champion is None or away is not None:
             done[model] = [] if champion is None else [f"aliases not looked at: {away}"]
             continue
-        result = for_each([model], lambda _, at=champion: _mend_aliases(ledger, at, actor=actor))
+        result = for_each([model], lambda _, at=champion: _mend_registry(ledger, at, now=now, actor=actor))
         done[model] = result.outcomes.get(model, [f"failed: {result.failures.get(model)}"])
         away = next((err for err in result.failures.values() if isinstance(err, TransientError)), None)
+    return done
+
+
+def _mend_registry(ledger: Ledger, champion: Champion, *, now: datetime, actor: str) -> list[str]:
+    """Make what the registry shows a copy of the ledger: the aliases, and the mark of what was rolled back."""
+    from training.champions.confirmation import confirm_late, last_change
+    from training.registry.aliases import marked_rolled_back
+    from training.registry.registry import Registry
+
+    done = _mend_aliases(ledger, champion, actor=actor)
+    spec, made = spec_of(champion.model), last_change(ledger.engine, champion)
+    if not spec.serving.can_say and (said := confirm_late(ledger, spec, champion, now=now, actor=actor)):
+        done.append(said)
+    if made is not None and made.kind == "roll_back":
+        registry = Registry(settings().mlflow_url)
+        if marked_rolled_back(registry, made.model, made.from_version, made.reason):
+            done.append(f"version {made.from_version} is marked in the registry as rolled back")
     return done
 
 

@@ -1,13 +1,13 @@
 """The step that makes the previous champion serve again."""
 
-import logging
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import partial
 
 from sqlalchemy import Engine
 
 from datasets_defs.core.conditions import Outcome, RingKey
-from datasets_defs.core.errors import ContractError, TransientError
+from datasets_defs.core.errors import ContractError
 from datasets_defs.core.faults import reached
 from datasets_defs.core.incidents import Action, Incident, State, may_move
 from datasets_defs.core.settings import settings
@@ -15,10 +15,8 @@ from datasets_defs.ledger.champions import Champion
 from datasets_defs.ledger.ledger import Ledger
 from datasets_defs.spec.files import spec_of
 from training.champions.confirmation import ChampionChangedError, changed_by, confirmed, last_change, require_champion
-from training.registry.aliases import mirrored
-from training.registry.registry import ROLLED_BACK, Registry
-
-log = logging.getLogger(__name__)
+from training.registry.aliases import marked_rolled_back, mirrored
+from training.registry.registry import Registry
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,7 +88,8 @@ def roll_back_by_hand(model: str, *, db: Engine, actor: str, reason: str) -> Out
         raise ContractError(f"{model} has no previous champion to go back to; see `driftloop history {model}`")
     if incident is None or not may_move(incident.state, State.ROLLED_BACK):
         return _roll_back(_Order(ledger=ledger, model=model, incident=None, actor=actor, reason=reason))
-    if incident.action is not Action.ROLL_BACK:  # the ledger knows from now on that a person has ordered it
+    if incident.ordered_by is None and incident.holder(datetime.now(UTC)) is None:
+        # The ledger knows from now on that a person has ordered it, also where the loop had decided on it already.
         incident = ledger.move(
             incident, incident.state, actor=actor, reason=reason, action=Action.ROLL_BACK, ordered_by=actor
         )
@@ -120,7 +119,7 @@ def _roll_back(order: _Order) -> Outcome:
         if order.incident is None:
             raise
         return order.ended(State.ESCALATED, str(err))
-    _tag(registry, order.model, former, order.reason)
+    marked_rolled_back(registry, order.model, former, order.reason)
     reached("roll_back.tagged")
     if not word.is_confirmed:
         mirrored(registry, champion)
@@ -179,13 +178,3 @@ def _is_unfinished(db: Engine, champion: Champion, incident: Incident | None) ->
     return not made.is_confirmed or (
         incident is not None and changed_by(db, incident.id, "roll_back") == champion.token
     )
-
-
-def _tag(registry: Registry, model: str, version: int | None, reason: str) -> None:
-    """Mark the version in the registry, for people who look there; what forbids its return is the ledger."""
-    if version is None:
-        return
-    try:
-        registry.set_tags(model, version, {ROLLED_BACK: reason[:500]})
-    except TransientError as err:
-        log.warning("%s", err)

@@ -16,6 +16,7 @@ from datasets_defs.ledger.events import Event
 from datasets_defs.ledger.promotions import ChampionChange
 from datasets_defs.ledger.way_back import way_back
 from datasets_defs.store.evaluations import Evaluation
+from ops.verify.half_done import half_done
 
 LATE_PERIODS = 4
 """Reconciliations by which work that is due must have been begun or rung for again."""
@@ -54,8 +55,11 @@ class LoopRecord:
     """SHA-256 of each version's manifest, by model and version, as it was registered."""
 
 
-def broken(record: LoopRecord, *, reconcile_period: timedelta, alert_period: timedelta) -> list[str]:
+def broken(
+    record: LoopRecord, *, reconcile_period: timedelta, alert_period: timedelta, confirm_limit: timedelta
+) -> list[str]:
     """Give a sentence for each invariant that does not hold; none: all hold."""
+    then = record.now - confirm_limit - LATE_PERIODS * reconcile_period
     return [
         *(sentence for sentences in record.chains.values() for sentence in sentences),
         *_lives(record),
@@ -63,6 +67,7 @@ def broken(record: LoopRecord, *, reconcile_period: timedelta, alert_period: tim
         *_trainers(record),
         *_champions(record),
         *_promotions(record),
+        *half_done(record.champions, record.changes, then),
         *_messages(record, alert_period),
     ]
 
@@ -76,7 +81,7 @@ def _lives(record: LoopRecord) -> Iterator[str]:
     of = _by_incident(record)
     for incident in record.incidents:
         yield from _life(incident, of.get(incident.id, []))
-        if (incident.rung_at is not None) != (incident.rings > 0):
+        if incident.rung_at is not None and incident.rings == 0:  # a claim that was taken back forgets the last one
             yield f"incident {incident.id}: {incident.rings} wake-ups are counted, the last one at {incident.rung_at}"
 
 

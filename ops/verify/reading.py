@@ -60,12 +60,17 @@ def read_record(db: Engine) -> LoopRecord:
 def broken_invariants(db: Engine) -> tuple[LoopRecord, list[str]]:
     """Read the record and give it with a sentence for each invariant that does not hold."""
     record = read_record(db)
-    found = broken(
+    return record, broken_at(record)
+
+
+def broken_at(record: LoopRecord) -> list[str]:
+    """Give a sentence for each invariant that does not hold in a record, by the settings' limits."""
+    return broken(
         record,
         reconcile_period=timedelta(seconds=settings().reconcile_interval_seconds),
         alert_period=timedelta(seconds=settings().alert_interval_seconds),
+        confirm_limit=timedelta(seconds=settings().serving_confirm_seconds),
     )
-    return record, found
 
 
 def broken_artifacts(record: LoopRecord) -> tuple[list[str], list[str]]:

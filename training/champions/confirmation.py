@@ -3,11 +3,12 @@
 import logging
 import time
 from collections.abc import Callable
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from sqlalchemy import Engine
 
 from datasets_defs.core.errors import ContractError, TransientError
+from datasets_defs.core.event_kinds import EventKind
 from datasets_defs.core.faults import reached
 from datasets_defs.core.settings import settings
 from datasets_defs.ledger.champions import Champion
@@ -80,6 +81,24 @@ def _asked(
     in_line = mirrored(registry, champion, challenger=challenger)
     unknown = f"unconfirmed: the registry's alias names version {champion.version}, and {UNASKED}"
     return Word(in_line, unknown if in_line else f"{late}: the registry is away", may_change=True)
+
+
+def confirm_late(ledger: Ledger, spec: ModelSpec, champion: Champion, *, now: datetime, actor: str) -> str:
+    """Write down that serving reports a champion whose step died before it could; say so, or nothing if all is said.
+
+    A step is given its whole limit first: it writes that down itself. Servers that are told are asked by `follow`.
+    """
+    made = last_change(ledger.engine, champion)
+    limit = timedelta(seconds=settings().serving_confirm_seconds)
+    if made is None or made.is_confirmed or now < made.at + limit:
+        return ""
+    if spec.serving.can_say and (spec.serving.swap != "none" or not _loaded(ledger.engine, champion, made.at)):
+        return ""
+    ledger.confirm_champion(champion)
+    serves = "serving reports" if spec.serving.can_say else "the registry's alias names"
+    reason = f"{serves} version {champion.version}, as the change ({made.kind}) wants that nobody finished"
+    ledger.note(champion.model, EventKind.NOTE, reason, {"change": made.kind, "token": made.token}, actor=actor)
+    return reason
 
 
 def put_back(ledger: Ledger, registry: Registry, spec: ModelSpec, champion: Champion) -> str:

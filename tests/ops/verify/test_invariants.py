@@ -209,6 +209,14 @@ BREACHES = {
         "UPDATE incident SET state = 'probation', closed_at = NULL",
         "is on probation, though serving never confirmed it",
     ),
+    "a change that serving never confirmed": (
+        "UPDATE promotion SET confirmed_at = NULL, at = now() - interval '1 day' WHERE token = 2",
+        "(promote), and serving has not confirmed it",
+    ),
+    "a drill that nobody ended": (
+        "UPDATE promotion SET kind = 'drill', at = now() - interval '1 day' WHERE token = 2",
+        "by a drill that nobody ended",
+    ),
     "nobody was told": (
         "UPDATE incident_event SET at = now() - interval '1 day' WHERE kind = 'opened'",
         "DELETE FROM alert_outbox",
