@@ -15,6 +15,7 @@ from datasets_defs.store.partitions import ensure_days
 from datasets_defs.store.places import place
 from datasets_defs.store.retention import drop_old
 from datasets_defs.store.sketch_log import (
+    SINGLE_DAYS,
     StoredSketch,
     accepted_sketches,
     drop_before,
@@ -26,8 +27,6 @@ from monitors.counts.rollup import WindowSketch, add_up
 
 DAYS_AHEAD = 3
 """Partitions made in advance."""
-SINGLE_DAYS = 36
-"""Windows are kept one by one for five weeks and a day: each hour of the week five times."""
 DAY = timedelta(days=1)
 
 

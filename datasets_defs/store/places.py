@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from datasets_defs.core.settings import settings
+from datasets_defs.store.sketch_log import SINGLE_DAYS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,8 +63,8 @@ PLACES = (
     Place(name="verdict", holds="verdicts; masked examples of broken rows", limit=_VERDICT, why="after the window",
           texts=True),
     Place(name="reference_profile", holds="where each version's reference is", limit=_TRAINING, why=_UNUSED),
-    Place(name="window_sketch", holds="counts of windows; common values of columns", limit=_LOG, why="after the window",
-          texts=True),
+    Place(name="window_sketch", holds="counts of windows; common values of columns", limit=_LOG,
+          why=f"after the window; older than {SINGLE_DAYS} days they are added up by the day", texts=True),
     Place(name="drift_profile", holds="what windows are compared with; common values of columns", limit=_TRAINING,
           why=_UNUSED, texts=True),
     Place(name="label_reference", holds="sums of each version's first scores", limit=_TRAINING, why=_UNUSED),

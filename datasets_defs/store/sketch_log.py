@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from sqlalchemy import Engine, Select, delete, exists, or_, select, tuple_
@@ -14,6 +14,15 @@ from datasets_defs.core.windows import Window
 from datasets_defs.store import tables
 from datasets_defs.store.database import database_errors
 from datasets_defs.store.incidents import disturbed, troubled
+
+SINGLE_DAYS = 36
+"""Windows are kept one by one for five weeks and a day: each hour of the week five times."""
+
+
+def single_since(now: datetime) -> datetime:
+    """Give the time before which the windows of a day are added up, and so cannot be judged again one by one."""
+    then = (now - timedelta(days=SINGLE_DAYS)).astimezone(UTC)
+    return then.replace(hour=0, minute=0, second=0, microsecond=0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

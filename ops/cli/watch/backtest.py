@@ -39,7 +39,11 @@ def backtest(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Replay stored windows through the drift policy: verdicts, incidents, retrains. Writes nothing."""
+    """Replay stored windows through the drift policy: verdicts, incidents, retrains. Writes nothing.
+
+    Windows are kept one by one for 36 days. Older ones were added up by the day: their recorded verdicts stand under
+    any policy, and the output says how many there are.
+    """
     from datasets_defs.core.plain import plain
     from datasets_defs.spec.files import spec_of
     from monitors.replay import stored
@@ -47,16 +51,17 @@ def backtest(
     from ops.cli.watch.backtest_report import as_plain, tell
     from ops.stack.database import database
 
-    spec, within = spec_of(model), _within(since, until, datetime.now(UTC))
+    now = datetime.now(UTC)
+    spec, within = spec_of(model), _within(since, until, now)
     tried = read_policy(policy, spec.drift) if policy is not None else None
     shifts = read_truth(truth) if truth is not None else None
     result = stored.backtest(database(), spec, within, policy=tried, shifts=shifts)
     idle = stored.without_effect(tried, spec.drift) if tried is not None else []
     drawn = _drawn(plot, result, model, policy)
     if as_json:
-        tables.print_json(plain(as_plain(model, result, tried, idle)))
+        tables.print_json(plain(as_plain(model, result, tried, idle, now=now)))
     else:
-        tell(model, result, tried, idle)
+        tell(model, result, tried, idle, now=now)
         if drawn is not None:
             tables.plainly(drawn)
     if strict and result.differences:

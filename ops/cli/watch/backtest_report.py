@@ -1,9 +1,11 @@
 """What a backtest gave, for a person and for a program."""
 
-from datetime import timedelta
+from collections.abc import Sequence
+from datetime import datetime, timedelta
 from typing import Any
 
 from datasets_defs.spec.signals import DriftSpec
+from datasets_defs.store.sketch_log import SINGLE_DAYS, single_since
 from monitors.replay.outcome import SIGNALS, Backtest, Difference, Judged, ReplayedIncident, Score
 from ops.cli.shared import tables
 from ops.cli.watch.evidence_plot import terminal
@@ -12,16 +14,13 @@ LISTED = 10
 """Differences that are listed for a person."""
 
 
-def tell(model: str, result: Backtest, tried: DriftSpec | None, idle: list[str]) -> None:
+def tell(model: str, result: Backtest, tried: DriftSpec | None, idle: list[str], *, now: datetime) -> None:
     """Print it for a person."""
     windows = result.windows
     replayed = sum(window.is_replayed for window in windows)
     by = "another policy" if tried is not None else "the live policy"
     tables.say(f"[bold]{tables.escape(model)}[/], {tables.counted(replayed, 'window')} by {by}: nothing is written")
-    if replayed < len(windows):
-        tables.say(
-            f"{len(windows) - replayed} more had no counts, or have none any more: their recorded verdicts stand"
-        )
+    _tell_what_stands(windows, single_since(now))
     for sentence in idle:
         tables.say(f"[yellow]without effect here:[/] {tables.escape(sentence)}")
     tables.console.print(terminal(result, width=tables.console.width))
@@ -35,6 +34,18 @@ def tell(model: str, result: Backtest, tried: DriftSpec | None, idle: list[str])
         tables.plainly(f"  {_sentence(incident)}")
     _tell_score(result)
     _tell_differences(result, tried)
+
+
+def _tell_what_stands(windows: Sequence[Judged], since: datetime) -> None:
+    """Say of which windows the recorded verdicts stand, whatever the policy, and why."""
+    standing = [each for each in windows if not each.is_replayed]
+    if old := sum(each.window.end <= since for each in standing):
+        tables.say(
+            f"[yellow]{old} more ended by {since:%Y-%m-%d}[/]: windows are kept one by one for {SINGLE_DAYS} days, "
+            "then added up by the day. Their recorded verdicts stand, under any policy"
+        )
+    if rest := len(standing) - old:
+        tables.say(f"{rest} more had no counts, or have none any more: their recorded verdicts stand")
 
 
 def _sentence(incident: ReplayedIncident) -> str:
@@ -72,12 +83,13 @@ def _tell_differences(result: Backtest, tried: DriftSpec | None) -> None:
         tables.say(f"  … and {len(listed) - LISTED} more; --json lists all")
 
 
-def as_plain(model: str, result: Backtest, tried: DriftSpec | None, idle: list[str]) -> Any:
+def as_plain(model: str, result: Backtest, tried: DriftSpec | None, idle: list[str], *, now: datetime) -> Any:
     """Give all of it as a program reads it."""
     return {
         "model": model,
         "policy": tried.model_dump() if tried is not None else None,
         "without_effect": idle,
+        "one_by_one_since": single_since(now).isoformat(),
         "windows": [_plain_window(window) for window in result.windows],
         "incidents": [_plain_incident(incident) for incident in result.incidents],
         "retrains": sum(incident.retrain_at is not None for incident in result.incidents),

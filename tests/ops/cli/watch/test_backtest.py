@@ -10,7 +10,8 @@ from sqlalchemy import Engine, text
 from typer.testing import CliRunner
 
 from datasets_defs.core.conditions import Condition
-from datasets_defs.core.settings import settings
+from datasets_defs.core.settings import ROOT, settings
+from datasets_defs.store.sketch_log import SINGLE_DAYS
 from monitors.maintain import compact
 from monitors.watch_drift import watch
 from ops.cli.main import app
@@ -176,6 +177,24 @@ def test_windows_that_went_into_a_day(loop: Loop) -> None:
     assert [each["replayed"] for each in found["windows"]] == 4 * [False] + 4 * [True]
     assert (found["differences"], found["compared"], conditions(found, "drift")) == ([], 12, "oooooooo")
     assert "4 more had no counts, or have none any more" in backtest(loop, 20, 27).stdout
+    text = Path(ROOT / "docs" / "how-to" / "backtest.md").read_text()
+    for said in (text, driftloop("backtest", "--help").stdout):
+        assert f"one by one for {SINGLE_DAYS} days" in " ".join(said.replace("│", " ").split())
+
+
+def test_what_no_policy_can_judge_is_said(loop: Loop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Windows older than those that are kept one by one keep their verdict under any policy, and the output says so."""
+    monkeypatch.setattr("datasets_defs.store.sketch_log.SINGLE_DAYS", 0)
+    loop.champion()
+    loop.reference(OLD[:500])
+    seen(loop, {number: part(OLD, number) for number in range(20, 28)})
+    compact(loop.db, before=loop.window(30).end)
+    policy = tmp_path / "policy.yaml"
+    policy.write_text("harm_ratio: 1.5\n")
+    said = " ".join(backtest(loop, 20, 27, "--policy", policy).stdout.split())
+    assert "4 more ended by " in said
+    assert "Their recorded verdicts stand, under any policy" in said
+    assert told(backtest(loop, 20, 27, "--policy", policy, "--json"))["one_by_one_since"] > loop.until(23).isoformat()
 
 
 def test_the_plot(lived: Loop, tmp_path: Path) -> None:
