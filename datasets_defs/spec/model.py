@@ -16,6 +16,7 @@ from datasets_defs.spec.gate import EvaluationSpec, GateSpec, ShadowSpec
 from datasets_defs.spec.generation import GenerateSpec
 from datasets_defs.spec.scaling import ScaleByPerson, ScaleSpec
 from datasets_defs.spec.schedule import Schedule
+from datasets_defs.spec.presets import MEAN_LOSS_QUERIES
 from datasets_defs.spec.serving import ServingSpec
 from datasets_defs.spec.signals import DriftSpec, LabelSpec, Signals, distinct
 from datasets_defs.spec.trainers import CommandTrainer, KubernetesTrainer, LocalTrainer, TorchrunTrainer, TrainerSpec
@@ -127,6 +128,12 @@ class ModelSpec(Section):
                 return next((each.about for each in self.gpu if each.name == name), None) or About.MACHINES
             case _:
                 return About.MODEL
+
+    def is_mean_loss(self, signal: str) -> bool:
+        """Say whether a signal is what all prompts cost on the mean, by what it asks and not by how it is called."""
+        kind, _, name = signal.partition(":")
+        asked = next((each.promql for each in self.quality if each.name == name), None)
+        return kind == "quality" and asked in MEAN_LOSS_QUERIES
 
     @property
     def gpus(self) -> int:

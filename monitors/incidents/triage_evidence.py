@@ -60,6 +60,7 @@ def evidence_of(
     return TriageEvidence(
         signals=degradation.signals,
         about={signal: spec.about(signal) for signal in degradation.signals},
+        mean_losses=frozenset(filter(spec.is_mean_loss, degradation.signals)),
         windows_since_promotion=(
             (degradation.degraded_since - former.promoted_at) / window.length
             if former is not None and former.promoted_at is not None

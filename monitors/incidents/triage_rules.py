@@ -17,6 +17,8 @@ class TriageEvidence:
     """Confirmed bad and not quiet since: `drift`, `loss`, `data`, `quality:NAME`, `label:NAME`, `gpu:NAME`."""
     about: Mapping[str, About | None]
     """What each of them speaks of; None: the YAML does not say."""
+    mean_losses: frozenset[str] = frozenset()
+    """Those of them that are what all prompts cost on the mean."""
     windows_since_promotion: float | None
     """From the champion's promotion to the first bad window; None when it was not promoted (first, or gone back to).
 
@@ -132,7 +134,7 @@ def _explained(evidence: TriageEvidence) -> list[str]:
     """
     if "loss" in evidence.signals or not (evidence.loss in _WITHIN_LIMIT or evidence.learning):
         return []
-    return [signal for signal in evidence.signals if signal.startswith("quality:") and "prompt_loss" in signal]
+    return sorted(evidence.signals & evidence.mean_losses)
 
 
 def _regression(evidence: TriageEvidence) -> str | None:

@@ -25,7 +25,7 @@ def evidence(*signals: str, since: float | None = None, previous: bool = True, l
     return TriageEvidence(
         signals=frozenset(signals), about={each: ABOUT.get(each, About.MODEL) for each in signals},
         windows_since_promotion=since, probation_windows=3, has_previous=previous,
-        drift=Condition.OK, loss=Condition.OK, attempts_left=left,
+        drift=Condition.OK, loss=Condition.OK, attempts_left=left, mean_losses=frozenset({"quality:prompt_loss"}),
     )  # fmt: skip
 
 
@@ -36,6 +36,7 @@ def evidence(*signals: str, since: float | None = None, previous: bool = True, l
         (evidence("drift", "loss"), Cause.INPUT_SHIFT, Action.RETRAIN),
         (evidence("loss"), Cause.QUALITY_LOSS, Action.RETRAIN),
         (evidence("quality:prompt_loss"), Cause.INPUT_SHIFT, Action.WATCH),
+        (evidence("quality:my_prompt_loss"), Cause.QUALITY_LOSS, Action.RETRAIN),
         (replace(evidence("quality:prompt_loss"), loss=Condition.NO_DATA), Cause.QUALITY_LOSS, Action.RETRAIN),
         (replace(evidence("quality:prompt_loss"), learning=True), Cause.INPUT_SHIFT, Action.WATCH),
         (replace(evidence("loss", "drift"), harm_kind=HarmKind.SAME), Cause.QUALITY_LOSS, Action.ALERT),

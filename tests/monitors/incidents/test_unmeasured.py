@@ -77,7 +77,12 @@ def test_no_attempt_is_left():
     ("decision", "evidence"),
     [
         (WATCHED, replace(EVIDENCE, is_measured=True)),
-        (WATCHED, replace(EVIDENCE, signals=frozenset({"quality:prompt_loss"}))),
+        (
+            WATCHED,
+            replace(
+                EVIDENCE, signals=frozenset({"quality:prompt_loss"}), mean_losses=frozenset({"quality:prompt_loss"})
+            ),
+        ),
         (replace(WATCHED, cause=Cause.DATA_BREAK, action=Action.QUARANTINE), EVIDENCE),
     ],
 )
