@@ -171,9 +171,13 @@ def _counted(
         profile=profile,
         carry_over=spec.drift.carry_over_windows,
     )
-    sketch = roll_up(db, champion.model, champion.version, whole, profile.encoding, text_rows=spec.drift.max_rows)
+    sketch = roll_up(
+        db, champion.model, champion.version, whole, profile.encoding, text_rows=spec.drift.max_rows,
+        redact=spec.data.redact,
+    )  # fmt: skip
     flooded = flood(most_repeated(db, champion, window, min_rows=spec.drift.min_rows), min_rows=spec.drift.min_rows)
-    return replace(sketch, breaks=breaks_of(db, champion, whole, profile.usual, before)), flooded
+    breaks = breaks_of(db, champion, whole, profile.usual, before, kinds=spec.data.redact)
+    return replace(sketch, breaks=breaks), flooded
 
 
 def _carried(db: Engine, champion: Champion, window: Window) -> int:

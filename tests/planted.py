@@ -1,6 +1,8 @@
 """Identifiers and secrets planted in what comes in, and the search for them in all that is stored."""
 
+import contextlib
 import json
+import zlib
 from collections.abc import Collection
 from pathlib import Path
 
@@ -11,9 +13,22 @@ from datasets_defs.store import tables
 
 KEY = "sk_live_" + "4eC39HqLyjWDarjtT1zdp7dc"
 ADDRESS, USER, REQUEST = "jane.roe@corp.example", "user-of-jane-4711", "req+joe.bloggs@corp.example"
-PLANTED = (KEY, ADDRESS, USER, REQUEST, KEY[:20])
-THE_LOG = {"inference", "feedback", "request_key"}
+TELEPHONE = "+41 44 668 18 00"
+PLANTED = (KEY, ADDRESS, USER, REQUEST, KEY[:20], TELEPHONE)
+THE_LOG = {"inference", "feedback", "request_key", "quarantined_row"}
 """Tables that hold what users sent, as they sent it."""
+MOST_BYTES = 1 << 20
+"""Larger files are searched as they are: weights hold no text."""
+
+
+def unpacked(content: bytes) -> bytes:
+    """Give bytes with all that is packed in them beside: zlib's streams wherever they begin, and base64."""
+    streams, at = [content], content.find(b"\x78")
+    while at >= 0:
+        with contextlib.suppress(zlib.error):
+            streams.append(zlib.decompressobj().decompress(content[at:]))
+        at = content.find(b"\x78", at + 1)
+    return b"\n".join(streams)
 
 
 def leaks_in_files(folder: Path) -> dict[str, list[str]]:
@@ -25,7 +40,7 @@ def leaks_in_files(folder: Path) -> dict[str, list[str]]:
         if file.suffix == ".parquet":
             content = json.dumps(pq.read_table(file).to_pylist(), default=str).encode()
         else:
-            content = file.read_bytes()
+            content = unpacked(file.read_bytes()) if file.stat().st_size < MOST_BYTES else file.read_bytes()
         if present := [planted for planted in PLANTED if planted.encode() in content]:
             leaks[str(file.relative_to(folder))] = present
     return leaks
@@ -36,7 +51,12 @@ def leaks_in_tables(db: Engine, *, besides: Collection[str] = THE_LOG) -> dict[s
     leaks = {}
     with db.connect() as on:
         for name, table in tables.metadata.tables.items():
-            content = "" if name in besides else "\n".join(str(tuple(row)) for row in on.execute(select(table)))
-            if present := [planted for planted in PLANTED if planted in content]:
+            rows = [] if name in besides else on.execute(select(table)).all()
+            content = b"\n".join(_cell(cell) for row in rows for cell in row)
+            if present := [planted for planted in PLANTED if planted.encode() in content]:
                 leaks[name] = present
     return leaks
+
+
+def _cell(cell: object) -> bytes:
+    return unpacked(bytes(cell)) if isinstance(cell, bytes | memoryview) else str(cell).encode("utf-8", "replace")

@@ -17,6 +17,8 @@ from datasets_defs.store import tables
 from datasets_defs.store.database import database_errors
 
 _NAME = re.compile(r"~[0-9a-f]{24}")
+_TELEPHONE = re.compile(r"\+\d[\d ()./-]{6,20}|\(?0\d{1,4}\)? [\d /]{5,15}|\(\d{3}\) ?\d{3}-\d{4}|\d{3}-\d{3}-\d{4}")
+"""What is a telephone number as a whole, as people write them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,14 +36,18 @@ class Names:
 
 
 def telling_ids(ids: Sequence[tuple[str, ...]], finders: Sequence[Finder]) -> set[tuple[int, int]]:
-    """Give row and place of the ids that hold something to redact: an address, a token, a telephone number."""
+    """Give row and place of the ids that hold something to redact, as an address or a token, or are telephones."""
     whole = [tuple(each.encode("utf-8", "replace").decode() for each in row) for row in ids]
-    return {
+    holding = {
         (number, place)
         for number, (after, _) in redact(whole, finders).items()
         for place, (old, new) in enumerate(zip(whole[number], after, strict=True))
         if old != new
     }
+    numbers = {
+        (at, place) for at, row in enumerate(whole) for place, each in enumerate(row) if _TELEPHONE.fullmatch(each)
+    }
+    return holding | numbers
 
 
 def names_of(db: Engine) -> Names:

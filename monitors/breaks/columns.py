@@ -6,8 +6,10 @@ from typing import Any
 
 import numpy as np
 
+from datasets_defs.redaction.levels import telling
 from monitors.breaks.finding import COLUMN, NOTE, Break
-from monitors.counts.columns import ATTRIBUTE, LOG_COLUMNS, Row
+from monitors.counts.columns import ATTRIBUTE, LOG_COLUMNS, Row, ids_of
+from monitors.counts.sketch import hashed_level
 
 LEAST_VALUES = 30
 PRESENT, GONE = 0.8, 0.02
@@ -24,7 +26,7 @@ KNOWN_LEVELS = 200
 
 def learn_columns(rows: Sequence[Row]) -> dict[str, dict[str, Any]]:
     """Learn what each figure and attribute looks like, as JSON holds it."""
-    return {name: facts for name in _names(rows) if (facts := _facts(_cells(name, rows), len(rows))) is not None}
+    return {name: facts for name, facts in _all_facts(rows).items() if facts is not None}
 
 
 def find(rows: Sequence[Row], known: Mapping[str, Mapping[str, Any]], aside: Collection[str] = ()) -> Iterator[Break]:
@@ -36,9 +38,8 @@ def find(rows: Sequence[Row], known: Mapping[str, Mapping[str, Any]], aside: Col
     """
     if len(rows) < LEAST_VALUES or not known:
         return
-    names = _names(rows)
-    now = {name: _facts(_cells(name, rows), len(rows)) for name in names}
-    unknown = {name for name in names if name not in known and name not in aside}
+    now = _all_facts(rows)
+    unknown = {name for name in now if name not in known and name not in aside}
     new = {name: facts for name, facts in now.items() if name in unknown and facts and facts["present"] >= PRESENT}
     for name, before in known.items():
         facts = now.get(name)
@@ -145,7 +146,12 @@ def _cells(name: str, rows: Sequence[Row]) -> list[Any]:
     return [cell for cell in cells if cell is not None and cell == cell]  # noqa: PLR0124 without NaN
 
 
-def _facts(cells: Sequence[Any], rows: int) -> dict[str, Any] | None:
+def _all_facts(rows: Sequence[Row]) -> dict[str, dict[str, Any] | None]:
+    ids = ids_of(rows)
+    return {name: _facts(_cells(name, rows), len(rows), ids) for name in _names(rows)}
+
+
+def _facts(cells: Sequence[Any], rows: int, ids: Collection[str]) -> dict[str, Any] | None:
     if not cells or not rows:
         return None
     types = Counter(_type(cell) for cell in cells)
@@ -163,8 +169,16 @@ def _facts(cells: Sequence[Any], rows: int) -> dict[str, Any] | None:
     else:
         singles = sum(number == 1 for number in times.values())
         named = times.most_common(KNOWN_LEVELS) if singles <= 0.2 * len(some) else []
-        facts["levels"] = {level[:200]: number / len(some) for level, number in named}
+        facts["levels"] = _shown(dict(named), ids, len(some))
     return facts
+
+
+def _shown(levels: Mapping[str, int], ids: Collection[str], of: int) -> dict[str, float]:
+    """Give the share of each level, under a hashed name where its own would tell who somebody is."""
+    hidden, shares = telling(levels, ids), Counter[str]()
+    for level, number in levels.items():
+        shares[hashed_level(level) if level in hidden else level[:200]] += number
+    return {level: number / of for level, number in shares.items()}
 
 
 def _type(cell: Any) -> str:

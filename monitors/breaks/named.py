@@ -1,5 +1,6 @@
 """The breaks of one window, from the log: what the sensor calls before any statistics."""
 
+from collections.abc import Iterable
 from typing import Any
 
 from sqlalchemy import Engine
@@ -17,11 +18,18 @@ from monitors.counts.rollup import WindowSketch
 
 
 def breaks_of(
-    db: Engine, champion: Champion, window: Window, usual: Baseline, before: StoredSketch | None
+    db: Engine,
+    champion: Champion,
+    window: Window,
+    usual: Baseline,
+    before: StoredSketch | None,
+    *,
+    kinds: Iterable[str] = ("secrets", "emails"),
 ) -> tuple[dict[str, Any], ...]:
     """Name what is broken in a window's rows, as JSON holds it, but for what a person accepted.
 
-    `before` is the window before, from which a break that goes on has its beginning.
+    `before` is the window before, from which a break that goes on has its beginning. `kinds` is what is taken out of
+    texts first, since findings quote them.
 
     Raises:
         TransientError: PostgreSQL is away.
@@ -30,7 +38,7 @@ def breaks_of(
         return ()
     earlier = () if before is None else WindowSketch.from_bytes(before.content).breaks
     found = window_breaks(
-        read_sample(db, champion, window),
+        read_sample(db, champion, window, kinds=kinds),
         usual,
         before=[Break.of(plain) for plain in earlier],
         accepted=accepted_in(decisions(Ledger(db), champion), champion.version),

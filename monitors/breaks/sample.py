@@ -1,11 +1,13 @@
 """The sample of a window's rows that the detectors of breaks look at, read from the log."""
 
+from collections.abc import Iterable
 from typing import Any
 
 from sqlalchemy import ColumnElement, Engine, Select, func, or_, select
 
 from datasets_defs.core.windows import Window
 from datasets_defs.ledger.champions import Champion
+from datasets_defs.redaction.rows import clean_texts
 from datasets_defs.store import tables
 from datasets_defs.store.database import database_errors
 from monitors.breaks.look import SampledRows
@@ -18,10 +20,13 @@ _READ = ("at", "user_id", "session_id", "attributes", "prompt_bits_per_byte", "c
          "prompt_tokens", "completion_tokens", "latency_seconds")  # fmt: skip
 
 
-def read_sample(db: Engine, champion: Champion, window: Window) -> SampledRows:
+def read_sample(db: Engine, champion: Champion, window: Window, *, kinds: Iterable[str]) -> SampledRows:
     """Read some rows that the champion answered, and how many of all agree with another row.
 
+    Prompts are without what these kinds of redaction take out: a finding quotes them, and the profile knows them so.
+
     Raises:
+        ContractError: a kind of redaction is not installed.
         TransientError: PostgreSQL is away.
     """
     log = tables.inference.c
@@ -39,8 +44,10 @@ def read_sample(db: Engine, champion: Champion, window: Window) -> SampledRows:
     )
     digest = func.md5(log.prompt)
     with database_errors("reading a sample of the inference log"), db.connect() as on:
-        rows: list[dict[str, Any]] = [dict(row._mapping) for row in on.execute(some)]
+        read = [dict(row._mapping) for row in on.execute(some)]
         of, same_prompt = map(int, on.execute(_repeated(within, digest)).one())
+        prompts = clean_texts([row["prompt"] or "" for row in read], kinds)
+        rows: list[dict[str, Any]] = [{**row, "prompt": text} for row, text in zip(read, prompts, strict=True)]
         timed = sum(row["latency_seconds"] is not None for row in rows)
         various = len({row["latency_seconds"] for row in rows})
         same_row = None

@@ -9,7 +9,7 @@ import json
 import zlib
 from base64 import b64decode, b64encode
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any, Literal
@@ -265,11 +265,16 @@ def _learn_attribute(attribute: str, rows: Sequence[Row]) -> ColumnEncoding | No
     for typed in (number_of, level_of):
         fitting = [cell for cell in map(typed, present) if cell is not None]
         if len(fitting) >= ONE_TYPE * len(present):
-            return _learn(name, "attribute", fitting)
+            return _learn(name, "attribute", fitting, ids=ids_of(rows))
     return None
 
 
-def _learn(name: str, origin: Origin, found: Sequence[Any]) -> ColumnEncoding | None:
+def ids_of(rows: Sequence[Row]) -> frozenset[str]:
+    """Give the rows' users and sessions: an attribute may repeat them."""
+    return frozenset(str(row[name]) for row in rows for name in ("user_id", "session_id") if row.get(name) is not None)
+
+
+def _learn(name: str, origin: Origin, found: Sequence[Any], ids: Collection[str] = ()) -> ColumnEncoding | None:
     if not found:
         return None
     if not isinstance(found[0], str):
@@ -278,8 +283,14 @@ def _learn(name: str, origin: Origin, found: Sequence[Any]) -> ColumnEncoding | 
     if sum(number == 1 for number in counts.values()) > MAX_SINGLETONS * len(found):
         return None
     named = [level for level in counts if len(level) <= MAX_NAME_CHARACTERS and not is_hashed(level)]
-    most = sorted(named, key=lambda level: (-counts[level], level))[:MAX_LEVELS]
+    most = sorted(set(named) - _telling(named, ids), key=lambda level: (-counts[level], level))[:MAX_LEVELS]
     return ColumnEncoding(name, "category", origin, levels=tuple(sorted(most)))
+
+
+def _telling(levels: Sequence[str], ids: Collection[str]) -> frozenset[str]:
+    from datasets_defs.redaction.levels import telling  # a new profile alone needs it
+
+    return telling(levels, ids)
 
 
 def _column(fields: dict[str, Any]) -> ColumnEncoding:

@@ -1,6 +1,6 @@
 """A window's rows, read once and kept as counts: streamed by COPY, the texts of a sample by a server-side cursor."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, astuple, dataclass
 from datetime import datetime, timedelta
 from typing import Any, TypeVar, cast
@@ -11,6 +11,7 @@ from sqlalchemy import Engine
 
 from datasets_defs.core.errors import ContractError
 from datasets_defs.core.windows import Window
+from datasets_defs.redaction.rows import clean_texts
 from datasets_defs.store.database import allow, database_errors
 from monitors.counts.codec import packed, unpacked
 from monitors.counts.columns import EMBEDDED_ROWS, Encoding, text_sketches
@@ -122,14 +123,23 @@ def _added(by_window: Sequence[Sequence[S]], nothing: S) -> tuple[S, ...]:
 
 
 def roll_up(
-    db: Engine, model: str, version: int, window: Window, encoding: Encoding, *, text_rows: int
+    db: Engine,
+    model: str,
+    version: int,
+    window: Window,
+    encoding: Encoding,
+    *,
+    text_rows: int,
+    redact: Collection[str] = ("secrets", "emails"),
 ) -> WindowSketch:
     """Count the window's rows that the version answered; a foreign log, which names no version, counts as its own.
 
     Figures and attributes are counted over all rows, texts over `text_rows` at most, chosen by the hash of their
-    request id. All is read from one state of the database.
+    request id. Texts are counted without what `redact` takes out of them, since the profile knows them so. All is read
+    from one state of the database.
 
     Raises:
+        ContractError: a kind of redaction is not installed.
         TransientError: PostgreSQL is away.
     """
     rows = _Rows(model, version, window)
@@ -139,7 +149,7 @@ def roll_up(
             tally = EncodingCounts(encoding)
             for block in _blocks(on, rows.select(tally.expressions)):
                 tally.add(block)
-            texts = _texts(on, rows, encoding, text_rows, of=tally.rows)
+            texts = _texts(on, rows, encoding, text_rows, of=tally.rows, redact=redact)
             return WindowSketch(
                 window=window,
                 rows=tally.rows,
@@ -201,7 +211,9 @@ class _Texts:
     kind_rows: tuple[int, ...] = ()
 
 
-def _texts(on: psycopg.Connection, rows: _Rows, encoding: Encoding, limit: int, *, of: int) -> _Texts:
+def _texts(
+    on: psycopg.Connection, rows: _Rows, encoding: Encoding, limit: int, *, of: int, redact: Collection[str]
+) -> _Texts:
     """Count what can be said of the prompts of `limit` of the rows, a few of them in memory at a time."""
     if not encoding.of("text", "embedding") and encoding.kinds is None:
         return _Texts({})
@@ -215,7 +227,7 @@ def _texts(on: psycopg.Connection, rows: _Rows, encoding: Encoding, limit: int, 
     with on.cursor(name="prompts") as cursor:
         cursor.execute(rows.select([sql.Identifier("prompt"), sql.Identifier("prompt_bits_per_byte")], tail))
         while characters < MAX_TEXT_CHARACTERS and (batch := cursor.fetchmany(TEXT_BATCH)):
-            prompts = [prompt for (prompt, _) in batch]
+            prompts = clean_texts([prompt for (prompt, _) in batch], redact)
             found.append(text_sketches(encoding, prompts, embedded=max(EMBEDDED_ROWS - read, 0)))
             kinds.append(count_kinds(encoding.kinds, prompts, [loss for (_, loss) in batch]))
             characters, read = characters + sum(map(len, prompts)), read + len(prompts)

@@ -23,7 +23,7 @@ from monitors.profiles.calibration import Replayed, calibrate
 from monitors.profiles.clusters import icc_of, rows_per_user
 from monitors.profiles.loss_tolerance import loss_tolerance
 from monitors.profiles.profile import Profile, keep_profile
-from monitors.profiles.reference import MIN_JOINED, build_reference, losses_of
+from monitors.profiles.reference import MIN_JOINED, build_reference, cleaned, losses_of
 
 
 def first_profile(db: Engine, spec: ModelSpec, champion: Champion, *, until: datetime) -> Profile | str:
@@ -61,7 +61,7 @@ def proposed_profile(db: Engine, spec: ModelSpec, champion: Champion, *, until: 
     if not rows:
         return None
     trained = [row for row in stored if row["role"] == "trained"][: spec.drift.max_rows - len(rows)]
-    logged = _logged(db, champion, rows, until)
+    logged = cleaned(_logged(db, champion, rows, until), spec)
     made = _from_rows(spec, champion, logged or rows, reference.source, trained=trained)
     made = replace(made, is_scored_apart=not logged)
     return replace(made, effective_from=until) if logged else made  # no window is compared with its own rows

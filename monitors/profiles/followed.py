@@ -48,7 +48,5 @@ def _still_fits(before: ColumnEncoding, now: ColumnEncoding, cells: Iterable[Any
         off = abs(now.scale.mean - before.scale.mean) / before.scale.sd
         return off <= MAX_OFF and 1 / MAX_WIDER <= now.scale.sd / before.scale.sd <= MAX_WIDER
     counts = Counter(level for level in cells if level is not None)
-    known = frozenset(before.levels)
-    return not any(
-        number >= KEPT_LEVEL_SHARE * counts.total() for level, number in counts.items() if level not in known
-    )
+    unknown = frozenset(now.levels) - frozenset(before.levels)
+    return not any(number >= KEPT_LEVEL_SHARE * counts.total() for level, number in counts.items() if level in unknown)

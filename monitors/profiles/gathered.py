@@ -17,7 +17,7 @@ from monitors.profiles.clusters import icc_of
 from monitors.profiles.due import LEAST_WINDOWS, YOUNG_WINDOWS
 from monitors.profiles.followed import followed
 from monitors.profiles.profile import Profile
-from monitors.profiles.reference import MIN_JOINED, rows_of_champion
+from monitors.profiles.reference import MIN_JOINED, cleaned, rows_of_champion
 from monitors.season.calendar import Calendar
 
 MOST_ROWS_AGAIN = 20_000_000
@@ -80,7 +80,10 @@ def _counted_alike(
             (windows if kept.windows == 1 else days).append(cut)
         elif kept.windows == 1 and rows_again + kept.rows <= MOST_ROWS_AGAIN:
             rows_again += kept.rows
-            counted = roll_up(db, kept.model, kept.version, kept.window, encoding, text_rows=spec.drift.max_rows)
+            counted = roll_up(
+                db, kept.model, kept.version, kept.window, encoding, text_rows=spec.drift.max_rows,
+                redact=spec.data.redact,
+            )  # fmt: skip
             if counted.rows >= MIN_JOINED * kept.rows:  # otherwise they are no longer in the log
                 windows.append(counted)
     return windows[::-1], days[::-1]
@@ -100,8 +103,9 @@ def _kinds_are_due(present: Profile, windows: int) -> bool:
     return present.kinds_windows < YOUNG_WINDOWS and windows >= 2 * max(present.kinds_windows, LEAST_WINDOWS // 2)
 
 
-def _sample(db: Engine, spec: ModelSpec, champion: Champion, windows: Sequence[StoredSketch]) -> list[Row]:
+def _sample(db: Engine, spec: ModelSpec, champion: Champion, windows: Sequence[StoredSketch]) -> Sequence[Row]:
     """Read some rows of windows spread evenly."""
     places = np.unique(np.linspace(0, len(windows) - 1, min(len(windows), SAMPLED_WINDOWS)).astype(int))
     limit = spec.drift.max_rows // max(len(places), 1) + 1
-    return [row for place in places for row in rows_of_champion(db, champion, windows[place].window, limit=limit)]
+    rows = [row for place in places for row in rows_of_champion(db, champion, windows[place].window, limit=limit)]
+    return cleaned(rows, spec)

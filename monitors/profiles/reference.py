@@ -10,7 +10,7 @@ from sqlalchemy import Engine
 from datasets_defs.core.windows import Window
 from datasets_defs.ledger.champions import Champion
 from datasets_defs.redaction.names import names_of
-from datasets_defs.redaction.rows import clean_rows
+from datasets_defs.redaction.rows import clean_rows, clean_texts
 from datasets_defs.spec.model import ModelSpec
 from datasets_defs.store.artifacts import artifact_url, read_rows, write_named_rows
 from datasets_defs.store.inference_log import count_prompts, read_window
@@ -47,6 +47,12 @@ def rows_of_champion(db: Engine, champion: Champion, window: Window, *, limit: i
     """Read the window's rows that the champion answered; a foreign log, which names no version, counts as its own."""
     rows = read_window(db, champion.model, window, limit=limit)
     return [row for row in rows if row["model_version"] in (champion.version, None)]
+
+
+def cleaned(rows: Sequence[Mapping[str, Any]], spec: ModelSpec) -> list[dict[str, Any]]:
+    """Give rows of the log without what `data.redact` takes out of prompts: a profile keeps their words."""
+    prompts = clean_texts([row["prompt"] or "" for row in rows], spec.data.redact)
+    return [{**row, "prompt": prompt} for row, prompt in zip(rows, prompts, strict=True)]
 
 
 def collected_rows(db: Engine, spec: ModelSpec, champion: Champion, until: datetime) -> Collected:

@@ -19,7 +19,7 @@ from datasets_defs.store.inference_log import read_window
 from datasets_defs.store.sketch_log import profile_at, sketch_of
 from datasets_defs.store.verdicts import recent_verdicts, save_verdict
 from monitors.counts import columns
-from monitors.counts.sketch import NumericSketch, Sketch, middles
+from monitors.counts.sketch import NumericSketch, Sketch, hashed_level, middles
 from monitors.profiles.profile import Profile
 from monitors.reports.evidently_report import MAX_ROWS, METHOD, ColumnVerdict, DriftReport, Values, drift_report
 from monitors.verdicts.conclude import judged_window
@@ -116,7 +116,13 @@ def _rows(drift: Verdict, profile: Profile, stretch: Window, db: Engine) -> dict
     """Give the columns of a sample of the rows that were judged, in the order of their time."""
     rows = read_window(db, drift.model, stretch, limit=MAX_ROWS)
     own = [row for row in rows if row["model_version"] in (drift.champion_version, None)]
-    return {**columns.values(profile.encoding, sorted(own, key=lambda row: row["at"]))}
+    found: dict[str, Values] = {**columns.values(profile.encoding, sorted(own, key=lambda row: row["at"]))}
+    for column in profile.encoding.columns:
+        if column.kind == "category":  # a level that is not known by name may be anybody's address
+            known = frozenset(column.levels)
+            levels = [None if level is None else str(level) for level in found[column.name]]
+            found[column.name] = [level if level is None or level in known else hashed_level(level) for level in levels]
+    return found
 
 
 def _verdict(drift: Verdict, report: DriftReport | str) -> Verdict:

@@ -9,7 +9,8 @@ from typing import Any
 
 from sqlalchemy import Engine
 
-from datasets_defs.redaction.names import names_of
+from datasets_defs.redaction.levels import telling
+from datasets_defs.redaction.names import Names, names_of
 from datasets_defs.redaction.rows import clean_rows
 from datasets_defs.spec.gate import SliceSpec
 from datasets_defs.spec.model import ModelSpec
@@ -104,7 +105,8 @@ def gather(
         *_plain("old", kept[:enough]),
         *_plain("golden", golden[:MOST_GOLDEN]),
     ]
-    return clean_rows(_with_origins(db, spec, rows), spec.data.redact, names_of(db))
+    names = names_of(db)
+    return clean_rows(_with_origins(db, spec, rows, names), spec.data.redact, names)
 
 
 def overlap(frozen_rows: Rows, snapshot: Iterable[dict[str, Any]]) -> int:
@@ -150,19 +152,26 @@ def _plain(which: str, rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
     return [{"slice": which, **{name: row.get(name) for name in COLUMNS}, "attributes": None} for row in rows]
 
 
-def _with_origins(db: Engine, spec: ModelSpec, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Add what slices need: languages of the prompts, users and attributes from the inference log."""
+def _with_origins(db: Engine, spec: ModelSpec, rows: list[dict[str, Any]], names: Names) -> list[dict[str, Any]]:
+    """Add what slices need: languages of the prompts, users and attributes from the inference log.
+
+    A value that tells who somebody is gets a name, but for those that the YAML itself names.
+    """
     wanted = {each.attribute for each in spec.evaluation.slices}
+    in_yaml = {value for each in spec.evaluation.slices for value in each.values or ()}
     origins = read_origins(db, spec.name, [str(row["request_id"]) for row in rows if row["slice"] != "golden"])
     tongues: list[str | None] = [None] * len(rows)
     if LANGUAGE in wanted:
         from datasets_defs.core.languages import languages
 
         tongues = list(languages([text_of(row) for row in rows]))
+    values = {str(value) for _, attributes in origins.values() for value in (attributes or {}).values()}
+    hidden = telling(values, {user for user, _ in origins.values() if user is not None}) - in_yaml
     full = []
     for row, tongue in zip(rows, tongues, strict=True):
         user, attributes = origins.get(str(row["request_id"]), (None, {}))
         known = {name: str(value) for name, value in (attributes or {}).items() if name in wanted and value is not None}
+        known = {name: names.of(value) if value in hidden else value for name, value in known.items()}
         if tongue is not None:
             known[LANGUAGE] = tongue
         said = json.dumps(known, sort_keys=True) if known else None
