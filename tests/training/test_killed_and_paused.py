@@ -28,6 +28,7 @@ from tests.training.servers import conftest as servers
 from tests.training.servers import test_follow as replicated
 from tests.training.servers.simulated_vllm import SimulatedVllm
 from tests.training.servers.test_swap import SWAP
+from tests.training.test_train_on_schedule import orderable
 from tests.waiting import wait_for
 from training import evaluate, roll_back
 from training.reconcile import find_due, mend
@@ -216,6 +217,20 @@ def test_an_offer(world: killed.World, point: str) -> None:
     assert len(offers) == (0 if point == "offer.making" else 1)
 
 
+@pytest.mark.parametrize("point", killed.ORDER)
+def test_an_order(world: killed.World, owner: Engine, point: str) -> None:
+    """An order that a schedule gave waits for the end of the pause, whole, or nothing of it is there."""
+    orderable(world, owner)
+    assert world.step("order", world.model, actor="s:1", kill_at=point).ended()[0] == -signal.SIGKILL
+    pause(world.ledger, world.model, lasting=A_DAY, actor="cli:ann", reason="a move")
+    before = facts(world)
+    go_on(world)
+    assert (facts(world), speaks(world)) == (before, [])
+    resume(world.ledger, world.model, actor="cli:ann", reason="moved")
+    keys = find_due(db=world.db, actor="reconcile:9", now=datetime.now(UTC) + NEXT_LOOK)
+    assert sum(map(len, keys.values())) == (0 if point == "order.making" else 1)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("point", SWAP)
 def test_a_replica(
@@ -248,4 +263,4 @@ def _swap_alone(url: object, registry_url: str, champion: object) -> None:
 def test_every_point_is_paused_at() -> None:
     """No list of points is left out here."""
     named = set(re.findall(r'parametrize\("point", (?:killed\.)?([A-Z_]+)\)', Path(__file__).read_text()))
-    assert named == {"PROMOTE", "REVERT", "ROLL_BACK", "DRILL", "OFFER", "SWAP"}
+    assert named == {"PROMOTE", "REVERT", "ROLL_BACK", "DRILL", "OFFER", "ORDER", "SWAP"}

@@ -148,9 +148,8 @@ def test_a_lost_wake_up_is_rung_again_and_the_governor_has_the_last_word(due: En
     assert spec_of(steps.MODEL).schedule is None
 
 
-@pytest.mark.parametrize("point", killed.ORDER)
-def test_an_order_killed_anywhere_is_made_once(world: killed.World, point: str, owner: Engine):
-    """Killed while it opens the incident, and run again by the same run: one incident, one opening in the history."""
+def orderable(world: killed.World, owner: Engine) -> None:
+    """Give the model what a training on schedule needs: a fresh document, and a champion of some age."""
     path = world.home / "models" / f"{world.model}.yaml"
     path.write_text(path.read_text() + "trust: {anonymous: true}\nretrain: {min_documents: 1}\n")
     steps.append(
@@ -160,6 +159,12 @@ def test_an_order_killed_anywhere_is_made_once(world: killed.World, point: str, 
     steps.add_feedback(world.db, world.model, "r", reference="a")
     with owner.begin() as on:
         on.execute(tables.champion.update().values(since=datetime.now(UTC) - timedelta(days=7)))
+
+
+@pytest.mark.parametrize("point", killed.ORDER)
+def test_an_order_killed_anywhere_is_made_once(world: killed.World, point: str, owner: Engine):
+    """Killed while it opens the incident, and run again by the same run: one incident, one opening in the history."""
+    orderable(world, owner)
     code, said = world.step("order", world.model, actor="s:1", kill_at=point).ended()
     assert (code, said) == (-signal.SIGKILL, "")
     code, said = world.step("order", world.model, actor="s:1").ended()
