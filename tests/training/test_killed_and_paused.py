@@ -44,12 +44,11 @@ NEXT_LOOK = timedelta(minutes=2)
 
 
 def facts(world: killed.World) -> tuple[object, ...]:
-    """Give what the record says: incidents, changes of champion with serving's word on each."""
-    table, incident = tables.promotion.c, tables.incident.c
+    """Give what the record says: incidents, changes of champion with serving's word on each but the first."""
+    change, incident = tables.promotion.c, tables.incident.c
+    is_told = change.confirmed_at.is_not(None) | (change.kind == "bootstrap")
     with world.db.connect() as on:
-        changes = on.execute(
-            select(table.kind, table.to_version, table.confirmed_at.is_not(None)).order_by(table.token)
-        )
+        changes = on.execute(select(change.kind, change.to_version, is_told).order_by(change.token))
         incidents = on.execute(select(incident.id, incident.state, incident.challenger_version).order_by(incident.id))
         return tuple(map(tuple, changes)), tuple(map(tuple, incidents))
 
