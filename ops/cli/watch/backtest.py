@@ -41,8 +41,7 @@ def backtest(
 ) -> None:
     """Replay stored windows through the drift policy: verdicts, incidents, retrains. Writes nothing.
 
-    Windows are kept one by one for 36 days. Older ones were added up by the day: their recorded verdicts stand under
-    any policy, and the output says how many there are.
+    Windows are kept one by one for 36 days. Of older ones the recorded verdicts stand under any policy.
     """
     from datasets_defs.core.plain import plain
     from datasets_defs.spec.files import spec_of
