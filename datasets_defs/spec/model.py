@@ -14,8 +14,8 @@ from datasets_defs.core.settings import settings
 from datasets_defs.spec.fields import Name, Section
 from datasets_defs.spec.gate import EvaluationSpec, GateSpec, ShadowSpec
 from datasets_defs.spec.generation import GenerateSpec
-from datasets_defs.spec.scaling import ScaleByPerson, ScaleSpec
 from datasets_defs.spec.presets import MEAN_LOSS_QUERIES
+from datasets_defs.spec.scaling import ScaleByPerson, ScaleSpec
 from datasets_defs.spec.schedule import Schedule
 from datasets_defs.spec.serving import ServingSpec
 from datasets_defs.spec.signals import DriftSpec, LabelSpec, Signals, distinct
