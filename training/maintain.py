@@ -53,6 +53,7 @@ def tidy_files(*, db: Engine, now: datetime) -> dict[str, int]:
         "home/cache": _remove(_unused_copies(home / "cache", used), now - LATELY),
         "home/training": _remove(_unwanted(home / "training", incidents), now - LATELY)
         + _remove(_by_hand(home / "training"), now - STOOD_STILL),
+        "home/jobs": _remove(_jobs_not_at_work(home / "jobs"), now - STOOD_STILL),
         "home/tmp": _remove((home / "tmp").glob("*"), now - LATELY),
         "home/logs": _remove((home / "logs" / "tasks").rglob("*.log"), now - place("home/logs").age),
     }
@@ -121,6 +122,17 @@ def _by_hand(root: Path) -> Iterator[Path]:
                 if not flocked(file, fcntl.LOCK_SH):
                     continue
         yield from (path for path in model.iterdir() if path.is_dir() and not _ATTEMPT.fullmatch(path.name))
+
+
+def _jobs_not_at_work(root: Path) -> Iterator[Path]:
+    """Give the folders of GPU jobs whose process has ended."""
+    for folder in root.glob("*"):
+        lock = folder / "job.job"
+        if lock.exists():
+            with lock.open() as file:
+                if not flocked(file, fcntl.LOCK_SH):
+                    continue
+        yield folder
 
 
 def _remove(paths: Iterable[Path], before: datetime) -> int:
