@@ -1,13 +1,15 @@
 """Prompts of `generate_texts` and their answers: planned once, answered once, decided once."""
 
+import json
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, Engine, bindparam, func, literal, or_, select, text, update
+from sqlalchemy import Connection, Engine, func, literal, or_, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 
+from datasets_defs.core.plain import plain
 from datasets_defs.store import tables
 from datasets_defs.store.database import database_errors
 
@@ -167,6 +169,30 @@ def texts_in(
         return [StoredText(**row._mapping) for row in rows]
 
 
+_KEEP = text("""
+    WITH new AS (
+        SELECT * FROM jsonb_to_recordset(CAST(:rows AS jsonb)) AS r(
+            key text, state text, completion text, finish_reason text, fault text, reasons jsonb, scores jsonb,
+            tries integer, prompt_tokens integer, completion_tokens integer, cost float
+        )
+    ), kept AS (
+        UPDATE generated_text AS t
+        SET state = new.state, completion = coalesce(new.completion, t.completion),
+            finish_reason = coalesce(new.finish_reason, t.finish_reason), fault = new.fault, reasons = new.reasons,
+            scores = new.scores, tries = t.tries + new.tries, prompt_tokens = t.prompt_tokens + new.prompt_tokens,
+            completion_tokens = t.completion_tokens + new.completion_tokens, cost = t.cost + new.cost,
+            answered_at = coalesce(
+                t.answered_at, CASE WHEN new.completion IS NOT NULL THEN CAST(:now AS timestamptz) END
+            )
+        FROM new
+        WHERE t.model = :model AND t.key = new.key AND t.run_id = :run AND t.state IN ('planned', 'answered')
+    )
+    UPDATE text_run SET active_at = :now, tokens = tokens + :tokens, cost = cost + :cost WHERE id = :run
+    RETURNING tokens, cost
+""")
+"""One statement for all: each way to the server and back is time in which no further answer can be kept."""
+
+
 def keep_answers(
     db: Engine, model: str, run_id: str, answers: Sequence[KeptAnswer], *, now: datetime
 ) -> tuple[int, float]:
@@ -175,44 +201,15 @@ def keep_answers(
     Raises:
         TransientError: PostgreSQL is away; nothing of these is kept then.
     """
-    statement = (
-        update(_text)
-        .where(_text.c.model == model, _text.c.key == bindparam("of"), _text.c.run_id == run_id)
-        .where((_text.c.state == "planned") | (_text.c.state == "answered"))
-        .values(
-            **{name: bindparam(f"new_{name}") for name in ("state", "fault", "reasons", "scores")},
-            completion=func.coalesce(bindparam("new_completion"), _text.c.completion),
-            finish_reason=func.coalesce(bindparam("new_finish_reason"), _text.c.finish_reason),
-            answered_at=func.coalesce(_text.c.answered_at, bindparam("new_at")),
-            **{
-                name: _text.c[name] + bindparam(f"new_{name}")
-                for name in ("tries", "prompt_tokens", "completion_tokens", "cost")
-            },
-        )
-    )
-    tokens = sum(each.prompt_tokens + each.completion_tokens for each in answers)
-    spent = (
-        update(_run)
-        .where(_run.c.id == run_id)
-        .values(active_at=now, tokens=_run.c.tokens + tokens, cost=_run.c.cost + sum(each.cost for each in answers))
-        .returning(_run.c.tokens, _run.c.cost)
-    )
+    rows = [{**asdict(each), "reasons": list(each.reasons), "scores": dict(each.scores or {})} for each in answers]
+    values = {
+        "rows": json.dumps(plain(rows)), "model": model, "run": run_id, "now": now,
+        "tokens": sum(each.prompt_tokens + each.completion_tokens for each in answers),
+        "cost": sum(each.cost for each in answers),
+    }  # fmt: skip
     with database_errors("keeping answers"), db.begin() as on:
-        on.execute(statement, [_parameters(each, now) for each in answers])
-        total = on.execute(spent).one()
+        total = on.execute(_KEEP, values).one()
     return int(total.tokens), float(total.cost)
-
-
-def _parameters(answer: KeptAnswer, now: datetime) -> dict[str, Any]:
-    names = [name for name in KeptAnswer.__dataclass_fields__ if name != "key"]
-    values = {f"new_{name}": getattr(answer, name) for name in names}
-    return {
-        **values,
-        "of": answer.key,
-        "new_reasons": list(answer.reasons),
-        "new_scores": dict(answer.scores or {}),
-        "new_at": None if answer.completion is None else now,
-    }
 
 
 def move_texts(

@@ -17,6 +17,7 @@ BAD = {
     "429 that asks for an hour": (error(429, Retry_After="3600"), "rate_limited", 1),
     "500": (error(500), "server_error", 3),
     "503 with a page of HTML": (SimulatedAnswer(503, HTML.body), "server_error", 3),
+    "500 with NUL and no UTF-8": (SimulatedAnswer(500, b"\x00\xff\x00"), "server_error", 3),
     "408": (error(408), "server_error", 3),
     "200 with a page of HTML": (HTML, "not_json", 3),
     "an empty body": (SimulatedAnswer(), "not_json", 3),
