@@ -31,7 +31,7 @@ def bucket(photos: PairSet, monkeypatch: pytest.MonkeyPatch) -> Iterator[fsspec.
     settings.cache_clear()
     fsspec.filesystem("s3").clear_instance_cache()
     store = fsspec.filesystem("s3")
-    store.mkdir("bucket")
+    store.makedirs("bucket", exist_ok=True)  # moto keeps its buckets from test to test
     photos.describe(source="s3://bucket/in", batch_pairs=3)
     yield store
     store.clear_instance_cache()
