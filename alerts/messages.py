@@ -91,6 +91,7 @@ def _words(event: Event, incident: Incident | None) -> Mapping[str, str]:
         "signal": said.get("signal"),
         "what": said.get("what"),
         "answer": said.get("answer"),
+        "share": f"{said['share']:.0%}" if isinstance(said.get("share"), int | float) else None,
     }
     return _Words({name: str(value) for name, value in known.items() if value is not None})
 

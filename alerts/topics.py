@@ -22,7 +22,10 @@ class Severity(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Topic:
-    """A kind of message. Texts may name `{model}`, `{id}`, `{challenger}`, `{version}`, `{former}` and `{signal}`."""
+    """A kind of message.
+
+    Texts may name `{model}`, `{id}`, `{challenger}`, `{version}`, `{former}`, `{share}` and `{signal}`.
+    """
 
     severity: Severity
     title: str
@@ -152,6 +155,24 @@ FIRST = Topic(
     title="{model}: version {version} is the first champion",
     next="It is served and watched from now on.",
     commands=(HISTORY,),
+)
+ROLLING_OUT = Topic(
+    severity=_info,
+    title="{model}: {challenger} is rolled out",
+    next="Some users are answered by it and are compared with the others; one that is surely worse goes back at once.",
+    commands=(SHOW, BACK),
+)
+SHARE = Topic(
+    severity=_info,
+    title="{model}: {challenger} answers {share} of the users",
+    next="Both versions' users are compared; then more users follow, or all go back.",
+    commands=("driftloop status", BACK),
+)
+TAKEN_BACK = Topic(
+    severity=_critical,
+    title="{model}: {challenger} is taken back from its users",
+    next="The champion answers everybody, and that version is not promoted again.",
+    commands=(SHOW, HISTORY),
 )
 PROMOTED = Topic(
     severity=_info,
@@ -318,6 +339,10 @@ _CHANGES: Mapping[str, Topic] = {
     "drill_end": DRILL_END,
 }
 _OPENINGS: Mapping[str, Topic] = {BY_HAND: OFFERED, SCHEDULED: ORDERED}
+_STEPS: Mapping[tuple[str | None, str], Topic] = {
+    (State.APPROVING, State.ROLLOUT): ROLLING_OUT,
+    (State.ROLLOUT, State.ROLLED_BACK): TAKEN_BACK,
+}
 _MOVES: Mapping[State, Topic] = {
     State.QUARANTINED: QUARANTINED,
     State.ESCALATED: ESCALATED,
@@ -361,7 +386,7 @@ def _moved(event: Event, incident: Incident | None) -> Topic | None:  # noqa: C9
         case _, State.ESCALATED if incident is not None and not incident.is_open:
             return None  # ended meanwhile, e.g. by hand, which goes through here: nobody is needed any more
         case _, str() as state:
-            return _MOVES.get(State(state))
+            return _STEPS.get((event.from_state, state)) or _MOVES.get(State(state))
     return None
 
 
@@ -385,6 +410,7 @@ CHOOSERS: Mapping[str, Callable[[Event, Incident | None], Topic | None]] = {
     EventKind.MOVED: _moved,
     EventKind.PROGRESS: _progressed,
     EventKind.CHAMPION: lambda event, _: _CHANGES.get(str(event.evidence.get("change"))),
+    EventKind.ROUTED: lambda event, _: SHARE if event.evidence.get("share") else None,  # its end is told as a move
     EventKind.BLIND: lambda _event, _incident: BLIND,
     EventKind.SIGHTED: lambda _event, _incident: SIGHTED,
     EventKind.SERVING_TROUBLE: lambda _event, _incident: SERVING_TROUBLE,

@@ -172,6 +172,12 @@ def _champions(reading: Reading) -> Iterator[Metric]:
     yield _gauge("champion_version", "Version that serves, as the ledger has it.", versions, ("model",))
     since = {(each.model,): each.since.timestamp() for each in reading.champions}
     yield _gauge("champion_since_timestamp_seconds", "When it began to serve.", since, ("model",))
+    routes = [(model, reading.routes.get(model)) for model in reading.models]
+    shares = {(model,): route.share if route is not None else 0.0 for model, route in routes}
+    text = "Share of the users whom a challenger answers; 0 without one."
+    yield _gauge("rollout_share_ratio", text, shares, ("model",))
+    steps = {(model,): float(route.step + 1) if route is not None else 0.0 for model, route in routes}
+    yield _gauge("rollout_step", "Step of the rollout that is wanted, from 1 on; 0 without one.", steps, ("model",))
     changes = {
         (model, kind): float(reading.changes.get((model, kind), 0)) for model in reading.models for kind in _CHANGES
     }

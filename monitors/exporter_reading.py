@@ -14,6 +14,7 @@ from datasets_defs.core.windows import Window
 from datasets_defs.ledger.champions import Champion
 from datasets_defs.ledger.ledger import Ledger
 from datasets_defs.ledger.promotions import count_changes
+from datasets_defs.ledger.routes import Route
 from datasets_defs.spec.files import model_names
 from datasets_defs.store import tables
 from datasets_defs.store.database import database_errors
@@ -42,6 +43,7 @@ def scheduled() -> dict[str, float]:
         "maintain": 86_400.0,
         "prepare_pairs": 3_600.0,
         "reconcile": known.reconcile_interval_seconds,
+        "roll_out": known.reconcile_interval_seconds,
     }
 
 
@@ -90,6 +92,8 @@ class Reading:
     """The open one, by model."""
     incidents_total: dict[str, int]
     champions: Sequence[Champion]
+    routes: Mapping[str, Route]
+    """How models' users are divided between two versions, by model."""
     changes: dict[tuple[str, str], int]
     """Changes of champion, by model and kind."""
     heartbeats: dict[str, datetime]
@@ -154,6 +158,7 @@ def read(db: Engine, *, now: datetime, counted: CountedRows) -> Reading:
         incidents=incidents,
         incidents_total=totals,
         champions=champions,
+        routes=ledger.routes(),
         changes=changes,
         heartbeats=beats,
         trainings=_trainings(heard, models, now),

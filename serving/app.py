@@ -35,6 +35,7 @@ def create_app(service: Service) -> FastAPI:
     app.state.service = service
     _add_errors(app, service)
     _add_completions(app, service)
+    _add_models(app, service)
     _add_operations(app, service)
     return app
 
@@ -42,14 +43,18 @@ def create_app(service: Service) -> FastAPI:
 def _add_completions(app: FastAPI, service: Service) -> None:
     @app.post("/v1/completions")
     async def complete(
-        request: CompletionRequest, x_request_id: Annotated[str | None, Header(include_in_schema=False)] = None
+        request: CompletionRequest,
+        response: Response,
+        x_request_id: Annotated[str | None, Header(include_in_schema=False)] = None,
+        x_driftloop_version: Annotated[str | None, Header(include_in_schema=False)] = None,
     ) -> dict[str, Any]:
         """Complete one prompt with the champion, and write the request to the inference log."""
         began, outcome = time.perf_counter(), "error"
         try:
             served = service.model(request.model)
             refuse_impossible(served.spec, request)
-            answer = await asyncio.wrap_future(served.submit(request))
+            answer = await asyncio.wrap_future(served.submit(request, _version_of(x_driftloop_version)))
+            response.headers["x-driftloop-version"] = str(answer.version)
             request_id = _id_of(x_request_id)
             service.record(request, request_id, answer, time.perf_counter() - began)
             outcome = "ok"
@@ -63,6 +68,14 @@ def _add_completions(app: FastAPI, service: Service) -> None:
             service.metrics.ended(request.model, outcome)
         return _completion(request, request_id, answer)
 
+    @app.post("/v1/feedback")
+    def feedback(request: FeedbackRequest) -> dict[str, Any]:
+        """Keep what a person wrote or thought about a request, before or after its row is in the log."""
+        kept = service.add_feedback(request.model, request.request_id, request.reference, request.score)
+        return {"object": "feedback", "model": request.model, "request_id": request.request_id, "stored": kept}
+
+
+def _add_models(app: FastAPI, service: Service) -> None:
     @app.get("/v1/models")
     def models() -> dict[str, Any]:
         """List the models that are served."""
@@ -73,12 +86,6 @@ def _add_completions(app: FastAPI, service: Service) -> None:
         """Show one model."""
         service.model(name)
         return _model(name)
-
-    @app.post("/v1/feedback")
-    def feedback(request: FeedbackRequest) -> dict[str, Any]:
-        """Keep what a person wrote or thought about a request, before or after its row is in the log."""
-        kept = service.add_feedback(request.model, request.request_id, request.reference, request.score)
-        return {"object": "feedback", "model": request.model, "request_id": request.request_id, "stored": kept}
 
 
 def _add_operations(app: FastAPI, service: Service) -> None:
@@ -125,6 +132,11 @@ def _add_errors(app: FastAPI, service: Service) -> None:
 def _id_of(given: str | None) -> str:
     """Take the id that the gateway gave the request, under which its caller knows it; else make one."""
     return given if given is not None and _GATEWAYS_ID.fullmatch(given) else f"cmpl-{uuid.uuid4()}"
+
+
+def _version_of(given: str | None) -> int | None:
+    """Read which version the gateway sends the request to; None: whichever is champion."""
+    return int(given) if given is not None and given.isascii() and given.isdigit() and len(given) < 10 else None
 
 
 def _completion(request: CompletionRequest, request_id: str, answer: ServedCompletion) -> dict[str, Any]:

@@ -69,6 +69,8 @@ class ServedModel:
     def __init__(self, spec: ModelSpec, *, limit: int = QUEUE_LIMIT) -> None:
         self.spec = spec
         self.loaded: Loaded | None = None
+        self.beside: Loaded | None = None
+        """A challenger that is rolled out: it answers whoever is sent to its version."""
         self._limit = limit
         self._waiting = 0
         self._lock = threading.Lock()
@@ -85,8 +87,8 @@ class ServedModel:
         """Requests that wait or are being answered."""
         return self._waiting
 
-    def submit(self, request: CompletionRequest) -> Future[ServedCompletion]:
-        """Queue a request.
+    def submit(self, request: CompletionRequest, version: int | None = None) -> Future[ServedCompletion]:
+        """Queue a request; the version that it is meant for answers if it is loaded beside the champion.
 
         Raises:
             ApiError: nothing is loaded yet, or the queue is full.
@@ -98,7 +100,7 @@ class ServedModel:
                 raise busy(self.spec.name, self._waiting)
             self._waiting += 1
         try:
-            future = self._worker.submit(self._answer, request)
+            future = self._worker.submit(self._answer, request, version)
         except RuntimeError as err:  # how an executor says that it has been shut down
             self._leave(None)
             raise not_ready("the server is shutting down") from err
@@ -109,8 +111,9 @@ class ServedModel:
         """Finish what is being answered and refuse the rest."""
         self._worker.shutdown(wait=True, cancel_futures=True)
 
-    def _answer(self, request: CompletionRequest) -> ServedCompletion:
-        loaded = self.loaded
+    def _answer(self, request: CompletionRequest, version: int | None) -> ServedCompletion:
+        beside = self.beside
+        loaded = beside if beside is not None and beside.version == version else self.loaded
         if loaded is None:
             raise not_ready(f"{self.spec.name} has no champion loaded")
         completion = loaded.completer.complete(

@@ -41,11 +41,12 @@ class _Follower:
     """What is known of one model: wanted version, a load under way, the last failure.
 
     Each model loads by itself: one model's slow load holds up no other. A load that is no longer wanted is left alone
-    and its result dropped; the one that is wanted begins beside it.
+    and its result dropped; the one that is wanted begins beside it. Another follower of the model brings a challenger
+    that is rolled out `beside` the champion.
     """
 
-    def __init__(self, served: ServedModel) -> None:
-        self.served = served
+    def __init__(self, served: ServedModel, *, beside: bool = False) -> None:
+        self.served, self.is_beside = served, beside
         self.wanted: int | None = None
         self.load: Future[Completer] | None = None
         self.loading: int | None = None
@@ -55,21 +56,52 @@ class _Follower:
         self.loader = ThreadPoolExecutor(SIDE_BY_SIDE, thread_name_prefix=f"load-{served.spec.name}")
 
     @property
+    def loaded(self) -> Loaded | None:
+        """What is in memory in its place."""
+        return self.served.beside if self.is_beside else self.served.loaded
+
+    def put(self, loaded: Loaded | None) -> None:
+        """Put a version into its place; whoever began with another one goes on with that."""
+        if self.is_beside:
+            self.served.beside = loaded
+        else:
+            self.served.loaded = loaded
+
+    @property
+    def version(self) -> int | None:
+        """The version in its place."""
+        return self.loaded.version if self.loaded is not None else None
+
+    @property
     def details(self) -> dict[str, Any]:
         """What the heartbeat says."""
+        if self.is_beside:
+            said = {"beside_version": self.version, "beside_error": self.error}
+            return {name: value for name, value in said.items() if value is not None}
         unusual = {"wanted_version": self.wanted, "loading_version": self.loading, "load_error": self.error}
         return {
-            "loaded_version": self.served.version,
+            "loaded_version": self.version,
             **{name: value for name, value in unusual.items() if value is not None},
         }
 
     def drop_unwanted(self) -> None:
         """Forget a load of a version that the ledger no longer wants; what it brings is never served."""
+        if self.is_beside and self.wanted is None:
+            self.error = self.failed = None
+            self.put(None)
         if self.load is None or self.loading == self.wanted:
             return
         self.load.cancel()
         log.info("%s: version %s is not wanted any more; its load is dropped", self.served.spec.name, self.loading)
         self.load = self.loading = None
+
+    def take_over(self) -> bool:
+        """Make a challenger that is held beside the champion the champion, once it is; say whether that was done."""
+        beside = self.served.beside
+        if self.is_beside or beside is None or beside.version != self.wanted or self.version == self.wanted:
+            return False
+        self.put(beside)
+        return True
 
 
 class Reloader:
@@ -80,6 +112,7 @@ class Reloader:
     ) -> None:
         self._db, self._ledger, self._fetch, self._pace = db, Ledger(db), fetch, pace or Pace()
         self._followers = {name: _Follower(served) for name, served in models.items()}
+        self._beside = {name: _Follower(served, beside=True) for name, served in models.items()}
         self._wake = threading.Event()
         self._stopping = False
         self._beaten = 0.0
@@ -96,12 +129,12 @@ class Reloader:
         self._stopping = True
         self._wake.set()
         self._thread.join(limit)
-        for follower in self._followers.values():
+        for follower in (*self._followers.values(), *self._beside.values()):
             follower.loader.shutdown(wait=False, cancel_futures=True)
 
     def status(self) -> dict[str, dict[str, Any]]:
         """Say how each model stands."""
-        return {name: follower.details for name, follower in self._followers.items()}
+        return {name: {**one.details, **self._beside[name].details} for name, one in self._followers.items()}
 
     def _run(self) -> None:
         while not self._stopping:
@@ -115,10 +148,16 @@ class Reloader:
         Without the ledger nothing is swapped: a version that was wanted when its load began may be rolled back by now.
         """
         try:
-            swapped = [self._follow(name, follower) for name, follower in self._followers.items()]
+            champions, routes = self._ledger.champions(), self._ledger.routes()
+            swapped = []
+            for name, follower in self._followers.items():
+                champion, route = champions.get(name), routes.get(name)
+                swapped.append(self._follow(follower, champion.version if champion else None))
+                challenger = route.challenger_version if route is not None and not route.ending else None
+                swapped.append(self._follow(self._beside[name], challenger))
             if any(swapped) or time.monotonic() - self._beaten >= self._pace.beat:
-                for name, follower in self._followers.items():
-                    heartbeats.beat(self._db, f"serving:{name}", follower.details)
+                for name, details in self.status().items():
+                    heartbeats.beat(self._db, f"serving:{name}", details)
                 self._beaten = time.monotonic()
             self.database_problem = None
         except (TransientError, SQLAlchemyError) as err:  # e.g. a schema that is yet to be migrated
@@ -127,20 +166,19 @@ class Reloader:
             self.database_problem = str(err).splitlines()[0]
             self._beaten = 0.0  # beat as soon as it is back: a swap may not have been told yet
 
-    def _follow(self, name: str, follower: _Follower) -> bool:
-        """Bring one model nearer to the ledger's champion; say whether anything changed that people wait to hear."""
-        champion = self._ledger.champion(name)
-        follower.wanted = champion.version if champion else None
+    def _follow(self, follower: _Follower, wanted: int | None) -> bool:
+        """Bring one model nearer to what the ledger wants; say whether anything changed that people wait to hear."""
+        follower.wanted = wanted
         follower.drop_unwanted()
-        swapped = self._settle(name, follower)
-        self._start_load(name, follower)
+        swapped = follower.take_over() or self._settle(follower)
+        self._start_load(follower)
         return swapped
 
-    def _start_load(self, name: str, follower: _Follower) -> None:
-        wanted = follower.wanted
+    def _start_load(self, follower: _Follower) -> None:
+        wanted, name = follower.wanted, follower.served.spec.name
         if wanted is None or follower.load is not None:
             return
-        if wanted == follower.served.version:
+        if wanted == follower.version:
             follower.error = follower.failed = None
             return
         if wanted == follower.failed and time.monotonic() < follower.not_before:
@@ -150,17 +188,17 @@ class Reloader:
         follower.load = follower.loader.submit(self._fetch, name, wanted)
         follower.load.add_done_callback(lambda _: self._wake.set())
 
-    def _settle(self, name: str, follower: _Follower) -> bool:
+    def _settle(self, follower: _Follower) -> bool:
         """Swap in what has been loaded; say whether anything changed that people wait to hear."""
         if follower.load is None or not follower.load.done() or follower.loading is None:
             return False
-        load, version = follower.load, follower.loading
+        load, version, name = follower.load, follower.loading, follower.served.spec.name
         follower.load = follower.loading = None
         error = load.exception()
         if error is None:
-            follower.served.loaded = Loaded(version, load.result())
+            follower.put(Loaded(version, load.result()))
             follower.error = follower.failed = None
-            log.info("%s: version %d serves", name, version)
+            log.info("%s: version %d serves%s", name, version, " beside the champion" if follower.is_beside else "")
             return True
         wait = self._pace.retry_away if isinstance(error, TransientError) else self._pace.retry_broken
         words = str(error) if isinstance(error, DriftloopError) else f"{type(error).__name__}: {error}"

@@ -13,6 +13,7 @@ from datasets_defs.spec.files import spec_of
 from datasets_defs.spec.model import ModelSpec
 from datasets_defs.store.evaluations import evaluation_of
 from training.champions.confirmation import ChampionChangedError, confirmed, put_back, require_champion, why_never_again
+from training.champions.rollout import begin, carry_on
 from training.registry.registry import Registry
 
 
@@ -33,6 +34,9 @@ def promote(key: str, *, db: Engine, actor: str, by_hand: bool = False) -> Outco
         return Outcome(f"version {champion.version} stands promoted", ledger.ring(incident.id))
     if not incident.approved:
         return Outcome(f"incident {incident.id} is {incident.state}; its challenger is not approved")
+    if _takes_steps(ledger, spec, incident, champion):
+        refused = begin(ledger, ring, incident, actor=actor, in_pause=by_hand)
+        return refused if refused is not None else carry_on(ledger, spec, actor=actor)
     reason = f"promotion of version {incident.challenger_version}"
     claim = ledger.claim(
         ring, frm={State.APPROVING}, to=State.PROMOTING, actor=actor, lease=settings().lease, reason=reason,
@@ -42,6 +46,16 @@ def promote(key: str, *, db: Engine, actor: str, by_hand: bool = False) -> Outco
         return Outcome(claim.reason)
     reached("promote.claimed")
     return _promote(ledger, claim.incident, spec, actor=actor)
+
+
+def _takes_steps(ledger: Ledger, spec: ModelSpec, incident: Incident, champion: Champion | None) -> bool:
+    """Say whether the challenger is to be rolled out before it is promoted; not one that may not be promoted at all."""
+    if spec.steps is None or incident.state is not State.APPROVING or champion is None:
+        return False
+    challenger, judged = incident.challenger_version, _champion_judged(ledger.engine, incident)
+    if challenger is None or judged != champion.version or challenger == champion.version:
+        return False
+    return why_never_again(ledger.engine, Registry(settings().mlflow_url), spec.name, challenger) is None
 
 
 def _promote(ledger: Ledger, incident: Incident, spec: ModelSpec, *, actor: str) -> Outcome:

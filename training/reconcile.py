@@ -24,7 +24,7 @@ from training.champions.described import note_edit, note_files
 from training.watchdog import Beats, awake_since, look
 
 log = logging.getLogger(__name__)
-_CONTENDING = (State.RETRAINING, State.EVALUATING, State.APPROVING, State.PROMOTING)
+_CONTENDING = (State.RETRAINING, State.EVALUATING, State.APPROVING, State.ROLLOUT, State.PROMOTING)
 """States in which an incident's challenger contends; afterwards it is champion, or out."""
 PATIENCE = timedelta(seconds=30)
 """How long a wake-up may go unanswered; Airflow needs about a second, and one too many costs a run that skips."""

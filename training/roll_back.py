@@ -15,6 +15,7 @@ from datasets_defs.ledger.champions import Champion
 from datasets_defs.ledger.ledger import Ledger
 from datasets_defs.spec.files import spec_of
 from training.champions.confirmation import ChampionChangedError, changed_by, confirmed, last_change, require_champion
+from training.champions.rollout import stop_by_hand
 from training.registry.aliases import marked_rolled_back, mirrored
 from training.registry.registry import Registry
 
@@ -76,7 +77,8 @@ def roll_back(key: str, *, db: Engine, actor: str) -> Outcome:
 def roll_back_by_hand(model: str, *, db: Engine, actor: str, reason: str) -> Outcome:
     """Roll back at a person's word; the open incident, if the rollback can end it, ends with it.
 
-    Killed anywhere and run again, it goes on with the change it finds made.
+    Killed anywhere and run again, it goes on with the change it finds made. A rollout is ended instead: its challenger
+    is taken back from its users, and the champion stays.
 
     Raises:
         ContractError: there is no previous champion, or a run of the loop works on the incident right now.
@@ -84,6 +86,8 @@ def roll_back_by_hand(model: str, *, db: Engine, actor: str, reason: str) -> Out
     """
     ledger = Ledger(db)
     champion, incident = ledger.champion(model), ledger.open_of(model)
+    if incident is not None and incident.state is State.ROLLOUT:
+        return stop_by_hand(ledger, spec_of(model), incident, actor=actor, reason=reason)
     if champion is None or (champion.previous_version is None and not _is_unfinished(db, champion, incident)):
         raise ContractError(f"{model} has no previous champion to go back to; see `driftloop history {model}`")
     if incident is None or not may_move(incident.state, State.ROLLED_BACK):

@@ -20,6 +20,8 @@ class EventKind(StrEnum):
     """Something about an incident was recorded while its state stayed: a decision, a wait, a registered challenger."""
     CHAMPION = "champion"
     """The champion changed; the evidence says how: bootstrap, promote, roll_back, revert, drill or drill_end."""
+    ROUTED = "routed"
+    """Another share of the users is answered by a challenger; the evidence says which, and of which step."""
     BLIND = "blind"
     """Signals cannot be judged any more."""
     SIGHTED = "sighted"

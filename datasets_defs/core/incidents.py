@@ -17,6 +17,8 @@ class State(StrEnum):
     """Champion and challenger are being scored on the same frozen rows."""
     APPROVING = "approving"
     """The gate accepted the challenger; waits for a person where the spec asks for one."""
+    ROLLOUT = "rollout"
+    """The challenger answers a growing share of the users, who are compared with the others."""
     PROMOTING = "promoting"
     """The champion is being changed, or serving has yet to confirm it."""
     PROBATION = "probation"
@@ -37,12 +39,11 @@ TERMINAL = frozenset({State.RESOLVED, State.ROLLED_BACK})
 """States in which an incident has ended; every other one counts as open (one per model)."""
 
 TRANSITIONS: dict[State, frozenset[State]] = {
-    State.OPEN: frozenset(
-        {State.RETRAINING, State.QUARANTINED, State.ESCALATED, State.RESOLVED, State.ROLLED_BACK},
-    ),
+    State.OPEN: frozenset({State.RETRAINING, State.QUARANTINED, State.ESCALATED, State.RESOLVED, State.ROLLED_BACK}),
     State.RETRAINING: frozenset({State.EVALUATING, State.OPEN, State.QUARANTINED, State.ESCALATED}),
     State.EVALUATING: frozenset({State.APPROVING, State.REJECTED, State.OPEN, State.ESCALATED}),
-    State.APPROVING: frozenset({State.PROMOTING, State.REJECTED, State.OPEN, State.ESCALATED}),
+    State.APPROVING: frozenset({State.ROLLOUT, State.PROMOTING, State.REJECTED, State.OPEN, State.ESCALATED}),
+    State.ROLLOUT: frozenset({State.PROMOTING, State.ROLLED_BACK, State.ESCALATED}),
     State.PROMOTING: frozenset({State.PROBATION, State.OPEN, State.ESCALATED}),
     State.PROBATION: frozenset({State.RESOLVED, State.ROLLED_BACK, State.OPEN, State.ESCALATED}),
     State.QUARANTINED: frozenset({State.OPEN, State.RESOLVED, State.ESCALATED}),
@@ -261,8 +262,7 @@ def due(
 
     `patience` is how long a wake-up may go unanswered before it counts as lost. One that was rung in the future, by a
     clock that was set back since, says nothing. A paused model needs none but for what was begun, or ordered by a
-    person. `cut_short`: a rollback changed the champion for the incident and was killed; it goes on, since what it
-    cured must not be triaged again.
+    person. `cut_short`: a rollback that changed the champion was killed; it goes on, since what it cured stays cured.
     """
     if paused and not (incident.goes_on_in_a_pause or cut_short):
         return None

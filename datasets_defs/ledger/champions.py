@@ -11,7 +11,7 @@ from datasets_defs.core.errors import ContractError
 from datasets_defs.core.event_kinds import EventKind
 from datasets_defs.core.incidents import Incident
 from datasets_defs.core.plain import clean_text
-from datasets_defs.ledger.history import History
+from datasets_defs.ledger.routes import Routes
 from datasets_defs.ledger.way_back import DRILLS, way_back
 from datasets_defs.store import tables
 
@@ -47,7 +47,7 @@ def _before_drills(model: str) -> Select[Any]:
     return query.order_by(table.token.desc()).limit(1)
 
 
-class Champions(History):
+class Champions(Routes):
     """Reads and changes which version serves each model.
 
     Methods that write take `connection` to join a transaction of the caller's; without it they use their own.
@@ -162,6 +162,7 @@ class Champions(History):
             champion = Champion(**row._mapping)
             change = _Change(former=expected, kind=kind, reason=reason, actor=actor, incident=incident)
             self._record(on, champion, change)
+            self._follow_champion(on, model, to, actor)
         return champion
 
     @staticmethod
@@ -202,7 +203,7 @@ class Champions(History):
         )  # fmt: skip
 
     def confirm_champion(self, champion: Champion, *, connection: Connection | None = None) -> None:
-        """Record that serving reported the champion's version; saying so twice changes nothing."""
+        """Record that serving reported the champion's version, and end its rollout; twice changes nothing."""
         with self.transaction(connection) as on:
             on.execute(
                 update(tables.promotion)
@@ -213,3 +214,4 @@ class Champions(History):
                 )
                 .values(confirmed_at=func.now())
             )
+            self._settle_route(on, champion.model, champion.version)

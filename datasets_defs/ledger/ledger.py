@@ -20,6 +20,9 @@ from datasets_defs.ledger.pauses import pause_in
 from datasets_defs.store import tables
 from datasets_defs.store.incidents import incident_of
 
+_DIVIDED = (State.ROLLOUT, State.PROMOTING)
+"""States in which a challenger may answer some users, or all until every replica has it."""
+
 
 @dataclass(frozen=True, slots=True)
 class Claim:
@@ -152,6 +155,7 @@ class Ledger(Incidents):
     ) -> Incident:
         """Move an incident from the state and token it was read with, and let go of any claim; the token grows.
 
+        A rollout that does not go on to the promotion ends in the same transaction: all users are the champion's again.
         `to` may be its present state, to record `changes` (columns of `incident`) in place: of two who read the same
         incident only one can write.
 
@@ -165,6 +169,8 @@ class Ledger(Incidents):
             moved = self._set(on, incident, to, changes)
             if moved is None:
                 raise self._overtaken(on, incident)
+            if incident.state in _DIVIDED and to not in (*_DIVIDED, State.PROBATION):
+                self.end_route(incident.model, actor=actor, reason=reason, connection=on)
             self.note(
                 incident.model, EventKind.MOVED if moves else EventKind.PROGRESS, reason, evidence or {},
                 actor=actor, incident=moved, frm=incident.state, connection=on,

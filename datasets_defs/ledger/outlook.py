@@ -95,8 +95,16 @@ def _plan(incident: Incident | None, now: datetime, period: timedelta, spec: Mod
             return _step(incident, now, period, spec)
 
 
+def _next_look(now: datetime, period: timedelta, spec: ModelSpec | None) -> Outlook:
+    steps = ", ".join(f"{share:.0%}" for share in spec.steps.steps) if spec is not None and spec.steps else "none"
+    why = f"its steps are {steps}; a challenger that is surely worse goes back at once"
+    return Outlook(action="compare both versions' users", at=_tick(now, period), why=why)
+
+
 def _step(incident: Incident, now: datetime, period: timedelta, spec: ModelSpec | None) -> Outlook:
     """Give the step that the ledger's table of what is due names, at the reconciliation that finds it undone."""
+    if incident.state is State.ROLLOUT:
+        return _next_look(now, period, spec)
     at = _rung_again(incident, now, period)
     work = due(incident, _END_OF_TIME, period)
     action = _STEPS[work.wake] if work is not None else "none"

@@ -90,6 +90,8 @@ RULES: dict[str, Rule] = {
     "evaluation": Rule(effect=Effect.NEXT_EVALUATION, words="rows that were frozen for an evaluation stay"),
     "promotion": Rule(effect=Effect.NEXT_EVALUATION, words="a question that waits for an answer goes on waiting"),
     "approval_windows": Rule(effect=Effect.AT_ONCE, words="questions that are open count by it, too"),
+    "rollout": Rule(effect=Effect.AT_ONCE, words="a rollout that is under way goes by it; without it a person decides"),
+    "ab": Rule(effect=Effect.AT_ONCE, words="an experiment that is under way goes by it; without it a person decides"),
     "probation_windows": Rule(effect=Effect.AT_ONCE, words="a probation that is under way counts by it, too"),
     "shadow": Rule(effect=Effect.AT_ONCE),
     "scale": Rule(effect=Effect.AT_ONCE),

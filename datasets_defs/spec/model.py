@@ -15,6 +15,7 @@ from datasets_defs.spec.fields import Name, Section
 from datasets_defs.spec.gate import EvaluationSpec, GateSpec, ShadowSpec
 from datasets_defs.spec.generation import GenerateSpec
 from datasets_defs.spec.presets import MEAN_LOSS_QUERIES
+from datasets_defs.spec.rollout import AbSpec, RolloutSpec
 from datasets_defs.spec.scaling import ScaleByPerson, ScaleSpec
 from datasets_defs.spec.schedule import Schedule
 from datasets_defs.spec.serving import ServingSpec
@@ -86,6 +87,10 @@ class ModelSpec(Section):
     """`auto`: the loop promotes what the gate accepts; `approve`: a person is asked first."""
     approval_windows: int = Field(default=24, ge=1)
     """Windows until an unanswered question is over: with `approve` a no, about drift what `drift.unanswered` says."""
+    rollout: RolloutSpec | None = None
+    """How an accepted challenger takes users over through the gateway, step by step; none: all at once."""
+    ab: AbSpec | None = None
+    """Instead of `rollout`: an experiment that is held open between champion and challenger."""
     probation_windows: int = Field(default=3, ge=1)
     """Good windows after a promotion until the incident is resolved."""
     shadow: ShadowSpec = ShadowSpec()
@@ -117,6 +122,30 @@ class ModelSpec(Section):
         )
         told = [{"anonymous": anonymous, **each} if isinstance(each, dict) else each for each in labels]
         return {**value, "labels": told}
+
+    @model_validator(mode="after")
+    def _two_versions_can_serve(self) -> "ModelSpec":
+        """Refuse to split users where no server can hold two versions and say so.
+
+        Raises:
+            ValueError: the message says what is needed.
+        """
+        if self.rollout is not None and self.ab is not None:
+            raise ValueError("`rollout` and `ab` exclude each other: keep one")
+        if self.steps is None or self.serving.kind == "driftloop":
+            return self
+        section = "rollout" if self.rollout is not None else "ab"
+        if self.serving.swap != "weights" or len(self.serving.replicas) < 2:
+            raise ValueError(
+                f"{section} needs a server that holds two versions and says so: driftloop's own, or `swap: weights` "
+                f"with two `replicas` or more; found swap: {self.serving.swap} with {len(self.serving.replicas)}"
+            )
+        return self
+
+    @property
+    def steps(self) -> RolloutSpec | None:
+        """How an accepted challenger takes the users over; None: all at once."""
+        return self.ab.as_rollout if self.ab is not None else self.rollout
 
     def about(self, signal: str) -> About | None:
         """Say what a signal speaks of, by its name in verdicts; None: the YAML does not say, or does not hold it."""

@@ -391,6 +391,40 @@ gpu_scaling = Table(
     comment="capacity that was added for a time; one at a time per model",
 )
 
+route = Table(
+    "route",
+    metadata,
+    Column("model", Text, primary_key=True),
+    Column("incident_id", BigInteger, ForeignKey("incident.id"), nullable=False),
+    Column("champion_version", Integer, nullable=False),
+    Column("challenger_version", Integer, nullable=False),
+    Column("step", Integer, nullable=False, comment="0, 1, 2 … of the steps in the YAML; the one that is wanted"),
+    Column("share", Float, nullable=False, comment="of users whom the challenger answers now"),
+    Column("replicas", JSONB, nullable=False, comment="addresses that hold the challenger; empty: the one server both"),
+    Column("held", JSONB, nullable=False, comment="addresses that answer nobody while they are brought to a version"),
+    Column("since", Timestamp, comment="when the wanted step's share was reached; null: it is not yet"),
+    Column("ending", Boolean, nullable=False, comment="whether the challenger leaves, and nobody is answered by it"),
+    Column("token", BigInteger, nullable=False, comment="grows with every change"),
+    CheckConstraint("share >= 0 AND share <= 1", name="share"),
+    comment="which users two versions of a model answer, while both serve; no row: the champion answers all",
+)
+
+arm_tally = Table(
+    "arm_tally",
+    metadata,
+    Column("model", Text, nullable=False),
+    Column("incident_id", BigInteger, nullable=False),
+    Column("step", Integer, nullable=False),
+    Column("version", Integer, nullable=False, comment="whose users asked"),
+    Column("bucket", Integer, nullable=False, comment="of a hash of the user: users cannot be told from it"),
+    Column("requests", BigInteger, nullable=False),
+    Column("errors", BigInteger, nullable=False),
+    Column("at", Timestamp, nullable=False, server_default=func.now(), comment="when it last grew"),
+    PrimaryKeyConstraint("model", "incident_id", "step", "version", "bucket"),
+    CheckConstraint("errors >= 0 AND errors <= requests", name="errors"),
+    comment="requests and failures of both versions in a step of a rollout, as gateways counted them",
+)
+
 shadow_score = Table(
     "shadow_score",
     metadata,

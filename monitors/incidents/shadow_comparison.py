@@ -85,15 +85,15 @@ def compare(scores: Iterable[ShadowScore], spec: ShadowSpec) -> ShadowComparison
     )
 
 
-def half_width(error: float, miss: float, *, units: int) -> float:
+def half_width(error: float, miss: float, *, units: int, sought: float = SOUGHT) -> float:
     """Give how far a mean may lie off on one side, so that it ever lies further off at any look with chance `miss`.
 
     The one-sided asymptotic confidence sequence of Waudby-Smith, Arbour, Sinha, Kennedy and Ramdas, "Time-uniform
     central limit theory and asymptotic confidence sequences" (arXiv:2103.06476, the one-sided boundary of its
-    appendix), with 1/error² as the clock and `SOUGHT` as the scale of the normal mixture. It is asymptotic; for few
+    appendix), with 1/error² as the clock and `sought` as the scale of the normal mixture. It is asymptotic; for few
     units, of which the error is estimated, it is widened as a normal quantile is to Student's (first term of Fisher's
     expansion).
     """
-    clock = SOUGHT**2 / error**2
+    clock = sought**2 / error**2
     errors = sqrt(2 * (1 + 1 / clock) * log(1 + sqrt(clock + 1) / (2 * miss)))
     return error * errors * (1 + (errors**2 + 1) / (4 * (units - 1)))

@@ -23,6 +23,7 @@ from datasets_defs.ledger.ledger import Ledger
 from datasets_defs.ledger.outlook import outlook
 from datasets_defs.ledger.pauses import Pause, pauses
 from datasets_defs.ledger.promotions import changes_with_grounds
+from datasets_defs.ledger.routes import all_routes
 from datasets_defs.spec.files import load_all, model_names
 from datasets_defs.store import tables
 from datasets_defs.store.database import database_errors
@@ -146,7 +147,7 @@ def _models(on: Connection, now: datetime, paused: Mapping[str, Pause], *, only:
     """Read the models that have a file, and those that only the ledger knows; of one name, if it is given."""
     specs, problems = load_all()
     champions = {row.model: Champion(**row._mapping) for row in on.execute(select(tables.champion))}
-    incidents = {each.model: each for each in open_incidents(on)}
+    incidents, routes = {each.model: each for each in open_incidents(on)}, all_routes(on)
     names = {*model_names(), *champions, *incidents}
     if only is not None:
         names &= {only}
@@ -161,6 +162,7 @@ def _models(on: Connection, now: datetime, paused: Mapping[str, Pause], *, only:
                 spec=spec,
                 problem="" if spec is not None else _problem(name, problems),
                 champion=champions.get(name),
+                route=routes.get(name),
                 incident=incident,
                 pause=pause,
                 verdicts=tuple(judged.values()),

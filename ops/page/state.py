@@ -9,6 +9,7 @@ from datasets_defs.ledger.champions import Champion
 from datasets_defs.ledger.events import Event
 from datasets_defs.ledger.outlook import Outlook
 from datasets_defs.ledger.pauses import Pause
+from datasets_defs.ledger.routes import Route
 from datasets_defs.spec.model import ModelSpec
 
 WORST_FIRST = (Condition.BAD, Condition.STALE, Condition.NO_DATA, Condition.WARN, Condition.OK)
@@ -25,6 +26,8 @@ class Model:
     problem: str
     """Why there is no spec; empty when there is one."""
     champion: Champion | None
+    route: Route | None
+    """How its users are divided between two versions; None: the champion answers all."""
     incident: Incident | None
     """The open one."""
     pause: Pause | None

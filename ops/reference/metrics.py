@@ -23,8 +23,8 @@ AT_EVERY_SCRAPE = (
 )
 """What the exporter says of itself, also when PostgreSQL is away."""
 _NOTHING = Reading(
-    models=(), verdicts=(), incidents={}, incidents_total={}, champions=(), changes={}, heartbeats={}, trainings={},
-    idle={}, finished=(), alerts_waiting=0, oldest_alert=None, alerts_stuck=0, history={}, rows={},
+    models=(), verdicts=(), incidents={}, incidents_total={}, champions=(), routes={}, changes={}, heartbeats={},
+    trainings={}, idle={}, finished=(), alerts_waiting=0, oldest_alert=None, alerts_stuck=0, history={}, rows={},
     gpus=GpuReading(floors={}, stays={}, jobs=()),
 )  # fmt: skip
 

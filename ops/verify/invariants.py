@@ -14,8 +14,10 @@ from datasets_defs.core.incidents import TERMINAL, Action, Incident, State, due,
 from datasets_defs.ledger.champions import Champion
 from datasets_defs.ledger.events import Event
 from datasets_defs.ledger.promotions import ChampionChange
+from datasets_defs.ledger.routes import Route
 from datasets_defs.ledger.way_back import way_back
 from datasets_defs.store.evaluations import Evaluation
+from ops.verify.division import broken_division
 from ops.verify.half_done import half_done
 
 LATE_PERIODS = 4
@@ -51,6 +53,8 @@ class LoopRecord:
     trainers: Mapping[str, int] = field(default_factory=dict)
     """Sessions that hold a model's trainer lock now."""
     paused_until: Mapping[str, datetime] = field(default_factory=dict)
+    routes: Mapping[str, Route] = field(default_factory=dict)
+    """How models' users are divided between two versions."""
     manifests: Mapping[tuple[str, int], str] = field(default_factory=dict)
     """SHA-256 of each version's manifest, by model and version, as it was registered."""
 
@@ -68,6 +72,7 @@ def broken(
         *_champions(record),
         *_promotions(record),
         *half_done(record.champions, record.changes, then),
+        *broken_division(record.incidents, record.champions, record.routes),
         *_messages(record, alert_period),
     ]
 
@@ -150,6 +155,8 @@ def in_progress(incident: Incident, now: datetime) -> str:
             return "waits for a person's approval"
         case State.QUARANTINED:
             return "waits for the data to be whole"
+        case State.ROLLOUT:
+            return "is compared with the champion, step by step"
         case State.PROBATION if incident.action is not Action.ROLL_BACK:
             return "is judged window by window"
     return f"is rung for (last {incident.rung_at:%H:%M:%S}Z)" if incident.rung_at else "is about to be rung for"

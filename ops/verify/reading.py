@@ -53,6 +53,7 @@ def read_record(db: Engine) -> LoopRecord:
             messages=_messages(on),
             trainers={row.model: row.held for row in on.execute(_TRAINERS)},
             manifests=manifests(db),
+            routes=ledger.routes(),
             paused_until={row.model: row.until for row in on.execute(select(tables.pause)) if row.since <= now},
         )
 

@@ -67,11 +67,18 @@ class Replicas:
     turn: int = 0
     """Grows with every request, so that equals take turns."""
 
-    def pick(self, now: float, tried: Collection[Replica] = ()) -> Replica | None:
-        """Choose the replica with the fewest requests in flight, in turn among equals; None: none may be asked now."""
+    def pick(self, now: float, tried: Collection[Replica] = (), among: Collection[str] | None = None) -> Replica | None:
+        """Choose the replica with the fewest requests in flight, in turn among equals; None: none may be asked now.
+
+        `among` holds the addresses that may be chosen; None: all.
+        """
         count = len(self.all)
         order = [self.all[(self.turn + step) % count] for step in range(count)]
-        able = [each for each in order if each.breaker.may(now) and not any(each is one for one in tried)]
+        able = [
+            each
+            for each in order
+            if each.breaker.may(now) and (among is None or each.url in among) and not any(each is one for one in tried)
+        ]
         return min(able, key=lambda each: each.in_flight, default=None)
 
     def rest(self, now: float) -> float:

@@ -3,7 +3,7 @@
 import logging
 import threading
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
 from sqlalchemy import Engine
@@ -11,6 +11,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from datasets_defs.core.errors import TransientError
 from datasets_defs.ledger.ledger import Ledger
+from datasets_defs.ledger.routes import Route
 from datasets_defs.store.client_keys import keys
 from datasets_defs.store.heartbeats import heartbeats
 from serving.gateway.doorkeeper import Doorkeeper
@@ -24,6 +25,8 @@ class Known:
 
     versions: Mapping[str, int]
     """The version that answers, by model; models before their first are not in it."""
+    routes: Mapping[str, Route]
+    """How the users of models are divided between two versions; the champion answers all of the others."""
     at: float
     """When, on the monotonic clock."""
 
@@ -33,14 +36,22 @@ class Directory:
 
     A change is known to every gateway after `poll` seconds. While PostgreSQL is away the last word holds; `age` says
     how old it is. Models in `speaking` have servers that say what they loaded: their version is the one last confirmed,
-    since until then the former one answers. Of others it is the ledger's champion.
+    since until then the former one answers. Of others it is the ledger's champion. With each look what requests left
+    to be told (`also`) is told.
     """
 
     def __init__(
-        self, db: Engine, doorkeeper: Doorkeeper, *, speaking: Collection[str] = (), poll: float = 1.0
+        self,
+        db: Engine,
+        doorkeeper: Doorkeeper,
+        *,
+        speaking: Collection[str] = (),
+        poll: float = 1.0,
+        also: Callable[[], None] = lambda: None,
     ) -> None:
         self._db, self._doorkeeper, self._speaking, self._poll = db, doorkeeper, frozenset(speaking), poll
         self._confirmed: dict[str, int] = {}
+        self._also = also
         self._ledger = Ledger(db)
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="directory", daemon=True)
@@ -62,6 +73,10 @@ class Directory:
         """Give the version that serves a model, as far as is known."""
         return self.known.versions.get(model) if self.known else None
 
+    def route(self, model: str) -> Route | None:
+        """Give how a model's users are divided; None: the champion answers all, as far as is known."""
+        return self.known.routes.get(model) if self.known else None
+
     def age(self) -> float | None:
         """Say how many seconds ago the last word came; None: none came yet."""
         return time.monotonic() - self.known.at if self.known else None
@@ -71,6 +86,8 @@ class Directory:
         try:
             versions = {name: champion.version for name, champion in self._ledger.champions().items()}
             versions |= self._loaded()
+            routes = self._ledger.routes()
+            self._also()
             known = {key.id: key for key in keys(self._db)}
         except (TransientError, SQLAlchemyError) as err:  # e.g. a schema that is yet to be migrated
             if self.problem is None:
@@ -78,7 +95,7 @@ class Directory:
             self.problem = str(err).splitlines()[0]
             return
         self.problem = None
-        self.known = Known(versions, time.monotonic())
+        self.known = Known(versions, routes, time.monotonic())
         self._doorkeeper.keys = known
 
     def _loaded(self) -> dict[str, int]:

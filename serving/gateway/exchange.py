@@ -8,6 +8,7 @@ from typing import Any
 
 from datasets_defs.store.inference_log import Inference
 from serving.gateway.answers import LoggedAnswer, bits_per_byte, prompt_logprobs, without_logprobs
+from serving.gateway.arms import Arm
 from serving.gateway.asked import CHAT, Asked
 from serving.gateway.events import payload
 from serving.gateway.upstream import Upstream
@@ -28,6 +29,10 @@ class Exchange:
     client: str | None = None
     """Name of the key that asks."""
     version: int | None = None
+    arm: Arm | None = None
+    """Whose user asks, while two versions serve; None: one serves."""
+    counted: bool = False
+    """Whether it is a request whose failure speaks of a version."""
     logged: bool = False
     hides_count: bool = False
     """Whether the count of tokens was asked for on the log's behalf only."""
@@ -43,6 +48,13 @@ class Exchange:
     def model(self) -> str:
         """The model's name."""
         return self.upstream.spec.name
+
+    def answered_by(self, version: str | None) -> None:
+        """Note which version answers, once a server has begun to: by its own word, or by where it was asked."""
+        if version is not None and version.isdigit() and self.upstream.logs_itself:
+            self.version = int(version)
+        elif self.arm is not None:
+            self.version = self.arm.answering
 
     def finished(self) -> None:
         """Note that the answer has come to its end."""

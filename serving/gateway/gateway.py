@@ -4,15 +4,20 @@ import asyncio
 import hashlib
 import logging
 from collections.abc import Mapping
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
 from sqlalchemy import Engine
+from sqlalchemy.exc import SQLAlchemyError
 
+from datasets_defs.core.errors import TransientError
 from datasets_defs.core.settings import settings
+from datasets_defs.ledger.routes import Route
 from datasets_defs.spec.model import ModelSpec
-from datasets_defs.store import inference_log
-from serving.gateway.asked import for_server
+from datasets_defs.store import arm_log, inference_log
+from serving.gateway.arms import Arm, ArmCounts, arm_of, unit_of
+from serving.gateway.asked import Asked, for_server
 from serving.gateway.directory import Directory
 from serving.gateway.doorkeeper import Doorkeeper
 from serving.gateway.exchange import Exchange
@@ -44,7 +49,8 @@ class Gateway:
         self.client = HttpClient()
         self.doorkeeper, self.recent = Doorkeeper(always=always_keys), Recent()
         speaking = [name for name, spec in specs.items() if spec.serving.can_say]
-        self.directory = Directory(db, self.doorkeeper, speaking=speaking, poll=poll)
+        self.arms = ArmCounts(partial(arm_log.add_tallies, db))
+        self.directory = Directory(db, self.doorkeeper, speaking=speaking, poll=poll, also=self.arms.flush)
         self.log = LogWriter(
             partial(inference_log.append, db),
             wrote=lambda row: self.metrics.log_rows.labels(row.model).inc(),
@@ -62,6 +68,8 @@ class Gateway:
         """Close the pool, and write what waits for the log; requests in flight have ended before."""
         await self.client.close()
         await asyncio.to_thread(self.directory.close)
+        with suppress(TransientError, SQLAlchemyError):  # counts of the last second: both versions lose alike
+            await asyncio.to_thread(self.arms.flush)
         await asyncio.to_thread(self.log.close)
 
     def upstream(self, model: str) -> Upstream:
@@ -74,6 +82,15 @@ class Gateway:
             return self.upstreams[model]
         except KeyError:
             raise unknown_model(model, list(self.upstreams)) from None
+
+    def arm_for(self, asked: Asked, request_id: str) -> Arm | None:
+        """Say which version answers a request while two serve; None: one serves."""
+        model = asked.body["model"]
+        route = self.directory.route(model)
+        if route is None:
+            return None
+        every = [replica.url for replica in self.upstreams[model].replicas.all]
+        return arm_of(route, unit_of(asked, request_id), every)
 
     def body_for(self, exchange: Exchange) -> bytes:
         """Give the body that goes to the server, and note what it asks for on the log's behalf.
@@ -96,6 +113,9 @@ class Gateway:
         """Count a request that has ended, and hand its rows to the log."""
         metrics, model, outcome = self.metrics, exchange.model, exchange.outcome or "error"
         metrics.requests.labels(model, outcome).inc()
+        if exchange.arm is not None and exchange.counted:
+            self.arms.add(exchange.arm, outcome)
+            metrics.arm_requests.labels(model, exchange.arm.kind, outcome).inc()
         if outcome == "ok" and exchange.seconds is not None:
             metrics.seconds.labels(model).observe(exchange.seconds)
             metrics.prompt_tokens.labels(model).inc(exchange.answer.prompt_tokens or 0)
@@ -127,6 +147,7 @@ class Gateway:
         for name, upstream in self.upstreams.items():
             models[name] = {
                 "version": self.directory.version(name),
+                "rollout": _rollout(self.directory.route(name)),
                 "replicas": {
                     replica.url: {
                         "state": "ok" if replica.breaker.closed else "resting",
@@ -163,6 +184,12 @@ class Gateway:
         upstream = Upstream(spec, urls, self.client, retries.inc)
         self.metrics.follow(spec.name, upstream.resting, upstream.in_flight)
         return upstream
+
+
+def _rollout(route: Route | None) -> dict[str, Any] | None:
+    if route is None:
+        return None
+    return {"version": route.challenger_version, "share": route.share, "replicas": route.replicas, "held": route.held}
 
 
 def _drawn(request_id: str) -> float:

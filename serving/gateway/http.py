@@ -15,9 +15,9 @@ HOP_BY_HOP = frozenset(
      "transfer-encoding", "upgrade"}
 )  # fmt: skip
 """Headers that are about one connection (RFC 9110, 7.6.1)."""
-_SET_HERE = HOP_BY_HOP | {"host", "content-length", "accept-encoding", "x-request-id", "expect"}
-"""Of a request: what the gateway says itself. Answers come uncompressed, since the log reads them."""
 REQUEST_ID, VERSION = "x-request-id", "x-driftloop-version"
+_SET_HERE = HOP_BY_HOP | {"host", "content-length", "accept-encoding", REQUEST_ID, VERSION, "expect"}
+"""Of a request: what the gateway says itself. Answers come uncompressed, since the log reads them."""
 
 RawHeaders = list[tuple[bytes, bytes]]
 
@@ -56,11 +56,12 @@ def header(scope: Scope, name: bytes) -> str | None:
 
 
 def headers_for_server(
-    scope: Scope, request_id: str, *, api_key: str | None, keep_authorization: bool
+    scope: Scope, request_id: str, *, api_key: str | None, keep_authorization: bool, version: int | None = None
 ) -> list[tuple[str, str]]:
     """Give the headers that go to the server: the caller's, but for those of one connection and those set here.
 
     `api_key` is the server's own key; without one the caller's header goes on if it is no key of the gateway's.
+    `version` tells driftloop's own server which of two versions is to answer.
     """
     dropped = _SET_HERE if keep_authorization and api_key is None else _SET_HERE | {"authorization"}
     kept = [
@@ -69,6 +70,7 @@ def headers_for_server(
         if (name := raw.decode("latin-1").lower()) not in dropped
     ]
     own = [] if api_key is None else [("authorization", f"Bearer {api_key}")]
+    own += [] if version is None else [(VERSION, str(version))]
     return [*kept, *own, ("accept-encoding", "identity"), (REQUEST_ID, request_id)]
 
 

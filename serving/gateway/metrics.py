@@ -9,6 +9,8 @@ from serving.metrics import BUCKETS
 OUTCOMES = ("ok", "error", "rejected", "not_ready", "cancelled")
 """As of serving, and `cancelled`: the caller went away before the answer's end."""
 
+ARMS = ("champion", "challenger")
+
 
 class GatewayMetrics:
     """The metrics of one gateway."""
@@ -19,6 +21,8 @@ class GatewayMetrics:
         self.models = frozenset(models)
         self.requests = self._counter("requests", "Requests by how they ended", "outcome")
         self.retries = self._counter("retries", "Requests that were sent to another replica, or once more")
+        text = "Requests of the users of each version while two serve, by how they ended"
+        self.arm_requests = self._counter("arm_requests", text, "arm", "outcome")
         self.seconds = self._histogram("request_seconds", "Time from arrival to the answer's end, of answered requests")
         self.first_token = self._histogram("first_token_seconds", "Time from arrival to a stream's first text")
         self.in_flight = self._gauge("in_flight", "Requests that are being answered")
@@ -31,6 +35,8 @@ class GatewayMetrics:
         for model in self.models:
             for outcome in OUTCOMES:
                 self.requests.labels(model, outcome)
+                for arm in ARMS:
+                    self.arm_requests.labels(model, arm, outcome)
 
     def follow(self, model: str, resting: Callable[[], int], in_flight: Callable[[], int]) -> None:
         """Read a model's gauges when they are scraped."""

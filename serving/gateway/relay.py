@@ -12,6 +12,7 @@ from serving.gateway.asked import read
 from serving.gateway.events import Events, only_usage
 from serving.gateway.exchange import CANCELLED, Exchange
 from serving.gateway.http import (
+    VERSION,
     GoneError,
     body_of,
     header,
@@ -66,13 +67,16 @@ class Relay:
         model = asked.body["model"]
         gateway.doorkeeper.require_model(key, model)
         upstream = gateway.upstream(model)
+        arm = gateway.arm_for(asked, request_id)
         return Exchange(
             asked=asked,
             upstream=upstream,
             request_id=request_id,
             began=began,
             client=key.name if key else None,
-            version=gateway.directory.version(model),
+            version=arm.version if arm is not None else gateway.directory.version(model),
+            arm=arm,
+            counted=self._logged,
             logged=self._logged and not upstream.logs_itself,
         )
 
@@ -106,10 +110,12 @@ class Relay:
             exchange.request_id,
             api_key=upstream.api_key,
             keep_authorization=not self._gateway.doorkeeper.guards,
+            version=exchange.version if exchange.arm is not None and upstream.logs_itself else None,
         )
         path = scope["path"] + (f"?{scope['query_string'].decode('latin-1')}" if scope["query_string"] else "")
-        async with upstream.ask("POST", path, headers, body) as reply:
+        async with upstream.ask("POST", path, headers, body, arm=exchange.arm) as reply:
             exchange.status = reply.status
+            exchange.answered_by(next((value for name, value in reply.headers if name.lower() == VERSION), None))
             if reply.streams:
                 await self._stream(send, reply, exchange)
             else:

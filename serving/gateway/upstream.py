@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 from datasets_defs.spec.model import ModelSpec
+from serving.gateway.arms import Arm
 from serving.gateway.breaker import Replica, Replicas
 from serving.protocol import ApiError, not_ready
 from serving.wire.http_client import AwayError, Headers, HttpClient, Reply, SilentError
@@ -39,10 +40,13 @@ class Upstream:
         return sum(replica.in_flight for replica in self.replicas.all)
 
     @asynccontextmanager
-    async def ask(self, method: str, path: str, headers: Headers, body: bytes | None) -> AsyncIterator[Reply]:
+    async def ask(
+        self, method: str, path: str, headers: Headers, body: bytes | None, *, arm: Arm | None = None
+    ) -> AsyncIterator[Reply]:
         """Ask a replica; another one, or the same once more, when none of the answer had come.
 
-        The last replica's own refusal is given as it is.
+        The last replica's own refusal is given as it is. While two versions serve, `arm` says which replicas may be
+        asked, and learns which one answered.
 
         Raises:
             ApiError: 503 when no replica can be asked or reached, 504 when one went silent.
@@ -51,18 +55,20 @@ class Upstream:
         problem = ""
         self.replicas.turn += 1
         for attempt in range(MOST_TRIES):
-            replica = self._choose(tried)
+            replica = self._choose(tried, arm)
             if replica is None:
                 break
             tried.append(replica)
             if attempt:
                 self._retried()
-            last = attempt + 1 == MOST_TRIES or self._choose(tried, look=True) is None
+            last = attempt + 1 == MOST_TRIES or self._choose(tried, arm, look=True) is None
             try:
                 async with self._one(replica, method, path, headers, body) as reply:
                     if reply.status in CANNOT_NOW and not last:
                         problem = f"{replica.url} says {reply.status}"
                         continue
+                    if arm is not None:
+                        arm.answered_by = replica.url
                     yield reply
                     return
             except AwayError as err:
@@ -97,10 +103,15 @@ class Upstream:
             if not shown:
                 replica.breaker.abandoned()
 
-    def _choose(self, tried: list[Replica], *, look: bool = False) -> Replica | None:
-        """Choose a replica that was not tried; of a single one also the same once more, whose connection was old."""
+    def _choose(self, tried: list[Replica], arm: Arm | None, *, look: bool = False) -> Replica | None:
+        """Choose a replica that was not tried; of a single one also the same once more, whose connection was old.
+
+        A challenger's user whose replicas are all away is answered by one of the champion's.
+        """
         now = time.monotonic()
-        chosen = self.replicas.pick(now, tried)
+        chosen = self.replicas.pick(now, tried, arm.urls if arm is not None else None)
+        if chosen is None and arm is not None and arm.instead:
+            return self.replicas.pick(now, tried, arm.instead)
         if chosen is not None or len(tried) != 1 or look:
             return chosen
         return tried[0] if tried[0].breaker.may(now) else None

@@ -22,6 +22,7 @@ from tests.benchmarks import (
     log_windows,
     planted_words,
     policy,
+    rollout_decisions,
     scoring,
     sketches,
     storage,
@@ -60,6 +61,9 @@ GROUPS = {
         lambda: broken_data.figures(1), lambda: broken_data.figures(1, names=("cut at 30", "one tenant", "tier gone"))
     ),
     "decision.gate": Group(lambda: gate_decisions.figures(1_000, 20), lambda: gate_decisions.figures(10, 1, (80,))),
+    "decision.rollout": Group(
+        lambda: rollout_decisions.figures(100), lambda: rollout_decisions.figures(1, ("equal", "more_errors"))
+    ),
     "control.commands": Group(lambda: commands.answers(24, 7), lambda: commands.answers(2, 1)),
     "control.sensing": Group(lambda: fleet.direct((1, 10, 100, 1_000)), lambda: fleet.direct((1, 3), 100)),
     "control.fleet": Group(lambda: fleet.through_airflow(100), lambda: fleet.through_airflow(3, 100)),

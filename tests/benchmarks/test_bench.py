@@ -17,8 +17,8 @@ def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, list[
 
 SLOW = (
     "control.commands", "control.fleet", "control.gateway", "control.latency", "control.sensing", "control.year",
-    "decision.broken", "decision.delay", "decision.gate", "decision.policy", "drift.log", "drift.policy", "drift.topic",
-    "drift.wide", "texts.asked", "training.data", "training.pairs", "trust.planted",
+    "decision.broken", "decision.delay", "decision.gate", "decision.policy", "decision.rollout", "drift.log",
+    "drift.policy", "drift.topic", "drift.wide", "texts.asked", "training.data", "training.pairs", "trust.planted",
 )  # fmt: skip
 
 

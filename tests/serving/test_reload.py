@@ -10,6 +10,7 @@ from datasets_defs.core.errors import ContractError
 from datasets_defs.store import heartbeats
 from datasets_defs.store.database import engine_for
 from datasets_defs.store.schema import migrate
+from tests.rollouts import rolled_out
 
 
 def complete(running, prompt="hi"):
@@ -170,3 +171,25 @@ def test_schema_comes_later(run_server, cluster, wait_until):
     running.promote(1, None)
     wait_until(lambda: health(running)[0] == 200)
     engine.dispose()
+
+
+def test_two_versions_side_by_side(running, engine, wait_until):
+    """A challenger that is rolled out answers whom the gateway sends to it, and is champion without another load."""
+
+    def asked(version):
+        body = {"model": "writer", "prompt": "hi", "max_tokens": 2}
+        headers = {"x-driftloop-version": version}
+        return httpx.post(f"{running.url}/v1/completions", json=body, headers=headers, timeout=120)
+
+    assert asked("2").headers["x-driftloop-version"] == "1"  # it is not there yet
+    rolled_out(running.ledger, "writer")
+    wait_until(lambda: beat(engine)[1] == {"loaded_version": 1, "wanted_version": 1, "beside_version": 2})
+    assert [asked(version).json()["system_fingerprint"] for version in ("1", "2", "x")] == [
+        "writer-v1", "writer-v2", "writer-v1",
+    ]  # fmt: skip
+    running.promote(2, 1)
+    wait_until(lambda: beat(engine)[1].get("loaded_version") == 2)
+    assert running.shelf.fetched == [1, 2]
+    running.ledger.confirm_champion(running.ledger.champion("writer"))
+    wait_until(lambda: beat(engine)[1] == {"loaded_version": 2, "wanted_version": 2})
+    assert running.service.models["writer"].beside is None

@@ -11,12 +11,15 @@ from datasets_defs.core.errors import DriftloopError
 from datasets_defs.core.faults import KILL_AT
 from datasets_defs.core.settings import settings
 from datasets_defs.store.database import engine_for
-from training import promote, roll_back, train_on_schedule
+from training import promote, roll_back, roll_out, train_on_schedule
 from training.by_hand import promote as promote_by_hand
 from training.champions import drill
 
 _processes = multiprocessing.get_context("forkserver")
 _processes.set_forkserver_preload([__name__])
+
+_STEPS = {"promote": promote.promote, "roll_back": roll_back.roll_back, "roll_out": roll_out.roll_out}
+"""Steps that take a wake-up or a model, and say what they did."""
 
 
 def _step(name: str, url: str, about: str, actor: str, environment: Mapping[str, str], said: Any) -> None:
@@ -25,10 +28,8 @@ def _step(name: str, url: str, about: str, actor: str, environment: Mapping[str,
     db = engine_for(url)
     try:
         match name:
-            case "promote":
-                said.put(promote.promote(about, db=db, actor=actor).reason)
-            case "roll_back":
-                said.put(roll_back.roll_back(about, db=db, actor=actor).reason)
+            case "promote" | "roll_back" | "roll_out":
+                said.put(_STEPS[name](about, db=db, actor=actor).reason)
             case "by hand":
                 said.put(roll_back.roll_back_by_hand(about, db=db, actor=actor, reason="by hand").reason)
             case "promote by hand":

@@ -43,6 +43,11 @@ ORDER = ("order.making", "order.made")
 REVERT = ("revert.changing", "revert.changed")
 ROLL_BACK = ("roll_back.claimed", "roll_back.changing", "roll_back.changed", "confirm.confirmed", "aliases.champion",
              "confirm.mirrored", "roll_back.tagged", "roll_back.moved")  # fmt: skip
+BEGIN = ("rollout.beginning", "rollout.begun", "rollout.shared")
+LAST = ("rollout.promoting",)
+END = ("rollout.ending", "rollout.ended")
+REPLICAS = ("rollout.held", "rollout.loaded")
+"""Killed at in `tests/training/servers/test_rollout.py`, where servers have replicas."""
 DRILL = ("drill.going", "drill.gone", "drill.confirmed", "drill.returning", "drill.returned", "aliases.champion",
          "confirm.confirmed")  # fmt: skip
 
@@ -60,7 +65,10 @@ class Serving:
             champion = self.ledger.champion(self.model)
             if champion is not None and champion.version not in self.deaf:
                 self._loaded = champion.version
-            beat(self.ledger.engine, f"serving:{self.model}", {"loaded_version": self._loaded})
+            route = self.ledger.route(self.model)
+            beside = route.challenger_version if route is not None and not route.ending else None
+            said = {"loaded_version": self._loaded, "beside_version": None if beside in self.deaf else beside}
+            beat(self.ledger.engine, f"serving:{self.model}", said)
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -125,6 +133,20 @@ class World:
         incident = self.promoted()
         return self.ledger.move(incident, incident.state, actor="t", reason="bad", action=Action.ROLL_BACK)
 
+    def with_steps(self) -> None:
+        """Let the YAML ask for a rollout of one step before the last."""
+        path = self.home / "models" / f"{self.model}.yaml"
+        path.write_text(f"{path.read_text()}rollout: {{steps: [0.5, 1.0], windows: 1}}\n")
+
+    def share(self) -> tuple[float, State]:
+        """Give the share of users whom the challenger answers, and the incident's state."""
+        route, incident = self.ledger.route(self.model), self.ledger.open_of(self.model)
+        return route.share if route is not None else 0.0, incident.state
+
+    def goes_on(self) -> None:
+        """Write down that the next step of the rollout is wanted, as its judge does."""
+        self.ledger.change_route(self.ledger.route(self.model), actor="t", step=1, since=None)
+
     def ring(self, incident: Incident) -> str:
         """Make a wake-up."""
         return str(self.ledger.ring(incident.id))
@@ -182,17 +204,16 @@ def killed_and_again(world: World, name: str, about: Callable[[], str], point: s
     return said
 
 
+POINTS = {*OFFER, *ORDER, *PROMOTE, *REVERT, *ROLL_BACK, *DRILL, *SWAP, *PAIRS, *BEGIN, *LAST, *END, *REPLICAS}
+
+
 def test_every_point_is_tried() -> None:
     """The points in the code are those that are killed at here."""
     found = set()
     for path in (ROOT / "training").rglob("*.py"):
         found |= set(re.findall(r'reached\(f?"([a-z_.{}]+)"\)', path.read_text()))
     found.remove("aliases.{name}")
-    assert found == {
-        each
-        for each in {*OFFER, *ORDER, *PROMOTE, *REVERT, *ROLL_BACK, *DRILL, *SWAP, *PAIRS}
-        if not each.startswith("aliases.")
-    }
+    assert found == {each for each in POINTS if not each.startswith("aliases.")}
 
 
 @pytest.mark.parametrize("point", PROMOTE)
@@ -205,6 +226,69 @@ def test_a_promotion_killed_anywhere_ends_as_one(world: World, point: str) -> No
     assert world.ledger.incident(incident.id).state is State.PROBATION
     assert (world.champion(), world.kinds()) == ((2, 1), ["bootstrap", "promote"])
     world.is_whole()
+
+
+@pytest.mark.parametrize("point", BEGIN)
+def test_a_rollout_killed_as_it_begins_goes_on(world: World, point: str) -> None:
+    """Half of the users are the challenger's once, and the champion is who it was, whatever the moment of the kill."""
+    world.with_steps()
+    incident = world.accepted()
+    key = world.ring(incident)
+    assert world.step("promote", key, kill_at=point).ended() == (-signal.SIGKILL, "")
+    assert broken_invariants(world.db)[1] == []
+    for name, about in (("promote", key), ("roll_out", world.model)):
+        assert world.step(name, about).ended()[0] == 0
+    assert (world.share(), world.champion()) == ((0.5, State.ROLLOUT), (1, None))
+    told = [event for event in world.ledger.events(world.model) if event.kind == "routed"]
+    assert [event.evidence["share"] for event in told] == [0.5]
+    assert broken_invariants(world.db)[1] == []
+
+
+@pytest.mark.parametrize("point", [*LAST, *PROMOTE[1:]])
+def test_a_rollout_killed_at_its_last_step_ends_as_a_promotion(world: World, point: str) -> None:
+    """One promotion; users are the challenger's on the way, and no route is left once serving has confirmed it."""
+    world.with_steps()
+    incident = world.accepted()
+    assert world.step("promote", world.ring(incident)).ended()[0] == 0
+    world.goes_on()
+    name = "roll_out" if point in LAST else "promote"
+    if name == "promote":
+        assert world.step("roll_out", world.model).ended()[0] == 0
+    about = world.model if name == "roll_out" else world.ring(incident)
+    assert world.step(name, about, kill_at=point).ended()[0] == -signal.SIGKILL
+    assert broken_invariants(world.db)[1] == []
+    assert "version 2" in world.step("promote", world.ring(incident)).ended()[1]
+    assert world.ledger.incident(incident.id).state is State.PROBATION
+    assert (world.champion(), world.kinds()) == ((2, 1), ["bootstrap", "promote"])
+    assert world.ledger.route(world.model) is None
+    world.is_whole()
+
+
+@pytest.mark.parametrize("point", END)
+def test_a_rollout_killed_as_a_person_ends_it(world: World, point: str) -> None:
+    """Its users are the champion's once the command has been run to its end, and that version is not promoted again."""
+    world.with_steps()
+    incident = world.accepted()
+    assert world.step("promote", world.ring(incident)).ended()[0] == 0
+    assert world.step("by hand", world.model, kill_at=point).ended()[0] == -signal.SIGKILL
+    assert broken_invariants(world.db)[1] == []
+    if point == "rollout.ending":
+        assert "taken back from its users" in world.step("by hand", world.model).ended()[1]
+    assert world.ledger.incident(incident.id).state is State.ROLLED_BACK
+    assert (world.champion(), world.kinds(), world.ledger.route(world.model)) == ((1, None), ["bootstrap"], None)
+    assert "rolled back" in why_never_again(world.db, world.registry, world.model, 2)
+
+
+def test_a_challenger_that_serving_does_not_load(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody is answered by it, and a person is called."""
+    monkeypatch.setenv("DRIFTLOOP_SERVING_CONFIRM_SECONDS", "2")
+    world.with_steps()
+    world.serving.deaf = {2}
+    incident = world.accepted()
+    said = world.step("promote", world.ring(incident)).ended()[1]
+    assert "serving did not load version 2 beside the champion" in said
+    assert world.ledger.incident(incident.id).state is State.ESCALATED
+    assert (world.champion(), world.ledger.route(world.model)) == ((1, None), None)
 
 
 @pytest.mark.slow

@@ -25,10 +25,11 @@ from training.registry.registry import Registry
 _FREE = (State.OPEN, State.REJECTED, State.ESCALATED)
 """States of an incident in which nobody is at work, so that a person may offer a version."""
 _JUDGED = (State.RETRAINING, State.EVALUATING)
-_ACCEPTED = (State.APPROVING, State.PROMOTING)
+_ACCEPTED = (State.APPROVING, State.ROLLOUT, State.PROMOTING)
 _INSTEAD = {
     State.QUARANTINED: "its data is broken: mend that, or end it with `driftloop incident resolve`",
     State.PROBATION: "a new champion is being judged: wait for that, or go back with `driftloop rollback`",
+    State.ROLLOUT: "its own challenger is rolled out: wait for that, or end it with `driftloop rollback`",
     State.APPROVING: "its own challenger waits: answer with `driftloop approve` or `reject`",
 }
 

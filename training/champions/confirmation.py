@@ -14,6 +14,7 @@ from datasets_defs.core.settings import settings
 from datasets_defs.ledger.champions import Champion
 from datasets_defs.ledger.ledger import Ledger
 from datasets_defs.ledger.promotions import ChampionChange, change_with, changes_of, changes_of_incident
+from datasets_defs.ledger.routes import withdrawn_versions
 from datasets_defs.spec.model import ModelSpec
 from datasets_defs.store.heartbeats import heartbeats
 from training.registry.aliases import mirrored
@@ -146,9 +147,9 @@ def last_change(db: Engine, champion: Champion) -> ChampionChange | None:
 
 
 def rolled_back_versions(db: Engine, model: str) -> list[int]:
-    """List the versions that were ever taken out of service by a rollback."""
+    """List the versions that were ever taken out of service by a rollback, or from their users in a rollout."""
     out = {change.from_version for change in changes_of(db, model) if change.kind == "roll_back"}
-    return sorted(version for version in out if version is not None)
+    return sorted({version for version in out if version is not None} | withdrawn_versions(db, model))
 
 
 def why_never_again(db: Engine, registry: Registry, model: str, version: int) -> str | None:

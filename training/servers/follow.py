@@ -1,6 +1,6 @@
 """The servers of a model brought to the ledger's champion, by one process at a time; what they said is written down."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -9,6 +9,7 @@ from sqlalchemy import Engine
 from datasets_defs.core.errors import ContractError, TransientError
 from datasets_defs.ledger.champions import Champion
 from datasets_defs.ledger.ledger import Ledger
+from datasets_defs.ledger.routes import Route
 from datasets_defs.spec.model import ModelSpec
 from datasets_defs.store.heartbeats import beat
 from datasets_defs.store.locks import held
@@ -17,7 +18,7 @@ from training.registry.fetch import fetch
 from training.registry.registry import Registry
 from training.servers.choice import servers_of
 from training.servers.published import forget, label_of, others, publish
-from training.servers.seam import Version, Word
+from training.servers.seam import Version, VersionServer, Word
 from training.servers.swap import bring, confirmed_by
 
 _LOCK = "driftloop servers"
@@ -47,13 +48,29 @@ def follow(
 
 
 def _brought(db: Engine, registry: Registry, spec: ModelSpec, champion: Champion, renew: Callable[[], None]) -> Word:
-    servers, serving = servers_of(spec), spec.serving
-    root = Path(serving.versions_folder or "") / spec.name
-    version = _published(db, registry, spec, champion.version, root)
-    renew()
-    rest = others(root, version.label)
-    words = bring(servers, version, others=rest, tolerance=serving.probe_tolerance, renew=renew)
-    return confirmed_by(servers, words, version)
+    """Bring each replica to the version that it is to have: the champion's, or in a rollout the challenger's."""
+    words = []
+    for number, servers in _wanted(servers_of(spec), champion, Ledger(db).route(spec.name)):
+        root = Path(spec.serving.versions_folder or "") / spec.name
+        version = _published(db, registry, spec, number, root)
+        renew()
+        rest, tolerance = others(root, version.label), spec.serving.probe_tolerance
+        word = confirmed_by(servers, bring(servers, version, others=rest, tolerance=tolerance, renew=renew), version)
+        if not word.is_confirmed:
+            return word
+        words.append(word.reason)
+    return Word(True, "; ".join(words))
+
+
+def _wanted(
+    servers: Sequence[VersionServer], champion: Champion, route: Route | None
+) -> list[tuple[int, list[VersionServer]]]:
+    """Say which replicas are to have which version, the champion's first. Pure."""
+    if route is None or route.ending or route.challenger_version == champion.version:
+        return [(champion.version, list(servers))]
+    apart = [server for server in servers if server.where in route.apart]
+    rest = [server for server in servers if server.where not in route.apart]
+    return [(champion.version, rest), *([(route.challenger_version, apart)] if apart else [])]
 
 
 def _published(db: Engine, registry: Registry, spec: ModelSpec, number: int, root: Path) -> Version:

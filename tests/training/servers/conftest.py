@@ -5,10 +5,14 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+import yaml
 
+from datasets_defs.core.settings import settings
 from datasets_defs.spec.model import FromScratch
+from tests.training.servers.replicated import MODEL
 from tests.training.servers.simulated_vllm import SimulatedVllm
 from training.model.language_model import LanguageModel
+from training.registry.registry import Registry
 from training.servers.published import label_of, publish
 from training.servers.seam import Version
 
@@ -60,3 +64,33 @@ def replica(folders: dict[int, Path]) -> Iterator[Callable[..., SimulatedVllm]]:
     yield run
     for server in started:
         server.stop()
+
+
+@pytest.fixture(scope="session")
+def registered(mlflow_url: str, folders: dict[int, Path]) -> Registry:
+    """The three versions in a real registry."""
+    registry = Registry(mlflow_url)
+    for number, folder in folders.items():
+        found = registry.register(MODEL, folder, key=f"{MODEL}|v{number}", tags={}, params={}, metrics={})
+        assert found == number
+    return registry
+
+
+@pytest.fixture
+def pair(
+    registered: Registry, replica: Callable[..., SimulatedVllm], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> list[SimulatedVllm]:
+    """Two servers that a model's YAML names."""
+    both = [replica(), replica()]
+    serving = {"kind": "external", "swap": "weights", "replicas": [server.url for server in both],
+               "versions_folder": str(tmp_path / "shared")}  # fmt: skip
+    content = {"name": MODEL, "base_model": {}, "training_text": "builtin:python-docs", "serving": serving}
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models" / f"{MODEL}.yaml").write_text(yaml.safe_dump(content))
+    for name, value in {
+        "HOME": str(tmp_path), "MODELS_DIR": str(tmp_path / "models"), "MLFLOW_URL": registered.url,
+        "SERVING_CONFIRM_SECONDS": "5",
+    }.items():  # fmt: skip
+        monkeypatch.setenv(f"DRIFTLOOP_{name}", value)
+    settings.cache_clear()
+    return both

@@ -1,62 +1,22 @@
 """The ledger's champion is confirmed by every replica's word, and a replica that has forgotten gets it again."""
 
-from collections.abc import Callable
 from datetime import UTC, datetime
-from pathlib import Path
 
-import pytest
 import yaml
 from sqlalchemy import Engine
 
 from datasets_defs.core.settings import settings
-from datasets_defs.ledger.champions import Champion
 from datasets_defs.ledger.ledger import Ledger
 from datasets_defs.ledger.promotions import change_with
 from datasets_defs.spec.files import spec_of
 from datasets_defs.store.heartbeats import heartbeats
 from datasets_defs.store.locks import held
+from tests.training.servers.replicated import MODEL, change
 from tests.training.servers.simulated_vllm import SimulatedVllm
 from training.champions.confirmation import confirmed, put_back
 from training.reconcile import mend
 from training.registry.registry import Registry
 from training.servers.follow import follow
-
-MODEL = "replicated"
-
-
-@pytest.fixture(scope="module")
-def registered(mlflow_url: str, folders: dict[int, Path]) -> Registry:
-    """The three versions in a real registry."""
-    registry = Registry(mlflow_url)
-    for number, folder in folders.items():
-        found = registry.register(MODEL, folder, key=f"{MODEL}|v{number}", tags={}, params={}, metrics={})
-        assert found == number
-    return registry
-
-
-@pytest.fixture
-def pair(
-    registered: Registry, replica: Callable[..., SimulatedVllm], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> list[SimulatedVllm]:
-    """Two servers that a model's YAML names."""
-    both = [replica(), replica()]
-    serving = {"kind": "external", "swap": "weights", "replicas": [server.url for server in both],
-               "versions_folder": str(tmp_path / "shared")}  # fmt: skip
-    content = {"name": MODEL, "base_model": {}, "training_text": "builtin:python-docs", "serving": serving}
-    (tmp_path / "models").mkdir()
-    (tmp_path / "models" / f"{MODEL}.yaml").write_text(yaml.safe_dump(content))
-    for name, value in {
-        "HOME": str(tmp_path), "MODELS_DIR": str(tmp_path / "models"), "MLFLOW_URL": registered.url,
-        "SERVING_CONFIRM_SECONDS": "5",
-    }.items():  # fmt: skip
-        monkeypatch.setenv(f"DRIFTLOOP_{name}", value)
-    settings.cache_clear()
-    return both
-
-
-def change(engine: Engine, to: int, expected: int | None) -> Champion:
-    kind = "promote" if expected else "bootstrap"
-    return Ledger(engine).change_champion(MODEL, expected=expected, to=to, kind=kind, reason="test", actor="test")
 
 
 def test_confirmed_by_all_and_held_to_it(engine: Engine, registered: Registry, pair: list[SimulatedVllm]):

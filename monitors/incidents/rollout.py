@@ -1,0 +1,99 @@
+"""Judges an open rollout: reads what both versions' users got, and writes down how it goes on."""
+
+from dataclasses import asdict
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Engine
+
+from datasets_defs.core.conditions import Outcome
+from datasets_defs.core.incidents import Incident, State
+from datasets_defs.core.settings import settings
+from datasets_defs.ledger.ledger import Ledger
+from datasets_defs.ledger.pauses import pauses
+from datasets_defs.ledger.routes import Route
+from datasets_defs.spec.files import spec_of
+from datasets_defs.spec.model import ModelSpec
+from datasets_defs.spec.rollout import RolloutSpec
+from datasets_defs.store.arm_log import ArmsAsked, read_arms
+from monitors.incidents.arms import ArmsComparison, compare_arms
+from monitors.incidents.rollout_decision import RolloutStep, RolloutVerdict, decide_step
+
+
+def models_in_rollout(db: Engine) -> list[str]:
+    """List the models whose challenger is being rolled out, by name."""
+    return sorted(each.model for each in Ledger(db).open_incidents() if each.state is State.ROLLOUT)
+
+
+def judge_open_rollout(model: str, *, now: datetime, db: Engine, actor: str) -> Outcome:
+    """Judge the model's rollout, if it is in one, and write down how it goes on; nothing is rung.
+
+    What is surely worse answers nobody from the same transaction on that ends the incident. Done again it decides on
+    what it finds then. A paused model's rollout stays as it is.
+
+    Raises:
+        ContractError: the spec is wrong, or incident or route moved on meanwhile.
+        TransientError: PostgreSQL is away.
+    """
+    ledger, spec = Ledger(db), spec_of(model)
+    incident, route = ledger.open_of(model), ledger.route(model)
+    if incident is None or incident.state is not State.ROLLOUT or route is None or route.ending:
+        return Outcome(f"{model} is in no rollout")
+    if model in pauses(db, now):
+        return Outcome(f"{model} is paused; {_stands(route)}")
+    plan = spec.steps
+    if plan is None:
+        reason = f"version {route.challenger_version} goes back: the YAML has neither `rollout` nor `ab` any more"
+        return _take_back(ledger, incident, State.ESCALATED, reason, {}, actor=actor)
+    if route.since is None:
+        return Outcome(f"{model}: step {route.step + 1} is being prepared; {_stands(route)}")
+    comparison = compare_users(db, spec, plan, route)
+    verdict = decide_step(comparison, plan, windows=int((now - route.since) / settings().window_length))
+    return _carry_out(ledger, incident, route, verdict, comparison, actor=actor)
+
+
+def compare_users(db: Engine, spec: ModelSpec, plan: RolloutSpec, route: Route) -> ArmsComparison:
+    """Compare what both versions' users got since the present step began; too few where it has not begun.
+
+    Raises:
+        TransientError: PostgreSQL is away.
+    """
+    arms: dict[int, list[Any]] = {route.champion_version: [], route.challenger_version: []}
+    if route.since is not None:
+        arms = read_arms(db, ArmsAsked(
+            model=route.model, incident_id=route.incident_id, step=route.step, since=route.since,
+            versions=(route.champion_version, route.challenger_version), refusals=spec.evaluation.refusals,
+            blocked=spec.evaluation.blocked_phrases, anonymous=spec.trust.anonymous,
+        ))  # fmt: skip
+    steps = len(plan.steps) - 1
+    return compare_arms(arms[route.champion_version], arms[route.challenger_version], plan, steps=steps)
+
+
+def _carry_out(
+    ledger: Ledger, incident: Incident, route: Route, verdict: RolloutVerdict, comparison: ArmsComparison, *, actor: str
+) -> Outcome:
+    reason = f"version {route.challenger_version} with {route.share:.0%} of users: {verdict.reason}"
+    told = {"rollout": {name: asdict(each) for name, each in comparison.measures.items()}, "share": route.share}
+    match verdict.step:
+        case RolloutStep.STAY:
+            return Outcome(f"incident {incident.id}: {reason}")
+        case RolloutStep.ON:
+            with ledger.transaction() as on:
+                ledger.move(incident, State.ROLLOUT, actor=actor, reason=reason, evidence=told, connection=on)
+                ledger.change_route(route, actor=actor, step=route.step + 1, since=None, connection=on)
+            return Outcome(f"incident {incident.id}: {reason}; the next step follows")
+        case RolloutStep.BACK:
+            return _take_back(ledger, incident, State.ROLLED_BACK, reason, told, actor=actor)
+        case RolloutStep.ASK:
+            return _take_back(ledger, incident, State.ESCALATED, f"{reason}; a person decides", told, actor=actor)
+
+
+def _take_back(
+    ledger: Ledger, incident: Incident, to: State, reason: str, told: dict[str, Any], *, actor: str
+) -> Outcome:
+    ledger.move(incident, to, actor=actor, reason=reason, evidence=told, approved=False)  # which ends the route, too
+    return Outcome(f"incident {incident.id}: {reason}")
+
+
+def _stands(route: Route) -> str:
+    return f"version {route.challenger_version} answers {route.share:.0%} of users"
