@@ -395,6 +395,8 @@ def _progressed(event: Event, _incident: Incident | None) -> Topic | None:
         return WAITING
     if event.evidence.get("action") == Action.ASK:
         return DRIFT_QUESTION
+    if "search" in event.evidence:
+        return None  # what is made of it is told
     return REGISTERED if event.state == State.RETRAINING else None
 
 

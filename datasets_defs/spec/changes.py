@@ -79,6 +79,7 @@ RULES: dict[str, Rule] = {
     "retrain.back_off_windows": Rule(effect=Effect.NEXT_EVALUATION, words="a wait that has begun keeps its end"),
     "retrain.budget": Rule(effect=Effect.AT_ONCE),
     "schedule": Rule(effect=Effect.AT_ONCE, words="Airflow sees it when it next reads `dags/`, within some minutes"),
+    "search": Rule(effect=Effect.NEXT_TRAINING, words="the next one on schedule; one that is under way keeps its own"),
     "trainer": Rule(effect=Effect.NEXT_TRAINING),
     "data": Rule(
         effect=Effect.NEXT_TRAINING, words="rows of older snapshots that it would remove are left out of replay"

@@ -1,7 +1,7 @@
 """What a user says about a model: `models/NAME.yaml` → `ModelSpec`."""
 
 from datetime import timedelta
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     AfterValidator,
@@ -17,7 +17,7 @@ from datasets_defs.spec.generation import GenerateSpec
 from datasets_defs.spec.presets import MEAN_LOSS_QUERIES
 from datasets_defs.spec.rollout import AbSpec, RolloutSpec
 from datasets_defs.spec.scaling import ScaleByPerson, ScaleSpec
-from datasets_defs.spec.schedule import Schedule
+from datasets_defs.spec.schedule import Schedule, SearchSpec
 from datasets_defs.spec.serving import ServingSpec
 from datasets_defs.spec.signals import DriftSpec, LabelSpec, Signals, distinct
 from datasets_defs.spec.trainers import CommandTrainer, KubernetesTrainer, LocalTrainer, TorchrunTrainer, TrainerSpec
@@ -73,6 +73,8 @@ class ModelSpec(Section):
     """How a challenger is made, and how often at most."""
     schedule: Schedule | None = None
     """When a challenger is trained though nothing is wrong: `weekly`, `monthly`, a cron expression, or a mapping."""
+    search: SearchSpec | None = None
+    """Settings that a training on schedule tries; needs `data.validation_share`."""
     trainer: TrainerSpec = LocalTrainer()
     """Where and how trainings run: `local`, `torchrun`, or a mapping with a `kind` and its fields."""
     data: DataSpec = DataSpec()
@@ -147,6 +149,20 @@ class ModelSpec(Section):
         """How an accepted challenger takes the users over; None: all at once."""
         return self.ab.as_rollout if self.ab is not None else self.rollout
 
+    @model_validator(mode="after")
+    def _can_search(self) -> Self:
+        """Refuse a search that could not choose, or whose settings would reach nobody."""
+        if self.search is None:
+            return self
+        if not self.data.validation_share:
+            raise ValueError("search: the winner is chosen on validation texts: set `data: {validation_share: 0.1}`")
+        if self.trainer.kind == "command":
+            raise ValueError("search: a command of your own (`trainer`) does not get the settings; search inside it")
+        adapters = {"rank", "alpha"} & {*self.search.grid, *self.search.ranges}
+        if adapters and self.retrain.method != "lora":
+            raise ValueError(f"search: {', '.join(sorted(adapters))} need `retrain: {{method: lora}}`")
+        return self
+
     def about(self, signal: str) -> About | None:
         """Say what a signal speaks of, by its name in verdicts; None: the YAML does not say, or does not hold it."""
         kind, _, name = signal.partition(":")
@@ -174,6 +190,11 @@ class ModelSpec(Section):
                 return processes * nodes
             case _:
                 return 1
+
+    @property
+    def longest_seconds(self) -> float:
+        """How long an attempt's trainings may take together, one after another."""
+        return self.retrain.max_seconds * (self.search.count if self.search is not None else 1)
 
     def window_count(self, count: int) -> timedelta:
         """Give the duration of `count` windows."""

@@ -92,6 +92,20 @@ def url_sha256(url: str) -> str:
     return digest.hexdigest()
 
 
+def fetch_file(url: str, file: Path) -> None:
+    """Write an artifact to a local file, piece by piece.
+
+    Raises:
+        ContractError: it is gone.
+    """
+    filesystem, path = fsspec.core.url_to_fs(url)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        filesystem.get_file(path, str(file))
+    except FileNotFoundError as err:
+        raise ContractError(f"artifact {url} is gone") from err
+
+
 def exists(url: str) -> bool:
     """Say whether a file was written; files are written whole or not at all."""
     filesystem, path = fsspec.core.url_to_fs(url)

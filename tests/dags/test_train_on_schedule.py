@@ -124,12 +124,33 @@ def test_a_run_orders_and_wakes_the_retrain(run, engine: Engine, home: Path, own
         SPEC.format(name="second") + "retrain: {min_documents: 1}\ntrust: {anonymous: true}\n"
     )
     states = run("train_on_schedule", {"model": "second", "reason": "new corpus"})
-    assert states == {"order[-1]": "success", "hand_over[-1]": "success"}
+    assert states == {
+        "order[-1]": "success",
+        "settings_to_try[-1]": "success",
+        "try_setting[-1]": "skipped",
+        "hand_over[-1]": "success",
+    }
     ledger = Ledger(engine)
     incident = ledger.open_of("second")
     assert (incident.signal, incident.is_ordered) == ("schedule", True)
     assert "airflow:dag_test asks for it: new corpus" in ledger.events("second")[-1].reason
     assert incident.rings >= 1
+
+
+def test_trials_are_mapped_and_their_failures_hold_up_nothing(run, engine: Engine, home: Path, owner: Engine):  # noqa: F811
+    """Each setting is a mapped task with a trainer of its own; with MLflow away all fail, and the retrain is woken."""
+    _make_due(engine, owner)
+    (home / "models" / "second.yaml").write_text(
+        SPEC.format(name="second") + "retrain: {min_documents: 1}\ntrust: {anonymous: true}\n"
+        "data: {validation_share: 0.1}\nsearch: {grid: {epochs: [1, 2]}}\n"
+    )
+    states = run("train_on_schedule", {"model": "second", "reason": "new corpus"})
+    assert states["settings_to_try[-1]"] == "success"
+    assert (states["try_setting[0]"], states["try_setting[1]"]) == ("failed", "failed")
+    assert states["hand_over[-1]"] == "success"
+    incident = Ledger(engine).open_of("second")
+    assert (incident.awaits_training, incident.claimed_by) == (True, None)
+    assert incident.rung_at is not None
 
 
 def _make_due(engine: Engine, owner: Engine) -> None:

@@ -3,15 +3,19 @@
 from sqlalchemy import Engine
 
 from datasets_defs.core.errors import ContractError
-from datasets_defs.core.incidents import Incident
+from datasets_defs.core.incidents import SCHEDULED, Incident
 from datasets_defs.spec.model import ModelSpec
 from datasets_defs.store.database import database_errors
 from datasets_defs.store.gpu_charges import Charged, charge
 
 
 def of_attempt(incident: Incident, spec: ModelSpec) -> Charged:
-    """Give the training of an incident's attempt; its key is `model|incident|attempt`."""
-    return of_training(f"{incident.model}|{incident.id}|{incident.attempt}", spec, spec.retrain.max_seconds)
+    """Give the training of an incident's attempt; its key is `model|incident|attempt`.
+
+    One that a schedule asked for may try several settings, and pays for all of them.
+    """
+    seconds = spec.longest_seconds if incident.signal == SCHEDULED else spec.retrain.max_seconds
+    return of_training(f"{incident.model}|{incident.id}|{incident.attempt}", spec, seconds)
 
 
 def of_training(key: str, spec: ModelSpec, seconds: float) -> Charged:

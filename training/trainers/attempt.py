@@ -14,6 +14,7 @@ from datasets_defs.ledger.ledger import Ledger
 from datasets_defs.spec.model import ModelSpec
 from datasets_defs.store.artifacts import artifact_url
 from datasets_defs.store.heartbeats import beat
+from training.data.snapshot import Snapshot
 from training.fit.plan import Progress
 from training.registry.registry import Registry
 
@@ -46,6 +47,10 @@ class Attempt:
     """Of the version, beside those that every version has."""
     tell: Callable[[Progress], None] = lambda _: None
     """Called every few seconds, for a person who looks on."""
+    make: "Callable[[Attempt, Path, Snapshot], Made] | None" = None
+    """Makes the model in another way than by one training; None: the spec's trainer does."""
+    trial: int | None = None
+    """Number of the setting that is tried, where an attempt tries several."""
 
     @property
     def snapshot_uri(self) -> str:
@@ -55,7 +60,8 @@ class Attempt:
     @property
     def folder(self) -> Path:
         """Where checkpoints and the finished model stand until the version is registered."""
-        return settings().home / "training" / self.spec.name / f"{self.name}-from-v{self.parent}"
+        folder = settings().home / "training" / self.spec.name / f"{self.name}-from-v{self.parent}"
+        return folder if self.trial is None else folder / f"trial-{self.trial}"
 
     @property
     def made(self) -> Path:

@@ -19,6 +19,8 @@ class Job:
     model: str
     incident_id: int
     attempt: int
+    trial: int | None = None
+    """Number of the setting that it tries, where the attempt tries several; None: it makes the challenger."""
 
     @classmethod
     def of(cls, incident: Incident) -> "Job":
@@ -28,17 +30,20 @@ class Job:
     @property
     def name(self) -> str:
         """Of the attempt in artifacts and folders; one model's jobs differ in it."""
-        return attempt_name(self.incident_id, self.attempt)
+        name = attempt_name(self.incident_id, self.attempt)
+        return name if self.trial is None else f"{name}-trial-{self.trial}"
 
     @property
     def key(self) -> str:
-        """Of the challenger's version in the registry: `model|incident|attempt`."""
-        return f"{self.model}|{self.incident_id}|{self.attempt}"
+        """Of the challenger's version in the registry: `model|incident|attempt`; of a trial, its run's there."""
+        key = f"{self.model}|{self.incident_id}|{self.attempt}"
+        return key if self.trial is None else f"{key}|trial-{self.trial}"
 
     @property
     def arguments(self) -> tuple[str, ...]:
         """What Python is to run where the job trains."""
-        return ("-m", "training.trainers.job", self.model, str(self.incident_id), str(self.attempt))
+        numbers = (self.incident_id, self.attempt, *(() if self.trial is None else (self.trial,)))
+        return ("-m", "training.trainers.job", self.model, *map(str, numbers))
 
     @property
     def file(self) -> Path:
@@ -127,6 +132,8 @@ class Ending(StrEnum):
     """How a job ended for good; one that may end otherwise when tried again writes nothing."""
 
     REGISTERED = "registered"
+    TRIED = "tried"
+    """A setting was tried; the challenger is made of the best one."""
     CONTRACT = "contract"
     """The spec, the base model or the training is wrong."""
     OUT_OF_MEMORY = "out_of_memory"

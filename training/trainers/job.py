@@ -1,4 +1,4 @@
-"""`python -m training.trainers.job MODEL INCIDENT ATTEMPT`: the process that trains a challenger.
+"""`python -m training.trainers.job MODEL INCIDENT ATTEMPT [TRIAL]`: the process that trains a challenger.
 
 It is no part of Airflow's task: it holds the model's trainer locks, goes on while its incident waits for this very
 attempt, whoever watches, and leaves its result as a file. What may go well when tried again leaves none.
@@ -14,7 +14,7 @@ from contextlib import ExitStack, contextmanager
 from sqlalchemy import Engine
 
 from datasets_defs.core.errors import ContractError, DriftloopError
-from datasets_defs.core.incidents import Incident
+from datasets_defs.core.incidents import SCHEDULED, Incident, attempt_name
 from datasets_defs.core.settings import settings
 from datasets_defs.ledger.ledger import Ledger
 from datasets_defs.spec.files import spec_of
@@ -28,6 +28,7 @@ from training.trainers.attempt import Attempt
 from training.trainers.contract import Ending, Job, JobResult
 from training.trainers.locks import BusyError, gpus_here, only_trainer, places_for
 from training.trainers.making import train
+from training.trainers.trials import forget_trials, made_by_search, part_of, run_trial
 from training.trainers.watch import is_wanted
 
 log = logging.getLogger(__name__)
@@ -56,7 +57,7 @@ def run(job: Job, *, db: Engine) -> JobResult:
         hold()
         try:
             attempt = attempt_of(job, ledger, hold)
-            result = JobResult(ending=Ending.REGISTERED, version=train(attempt))
+            result = _trained(attempt) if job.trial is None else _tried(attempt, job.trial)
         except UnwantedError:
             raise
         except DataBreakError as err:
@@ -68,7 +69,16 @@ def run(job: Job, *, db: Engine) -> JobResult:
         result.save(job)
     if result.ending is Ending.REGISTERED:
         shutil.rmtree(attempt.folder, ignore_errors=True)
+        forget_trials(attempt)
     return result
+
+
+def _trained(attempt: Attempt) -> JobResult:
+    return JobResult(ending=Ending.REGISTERED, version=train(attempt))
+
+
+def _tried(attempt: Attempt, number: int) -> JobResult:
+    return JobResult(ending=Ending.TRIED, message=str(run_trial(attempt, number)))
 
 
 @contextmanager
@@ -85,7 +95,7 @@ def _when_it_is_free(ledger: Ledger, job: Job) -> Iterator[Callable[[], None]]:
                 spec = spec_of(job.model)
                 places = places_for(spec, ledger.engine)
                 still_only = held.enter_context(
-                    only_trainer(ledger.engine, job.model, places=places, gpus=gpus_here(spec))
+                    only_trainer(ledger.engine, job.model, places=places, gpus=gpus_here(spec), part=part_of(job.trial))
                 )
             except BusyError as err:
                 log.info("%s", err)
@@ -107,8 +117,8 @@ def attempt_of(job: Job, ledger: Ledger, hold: Callable[[], None]) -> Attempt:
     return Attempt(
         spec=spec,
         parent=champion.version,
-        name=job.name,
-        key=job.key,
+        name=attempt_name(job.incident_id, job.attempt),
+        key=Job.of(incident).key,
         since=incident.fresh_since,
         ledger=ledger,
         registry=Registry(settings().mlflow_url),
@@ -116,6 +126,7 @@ def attempt_of(job: Job, ledger: Ledger, hold: Callable[[], None]) -> Attempt:
         hold=hold,
         settle=lambda seconds: settle(ledger.engine, of_attempt(incident, spec), seconds),
         tags={"incident": str(incident.id), "attempt": str(incident.attempt)},
+        make=made_by_search if spec.search is not None and incident.signal == SCHEDULED else None,
     )
 
 
@@ -129,8 +140,9 @@ def _require_wanted(incident: Incident, job: Job) -> None:
 def main(arguments: list[str]) -> int:
     """Run a job to its end; 0 when it left a result."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    model, incident, attempt = arguments
-    job = Job(model=model, incident_id=int(incident), attempt=int(attempt))
+    model, incident, attempt, *trial = arguments
+    number = int(trial[0]) if trial else None
+    job = Job(model=model, incident_id=int(incident), attempt=int(attempt), trial=number)
     log.info("%s of %s begins as process %d", job.name, job.model, os.getpid())
     try:
         result = run(job, db=engine())

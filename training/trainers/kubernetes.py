@@ -23,7 +23,7 @@ from datasets_defs.core.settings import settings
 from datasets_defs.spec.model import ModelSpec
 from datasets_defs.spec.trainers import KubernetesTrainer
 from training.trainers.contract import Ending, Job, JobResult, Look, Phase
-from training.trainers.pod import CONTAINER, GRACE_SECONDS, labels_of_model, pod, pod_name
+from training.trainers.pod import CONTAINER, GRACE_SECONDS, attempt_labels, labels_of_model, pod, pod_name
 from training.trainers.pod_log import LogReading
 from training.trainers.pod_status import PodStanding, judge, words_of
 
@@ -203,14 +203,15 @@ class PodTrainer:
         return not leaving and judge(there, self.trainer, datetime.now(UTC)).look.active
 
     def _sweep(self, job: Job) -> None:
-        """Remove what earlier jobs of the model left: only one incident at a time is trained for."""
+        """Remove what earlier jobs of the model left: one attempt at a time is trained, in several trials maybe."""
+        own = attempt_labels(job)
         selector = ",".join(f"{key}={value}" for key, value in labels_of_model(job.model).items())
         with self._asked("listing pods"):
             found = self._client.list_namespaced_pod(
                 self.trainer.namespace, label_selector=selector, _request_timeout=TIMEOUT
             )
         for each in self._client.api_client.sanitize_for_serialization(found)["items"]:
-            if each["metadata"]["name"] != pod_name(job):
+            if each["metadata"]["name"] != pod_name(job) and not own.items() <= each["metadata"]["labels"].items():
                 self._delete(each, grace=GRACE_SECONDS)
 
     def _remove(self, there: dict[str, Any]) -> None:

@@ -45,9 +45,12 @@ def gpus_here(spec: ModelSpec) -> int:
 
 
 @contextmanager
-def only_trainer(db: Engine, model: str, *, places: int | None = None, gpus: int = 0) -> Iterator[Callable[[], None]]:
+def only_trainer(
+    db: Engine, model: str, *, places: int | None = None, gpus: int = 0, part: str = ""
+) -> Iterator[Callable[[], None]]:
     """Hold the model's trainer locks; gives a check that they are still held, to be made before each write.
 
+    With a `part` they are the locks of that part of a training, of which several are at work side by side.
     `places` is how many trainings of all models may be at work; None where others give out the GPUs, as a cluster does.
     `gpus` of this machine are leased, and this process and its children see them and no others.
 
@@ -59,14 +62,14 @@ def only_trainer(db: Engine, model: str, *, places: int | None = None, gpus: int
         BusyError: another trainer is at work, or every place is taken.
         TransientError: PostgreSQL is away; or, from the check, the lock was lost and this one must stop.
     """
-    names = {"space": "driftloop trainer", "model": model}
+    names = {"space": "driftloop trainer", "model": f"{model}|{part}" if part else model}
     give_up = time.monotonic() + LOCK_PATIENCE_SECONDS
     with database_errors("taking the trainer's lock"), db.connect() as opened:
         on = opened.execution_options(isolation_level="AUTOCOMMIT")
         try:
             while not _locked(on, names):
                 _wait(f"another trainer of {model} is still at work", give_up)
-            with _file_lock(model, give_up):
+            with _file_lock(model, part, give_up):
                 while places is not None and not _has_place(on, places):
                     _wait(f"no GPU is free for a training of {model}: {places} of {places} are at work", give_up)
                 with _leased(on, gpus, model, give_up) as leased:
@@ -117,10 +120,10 @@ def _check(on: Connection, model: str) -> None:
 
 
 @contextmanager
-def _file_lock(model: str, give_up: float) -> Iterator[None]:
+def _file_lock(model: str, part: str, give_up: float) -> Iterator[None]:
     folder = settings().home / "training" / model
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "lock").open("w") as file:
+    with (folder / f"lock{part and '-'}{part}").open("w") as file:
         while not flocked(file, fcntl.LOCK_EX):
             _wait(f"another trainer of {model} is still at work", give_up)
         yield

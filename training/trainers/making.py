@@ -48,10 +48,10 @@ def train(attempt: Attempt) -> int:
     spec, registry = attempt.spec, attempt.registry
     if (known := registry.find(spec.name, attempt.key)) is not None:
         return _noted(attempt, known)
-    snapshot = stored(attempt.snapshot_uri) or _freeze(attempt)
+    snapshot = frozen_for(attempt)
     source = fetch(attempt.ledger.engine, registry, spec.name, attempt.parent)
-    made = _by_command if isinstance(spec.trainer, CommandTrainer) else _by_ours
-    done = made(attempt, source, snapshot)
+    made = _by_command if isinstance(spec.trainer, CommandTrainer) else by_ours
+    done = (attempt.make or made)(attempt, source, snapshot)
     attempt.hold()
     attempt.settle(done.seconds)
     say_progress(attempt, done.progress, at_work=False)
@@ -68,7 +68,7 @@ def train(attempt: Attempt) -> int:
     return _noted(attempt, version)
 
 
-def _by_ours(attempt: Attempt, source: Path, snapshot: Snapshot) -> Made:
+def by_ours(attempt: Attempt, source: Path, snapshot: Snapshot) -> Made:
     """Train with the loop's own trainer, in this process or in several."""
     spec = attempt.spec
     texts, epochs = snapshot.mixture(spec.retrain)
@@ -186,7 +186,15 @@ def _together(attempt: Attempt, plan: FitPlan, snapshot: Snapshot) -> Result:
     return launch(work, spec, threads=threads, hold=attempt.hold, tell=watched(attempt))
 
 
-def _freeze(attempt: Attempt) -> Snapshot:
+def frozen_for(attempt: Attempt) -> Snapshot:
+    """Give the attempt's frozen rows; freeze them unless that was done.
+
+    Raises:
+        ContractError: the rows are broken, or nothing is left to train on.
+        TransientError: PostgreSQL or the registry is away.
+    """
+    if (present := stored(attempt.snapshot_uri)) is not None:
+        return present
     spec, db = attempt.spec, attempt.ledger.engine
     found = inputs_of(db, attempt.registry, spec, attempt.parent, Window(attempt.since, datetime.now(UTC)))
     snapshot = freeze(

@@ -27,7 +27,7 @@ _PLACES = ("home", "models_dir", "artifact_root", "training_queue")
 
 def pod_name(job: Job) -> str:
     """Name the pod after the job, so that the API server itself lets a job have one pod only; a DNS label."""
-    ends = f"-{job.incident_id}-{job.attempt}"
+    ends = f"-{job.incident_id}-{job.attempt}{'' if job.trial is None else f'-{job.trial}'}"
     name = f"driftloop-{job.model}{ends}"
     if len(name) <= LONGEST_NAME:
         return name
@@ -45,6 +45,11 @@ def labels_of_model(model: str) -> dict[str, str]:
     }
 
 
+def attempt_labels(job: Job) -> dict[str, str]:
+    """Give the labels that all pods of an attempt have, those of its trials too."""
+    return {"driftloop/incident": str(job.incident_id), "driftloop/attempt": str(job.attempt)}
+
+
 def pod(spec: ModelSpec, trainer: KubernetesTrainer, job: Job, loop: Settings) -> dict[str, Any]:
     """Describe the pod that trains one attempt, as the API's JSON.
 
@@ -58,7 +63,7 @@ def pod(spec: ModelSpec, trainer: KubernetesTrainer, job: Job, loop: Settings) -
         "spec": {
             "restartPolicy": "Never",
             "terminationGracePeriodSeconds": GRACE_SECONDS,
-            "activeDeadlineSeconds": int(spec.retrain.max_seconds) + BESIDE_TRAINING_SECONDS,
+            "activeDeadlineSeconds": int(spec.longest_seconds) + BESIDE_TRAINING_SECONDS,
             "automountServiceAccountToken": False,
             "shareProcessNamespace": True,  # the trainer is not process 1, which a signal does not end
             "enableServiceLinks": False,  # a Service called `driftloop` would set DRIFTLOOP_PORT and others
@@ -83,8 +88,7 @@ def _metadata(spec: ModelSpec, trainer: KubernetesTrainer, job: Job) -> dict[str
             **trainer.labels,
             **({"kueue.x-k8s.io/queue-name": trainer.queue} if trainer.queue else {}),
             **labels_of_model(job.model),
-            "driftloop/incident": str(job.incident_id),
-            "driftloop/attempt": str(job.attempt),
+            **attempt_labels(job),
         },
         "annotations": {
             **trainer.annotations,
