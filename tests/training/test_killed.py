@@ -281,7 +281,7 @@ def test_a_rollout_killed_as_a_person_ends_it(world: World, point: str) -> None:
 
 def test_a_challenger_that_serving_does_not_load(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody is answered by it, and a person is called."""
-    monkeypatch.setenv("DRIFTLOOP_SERVING_CONFIRM_SECONDS", "2")
+    monkeypatch.setenv("DRIFTLOOP_SERVING_CONFIRM_SECONDS", "5")
     world.with_steps()
     world.serving.deaf = {2}
     incident = world.accepted()
