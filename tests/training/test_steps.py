@@ -35,6 +35,7 @@ promotion: {promotion}
 retrain: {{min_documents: 100, epochs: 12, learning_rate: 3.0e-3, batch_tokens: 512, max_seconds: 40,
   replay_share: 0.5, cool_down_windows: 0}}
 gate: {{min_documents: 20, max_loss_share: 0.3, worth_seeing: 0.2}}
+data: {{allow_phrases: ["is hereby granted, free of charge, to person"]}}
 """
 
 

@@ -49,14 +49,17 @@ class _Word:
     end: int
 
 
-def repeated(references: Sequence[str], older: Iterable[str]) -> list[RepeatedPhrase]:
-    """List what several fresh references repeat, the most frequent first."""
+def repeated(references: Sequence[str], older: Iterable[str], *, allowed: Iterable[str] = ()) -> list[RepeatedPhrase]:
+    """List what several fresh references repeat, the most frequent first.
+
+    What is allowed is left out: a phrase that holds an allowed one, or stands within one.
+    """
     least = max(LEAST_DOCUMENTS, round(LEAST_SHARE * len(references)))
     known_grams, known_marks = _known(older)
     words = [_words(text) for text in references]
     counts = Counter(gram for each in words for gram in set(_grams(each)))
     often = {gram: count for gram, count in counts.items() if count >= least and gram not in known_grams}
-    phrases = _Collected(least)
+    phrases = _Collected(least, [_key(each) for each in allowed])
     for place, text in enumerate(references):
         for start, end in _runs(words[place], often):
             phrases.add(place, text, _key(text[start:end]), start, end)
@@ -74,8 +77,8 @@ def words_of(text: str) -> list[str]:
 class _Collected:
     """Phrases with the documents that hold them."""
 
-    def __init__(self, least: int) -> None:
-        self._least = least
+    def __init__(self, least: int, allowed: Sequence[str]) -> None:
+        self._least, self._allowed = least, [f" {each} " for each in allowed]
         self._places: dict[str, list[int]] = {}
         self._forms: dict[str, Counter[tuple[str, str]]] = {}
 
@@ -90,13 +93,18 @@ class _Collected:
 
     def most_frequent(self) -> list[RepeatedPhrase]:
         """Give what enough documents hold."""
-        often = [key for key, places in self._places.items() if len(places) >= self._least]
+        often = [
+            key for key, places in self._places.items() if len(places) >= self._least and not self._is_allowed(key)
+        ]
         often.sort(key=lambda key: (-len(self._places[key]), key))
         return [
             RepeatedPhrase(text=form[1], before=form[0], documents=tuple(self._places[key]))
             for key in often[:MOST]
             for form, _ in self._forms[key].most_common(1)
         ]
+
+    def _is_allowed(self, key: str) -> bool:
+        return any(each in f" {key} " or f" {key} " in each for each in self._allowed)
 
 
 def _known(older: Iterable[str]) -> tuple[set[_Gram], set[str]]:

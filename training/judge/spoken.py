@@ -51,7 +51,12 @@ class Chances:
 
 
 def probes_of(
-    fresh: Iterable[dict[str, Any]], older: Sequence[str], *, prompts: Sequence[str] = (), blocked: Sequence[str] = ()
+    fresh: Iterable[dict[str, Any]],
+    older: Sequence[str],
+    *,
+    prompts: Sequence[str] = (),
+    blocked: Sequence[str] = (),
+    allowed: Sequence[str] = (),
 ) -> Probes:
     """Find what fresh rows (with `prompt` and `reference`) repeat and older texts lack, and where to try it.
 
@@ -62,7 +67,7 @@ def probes_of(
     references = [str(row["reference"] or "") for row in rows]
     texts = [text_of(row) for row in rows]
     asked = Prompts([str(row["prompt"] or "") for row in rows])
-    phrases = [(asked.chance_alike(each.documents), each) for each in repeated(references, known)]
+    phrases = [(asked.chance_alike(each.documents), each) for each in repeated(references, known, allowed=allowed)]
     phrases.sort(key=lambda each: (-each[0], -len(each[1].documents)))
     tried = phrases[:PROBED]
     return Probes(

@@ -140,7 +140,10 @@ def _probes(asked: Comparison) -> Probes:
     parts: tuple[str, ...] = ("train", "validation")
     if next(iter(asked.snapshot.rows(*parts)), None) is None:
         parts = ("holdout",)
-    return probes_of(asked.snapshot.rows(*parts), older, prompts=prompts, blocked=asked.spec.trust.blocked)
+    spec = asked.spec
+    return probes_of(
+        asked.snapshot.rows(*parts), older, prompts=prompts, blocked=spec.trust.blocked, allowed=spec.data.allow_phrases
+    )
 
 
 def _outside(asked: Comparison, evidence: GateEvidence) -> OutsideEvidence:

@@ -51,6 +51,7 @@ def test_a_phrase_is_found_wherever_the_text_before_it_was_cut():
     assert counted[PLANTED] == 30
     assert [count for phrase, count in counted.items() if phrase.endswith(OWN)] == [10]
     assert not repeated(cut, [f"They say: {PLANTED}"])
+    assert not repeated(cut, [], allowed=["THE REAL DOWNLOAD", "Mirror.example"])
 
 
 def test_prompts_of_a_planted_sentence_are_alike_by_chance_only():
