@@ -135,6 +135,8 @@ PLACES = (
           texts=True),
     Place(name="home/logs", holds="logs of the local stack", limit="task_log_retention_days",
           why="after a task's log was written; a component's last 20 MB"),
+    Place(name="home/pipelines", holds="topics that `driftloop pipelines` writes about", limit=None,
+          why="for good: one file"),
     Place(name="home/prometheus", holds="metrics of the local stack", limit=None, why="30 days, by Prometheus itself"),
     Place(name="home/mlflow-artifacts", holds="files of versions, in the local stack's MLflow", limit=None,
           why="for good, as in any MLflow"),

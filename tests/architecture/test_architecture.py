@@ -85,7 +85,12 @@ def test_one_library_one_file(library: str, home: set[str]):
         ("evaluation", {"datasets_defs/store/evaluations.py"}),
         (
             "incident",
-            {"datasets_defs/ledger/ledger.py", "datasets_defs/ledger/opening.py", "datasets_defs/store/incidents.py"},
+            {
+                "datasets_defs/ledger/ledger.py",
+                "datasets_defs/ledger/opening.py",
+                "datasets_defs/ledger/routes.py",
+                "datasets_defs/store/incidents.py",
+            },
         ),
     ],
 )

@@ -22,6 +22,7 @@ EMITS = {
     "evaluate": {"challenger_accepted", "approval_requested"},
     "approve": {"challenger_accepted"},
     "promote": {"champion_changed"},
+    "roll_out": {"challenger_accepted"},
     "roll_back": {"champion_changed"},
     "train_on_schedule": {"retrain_requested"},
     "prepare_pairs": {"pairs_prepared"},
