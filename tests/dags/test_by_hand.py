@@ -17,6 +17,8 @@ from training.approve import record
 
 WOKEN = ("approve", "evaluate", "generate_texts", "promote", "retrain", "roll_back", "scale_gpu", "triage")
 NOTHING = {"skipped"}
+ALWAYS_RUN = {"generate_texts": {"skipped", "success"}}
+"""Of DAGs whose last tasks look whether anything was left over, and find nothing."""
 
 
 @pytest.mark.parametrize("dag_id", WOKEN)
@@ -25,10 +27,11 @@ def test_with_nothing_to_do_it_skips(run, engine: Engine, dag_id: str):  # noqa:
 
     That is *Trigger* with an empty and a filled form, and *Create event* or *Materialize* on the Asset before it.
     """
-    assert set(run(dag_id).values()) == NOTHING
-    assert set(run(dag_id, {"model": "first", "reason": "to try it"}).values()) == NOTHING
+    nothing = ALWAYS_RUN.get(dag_id, NOTHING)
+    assert set(run(dag_id).values()) <= nothing
+    assert set(run(dag_id, {"model": "first", "reason": "to try it"}).values()) <= nothing
     with woken_by("first|4711|1" if dag_id < "p" else "docs-writer"):
-        assert set(run(dag_id).values()) == NOTHING
+        assert set(run(dag_id).values()) <= nothing
     ledger = Ledger(engine)
     assert (ledger.events("first"), ledger.events("second")) == ([], [])
     assert broken_invariants(engine)[1] == []

@@ -117,7 +117,9 @@ def test_a_wrong_spec_stops_no_model_of_its_group(run, engine: Engine, home: Pat
 
 def test_maintain_makes_partitions(run, engine: Engine):
     """After a day's upkeep today's partition and the next ones are there."""
-    assert set(run("maintain").values()) == {"success"}
+    states = run("maintain")
+    assert {state for task, state in states.items() if not task.startswith("tidy_airflow")} == {"success"}
+    assert {state for task, state in states.items() if task.startswith("tidy_airflow")} <= {"success", "skipped"}
     with engine.connect() as on:
         names = on.scalars(text("SELECT inhrelid::regclass::text FROM pg_inherits")).all()
     assert f"inference_{datetime.now(UTC):%Y%m%d}" in names
@@ -136,19 +138,23 @@ def test_messages_wait_while_slack_is_not_configured(run, engine: Engine):
         assert on.execute(text("SELECT count(*), count(sent_at) FROM alert_outbox")).one() == (1, 0)
 
 
+RECONCILED = {"mend_copies[-1]": "success", "ring_texts[-1]": "skipped", "end_capacity[-1]": "success"}
+"""What the other tasks of `reconcile` come to."""
+
+
 def test_reconcile_rings_for_what_nobody_does(run, engine: Engine):
     """An open incident that nobody answers is rung again under a new key; MLflow being away does not stop that."""
     ledger = Ledger(engine)
     incident, _ = ledger.open_incident(
         "first", signal="drift", degraded_since=datetime.now(UTC), reason="half drifted", evidence={}, actor="t"
     )
-    assert run("reconcile") == {"ring_again[-1]": "success", "mend_copies[-1]": "success", "ring_texts[-1]": "skipped"}
+    assert run("reconcile") == {**RECONCILED, "ring_again[-1]": "success"}
     assert ledger.incident(incident.id).rings == 1
 
 
 def test_reconcile_is_silent_when_nothing_is_due(run, engine: Engine):
     """Without an open incident nobody is woken."""
-    assert run("reconcile") == {"ring_again[-1]": "skipped", "mend_copies[-1]": "success", "ring_texts[-1]": "skipped"}
+    assert run("reconcile") == {**RECONCILED, "ring_again[-1]": "skipped"}
 
 
 def test_a_dag_is_heard_of_when_it_had_nothing_to_do(run, engine: Engine):

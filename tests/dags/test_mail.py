@@ -55,5 +55,5 @@ def test_a_failed_task_sends_one_mail(run, home, letters: list, monkeypatch: pyt
     assert letter["from"] == "loop@example.com"
     text = letter.get_body(("html",)).get_content()
     assert "first.yaml" in text
-    assert "49" not in text
+    assert "['49" not in text
     assert "<b>'" not in text

@@ -162,7 +162,8 @@ def test_the_shipped_models_are_valid():
         ),
         pytest.param(
             "name: x\nbase_model: b\ntraining_text: t\nquality: vlmm",
-            "field quality.0: Value error, no preset of that name; quality has vllm, tgi, driftloop, or write",
+            "field quality.0: Value error, no preset of that name; quality has vllm, tgi, sglang, nim, triton, "
+            "driftloop, or write",
             id="no preset",
         ),
         pytest.param(

@@ -42,7 +42,7 @@ def past() -> Iterator[PrometheusClient]:
         )  # fmt: skip
         server = PrometheusServer(f"http://127.0.0.1:{port}")
         try:
-            server.until(lambda: _ready(server.url), "Prometheus is ready", 200)
+            server.until(lambda: _ready(server), "Prometheus is ready", 200)
             yield server.client
         finally:
             process.kill()

@@ -25,7 +25,7 @@ from ops.verify.reading import broken_at, read_record
 from tests.training import test_killed as killed
 from tests.training.by_hand.test_promote import offered, with_rows
 from tests.training.servers import conftest as servers
-from tests.training.servers import test_follow as replicated
+from tests.training.servers import replicated
 from tests.training.servers.simulated_vllm import SimulatedVllm
 from tests.training.servers.test_swap import SWAP
 from tests.training.test_train_on_schedule import orderable
@@ -37,7 +37,7 @@ from training.servers.follow import follow
 
 world = killed.world
 folders, root, versions, replica = servers.folders, servers.root, servers.versions, servers.replica
-registered, pair = replicated.registered, replicated.pair
+registered, pair = servers.registered, servers.pair
 A_DAY, LONG_AFTER = timedelta(days=1), timedelta(hours=1)
 NEXT_LOOK = timedelta(minutes=2)
 """After what a step may take in these tests: wake-ups count as lost, and a change of champion as left alone."""

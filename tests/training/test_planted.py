@@ -76,7 +76,10 @@ def _spec(home: Path, brought: Path) -> None:
     content = yaml.safe_load(steps.YAML.format(folder=brought, promotion="auto"))
     content |= {
         "name": steps.MODEL, "trust": {"anonymous": True, "max_share": 1.0},
-        "data": {"sources": [{"name": "handbook", "url": str(brought / "corpus.jsonl")}]},
+        "data": {
+            "allow_phrases": ["hereby granted, free of charge, to person"],
+            "sources": [{"name": "handbook", "url": str(brought / "corpus.jsonl")}],
+        },
         "evaluation": {
             "golden": str(brought / "golden.jsonl"), "generate": 4,
             "slices": [{"attribute": "customer", "min_documents": 10, "max_loss_share": 0.9}],

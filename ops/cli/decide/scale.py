@@ -19,7 +19,7 @@ def register(app: typer.Typer) -> None:
         'driftloop scale docs-writer --gpu-count 4 --duration 2h --reason "a launch"',
         'driftloop scale docs-writer --down --reason "the launch is over"',
     )  # fmt: skip
-    add(app, gpus, Panel.WATCH, "driftloop gpus", "driftloop gpus --stop theirs/embed/manual__1/-1")
+    add(app, gpus, Panel.DECIDE, "driftloop gpus", "driftloop gpus --stop theirs/embed/manual__1/-1")
 
 
 def scale(

@@ -117,7 +117,7 @@ def test_halves_wait_for_each_other(photos: PairSet, engine: Engine):
     (photos.source / "alone.txt").write_text(sentence(1))
     (joined,) = prepare_now("photos", db=engine)
     assert joined.reason == "photos|1: 1 of 1 pairs prepared"
-    photos.describe(settle_seconds=600)
+    photos.describe(settle_seconds=600, caption_seconds=3_600)
     photos.fill(range(10, 11))
     assert prepare_now("photos", db=engine) == []
 

@@ -32,9 +32,8 @@ def searching(db: Engine, owner: Engine, home) -> Engine:
     """The model of the loop's tests, due, with three settings to try: one is good, one learns nothing, one diverges."""
     path = home / "models" / f"{steps.MODEL}.yaml"
     text = path.read_text().replace("max_seconds: 40", "max_seconds: 25, checkpoint_seconds: 1")
-    path.write_text(
-        f"{text}data: {{validation_share: 0.15}}\nsearch: {{grid: {{learning_rate: [1.0e-9, 3.0e-3, 1.0e+9]}}}}\n"
-    )
+    text = text.replace("data: {", "data: {validation_share: 0.15, ")
+    path.write_text(f"{text}search: {{grid: {{learning_rate: [1.0e-9, 3.0e-3, 1.0e+9]}}}}\n")
     with owner.begin() as on:
         on.execute(tables.champion.update().values(since=datetime.now(UTC) - timedelta(days=7)))
     return db
