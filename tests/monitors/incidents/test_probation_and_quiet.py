@@ -388,4 +388,5 @@ def test_only_harm_that_was_measured_fails(conditions, result, before) -> None:
     if not any(each.condition.is_known for several in verdicts.values() for each in several):
         assert judged.result is (Probation.FAILED if result is Shadow.WORSE else Probation.UNDECIDED)
     if judged.result is Probation.PASSED:
-        assert result is not Shadow.OPEN or len(verdicts.get("loss", next(iter(verdicts.values())))) >= 8
+        seen = len(verdicts["loss"]) if "loss" in verdicts else max(len(each) for each in verdicts.values())
+        assert result is not Shadow.OPEN or seen >= 8
