@@ -3,8 +3,8 @@
 Wake-ups get lost; the ledger does not. Finds work that is due and that nobody is doing and rings again, takes back the
 claims of runs that ended, and lets approvals run out: that needs the ledger alone, and comes first. Then it mends the
 registry's aliases where they differ from the ledger, and records whatever else differs: serving, references, sensors
-that are late. Beside that it rings for the daily texts that are due, and takes down the serving capacity whose time is
-over.
+that are late, and takes down the serving capacity whose time is over. Beside that it rings for the daily texts that are
+due.
 """
 
 from airflow.sdk import dag, task
@@ -41,9 +41,13 @@ def reconcile():
 
     @task(trigger_rule="all_done")
     def mend_copies(*, dag_run=None):
+        from datetime import UTC, datetime
+
+        from monitors.scale_gpu import come_down
         from training.reconcile import mend
 
-        return mend(db=loop_database(), actor=actor(dag_run), now=dag_run.run_after)
+        mended = mend(db=loop_database(), actor=actor(dag_run), now=dag_run.run_after)
+        return {**mended, "capacity": come_down(db=loop_database(), actor=actor(dag_run), now=datetime.now(UTC))}
 
     @task(outlets=[TEXTS_DUE])
     def ring_texts(*, dag_run=None, outlet_events=None):
@@ -51,15 +55,7 @@ def reconcile():
 
         return ring_each(keys_due(db=loop_database(), now=dag_run.run_after), TEXTS_DUE, outlet_events)
 
-    @task(trigger_rule="all_done")
-    def end_capacity(*, dag_run=None):
-        from datetime import UTC, datetime
-
-        from monitors.scale_gpu import come_down
-
-        return come_down(db=loop_database(), actor=actor(dag_run), now=datetime.now(UTC))
-
-    ring_again() >> [mend_copies(), end_capacity()]
+    ring_again() >> mend_copies()
     ring_texts()
 
 

@@ -8,13 +8,10 @@ nor `ab` never come here.
 from airflow.sdk import dag, task
 
 from datasets_defs.assets import CHALLENGER_ACCEPTED, COMMON, about, actor, every, loop_database, publish_each
-from datasets_defs.core.settings import settings
 from datasets_defs.fleet import for_each
 
 
-@dag(
-    schedule=every(settings().reconcile_interval_seconds), max_active_runs=1, **COMMON, **about(__doc__), tags=["loop"]
-)
+@dag(schedule=every(600), max_active_runs=1, **COMMON, **about(__doc__), tags=["loop"])
 def roll_out():
     @task
     def judge(*, dag_run=None):

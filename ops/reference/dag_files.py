@@ -127,4 +127,5 @@ def _clock(expression: str) -> str:
     inside = expression.removeprefix("every(").removesuffix(")")
     if inside.startswith("settings()."):
         return f"every `DRIFTLOOP_{inside.removeprefix('settings().').upper()}`"
-    return f"every {int(ast.literal_eval(inside)) // 3600} hours"
+    seconds = int(ast.literal_eval(inside))
+    return f"every {seconds // 3600} hours" if seconds >= 3600 else f"every {seconds // 60} minutes"
