@@ -10,6 +10,8 @@ from tests.dags.test_approve import LIMIT_SECONDS, Person
 from tests.dags.test_dag_runs import SPEC, airflow_database, run  # noqa: F401 fixtures
 from tests.serving.generation.simulated_api import SimulatedAnswer, SimulatedRequest, completion, simulated_api
 
+pytestmark = pytest.mark.slow  # minutes: `make test-all` runs it
+
 
 def test_texts_are_written_published_and_reviewed(
     run, engine: Engine, home: Path, monkeypatch: pytest.MonkeyPatch  # noqa: F811

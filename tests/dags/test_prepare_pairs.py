@@ -19,6 +19,8 @@ from tests.training.pairs.made_images import saved, scene, sentence
 from training.pairs.join import read_report
 from training.pairs.sensor import PairsSensor
 
+pytestmark = pytest.mark.slow  # minutes: `make test-all` runs it
+
 
 @pytest.fixture
 def photos(home: Path, database_url: str, monkeypatch: pytest.MonkeyPatch) -> PairSet:

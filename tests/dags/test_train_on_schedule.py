@@ -12,6 +12,8 @@ from datasets_defs.ledger.ledger import Ledger
 from datasets_defs.schedules import schedules
 from tests.dags.test_dag_runs import SPEC, airflow_database, run  # noqa: F401 fixtures
 
+pytestmark = pytest.mark.slow  # minutes: `make test-all` runs it
+
 NAME = "train_on_schedule.first"
 
 

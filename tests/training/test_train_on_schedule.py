@@ -26,6 +26,8 @@ from training import evaluate, promote, retrain
 from training.reconcile import rings_due
 from training.train_on_schedule import hand_over, order
 
+pytestmark = pytest.mark.slow  # minutes: `make test-all` runs it
+
 db, serving, world = steps.db, steps.serving, killed.world
 WHY = "its schedule says so"
 

@@ -16,6 +16,8 @@ from monitors.prometheus import signals
 from tests.prometheus_history import History
 from tests.prometheus_server import PrometheusServer, prometheus_server
 
+pytestmark = pytest.mark.slow  # minutes: `make test-all` runs it
+
 MINUTE, HOUR = timedelta(minutes=1), timedelta(hours=1)
 FIRST = datetime.now(UTC).replace(minute=0, second=0, microsecond=0) - timedelta(days=30)
 APART = timedelta(hours=10)

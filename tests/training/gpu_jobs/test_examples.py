@@ -13,6 +13,8 @@ from sqlalchemy.orm import configure_mappers
 from datasets_defs.core.settings import ROOT
 from datasets_defs.store.gpu_jobs import _read
 
+pytestmark = pytest.mark.slow  # minutes: `make test-all` runs it
+
 EXAMPLES = ROOT / "docs/examples"
 
 

@@ -23,6 +23,8 @@ from tests.waiting import wait_for
 from training.jobs.standing import JobStanding, at_work, look, stop
 from training.jobs.where import Limits, Machine
 
+pytestmark = pytest.mark.slow  # minutes: `make test-all` runs it
+
 WAITS = "import time\nwhile True: time.sleep(0.1)"
 TELLS = """
 import json, os

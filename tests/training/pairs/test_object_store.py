@@ -16,6 +16,8 @@ from tests.training.pairs.made_images import saved, scene, sentence
 from training.pairs.join import read_report
 from training.prepare_pairs import prepare_now
 
+pytestmark = pytest.mark.slow  # minutes: `make test-all` runs it
+
 
 @pytest.fixture
 def bucket(photos: PairSet, monkeypatch: pytest.MonkeyPatch) -> Iterator[fsspec.AbstractFileSystem]:

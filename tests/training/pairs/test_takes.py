@@ -27,6 +27,8 @@ from training.pairs.join import read_report
 from training.pairs.manifest import take_url
 from training.prepare_pairs import announce, open_takes, prepare_now
 
+pytestmark = pytest.mark.slow  # minutes: `make test-all` runs it
+
 POINTS = ("pairs.listed", "pairs.opened", "pairs.pictures", "pairs.joined", "pairs.finished")
 
 

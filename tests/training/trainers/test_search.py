@@ -23,6 +23,8 @@ from training.search.tried import all_tried, model_url
 from training.train_on_schedule import hand_over, order, settings_to_try, try_setting
 from training.trainers.local import JOB
 
+pytestmark = pytest.mark.slow  # minutes: `make test-all` runs it
+
 db, serving = steps.db, steps.serving
 RUN = "train_on_schedule.tiny:1"
 
