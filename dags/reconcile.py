@@ -41,13 +41,15 @@ def reconcile():
 
     @task(trigger_rule="all_done")
     def mend_copies(*, dag_run=None):
-        from datetime import UTC, datetime
-
-        from monitors.scale_gpu import come_down
         from training.reconcile import mend
 
-        mended = mend(db=loop_database(), actor=actor(dag_run), now=dag_run.run_after)
-        return {**mended, "capacity": come_down(db=loop_database(), actor=actor(dag_run), now=datetime.now(UTC))}
+        return mend(db=loop_database(), actor=actor(dag_run), now=dag_run.run_after)
+
+    @task(trigger_rule="all_done")
+    def end_capacity(*, dag_run=None):
+        from monitors.scale_gpu import come_down
+
+        return come_down(db=loop_database(), actor=actor(dag_run), now=dag_run.run_after)
 
     @task(outlets=[TEXTS_DUE])
     def ring_texts(*, dag_run=None, outlet_events=None):
@@ -55,7 +57,7 @@ def reconcile():
 
         return ring_each(keys_due(db=loop_database(), now=dag_run.run_after), TEXTS_DUE, outlet_events)
 
-    ring_again() >> mend_copies()
+    ring_again() >> [mend_copies(), end_capacity()]
     ring_texts()
 
 

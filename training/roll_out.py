@@ -3,9 +3,20 @@
 from sqlalchemy import Engine
 
 from datasets_defs.core.conditions import Outcome
+from datasets_defs.core.incidents import State
+from datasets_defs.fleet import Done, for_each
 from datasets_defs.ledger.ledger import Ledger
 from datasets_defs.spec.files import spec_of
 from training.champions.rollout import carry_on
+
+
+def roll_out_all(*, db: Engine, actor: str) -> Done:
+    """Take the next step of every rollout; one that fails stops no other.
+
+    Raises:
+        TransientError: PostgreSQL is away.
+    """
+    return for_each(Ledger(db).models_in(State.ROLLOUT), roll_out, db=db, actor=actor)
 
 
 def roll_out(model: str, *, db: Engine, actor: str) -> Outcome:

@@ -122,6 +122,10 @@ class Incidents(Champions):
         with self.transaction() as on:
             return [incident_of(row) for row in on.execute(query)]
 
+    def models_in(self, state: State) -> list[str]:
+        """List the models whose open incident is in a state, by name."""
+        return sorted(each.model for each in self.open_incidents() if each.state is state)
+
     def last_closed(self, model: str) -> Incident | None:
         """Read the model's incident that ended last, if any did."""
         query = (

@@ -16,3 +16,10 @@ class Section(BaseModel):
     """A section of the YAML: nothing unknown in it, and nobody changes it."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+class NamedFile(Section):
+    """All of a YAML file that is called what it describes."""
+
+    name: Name
+    """The file's name without `.yaml`."""

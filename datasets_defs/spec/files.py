@@ -1,26 +1,26 @@
 """Reading `models/*.yaml`, with errors that name the file, the field and the cure."""
 
 from pathlib import Path
+from typing import TypeVar
 
 from pydantic import ValidationError
 
 from datasets_defs.core.errors import ContractError
 from datasets_defs.core.settings import settings
+from datasets_defs.spec.fields import NamedFile
 from datasets_defs.spec.model import ModelSpec
 from datasets_defs.spec.yaml_text import read_yaml
 
+Spec = TypeVar("Spec", bound=NamedFile)
+
 
 def load(path: Path) -> ModelSpec:
-    """Read one spec.
+    """Read one model's file.
 
     Raises:
         ContractError: the file is unreadable, not YAML, or says something impossible; names file, field and fix.
     """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as err:
-        raise ContractError(f"{path}: not readable as YAML: {err}") from err
-    return parse(text, path)
+    return load_as(ModelSpec, path)
 
 
 def parse(text: str, path: Path) -> ModelSpec:
@@ -29,13 +29,35 @@ def parse(text: str, path: Path) -> ModelSpec:
     Raises:
         ContractError: the text is not YAML, or says something impossible; names file, field and fix.
     """
+    return parse_as(ModelSpec, text, path)
+
+
+def load_as(kind: type[Spec], path: Path) -> Spec:
+    """Read one file of a kind.
+
+    Raises:
+        ContractError: the file is unreadable, not YAML, or says something impossible; names file, field and fix.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as err:
+        raise ContractError(f"{path}: not readable as YAML: {err}") from err
+    return parse_as(kind, text, path)
+
+
+def parse_as(kind: type[Spec], text: str, path: Path) -> Spec:
+    """Read the text of a file of a kind.
+
+    Raises:
+        ContractError: the text is not YAML, or says something impossible; names file, field and fix.
+    """
     content = read_yaml(text, path)
     if not isinstance(content, dict):
         raise ContractError(f"{path}: expected a mapping of fields, found {type(content).__name__}")
     try:
-        spec = ModelSpec.model_validate(content)
+        spec = kind.model_validate(content)
     except ValidationError as err:
-        raise ContractError(f"{path}: {sentences(err)}") from err
+        raise ContractError(f"{path}: {_sentences(err)}") from err
     if spec.name != path.stem:
         raise ContractError(f"{path}: name is {spec.name!r}; it must equal the file's name, {path.stem!r}")
     return spec
@@ -79,7 +101,7 @@ _TAGS = ("FromScratch", "str", "local", "torchrun", "kubernetes")
 """Parts of a place in pydantic's words that stand for a choice among types, and not for a field."""
 
 
-def sentences(err: ValidationError) -> str:
+def _sentences(err: ValidationError) -> str:
     """Say what pydantic found: field, mistake and what stood there, a sentence for each."""
 
     def place(location: tuple[int | str, ...]) -> str:

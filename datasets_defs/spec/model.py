@@ -11,7 +11,7 @@ from pydantic import (
 
 from datasets_defs.core.conditions import About
 from datasets_defs.core.settings import settings
-from datasets_defs.spec.fields import Name, Section
+from datasets_defs.spec.fields import Name, NamedFile, Section
 from datasets_defs.spec.gate import EvaluationSpec, GateSpec, ShadowSpec
 from datasets_defs.spec.generation import GenerateSpec
 from datasets_defs.spec.presets import MEAN_LOSS_QUERIES
@@ -42,7 +42,7 @@ class FromScratch(Section):
     """How long the first champion trains at set-up, at most."""
 
 
-class ModelSpec(Section):
+class ModelSpec(NamedFile):
     """One monitored model; the only thing a user edits."""
 
     name: Name

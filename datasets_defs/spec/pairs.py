@@ -4,7 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from datasets_defs.spec.fields import Name, NonBlank, Section, Share
+from datasets_defs.spec.fields import Name, NamedFile, NonBlank, Section, Share
 
 Format = Literal["jpeg", "png", "webp", "gif", "bmp", "tiff", "avif", "jpeg2000"]
 
@@ -82,7 +82,7 @@ class ShardsSpec(Section):
     """Pairs of one file."""
 
 
-class PairsSpec(Section):
+class PairsSpec(NamedFile):
     """A set of images with captions: where they come in, what is kept, and what is written."""
 
     name: Name

@@ -9,6 +9,7 @@ from sqlalchemy import Engine
 from datasets_defs.core.conditions import Outcome
 from datasets_defs.core.incidents import Incident, State
 from datasets_defs.core.settings import settings
+from datasets_defs.fleet import Done, for_each
 from datasets_defs.ledger.ledger import Ledger
 from datasets_defs.ledger.pauses import pauses
 from datasets_defs.ledger.routes import Route
@@ -20,9 +21,13 @@ from monitors.incidents.arms import ArmsComparison, compare_arms
 from monitors.incidents.rollout_decision import RolloutStep, RolloutVerdict, decide_step
 
 
-def models_in_rollout(db: Engine) -> list[str]:
-    """List the models whose challenger is being rolled out, by name."""
-    return sorted(each.model for each in Ledger(db).open_incidents() if each.state is State.ROLLOUT)
+def judge_open_rollouts(*, now: datetime, db: Engine, actor: str) -> Done:
+    """Judge the rollout of every model that is in one; one that fails stops no other.
+
+    Raises:
+        TransientError: PostgreSQL is away.
+    """
+    return for_each(Ledger(db).models_in(State.ROLLOUT), judge_open_rollout, now=now, db=db, actor=actor)
 
 
 def judge_open_rollout(model: str, *, now: datetime, db: Engine, actor: str) -> Outcome:

@@ -65,14 +65,14 @@ def until(happened: Callable[[], bool], limit: timedelta, what: str) -> None:
     )
 
 
-def wait_for_serving(db: Engine, version: int) -> None:
+def wait_for_serving(db: Engine, version: int, *, seconds: float) -> None:
     """Wait until serving reports the champion as loaded."""
 
     def loaded() -> bool:
         _, details = heartbeats(db).get(f"serving:{MODEL}", (None, {}))
         return bool(details.get("loaded_version") == version)
 
-    until(loaded, timedelta(seconds=120), f"version {version} in serving")
+    until(loaded, timedelta(seconds=seconds), f"version {version} in serving")
 
 
 def end_leftover_incident(ledger: Ledger, console: Console) -> None:

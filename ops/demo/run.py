@@ -17,6 +17,7 @@ from datasets_defs.core.settings import settings
 from datasets_defs.ledger.ledger import Ledger
 from datasets_defs.store.database import engine
 from ops.demo import progress, report, spec
+from ops.demo.pace import Pace, measured
 from ops.demo.story import Story
 from ops.demo.texts import MODEL, passages
 from ops.demo.traffic import Traffic
@@ -24,23 +25,12 @@ from ops.stack import doctor
 from ops.stack import up as stack
 from ops.stack.first_champions import bootstrap_all
 
-WINDOW_SECONDS = 20
-"""One "hour" of the demo."""
 DETECT_WINDOWS = 8
 """Windows after the shift by which an incident must be open."""
+SERVING_SECONDS = 120
+"""Limit until the server has loaded the champion, on a fast machine."""
 LOOP_SECONDS = 600
-"""Limit from the incident to a confirmed new champion, kills included."""
-REQUESTS_PER_SECOND = 6.0
-
-PROFILE = {
-    "DRIFTLOOP_SENSOR_INTERVAL_SECONDS": str(WINDOW_SECONDS),
-    "DRIFTLOOP_SENSOR_GRACE_SECONDS": "3",
-    "DRIFTLOOP_RECONCILE_INTERVAL_SECONDS": "30",
-    "DRIFTLOOP_ALERT_INTERVAL_SECONDS": "15",
-    "DRIFTLOOP_LEASE_SECONDS": "45",
-    "DRIFTLOOP_SERVING_CONFIRM_SECONDS": "120",
-}
-"""The loop's clock, run faster: one hour takes `WINDOW_SECONDS`."""
+"""Limit from the incident to a confirmed new champion, kills included, on a fast machine."""
 
 
 def run(quiet_windows: int, method: str = "full", trainer: str = "driftloop") -> int:
@@ -53,8 +43,10 @@ def run(quiet_windows: int, method: str = "full", trainer: str = "driftloop") ->
     began = datetime.now(UTC)
     try:
         doctor.require(progress=lambda line: console.print(f"  {line}", style="dim"))
-        db = _start(console, method, trainer)
-        story = _tell(db, console, quiet_windows)
+        pace = measured()
+        console.print(f"  {pace}", style="dim")
+        db = _start(console, method, trainer, pace)
+        story = _tell(db, console, quiet_windows, pace)
         report.closing(console, db, story, stack.info(), (datetime.now(UTC) - began).total_seconds())
         report.require_improvement(story)
     except DriftloopError as err:
@@ -65,9 +57,9 @@ def run(quiet_windows: int, method: str = "full", trainer: str = "driftloop") ->
     return 0
 
 
-def _start(console: Console, method: str, trainer: str) -> Engine:
+def _start(console: Console, method: str, trainer: str, pace: Pace) -> Engine:
     console.rule("Starting the local stack")
-    chosen = {**PROFILE, **spec.models_of(method, trainer)}
+    chosen = {**pace.settings, **spec.models_of(method, trainer, slowness=pace.slowness)}
     info = stack.up(lambda line: console.print(f"  {line}", style="dim"), chosen)
     for name in ("api-server", "mlflow", "prometheus"):
         console.print(f"  {name}: {info.urls[name]}")
@@ -82,20 +74,20 @@ def _bootstrap(console: Console) -> None:
         raise ContractError("; ".join(problems))
 
 
-def _tell(db: Engine, console: Console, quiet_windows: int) -> Story:
+def _tell(db: Engine, console: Console, quiet_windows: int, pace: Pace) -> Story:
     ledger = Ledger(db)
     progress.end_leftover_incident(ledger, console)
     champion = ledger.champion(MODEL)
     if champion is None:
         raise ContractError(f"{MODEL} has no champion although its bootstrap ended")
-    progress.wait_for_serving(db, champion.version)
+    progress.wait_for_serving(db, champion.version, seconds=pace.limit(SERVING_SECONDS))
     quiet_domain, new_domain = progress.choose_domains(db, champion.version, console)
-    story = Story(quiet_domain=quiet_domain, new_domain=new_domain, from_version=champion.version)
+    story = Story(quiet_domain=quiet_domain, new_domain=new_domain, from_version=champion.version, pace=pace)
     narrator = progress.Narrator(ledger, console)
     traffic = Traffic(
         serving_url=settings().serving_url,
         model=MODEL,
-        per_second=REQUESTS_PER_SECOND,
+        per_second=pace.requests_per_second,
         seed=champion.version,
     )
     traffic.switch_to(passages(quiet_domain))
@@ -126,7 +118,9 @@ def _quiet(db: Engine, story: Story, narrator: progress.Narrator, console: Conso
         story.quiet_windows = progress.known_windows(db, since, story.from_version)
         return story.quiet_windows >= quiet_windows
 
-    _until(judged, quiet_windows * 3 * WINDOW_SECONDS + 180, f"{quiet_windows} windows judged")
+    _until(
+        judged, quiet_windows * 3 * story.pace.window_seconds + story.pace.limit(180), f"{quiet_windows} windows judged"
+    )
 
 
 def _shift(db: Engine, story: Story, narrator: progress.Narrator, console: Console) -> None:
@@ -138,7 +132,7 @@ def _shift(db: Engine, story: Story, narrator: progress.Narrator, console: Conso
         story.incident = Ledger(db).open_of(MODEL)
         return story.incident is not None
 
-    _until(opened, DETECT_WINDOWS * WINDOW_SECONDS + 60, "an incident")
+    _until(opened, DETECT_WINDOWS * story.pace.window_seconds + story.pace.limit(60), "an incident")
     if story.incident is None:
         raise ContractError("no incident opened")
     story.windows_to_detection = progress.windows_between(db, story.shifted_at, story.incident.opened_at)
@@ -159,7 +153,7 @@ def _loop(db: Engine, story: Story, narrator: progress.Narrator, console: Consol
         story.seconds_to_serving = (confirmed_at - story.incident.opened_at).total_seconds()
         return True
 
-    _until(confirmed, LOOP_SECONDS, "a confirmed new champion")
+    _until(confirmed, story.pace.limit(LOOP_SECONDS), "a confirmed new champion")
     if story.incident is not None:
         story.scores = progress.scores_of(db, story.incident.id)
 
@@ -176,7 +170,7 @@ def _calm_again(db: Engine, story: Story, narrator: progress.Narrator, console: 
             raise ContractError(f"incident {incident.id}: the new champion failed its probation")
         return bool(incident and incident.state is State.RESOLVED)
 
-    _until(resolved, 10 * WINDOW_SECONDS + 120, "the end of the probation")
+    _until(resolved, 10 * story.pace.window_seconds + story.pace.limit(120), "the end of the probation")
 
 
 def _until(happened: Callable[[], bool], seconds: float, what: str) -> None:

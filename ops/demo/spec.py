@@ -35,10 +35,13 @@ TRAINERS: Mapping[str, Mapping[str, Any]] = {
 """What each trainer changes in the spec's sections."""
 
 
-def models_of(method: str, trainer: str = "driftloop", more: Mapping[str, Any] | None = None) -> dict[str, str]:
+def models_of(
+    method: str, trainer: str = "driftloop", more: Mapping[str, Any] | None = None, *, slowness: float = 1
+) -> dict[str, str]:
     """Give the setting that has the stack read the demo's model so; none for the way that its YAML says.
 
-    `more` are further sections of the YAML.
+    `more` are further sections of the YAML. On a machine that is slower than planned, trainings may take as many times
+    longer, to learn as much.
 
     It holds until the next start without it: the user's own folder is not touched.
 
@@ -52,7 +55,7 @@ def models_of(method: str, trainer: str = "driftloop", more: Mapping[str, Any] |
     if trainer == "trl" and importlib.util.find_spec("trl") is None:
         raise ContractError("--trainer trl: TRL is not installed here; run `.venv/bin/pip install 'trl>=1.16'` first")
     changes = [each for each in (METHODS[method], TRAINERS[trainer], more or {}) if each]
-    if not changes:
+    if not changes and slowness == 1:
         return {}
     own = settings().home.resolve() / DEMO_MODELS
     source = settings().models_dir
@@ -63,5 +66,7 @@ def models_of(method: str, trainer: str = "driftloop", more: Mapping[str, Any] |
     spec = yaml.safe_load((source / f"{MODEL}.yaml").read_text(encoding="utf-8"))
     for name, section in (item for each in changes for item in each.items()):
         spec[name] = {**spec.get(name, {}), **section} if isinstance(section, Mapping) else section
+    spec["base_model"]["train_seconds"] *= slowness
+    spec["retrain"]["max_seconds"] *= slowness
     (own / f"{MODEL}.yaml").write_text(yaml.safe_dump(spec, sort_keys=False), encoding="utf-8")
     return {"DRIFTLOOP_MODELS_DIR": str(own)}

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from datasets_defs.core.incidents import Incident
+from ops.demo.pace import Pace
 
 
 @dataclass(slots=True)
@@ -12,6 +13,8 @@ class Story:
 
     quiet_domain: str
     new_domain: str
+    pace: Pace
+    """The clock that it is told by."""
     quiet_windows: int = 0
     shifted_at: datetime | None = None
     incident: Incident | None = None

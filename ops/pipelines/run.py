@@ -10,7 +10,7 @@ from datasets_defs.core.errors import ContractError, DriftloopError
 from datasets_defs.core.settings import settings
 from datasets_defs.store.database import engine
 from ops.demo import spec
-from ops.demo.run import PROFILE
+from ops.demo.pace import measured
 from ops.demo.texts import MODEL
 from ops.pipelines.dag_runs import DagRuns
 from ops.pipelines.step import PipelineStep, Stage, Told
@@ -40,7 +40,9 @@ def run(only: str = "") -> int:
 def _start(console: Console, steps: Sequence[PipelineStep]) -> Stage:
     console.rule("Starting the local stack")
     sections = {name: section for step in steps for name, section in step.spec.items()}
-    chosen = {**PROFILE, **spec.models_of("full", "driftloop", sections)}
+    pace = measured()
+    console.print(f"  {pace}", style="dim")
+    chosen = {**pace.settings, **spec.models_of("full", "driftloop", sections, slowness=pace.slowness)}
     stack.up(lambda line: console.print(f"  {line}", style="dim"), chosen)
     if problems := bootstrap_all(console, only=MODEL):
         raise ContractError("; ".join(problems))

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from ops.demo.run import PROFILE
+from ops.demo.pace import measured
 from ops.demo.texts import MODEL, passages
 from ops.demo.traffic import Traffic
 from ops.stack.layout import Layout
@@ -16,7 +16,6 @@ from tests.waiting import wait_for
 
 OUTAGE_SECONDS = 300
 RECOVERY_SECONDS = 240
-WINDOW_SECONDS = int(PROFILE["DRIFTLOOP_SENSOR_INTERVAL_SECONDS"])
 LOG, PROMETHEUS = ("data", "drift", "loss"), ("quality:", "gpu:")
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(OUTAGE_SECONDS + 2 * RECOVERY_SECONDS + 120)]
@@ -42,14 +41,15 @@ def wait_until_all_ok(stack: Stack, since: datetime) -> None:
 
 @pytest.fixture(scope="module")
 def stack() -> Iterator[Stack]:
-    """A stack with ordinary traffic, its windows twenty seconds long."""
+    """A stack with ordinary traffic, its windows as long as the demo's."""
     with new_stack() as stack:
-        stack.environment |= PROFILE
+        pace = measured()
+        stack.environment |= pace.settings
         started = stack.command("up", timeout=600)
         assert started.returncode == 0, started.stdout + started.stderr
         url = stack.setting("DRIFTLOOP_SERVING_URL")
         assert url is not None
-        traffic = Traffic(serving_url=url, model=MODEL, per_second=6, seed=1)
+        traffic = Traffic(serving_url=url, model=MODEL, per_second=pace.requests_per_second, seed=1)
         traffic.switch_to(passages("documentation"))
         traffic.start()
         try:

@@ -13,7 +13,7 @@ from datasets_defs.store.arm_log import ArmTally, ArmUnit, add_tallies, bucket_o
 from datasets_defs.store.feedback import add_feedback
 from datasets_defs.store.inference_log import Inference, append
 from monitors.incidents.arms import ArmMeasure, ArmsComparison, compare_arms
-from monitors.incidents.rollout import compare_users, judge_open_rollout, models_in_rollout
+from monitors.incidents.rollout import compare_users, judge_open_rollout
 from monitors.incidents.rollout_decision import PATIENCE, RolloutStep, decide_step
 from monitors.incidents.shadow_comparison import Shadow
 from tests.benchmarks.rollout_decisions import KINDS, roll_out
@@ -124,7 +124,7 @@ def test_worse_scores_go_back_at_once(rolling: tuple[Loop, Route]) -> None:
     named = users(400)
     log(loop, route, version=1, named=named[:200], score=0.8)
     log(loop, route, version=2, named=named[200:], score=0.5)
-    assert models_in_rollout(loop.db) == [MODEL]
+    assert loop.ledger.models_in(State.ROLLOUT) == [MODEL]
     assert "surely worse after 0 of 2 windows: score +0.3" in judged(loop)
     incident = loop.ledger.incident(route.incident_id)
     assert (incident.state, loop.ledger.route(MODEL), incident.approved) == (State.ROLLED_BACK, None, False)

@@ -119,7 +119,7 @@ SCENARIOS: dict[str, Scenario] = {
     "ray": Scenario(vllm("writer", "ray_vllm:", WorkerId="w1")),
     "ray-without-colons": Scenario(vllm("writer", "ray_vllm_", WorkerId="w1")),
     "another-served-name": Scenario(
-        vllm("/root/opt-125m/"), says=f'is there for /root/opt-125m/, not for writer: {WRITE}"/root/opt-125m/"}}`'
+        vllm("/models/opt-125m/"), says=f'is there for /models/opt-125m/, not for writer: {WRITE}"/models/opt-125m/"}}`'
     ),
     "served-name-said": Scenario(
         vllm('a "b"\\c'),
