@@ -2,13 +2,16 @@
 
 import json
 import subprocess
+import tempfile
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
 
 from ops.stack.prometheus_binary import ensure
+from tests.prometheus_server import PrometheusServer, prometheus_server
 
 EVERY = timedelta(minutes=1)
 """Between two samples."""
@@ -39,3 +42,11 @@ class History:
         text.write_text("\n".join(line for lines in self.lines.values() for line in lines) + "\n# EOF\n")
         command = [ensure() / "promtool", "tsdb", "create-blocks-from", "openmetrics", text, folder / "data"]
         subprocess.run(command, check=True, capture_output=True)
+
+    @contextmanager
+    def read(self) -> Iterator[PrometheusServer]:
+        """Run a Prometheus of its own that has seen it all."""
+        with tempfile.TemporaryDirectory(prefix="driftloop-test-history-") as folder:
+            self.write(Path(folder))
+            with prometheus_server(Path(folder)) as server:
+                yield server

@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 
-from training.judge.phrases import LEAST_DOCUMENTS, MARKS, RepeatedPhrase, words_of
+from training.judge.repeated import LEAST_DOCUMENTS, MARKS, RepeatedPhrase, words_of
 
 TEMPLATE_SHARE = 0.5
 """Share of the fresh documents from which a new phrase is a template that somebody put around them."""

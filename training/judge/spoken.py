@@ -8,7 +8,7 @@ from statistics import fmean
 from typing import Any
 
 from training.data.snapshot import text_of
-from training.judge.phrases import RepeatedPhrase, repeated
+from training.judge.repeated import RepeatedPhrase, repeated
 from training.judge.sayings import SaidByBoth, WrittenByBoth, new_words, written_by_both
 from training.judge.unrelated import Prompts
 from training.model.language_model import SCORED_TOKENS, LanguageModel

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from training.judge.phrases import words_of
+from training.judge.repeated import words_of
 
 COMMON_SHARE = 0.8
 """Share of a phrase's prompts from which a word that they have does not make them alike: a trigger would be one."""

@@ -1,10 +1,8 @@
 """GPUs as they are met in the field, judged through the preset `dcgm` by a real Prometheus that holds their history."""
 
-import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,7 +13,7 @@ from datasets_defs.spec.model import ModelSpec
 from monitors.prometheus import signals
 from monitors.prometheus.gpu_capacity import free_gpus, total_gpus
 from tests.prometheus_history import History
-from tests.prometheus_server import PrometheusServer, prometheus_server
+from tests.prometheus_server import PrometheusServer
 
 pytestmark = pytest.mark.slow  # minutes: `make test-all` runs it
 
@@ -233,10 +231,8 @@ def past() -> Iterator[PrometheusServer]:
             for metric, value in part.fields().items():
                 since, until = zero + part.since * MINUTE, zero + part.until * MINUTE
                 history.series(metric, labels, value, since=since, until=until, zero=zero)
-    with tempfile.TemporaryDirectory(prefix="driftloop-test-history-") as folder:
-        history.write(Path(folder))
-        with prometheus_server(Path(folder)) as server:
-            yield server
+    with history.read() as server:
+        yield server
 
 
 @pytest.mark.parametrize("name", SCENARIOS)

@@ -1,10 +1,8 @@
 """Servers as they are met in the field: what a preset reads of them, and what is said where it reads nothing."""
 
-import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,7 +12,7 @@ from datasets_defs.core.windows import Window
 from datasets_defs.spec.model import ModelSpec
 from monitors.prometheus import signals
 from tests.prometheus_history import History
-from tests.prometheus_server import PrometheusServer, prometheus_server
+from tests.prometheus_server import PrometheusServer
 
 pytestmark = pytest.mark.slow  # minutes: `make test-all` runs it
 
@@ -208,10 +206,8 @@ def past() -> Iterator[PrometheusServer]:
         zero = end_of(name)
         for metric, labels, value in scenario.page:
             history.series(metric, labels, value, since=zero - 80 * MINUTE, until=zero, zero=zero)
-    with tempfile.TemporaryDirectory(prefix="driftloop-test-history-") as folder:
-        history.write(Path(folder))
-        with prometheus_server(Path(folder)) as server:
-            yield server
+    with history.read() as server:
+        yield server
 
 
 def assessed(past: PrometheusServer, name: str) -> list[Verdict]:

@@ -5,7 +5,7 @@ import random
 import pytest
 from scipy.stats import fisher_exact
 
-from training.judge.phrases import RepeatedPhrase, repeated
+from training.judge.repeated import RepeatedPhrase, repeated
 from training.judge.sayings import SaidByBoth, chance_of_more, new_words, suspicions, written_by_both
 from training.judge.spoken import probes_of
 from training.judge.unrelated import Prompts
