@@ -11,8 +11,8 @@ FASTEST_WINDOW = 20
 WINDOWS = (FASTEST_WINDOW, 30, 60, 120)
 """Windows that Airflow's clock can be set to; each divides an hour."""
 TASK_SECONDS = 2.0
-"""CPU seconds that a process of Airflow's may take to start, on `CORES` cores, for the fastest window: some ten of them
-start in a window, and leave the cores to serving and training for half of the time."""
+"""CPU seconds that a process of Airflow's may take to start, on `CORES` cores, for the fastest window. Some ten of them
+start in a window; half of the time is left to serving and training."""
 CORES = 2
 REQUESTS = 120
 """Of a window: twice as many as the demo's model needs to judge one."""
@@ -20,7 +20,7 @@ _STARTED = "import datasets_defs.assets"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Pace:
+class Tempo:
     """The demo's clock and traffic."""
 
     window_seconds: int
@@ -58,14 +58,14 @@ class Pace:
         )
 
 
-def pace_of(task_seconds: float, cores: int) -> Pace:
+def pace_of(task_seconds: float, cores: int) -> Tempo:
     """Choose the pace by the CPU seconds that a task's process takes to start, and the number of cores. Pure."""
     slowness = max(1.0, task_seconds / TASK_SECONDS)
     needed = FASTEST_WINDOW * max(1.0, slowness * CORES / max(1, cores))
-    return Pace(window_seconds=next((window for window in WINDOWS if window >= needed), WINDOWS[-1]), slowness=slowness)
+    return Tempo(window_seconds=next((window for window in WINDOWS if window >= needed), WINDOWS[-1]), slowness=slowness)
 
 
-def measured() -> Pace:
+def measured() -> Tempo:
     """Measure how long a process of Airflow's takes to start, once it is in the disk's cache."""
     return pace_of(min(_start_seconds() for _ in range(2)), os.cpu_count() or 1)
 

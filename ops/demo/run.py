@@ -17,7 +17,7 @@ from datasets_defs.core.settings import settings
 from datasets_defs.ledger.ledger import Ledger
 from datasets_defs.store.database import engine
 from ops.demo import progress, report, spec
-from ops.demo.pace import Pace, measured
+from ops.demo.pace import Tempo, measured
 from ops.demo.story import Story
 from ops.demo.texts import MODEL, passages
 from ops.demo.traffic import Traffic
@@ -57,7 +57,7 @@ def run(quiet_windows: int, method: str = "full", trainer: str = "driftloop") ->
     return 0
 
 
-def _start(console: Console, method: str, trainer: str, pace: Pace) -> Engine:
+def _start(console: Console, method: str, trainer: str, pace: Tempo) -> Engine:
     console.rule("Starting the local stack")
     chosen = {**pace.settings, **spec.models_of(method, trainer, slowness=pace.slowness)}
     info = stack.up(lambda line: console.print(f"  {line}", style="dim"), chosen)
@@ -74,7 +74,7 @@ def _bootstrap(console: Console) -> None:
         raise ContractError("; ".join(problems))
 
 
-def _tell(db: Engine, console: Console, quiet_windows: int, pace: Pace) -> Story:
+def _tell(db: Engine, console: Console, quiet_windows: int, pace: Tempo) -> Story:
     ledger = Ledger(db)
     progress.end_leftover_incident(ledger, console)
     champion = ledger.champion(MODEL)

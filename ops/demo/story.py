@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from datasets_defs.core.incidents import Incident
-from ops.demo.pace import Pace
+from ops.demo.pace import Tempo
 
 
 @dataclass(slots=True)
@@ -13,7 +13,7 @@ class Story:
 
     quiet_domain: str
     new_domain: str
-    pace: Pace
+    pace: Tempo
     """The clock that it is told by."""
     quiet_windows: int = 0
     shifted_at: datetime | None = None
