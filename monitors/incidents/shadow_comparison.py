@@ -3,12 +3,18 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
-from math import isfinite, log, sqrt
+from math import isfinite
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
 
 from datasets_defs.spec.gate import ShadowSpec
 from datasets_defs.store.shadow_log import ShadowScore
 from monitors.counts.moments import Moments
 
+Errors = TypeVar("Errors", float, NDArray[np.float64])
+"""One standard error, or those of many looks at once."""
 SOUGHT = 0.02
 """Difference that the bounds are tightest for, as a share of the former champion's bits."""
 LEAST_UNITS = 30
@@ -85,7 +91,7 @@ def compare(scores: Iterable[ShadowScore], spec: ShadowSpec) -> ShadowComparison
     )
 
 
-def half_width(error: float, miss: float, *, units: int, sought: float = SOUGHT) -> float:
+def half_width(error: Errors, miss: float, *, units: int | NDArray[np.int64], sought: float = SOUGHT) -> Errors:
     """Give how far a mean may lie off on one side, so that it ever lies further off at any look with chance `miss`.
 
     The one-sided asymptotic confidence sequence of Waudby-Smith, Arbour, Sinha, Kennedy and Ramdas, "Time-uniform
@@ -95,5 +101,6 @@ def half_width(error: float, miss: float, *, units: int, sought: float = SOUGHT)
     expansion).
     """
     clock = sought**2 / error**2
-    errors = sqrt(2 * (1 + 1 / clock) * log(1 + sqrt(clock + 1) / (2 * miss)))
-    return error * errors * (1 + (errors**2 + 1) / (4 * (units - 1)))
+    errors = np.sqrt(2 * (1 + 1 / clock) * np.log(1 + np.sqrt(clock + 1) / (2 * miss)))
+    width: Errors = error * errors * (1 + (errors**2 + 1) / (4 * (units - 1)))
+    return width
