@@ -64,7 +64,7 @@ class ModelSpec(NamedFile):
     out, and an empty list takes out all.
     """
     gpu: Signals = ()
-    """What the GPUs' metrics say. Preset: `dcgm`."""
+    """What the GPUs' metrics say. Presets: `dcgm`, `amd`, `gaudi`, `nvidia_smi`."""
     labels: Annotated[tuple[LabelSpec, ...], AfterValidator(distinct)] = ()
     """What people say of the answers afterwards."""
     blind_after_windows: int = Field(default=3, ge=1)

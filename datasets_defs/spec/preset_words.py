@@ -12,8 +12,13 @@ _ALIKE = {
         "queue_waiting_requests", "kv_cache_used_share", "failed_error_share",
     ),
     "triton": ("queue_waiting_requests", "failed_error_share"),
+    "amd": ("memory_used_share", "utilisation_percent", "missing_gpus"),
+    "gaudi": ("memory_used_share", "utilisation_percent", "missing_gpus"),
+    "nvidia_smi": (
+        "temperature_celsius", "hbm_celsius", "memory_used_share", "utilisation_percent", "missing_gpus",
+    ),
 }  # fmt: skip
-"""Signals of other servers that have the limits, and so the reasons, of vLLM's."""
+"""Signals of other servers and exporters that have the limits, and so the reasons, of vLLM's and dcgm-exporter's."""
 _WHY: Mapping[str, str] = {
     "first_token_p95_seconds": "After 1 s a reader's flow is broken, after 10 s attention is gone (Nielsen, *Usability "
     "Engineering*, 1993, section 5.5).",
@@ -53,6 +58,13 @@ _WHY: Mapping[str, str] = {
     "labelled with.",
     "missing_gpus": "A GPU is gone while its node or its exporter's target is still there. A node that was taken away "
     "with its target is no lack. After six hours a GPU counts as taken out.",
+    "amd_temperature_celsius": "Instinct accelerators slow down at 100 degrees at their hottest place, and switch off "
+    "at 110 (`amd-smi static --limit`). The MI200 series tells the temperature of the edge alone.",
+    "amd_hbm_celsius": "The memory of Instinct accelerators slows down at 105 degrees (`amd-smi static --limit`).",
+    "amd_uncorrected_errors": "One new uncorrected error in memory has given a wrong number to somebody.",
+    "nvidia_smi_uncorrected_errors": "One new uncorrected error in memory has given a wrong number to somebody. The "
+    "count begins anew when the driver is loaded.",
+    "gaudi_temperature_share": "Each device tells at which temperature it slows down; 1 is there.",
     "stale_exporter": "An exporter without its host engine repeats its last values for ever. Every GPU draws energy, "
     "so a GPU's energy that stands still over the whole window is old.",
 }

@@ -16,12 +16,16 @@ SERVERS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
 }  # fmt: skip
 """Names of metrics by the server's preset."""
 DEVICES: Mapping[str, str] = {
-    "AMD's exporter": "(amd_)?gpu_(gfx_activity|(junction|edge)_temperature|(used|total)_vram)|GPU_GFX_ACTIVITY",
-    "nvidia_gpu_exporter": "nvidia_smi_.+",
+    "`gpu: amd`": "(amd_)?gpu_(gfx_activity|(junction|edge)_temperature|(used|total)_vram)",
+    "`gpu: nvidia_smi`": "nvidia_smi_.+",
+    "`gpu: gaudi`": "habanalabs_.+",
+    "`gpu: dcgm`": "DCGM_FI_.+",
+}
+"""Names of metrics by the preset that reads them."""
+OTHER_DEVICES: Mapping[str, str] = {
     "Ray": "ray_node_gpus_.+|ray_node_gram_.+",
     "Triton": "nv_gpu_.+",
     "Intel's XPU manager": "xpum_.+",
-    "Habana's exporter": "habanalabs_.+",
     "an old dcgm-exporter": "dcgm_.+",
 }
 """Names of metrics by the exporter that writes them; no preset reads these."""
@@ -94,9 +98,12 @@ def _servers(wanted: Sequence[str], prometheus: PrometheusClient, at: datetime) 
 
 def _devices(prometheus: PrometheusClient, at: datetime) -> str | None:
     """Say which other exporters of devices there are."""
-    there = prometheus.query(f'count by (__name__) ({{__name__=~"{"|".join(DEVICES.values())}"}})', at=at)
+    patterns = {**DEVICES, **OTHER_DEVICES}
+    there = prometheus.query(f'count by (__name__) ({{__name__=~"{"|".join(patterns.values())}"}})', at=at)
     names = _names(there)
-    writers = [writer for writer, pattern in DEVICES.items() if any(re.fullmatch(pattern, name) for name in names)]
+    writers = [writer for writer, pattern in patterns.items() if any(re.fullmatch(pattern, name) for name in names)]
+    if presets := [writer for writer in writers if writer in DEVICES]:
+        return f"there are {_listed(names)}: {' and '.join(presets)} reads them"
     if not writers:
         return None
     return (

@@ -188,7 +188,11 @@ SCENARIOS: dict[str, Scenario] = {
     ),
     "amd": Scenario(
         [("gpu_gfx_activity", {"gpu_id": "0"}, 5), ("gpu_used_vram", {"gpu_id": "0"}, 5)], {"gpu": "dcgm"},
-        says="there are metrics of AMD's exporter (gpu_gfx_activity, gpu_used_vram), which no preset reads",
+        says="there are gpu_gfx_activity, gpu_used_vram: `gpu: amd` reads them",
+    ),
+    "intel": Scenario(
+        [("xpum_engine_ratio", {"uuid": "1"}, 5)], {"gpu": "dcgm"},
+        says="there are metrics of Intel's XPU manager (xpum_engine_ratio), which no preset reads",
     ),
 }  # fmt: skip
 
