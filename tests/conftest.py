@@ -30,7 +30,7 @@ from datasets_defs.core.settings import settings
 from datasets_defs.store.database import engine_for
 from datasets_defs.store.schema import migrate
 from ops.stack.ports import free_port
-from ops.stack.postgres import LOOP_ROLE, Cluster
+from ops.stack.postgres import LOOP_ROLE, USER, Cluster
 
 hypothesis.settings.register_profile("driftloop", deadline=None)  # how long an example takes is the machine's affair
 hypothesis.settings.load_profile("driftloop")
@@ -56,10 +56,21 @@ def cluster() -> Iterator[Cluster]:
     server.create()
     server.start()
     try:
+        _hurry(server)
         yield server
     finally:
         server.stop(immediate=True)
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _hurry(server: Cluster) -> None:
+    """Save what only a machine that loses its power needs, and the thousands of hashes of each login."""
+    with psycopg.connect(server.url("postgres").replace("+psycopg", ""), autocommit=True) as on:
+        for setting in ("fsync = off", "synchronous_commit = off", "full_page_writes = off", "scram_iterations = 1"):
+            on.execute(f"ALTER SYSTEM SET {setting}")
+        on.execute("SELECT pg_reload_conf()")
+    with psycopg.connect(server.url("postgres").replace("+psycopg", ""), autocommit=True) as on:
+        on.execute(f"ALTER ROLE {USER} PASSWORD '{server.password}'")
 
 
 @pytest.fixture(scope="session")
