@@ -97,6 +97,8 @@ PLACES = (
           why="after it was planned", texts=True),
     Place(name="published_text", holds="texts that were published", limit=_TRAINING, why="after it was published",
           texts=True),
+    Place(name="batch_run", holds="runs of batch_inference", limit=_TRAINING, why="after it was opened"),
+    Place(name="batch_shard", holds="shards of these runs", limit=_TRAINING, why="after it was opened"),
     Place(name="pairs_take", holds="takes of image-text pairs", limit=None,
           why="for good: what stands in it is not prepared again"),
     Place(name="pairs_key", holds="paths of images and captions that were taken", limit=None,
@@ -116,6 +118,8 @@ PLACES = (
           why="after they were written", texts=True),
     Place(name="artifacts/texts", holds="reports on texts that were written", limit=_TRAINING,
           why="after they were written", texts=True),
+    Place(name="artifacts/batches", holds="rows of batch_inference with their completions, unless `batch.output` says "
+          "where", limit=_TRAINING, why="after they were written", texts=True),
     Place(name="artifacts/training", holds="how trainings ended", limit=_TRAINING,
           why="after the training; those of open incidents stay"),
     Place(name="artifacts/pairs", holds="prepared pairs, their reports, and what was left out and why", limit=None,
