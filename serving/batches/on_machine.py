@@ -44,10 +44,11 @@ def answer_here(
         _gpu(db, f"batch_inference of {folder.name}") as (environment, files),
         Completing(folder, environment, files) as it,
     ):
-        return [_answered(each, it.ask(each.prompt or "", batch), version) for each in rows]
+        return [answered(each, it.ask(each.prompt or "", batch), version) for each in rows]
 
 
-def _answered(row: BatchRow, said: Mapping[str, Any], version: int) -> BatchAnswer:
+def answered(row: BatchRow, said: Mapping[str, Any], version: int) -> BatchAnswer:
+    """Give what a row becomes by what the process said of it."""
     now = datetime.now(UTC)
     if "fault" in said:
         return BatchAnswer(row=row.row, at=now, fault=said["fault"], reason=said["reason"])

@@ -42,7 +42,7 @@ class BatchRow:
 
 
 def batch_rows(source: Iterable[Mapping[str, Any] | str], spec: BatchSpec) -> Iterator[BatchRow]:
-    """Give every row of a source; a sentence instead of a row is one that could not be read.
+    """Give every row of a source; a sentence instead of a row is one that could not be read. A null is no value.
 
     Raises:
         ContractError: the template is none.
@@ -58,7 +58,7 @@ def batch_rows(source: Iterable[Mapping[str, Any] | str], spec: BatchSpec) -> It
         name, fault, reason = _named(row, number, spec.id, seen)
         prompt = None
         if fault is None:
-            prompt, reason = rendered(template, row)
+            prompt, reason = rendered(template, {name: value for name, value in row.items() if value is not None})
             fault = RowFault.NO_PROMPT if prompt is None else None
         said = json.dumps(plain(dict(row)), ensure_ascii=False)
         yield BatchRow(
