@@ -6,10 +6,10 @@ from pydantic import Field
 
 from datasets_defs.spec.fields import NonBlank, Section, Share
 from datasets_defs.spec.generation import ApiSpec, PaceSpec
-from datasets_defs.spec.source import SourceSpec
+from datasets_defs.spec.source import RowsSource
 
 
-class BatchInput(SourceSpec):
+class BatchInput(RowsSource):
     """Where the rows come from: one of `file`, `sql` and `asset`."""
 
     limit: int = Field(default=1_000_000, ge=1, le=10_000_000)

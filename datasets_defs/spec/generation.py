@@ -5,10 +5,10 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from datasets_defs.spec.fields import NonBlank, Section, Share
-from datasets_defs.spec.source import SourceSpec
+from datasets_defs.spec.source import RowsSource
 
 
-class TopicsSpec(SourceSpec):
+class TopicsSpec(RowsSource):
     """Where topics come from: one of `file`, `sql` and `asset`; each row's columns are the template's variables."""
 
 

@@ -7,7 +7,7 @@ from pydantic import Field, model_validator
 from datasets_defs.spec.fields import Section
 
 
-class SourceSpec(Section):
+class RowsSource(Section):
     """Where rows come from: one of `file`, `sql` and `asset`; each row's columns are the template's variables."""
 
     file: str | None = None

@@ -33,10 +33,11 @@ def main() -> None:
     """Answer until there is nothing more to answer."""
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)  # what a library prints is no answer
-    from training.fit.threads import use_threads
+    import torch
+
     from training.model.language_model import LanguageModel
 
-    use_threads()
+    torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) - 1))  # one core is serving's and the sensors'
     model = LanguageModel.load(sys.argv[1])
     answers.write(json.dumps({"ready": str(model.network.device)}) + "\n")
     for line in sys.stdin:

@@ -8,13 +8,13 @@ from sqlalchemy import Engine
 
 from datasets_defs.rows.files import find, rows_of
 from datasets_defs.rows.row import Unreadable
-from datasets_defs.spec.source import SourceSpec
+from datasets_defs.spec.source import RowsSource
 from datasets_defs.store.published_texts import rows_by_query
 from serving.generation.outside import Outside
 
 
 def read_source(
-    source: SourceSpec, *, place: str, line: str, db: Engine, outside: Outside
+    source: RowsSource, *, place: str, line: str, db: Engine, outside: Outside
 ) -> Iterator[dict[str, Any] | str]:
     """Give the rows as columns by name, at most `limit`; a sentence for each row that cannot be read.
 

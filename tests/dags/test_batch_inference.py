@@ -1,4 +1,4 @@
-"""`batch_inference` run whole by Airflow: our own server on a real port, a real PostgreSQL, and a kill in its middle."""
+"""`batch_inference` run whole by Airflow: our own server on a real port, real PostgreSQL, and a kill in its middle."""
 
 import json
 import os
