@@ -3,6 +3,7 @@
 Waits, without a worker, until new images with captions lie in the source of a set (`models/pairs/*.yaml`). Lists what
 is new as a take, and prepares its images and its captions side by side, a mapped task for each batch. Joins them
 again, writes shards, index, losses and pictures, and publishes the take. What a killed run has done is not done again.
+Captions and images are then compared with the takes before.
 """
 
 from airflow.sdk import dag, task
@@ -49,9 +50,15 @@ def prepare_pairs():
 
         return announce(take, db=loop_database())
 
+    @task(trigger_rule="none_failed")
+    def compare(take: dict):
+        from monitors.prepare_pairs import compare_take
+
+        return compare_take(take, db=loop_database())
+
     batches = list_batches(takes := open_takes(PairsSensor(task_id="wait_for_pairs").output))
     sides = [prepare_images.expand(batch=batches), prepare_captions.expand(batch=batches)]
-    sides >> join.expand(take=takes) >> announce.expand(take=takes)
+    sides >> join.expand(take=takes) >> [announce.expand(take=takes), compare.expand(take=takes)]
 
 
 prepare_pairs()

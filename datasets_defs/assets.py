@@ -50,8 +50,8 @@ CHALLENGER_ACCEPTED = _asset("challenger_accepted")
 CHAMPION_CHANGED = _asset("champion_changed")
 TEXTS_DUE = _asset("texts_due")
 TEXTS_PUBLISHED = _asset("texts_published")
-"""For DAGs of the users: texts of a model were published."""
 PAIRS_PREPARED = _asset("pairs_prepared")
+BATCH_COMPLETED = _asset("batch_completed")
 
 ASSET_OF: dict[Wake, Asset] = {
     Wake.TRIAGE: TRIAGE_DUE,

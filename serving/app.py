@@ -15,6 +15,7 @@ from prometheus_client.exposition import choose_encoder
 from starlette.exceptions import HTTPException
 
 from datasets_defs.core.errors import ContractError, TransientError
+from datasets_defs.core.streams import stream_of
 from serving.engine import ServedCompletion
 from serving.protocol import ApiError, CompletionRequest, FeedbackRequest, from_validation, not_ready
 from serving.service import Service, refuse_impossible
@@ -65,7 +66,7 @@ def _add_completions(app: FastAPI, service: Service) -> None:
             outcome = err.outcome
             raise
         finally:
-            service.metrics.ended(request.model, outcome)
+            service.metrics.ended(stream_of(request.model, request.metadata), outcome)
         return _completion(request, request_id, answer)
 
     @app.post("/v1/feedback")

@@ -28,8 +28,8 @@ from serving.generation.outside import Outside, endpoint_of, name_at_api
 from serving.generation.prompts import Asker, batch_size, render_topics
 from serving.generation.publishing import publishers
 from serving.generation.replies import AGAIN, STOPS
+from serving.generation.sources import read_source
 from serving.generation.text_report import SAMPLES, report_of, summary
-from serving.generation.topics import read_topics
 
 PUBLISHED_AT_ONCE = 100
 """Texts that a place gets before they are written down as published."""
@@ -80,7 +80,8 @@ def plan(request: Request, run_id: str, *, db: Engine, outside: Outside) -> list
     version = champion.version if champion is not None else None
     now = datetime.now(UTC)
     asker = _asker(spec, spec.generate, version, outside, now)
-    topics = list(read_topics(spec.generate.topics, db=db, outside=outside))
+    source = spec.generate.topics
+    topics = list(read_source(source, place="generate.topics", line="topic", db=db, outside=outside))
     rendered = render_topics(topics, spec.generate, asker)
     figures = {"topics": len(topics), "repeated": rendered.repeated, "unusable": rendered.unusable}
     run = TextRun(

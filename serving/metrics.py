@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
 
+from datasets_defs.core.streams import model_of
 from datasets_defs.store.inference_log import Inference
 
 OUTCOMES = ("ok", "error", "rejected", "not_ready")
@@ -49,8 +50,8 @@ class ServingMetrics:
         self.queue_length.labels(model).set_function(queue)
 
     def ended(self, model: str, outcome: str) -> None:
-        """Count one request; one that names no model of ours counts for none."""
-        if model in self.models:
+        """Count one request, of live traffic or of a batch; one that names no model of ours counts for none."""
+        if model_of(model) in self.models:
             self.requests.labels(model, outcome).inc()
 
     def answered(self, row: Inference, *, prompt: tuple[float, int], completion: tuple[float, int]) -> None:

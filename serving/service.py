@@ -14,6 +14,7 @@ from sqlalchemy import Engine
 from datasets_defs.core.contributors import ANONYMOUS
 from datasets_defs.core.faults import passing
 from datasets_defs.core.settings import settings
+from datasets_defs.core.streams import stream_of
 from datasets_defs.spec.model import ModelSpec
 from datasets_defs.store import inference_log
 from datasets_defs.store.feedback import add_feedback
@@ -74,10 +75,10 @@ class Service:
             raise unknown_model(name, list(self.models)) from None
 
     def record(self, request: CompletionRequest, request_id: str, answer: ServedCompletion, seconds: float) -> None:
-        """Count an answered request and hand its row to the log."""
+        """Count an answered request and hand its row to the log; a batch's stand apart from live traffic."""
         said = answer.completion
         row = Inference(
-            model=request.model,
+            model=stream_of(request.model, request.metadata),
             request_id=request_id,
             at=datetime.now(UTC),
             prompt=request.prompt,

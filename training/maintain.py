@@ -48,6 +48,7 @@ def tidy_files(*, db: Engine, now: datetime) -> dict[str, int]:
         "artifacts/references": delete_older(artifact_url("references"), now - LATELY, keep=reference_uris(db)),
         "artifacts/generations": delete_older(artifact_url("generations"), now - place("artifacts/generations").age),
         "artifacts/texts": delete_older(artifact_url("texts"), now - place("artifacts/texts").age),
+        "artifacts/batches": delete_older(artifact_url("batches"), now - place("artifacts/batches").age),
         **_of_attempts(now, incidents),
         **_snapshots(now, used, incidents),
         "home/cache": _remove(_unused_copies(home / "cache", used), now - LATELY),

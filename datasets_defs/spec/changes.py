@@ -57,6 +57,7 @@ RULES: dict[str, Rule] = {
         effect=Effect.NOT_HERE, words="only a first champion is trained on it and judged by its held-out part"
     ),
     "generate": Rule(effect=Effect.AT_ONCE, words="prompts that it changes are asked anew"),
+    "batch": Rule(effect=Effect.AT_ONCE, words="a run that is under way keeps its own; the next one takes new rows"),
     "serving": Rule(effect=Effect.AT_ONCE, words="clients and replicas have to follow"),
     "drift": Rule(effect=Effect.AT_ONCE),
     "drift.embedding": Rule(effect=Effect.NEXT_RENEWAL),

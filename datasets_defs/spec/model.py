@@ -11,6 +11,7 @@ from pydantic import (
 
 from datasets_defs.core.conditions import About
 from datasets_defs.core.settings import settings
+from datasets_defs.spec.batch import BatchSpec
 from datasets_defs.spec.fields import Name, NamedFile, Section
 from datasets_defs.spec.gate import EvaluationSpec, GateSpec, ShadowSpec
 from datasets_defs.spec.generation import GenerateSpec
@@ -99,6 +100,8 @@ class ModelSpec(NamedFile):
     """How a new champion is compared with the one before it during probation."""
     generate: GenerateSpec | None = None
     """Texts that the model writes for publication; none: it writes none."""
+    batch: BatchSpec | None = None
+    """Rows of yours that the model completes after a promotion and on demand; none: nothing is completed."""
     scale: ScaleSpec = ScaleByPerson()
     """Who gives more serving capacity, how much, and for how long."""
 

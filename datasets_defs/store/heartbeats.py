@@ -24,7 +24,7 @@ GPU_POOL = "gpu"
 
 
 TEXTS_POOL = "texts"
-"""Airflow's pool of which each batch of `generate_texts` takes a slot."""
+"""Airflow's pool of which each batch of `generate_texts` and each shard of `batch_inference` takes a slot."""
 TEXTS_SLOTS = 2
 """Slots of that pool where we make it."""
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
+from datetime import timedelta
 from typing import Any
 
 from sqlalchemy import Engine, MetaData, Table, text
@@ -11,7 +12,12 @@ from sqlalchemy.exc import DBAPIError
 from datasets_defs.core.errors import ContractError
 from datasets_defs.core.plain import plain
 from datasets_defs.store import tables
-from datasets_defs.store.database import database_errors, first_line
+from datasets_defs.store.database import allow, database_errors, first_line
+
+_ROWS = 1_000
+"""Rows of a query that are in memory at once."""
+READING = timedelta(minutes=10)
+"""How long a query may take until its first rows, and until each further thousand."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,20 +69,22 @@ def _table(name: str) -> Table:
     return copy
 
 
-def topics_by_query(db: Engine, query: str, *, limit: int) -> Iterator[dict[str, Any]]:
-    """Give the rows of a user's query, at most so many; it can only read.
+def rows_by_query(db: Engine, query: str, *, limit: int, place: str) -> Iterator[dict[str, Any]]:
+    """Give the rows of a user's query as they come, at most so many; it can only read. `place` is where it stands.
 
     Raises:
         ContractError: the query is wrong, or wants to write.
         TransientError: PostgreSQL is away.
     """
-    with database_errors("reading topics"), db.connect() as on:
+    with database_errors("reading rows"), db.connect() as on, allow(on, READING):
         on.exec_driver_sql("SET TRANSACTION READ ONLY")
         try:
-            rows = on.execute(text(query.replace(":", r"\:"))).mappings().fetchmany(limit)
+            options = {"stream_results": True, "max_row_buffer": _ROWS}
+            rows = on.execute(text(query.replace(":", r"\:")), execution_options=options).mappings()
+            while limit > 0 and (some := rows.fetchmany(min(limit, _ROWS))):
+                limit -= len(some)
+                yield from ({name: plain(value) for name, value in row.items()} for row in some)
         except DBAPIError as err:
             if err.connection_invalidated or str(getattr(err.orig, "sqlstate", "08") or "08")[:2] in ("08", "53", "57"):
                 raise
-            raise ContractError(f"generate.topics.sql: {first_line(err)}") from err
-    for row in rows:
-        yield {name: plain(value) for name, value in row.items()}
+            raise ContractError(f"{place}: {first_line(err)}; a query here can only read") from err

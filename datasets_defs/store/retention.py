@@ -15,6 +15,8 @@ _TEXTS = (
     (tables.text_run, tables.text_run.c.planned_at),
     (tables.generated_text, tables.generated_text.c.planned_at),
     (tables.published_text, tables.published_text.c.at),
+    (tables.batch_run, tables.batch_run.c.opened_at),
+    (tables.batch_shard, tables.batch_shard.c.opened_at),
 )
 BATCH = 20_000
 """Rows that one statement deletes: each stays far from its limit, and a killed run has done its part."""

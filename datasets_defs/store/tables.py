@@ -558,6 +558,45 @@ published_text = Table(
     comment="texts that generate_texts published",
 )
 
+batch_run = Table(
+    "batch_run",
+    metadata,
+    Column("model", Text, nullable=False),
+    Column("number", Integer, nullable=False, comment="1, 2, ... of the model"),
+    Column(
+        "key", Text, nullable=False, comment="why there is this run and not another: a version, or a run of Airflow"
+    ),
+    Column("opened_by", Text, nullable=False, comment="the run of Airflow that opened it"),
+    Column("why", Text, nullable=False),
+    Column("section", JSONB, nullable=False, comment="the YAML's section as it was: the run keeps it"),
+    Column("version", Integer, comment="champion when it was opened; null: the answers are not of a version of ours"),
+    Column("asked_model", Text, nullable=False, comment="the model's name at the API"),
+    Column("rows", Integer, nullable=False),
+    Column("shards", Integer, nullable=False),
+    Column("output", Text, nullable=False, comment="folder of its files"),
+    Column("figures", JSONB, nullable=False, server_default=text("'{}'::jsonb")),
+    Column("opened_at", Timestamp, nullable=False, server_default=func.now()),
+    Column("finished_at", Timestamp, comment="when its manifest stood"),
+    PrimaryKeyConstraint("model", "number"),
+    UniqueConstraint("model", "key"),
+    comment="runs of batch_inference",
+)
+
+batch_shard = Table(
+    "batch_shard",
+    metadata,
+    Column("model", Text, nullable=False),
+    Column("run", Integer, nullable=False),
+    Column("number", Integer, nullable=False, comment="0, 1, ... of the run"),
+    Column("input_sha256", Text, nullable=False),
+    Column("output_sha256", Text, comment="null: it is not answered yet"),
+    Column("figures", JSONB, nullable=False, server_default=text("'{}'::jsonb"), comment="rows, tokens, times, faults"),
+    Column("opened_at", Timestamp, nullable=False, server_default=func.now()),
+    Column("done_at", Timestamp),
+    PrimaryKeyConstraint("model", "run", "number"),
+    comment="shards of a run of batch_inference: what is done is never asked again",
+)
+
 pairs_take = Table(
     "pairs_take",
     metadata,

@@ -69,8 +69,8 @@ def judge_window(
         return Step(data=data, drift=drift, loss=loss, log_m=state, is_done=True)
     columns = {name: column for name, column in sketch.columns.items() if name not in found.left_out}
     after = detector.step(state, columns, rows_per_user=sketch.rows_per_user)
-    evidence = _evidence(detector.evidence(after), columns, profile.reference_at(at))
-    drift = _drift(subject, sketch, evidence, in_burn_in=in_burn_in)
+    evidence = evidence_of(detector.evidence(after), columns, profile.reference_at(at))
+    drift = drift_verdict(subject, sketch, evidence, in_burn_in=in_burn_in)
     return Step(data=data, drift=drift, loss=loss, log_m=after, is_done=True)
 
 
@@ -136,7 +136,8 @@ def _covers(subject: Subject, sketch: WindowSketch) -> int:
     return max(math.ceil((sketch.window.end - sketch.window.start) / subject.window.length), 1)
 
 
-def _drift(subject: Subject, sketch: WindowSketch, evidence: Mapping[str, Any], *, in_burn_in: bool) -> Verdict:
+def drift_verdict(subject: Subject, sketch: WindowSketch, evidence: Mapping[str, Any], *, in_burn_in: bool) -> Verdict:
+    """Say what the evidence of a sketch comes to, with the columns that moved; in the burn-in a warning at most."""
     log10_m = evidence["log10_m"]
     condition = condition_of(log10_m)
     names = [name for name, column in evidence["columns"].items() if column["drifted"]]
@@ -159,7 +160,8 @@ def _drift(subject: Subject, sketch: WindowSketch, evidence: Mapping[str, Any], 
     )
 
 
-def _evidence(found: Evidence, columns: Mapping[str, Sketch], reference: Mapping[str, Sketch]) -> dict[str, Any]:
+def evidence_of(found: Evidence, columns: Mapping[str, Sketch], reference: Mapping[str, Sketch]) -> dict[str, Any]:
+    """List what the detector found by column, the strongest first, with how far each lies from the reference."""
     listed = {
         name: {
             "log10_m": log10_m,

@@ -158,7 +158,7 @@ def _ensure_pool(stack: Stack) -> None:
 
     def made() -> bool:
         slots = gpu_pool.ensure(own_airflow())
-        own_airflow().make_pool(TEXTS_POOL, TEXTS_SLOTS, "batches of prompts that generate_texts asks at once")
+        own_airflow().make_pool(TEXTS_POOL, TEXTS_SLOTS, "batches that generate_texts and batch_inference ask at once")
         loop = engine_for(stack.loop_url)
         beat(loop, GPU_PLACES, {"slots": slots})
         loop.dispose()

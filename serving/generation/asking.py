@@ -78,6 +78,8 @@ class Asking:
     """What the run had taken before."""
     prefix: str = ""
     """Before each prompt's Idempotency-Key, where the same text is asked about for another purpose."""
+    names_itself: bool = False
+    """Whether a prompt's key is its request id, too: our own server logs it under that, however often it is asked."""
     stopped: str | None = None
     """Why nothing further is asked; what was not asked stays planned."""
     _waiting: list[tuple[float, int, int, PromptRequest]] = field(default_factory=list)
@@ -148,6 +150,7 @@ class Asking:
             ("Accept-Encoding", "identity"),
             ("Idempotency-Key", self.prefix + request.key),
         ]
+        headers += [("X-Request-Id", request.key)] if self.names_itself else []
         headers += [("Authorization", f"Bearer {self.address.key}")] if self.address.key else []
         limits = ServingSpec(
             connect_seconds=self.api.connect_seconds, silence_seconds=self.api.seconds, total_seconds=self.api.seconds

@@ -17,7 +17,7 @@ from serving.generation.asking import Asking, PromptAnswer, PromptRequest
 from serving.generation.gate import TextRoute, judged, measured, route, verdict_of
 from serving.generation.outside import Outside, address_of, endpoint_of, name_at_api
 from serving.generation.pace import Spent, cost_of, guessed_tokens
-from serving.generation.prompts import messages_of, request_of
+from serving.generation.prompts import MARKS, messages_of, request_of
 
 JUDGE_TOKENS = 200
 """Longest answer of a judge."""
@@ -53,10 +53,10 @@ class TextBatch:
 
     def _ask(self, texts: Sequence[StoredText]) -> str | None:
         api, endpoint = self.generate.api, endpoint_of(self.generate.api)
-        requests = []
+        requests, marks = [], MARKS if api.is_own else {}
         for each in texts:
             body = request_of(
-                each.prompt, self.generate, asked_model=self.run.asked_model, endpoint=endpoint, is_own=api.is_own
+                each.prompt, self.generate, asked_model=self.run.asked_model, endpoint=endpoint, marks=marks
             )
             requests.append(_request(each.key, each.prompt, self.generate.max_tokens, api, body))
         return self._asked(api, requests, self._kept_text)

@@ -46,9 +46,7 @@ def address_of(api: ApiSpec, spec: ModelSpec, outside: Outside) -> ApiAddress:
     if spec.serving.kind == "driftloop":
         return ApiAddress(settings().serving_url.rstrip("/"))
     if not spec.serving.replicas:
-        raise ContractError(
-            f"{spec.name}: generate.api names no server, and serving.replicas none; give generate.api.url"
-        )
+        raise ContractError(f"{spec.name}: `api` names no server, and serving.replicas none; give `api: {{url: …}}`")
     return ApiAddress(spec.serving.replicas[0], secret_of(spec.serving.api_key_env))
 
 

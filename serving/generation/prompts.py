@@ -6,11 +6,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from jinja2 import StrictUndefined, TemplateError
+from jinja2 import StrictUndefined, Template, TemplateError
 from jinja2.sandbox import SandboxedEnvironment
 
 from datasets_defs.core.errors import ContractError
 from datasets_defs.core.plain import plain
+from datasets_defs.spec.batch import BatchSpec
 from datasets_defs.spec.generation import GenerateSpec
 
 LONGEST_PROMPT = 200_000
@@ -60,16 +61,12 @@ def render_topics(topics: Iterable[Mapping[str, Any] | str], spec: GenerateSpec,
     Raises:
         ContractError: the template is none.
     """
-    environment = SandboxedEnvironment(undefined=StrictUndefined, autoescape=False, keep_trailing_newline=False)
-    try:
-        template = environment.from_string(spec.template)
-    except TemplateError as err:
-        raise ContractError(f"generate.template is no Jinja template: {err}") from err
+    template = template_of(spec.template, place="generate.template")
     texts: dict[str, PlannedText] = {}
     unusable: dict[str, int] = {}
     repeated = 0
     for topic in topics:
-        prompt, wrong = (None, topic) if isinstance(topic, str) else _rendered(template, topic)
+        prompt, wrong = (None, topic) if isinstance(topic, str) else rendered(template, topic)
         if prompt is None:
             unusable[wrong] = unusable.get(wrong, 0) + 1
             continue
@@ -79,9 +76,23 @@ def render_topics(topics: Iterable[Mapping[str, Any] | str], spec: GenerateSpec,
     return RenderedTopics(texts=list(texts.values()), unusable=unusable, repeated=repeated)
 
 
-def _rendered(template: Any, topic: Mapping[str, Any]) -> tuple[str | None, str]:
+def template_of(text: str, *, place: str) -> Template:
+    """Read a template; `place` is where it stands in the YAML.
+
+    Raises:
+        ContractError: it is none.
+    """
+    environment = SandboxedEnvironment(undefined=StrictUndefined, autoescape=False, keep_trailing_newline=False)
     try:
-        prompt = str(template.render(**topic)).strip()
+        return environment.from_string(text)
+    except TemplateError as err:
+        raise ContractError(f"{place} is no Jinja template: {err}") from err
+
+
+def rendered(template: Template, row: Mapping[str, Any]) -> tuple[str | None, str]:
+    """Give the prompt of a row, or why there is none."""
+    try:
+        prompt = str(template.render(**row)).strip()
     except (TemplateError, TypeError, ValueError, ArithmeticError, LookupError) as err:
         return None, f"the template failed: {str(err)[:200]}"
     if not prompt:
@@ -101,10 +112,11 @@ def key_of_text(prompt: str, spec: GenerateSpec, asker: Asker) -> str:
     return hashlib.sha256(json.dumps(parts, ensure_ascii=True).encode()).hexdigest()[:32]
 
 
-def request_of(prompt: str, spec: GenerateSpec, *, asked_model: str, endpoint: str, is_own: bool) -> dict[str, Any]:
-    """Give the body of the request for a prompt; our own server's log learns that no user asked."""
-    common = {"model": asked_model, "max_tokens": spec.max_tokens, "temperature": spec.temperature}
-    marked = {**common, "user": PURPOSE, "metadata": {"purpose": PURPOSE}} if is_own else common
+def request_of(
+    prompt: str, spec: GenerateSpec | BatchSpec, *, asked_model: str, endpoint: str, marks: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Give the body of the request for a prompt, with the fields by which our own server knows what it is for."""
+    marked = {"model": asked_model, "max_tokens": spec.max_tokens, "temperature": spec.temperature, **marks}
     if endpoint == "completions":
         return {**marked, "prompt": f"{spec.system}\n\n{prompt}" if spec.system else prompt}
     return {**marked, "messages": messages_of(spec.system, prompt)}
@@ -123,3 +135,5 @@ def batch_size(prompts: int, wanted: int, most_batches: int = 500) -> int:
 
 PURPOSE = "generate_texts"
 """User and `purpose` of our own requests in the inference log."""
+MARKS = {"user": PURPOSE, "metadata": {"purpose": PURPOSE}}
+"""Of requests to our own server: its log learns that no user asked."""

@@ -15,6 +15,10 @@ LONGEST_TEXT = 1_000_000
 """Characters of a text that are kept."""
 
 
+VERSION_HEADER = "x-driftloop-version"
+"""By which our server and our gateway say which version answered."""
+
+
 class ReplyFault(StrEnum):
     """What was wrong with a reply."""
 
@@ -78,6 +82,8 @@ class ApiReply:
     """The fault in words, with the beginning of what came."""
     retry_after: float | None = None
     """Seconds that the server asks to wait."""
+    version: int | None = None
+    """Version of ours that answered; None: the server does not say."""
 
 
 def read_reply(status: int, headers: Mapping[str, str], body: bytes, now: datetime) -> ApiReply:
@@ -85,7 +91,8 @@ def read_reply(status: int, headers: Mapping[str, str], body: bytes, now: dateti
     content, wrong = _json(body)
     said = _error_of(content)
     if status == 200:
-        return _read_answer(content, said) if wrong is None else ApiReply(fault=ReplyFault.NOT_JSON, detail=wrong)
+        answer = _read_answer(content, said) if wrong is None else ApiReply(fault=ReplyFault.NOT_JSON, detail=wrong)
+        return replace(answer, version=_version(headers))
     shown = said.get("message") or body[:SHOWN].decode("utf-8", "replace")
     detail = f"{status}: {str(shown)[:SHOWN]}"
     return ApiReply(fault=_fault_of(status, said), detail=detail, retry_after=retry_after(headers, now))
@@ -159,6 +166,11 @@ def retry_after(headers: Mapping[str, str], now: datetime) -> float | None:
             return None
         seconds = ((at if at.tzinfo else at.replace(tzinfo=UTC)) - now).total_seconds()
     return max(0.0, seconds) if math.isfinite(seconds) else None
+
+
+def _version(headers: Mapping[str, str]) -> int | None:
+    said = next((value for name, value in headers.items() if name.lower() == VERSION_HEADER), "")
+    return int(said) if said.isascii() and said.isdigit() and len(said) < 10 else None
 
 
 def _json(body: bytes) -> tuple[Any, str | None]:

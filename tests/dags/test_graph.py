@@ -37,6 +37,7 @@ EMITS = {
         "texts_due",
     },
     "generate_texts": {"texts_published"},
+    "batch_inference": {"batch_completed"},
 }
 CONSUMES = {
     "triage": {"data_drifted", "quality_degraded", "gpu_pressure", "triage_due"},
@@ -47,8 +48,9 @@ CONSUMES = {
     "approve": {"approval_requested"},
     "promote": {"challenger_accepted"},
     "generate_texts": {"champion_changed", "texts_due"},
+    "batch_inference": {"champion_changed"},
 }
-FOR_USERS = {"texts_published", "pairs_prepared"}
+FOR_USERS = {"texts_published", "pairs_prepared", "batch_completed"}
 """Assets that nobody of ours listens to: they are for DAGs of the users."""
 
 
@@ -154,6 +156,7 @@ def test_every_task_has_a_limit(dags: dict):
             limits[f"{dag.dag_id}.{task.task_id}"] = given["execution_timeout"]
     longer = {name: limit for name, limit in limits.items() if limit != timedelta(hours=1)}
     assert longer == {
+        "batch_inference.ask_shard": timedelta(hours=24),
         "evaluate.judge": timedelta(hours=24),
         "generate_texts.ask": timedelta(hours=24),
         "generate_texts.complete_prompts": timedelta(hours=24),

@@ -64,7 +64,7 @@ def test_from_an_empty_home_to_the_event(photos: PairSet, engine: Engine):
     before = len(events())
     assert run() == {
         "wait_for_pairs success": 1, "open_takes success": 1, "list_batches success": 1, "prepare_images success": 3,
-        "prepare_captions success": 3, "join success": 1, "announce success": 1,
+        "prepare_captions success": 3, "join success": 1, "announce success": 1, "compare success": 1,
     }  # fmt: skip
     assert events()[before:] == ["photos|1"]
     (take,) = takes_of(engine, "photos")

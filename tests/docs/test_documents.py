@@ -49,7 +49,7 @@ def test_the_picture_shows_the_loop():
     text = README.read_text()
     shown = text[text.index("```") : text.index("## Try it")]
     assert [dag.name for dag in read_dags() if not re.search(rf"\b{dag.name}\b", shown)] == []
-    endings = "drifted|degraded|pressure|requested|registered|accepted|changed|due|published|prepared"
+    endings = "drifted|degraded|pressure|requested|registered|accepted|changed|due|published|prepared|completed"
     assert set(re.findall(rf"\b[a-z]+_(?:{endings})\b", shown)) == set(asset_names().values())
 
 

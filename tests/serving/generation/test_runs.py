@@ -260,7 +260,7 @@ def test_topics_come_from_sql_and_from_an_asset(writer: Writer, tmp_path):
         writer.run("generate_texts:1")
         assert sorted(asked.prompt for asked in api.requests) == ["gardens of 7 m:", "rivers of 8 m:"]
         writer.spec(api.url, topics={"sql": "DELETE FROM champion RETURNING model AS topic"})
-        with pytest.raises(ContractError, match="read-only"):
+        with pytest.raises(ContractError, match="can only read"):
             writer.plan("generate_texts:2")
         (tmp_path / "from_asset.csv").write_text("topic;tone\nseas;calm\n")
         writer.world.urls["topics_ready"] = str(tmp_path / "from_asset.csv")
