@@ -287,6 +287,18 @@ RESUMED = Topic(
     next="The loop acts again; what waited is begun within some minutes.",
     commands=("driftloop status",),
 )
+RETIRED = Topic(
+    severity=_info,
+    title="{model} is retired",
+    next="Nothing is judged, trained or changed any more, and nothing is erased.",
+    commands=("driftloop bring-back {model}", HISTORY),
+)
+BROUGHT_BACK = Topic(
+    severity=_info,
+    title="{model} is back from retirement",
+    next="It is watched as before; windows that nobody judged meanwhile are judged first.",
+    commands=("driftloop status", HISTORY),
+)
 SERVING_TROUBLE = Topic(
     severity=_critical,
     title="{model}: serving does not run the champion",
@@ -426,6 +438,8 @@ CHOOSERS: Mapping[str, Callable[[Event, Incident | None], Topic | None]] = {
     EventKind.SCALED: lambda event, _: SCALED if event.evidence.get("step") in ("rising", "down") else None,
     EventKind.PAUSED: lambda _event, _incident: PAUSED,
     EventKind.RESUMED: lambda _event, _incident: RESUMED,
+    EventKind.RETIRED: lambda _event, _incident: RETIRED,
+    EventKind.BROUGHT_BACK: lambda _event, _incident: BROUGHT_BACK,
     EventKind.REBASELINED: lambda _event, _incident: REBASELINED,
     EventKind.DRIFT_ANSWERED: lambda _event, _incident: DRIFT_ANSWERED,
     EventKind.BREAK_ACCEPTED: lambda _event, _incident: BREAK_ACCEPTED,

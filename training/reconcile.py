@@ -17,10 +17,13 @@ from datasets_defs.ledger.champions import Champion
 from datasets_defs.ledger.events import Event
 from datasets_defs.ledger.ledger import Ledger
 from datasets_defs.ledger.pauses import pauses
+from datasets_defs.ledger.retirements import retirements
+from datasets_defs.ledger.retiring import end_opened_meanwhile
 from datasets_defs.spec.files import model_names, spec_of
 from datasets_defs.store.heartbeats import beat, heartbeats
 from datasets_defs.store.messages import stuck_messages
 from training.champions.described import note_edit, note_files
+from training.champions.retired import drop_aliases
 from training.watchdog import Beats, awake_since, look
 
 log = logging.getLogger(__name__)
@@ -44,6 +47,7 @@ def find_due(
     Needs the ledger alone: whatever else is away, work that lost its wake-up is found. `ended` says of an actor whether
     it is surely at its end; of one it does not know it says no. What goes wrong with one model stops no other.
     """
+    end_opened_meanwhile(Ledger(db), actor=actor)
     for_each(model_names(), _run_out, db=db, now=now, actor=actor)
     free_the_held(db=db, actor=actor, ended=ended)
     return rings_due(db=db, actor=actor, now=now)
@@ -172,12 +176,13 @@ def mend(*, db: Engine, actor: str, now: datetime) -> dict[str, Any]:
                 *edits.outcomes.get(model, []),
                 *servers.outcomes.get(model, [f"failed: {servers.failures.get(model)}"]),
                 *looks.outcomes.get(model, [f"failed: {looks.failures.get(model)}"]),
-                *aliases[model],
+                *aliases.get(model, []),
             ]
         )
         or "in line"
-        for model in model_names()
+        for model in edits.outcomes | edits.failures
     }
+    done |= edits.retired | drop_aliases(db, actor=actor)
     beat(
         db,
         "reconcile",
@@ -217,9 +222,11 @@ def _look_at(model: str, *, db: Engine, beats: Beats, memory: dict[str, str], no
 
 
 def _mend_all_aliases(db: Engine, *, now: datetime, actor: str) -> dict[str, list[str]]:
-    ledger, done = Ledger(db), dict[str, list[str]]()
+    ledger, done, retired = Ledger(db), dict[str, list[str]](), retirements(db)
     away: TransientError | None = None
     for model in model_names():
+        if model in retired:
+            continue
         champion = ledger.champion(model)
         if champion is None or away is not None:
             done[model] = [] if champion is None else [f"aliases not looked at: {away}"]

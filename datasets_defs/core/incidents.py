@@ -40,9 +40,11 @@ TERMINAL = frozenset({State.RESOLVED, State.ROLLED_BACK})
 
 TRANSITIONS: dict[State, frozenset[State]] = {
     State.OPEN: frozenset({State.RETRAINING, State.QUARANTINED, State.ESCALATED, State.RESOLVED, State.ROLLED_BACK}),
-    State.RETRAINING: frozenset({State.EVALUATING, State.OPEN, State.QUARANTINED, State.ESCALATED}),
-    State.EVALUATING: frozenset({State.APPROVING, State.REJECTED, State.OPEN, State.ESCALATED}),
-    State.APPROVING: frozenset({State.ROLLOUT, State.PROMOTING, State.REJECTED, State.OPEN, State.ESCALATED}),
+    State.RETRAINING: frozenset({State.EVALUATING, State.OPEN, State.QUARANTINED, State.ESCALATED, State.RESOLVED}),
+    State.EVALUATING: frozenset({State.APPROVING, State.REJECTED, State.OPEN, State.ESCALATED, State.RESOLVED}),
+    State.APPROVING: frozenset(
+        {State.ROLLOUT, State.PROMOTING, State.REJECTED, State.OPEN, State.ESCALATED, State.RESOLVED}
+    ),
     State.ROLLOUT: frozenset({State.PROMOTING, State.ROLLED_BACK, State.ESCALATED}),
     State.PROMOTING: frozenset({State.PROBATION, State.OPEN, State.ESCALATED}),
     State.PROBATION: frozenset({State.RESOLVED, State.ROLLED_BACK, State.OPEN, State.ESCALATED}),

@@ -17,6 +17,7 @@ from datasets_defs.core.faults import reached
 from datasets_defs.core.incidents import BY_HAND, Incident, State
 from datasets_defs.core.settings import settings
 from datasets_defs.ledger.ledger import Ledger
+from datasets_defs.ledger.retirements import require_active
 from training import evaluate, promote
 from training.champions.confirmation import why_never_again
 from training.offers.judging_rows import JudgingRows
@@ -66,6 +67,7 @@ def by_hand(
         TransientError: PostgreSQL or the registry is away; run it again.
     """
     ledger = Ledger(db)
+    require_active(db, model)
     incident, champion = ledger.open_of(model), ledger.champion(model)
     if incident is None or not is_of(incident, version):
         if champion is not None and champion.version == version:

@@ -12,6 +12,7 @@ from sqlalchemy import Engine
 from datasets_defs.core.errors import ContractError
 from datasets_defs.core.settings import settings
 from datasets_defs.ledger.ledger import Ledger
+from datasets_defs.ledger.retirements import require_active
 from datasets_defs.spec.model import ModelSpec
 from datasets_defs.store.gpu_charges import settle
 from training.data.inputs import fresh_since
@@ -50,11 +51,12 @@ def by_hand(
     Interrupted and asked for again from the same time, it goes on where it stopped, with the rows that it froze.
 
     Raises:
-        ContractError: there is no champion to start from, the data cannot be trained on, or the fleet's GPU-hours do
-            not suffice and `over_budget` is not said.
+        ContractError: the model is retired, there is no champion to start from, the data cannot be trained on, or the
+            fleet's GPU-hours do not suffice and `over_budget` is not said.
         TransientError: PostgreSQL or the registry is away, another trainer of the model is at work, or no GPU is free.
     """
     ledger = Ledger(db)
+    require_active(db, spec.name)
     champion = ledger.champion(spec.name)
     if champion is None:
         raise ContractError(f"{spec.name} has no champion to train from; run `driftloop bootstrap {spec.name}` first")
@@ -69,11 +71,17 @@ def by_hand(
             ledger=ledger,
             registry=registry,
             actor=actor,
-            hold=still_only,
+            hold=lambda: _hold(db, spec.name, still_only),
             tags={"by_hand": "true"},
             tell=tell,
         )
         return _train(_unfinished(begun) or begun, over_budget=over_budget)
+
+
+def _hold(db: Engine, model: str, still_only: Callable[[], None]) -> None:
+    """Stop the training once its locks are lost, or its model was retired."""
+    still_only()
+    require_active(db, model)
 
 
 def _train(attempt: Attempt, *, over_budget: bool) -> Trained:

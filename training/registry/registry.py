@@ -210,6 +210,22 @@ class Registry(MlflowServer):
             raise TransientError(f"{model}: aliases read back as {found}, set as {wanted}; another writer interfered")
         return found
 
+    def drop_aliases(self, model: str) -> dict[str, int]:
+        """Take the aliases of ours away, and give those that there were; other people's stay."""
+        if model not in self.models():
+            return {}
+        present = {name: version for name, version in self.aliases(model).items() if name in ALIASES}
+        with self._errors(f"taking away the aliases of {model}"):
+            for name in present:
+                self._client.delete_registered_model_alias(model, name)
+                reached("aliases.dropped")
+        return present
+
+    def models(self) -> list[str]:
+        """List the registered models."""
+        with self._errors("listing the registered models"):
+            return [str(found.name) for found in self._client.search_registered_models()]
+
     def _upload(self, run: str, folder: Path, manifest: Mapping[str, Any]) -> None:
         """Store the files that the manifest names with the run, and then the manifest."""
         for name in manifest["files"]:

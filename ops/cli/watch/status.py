@@ -150,6 +150,8 @@ def _next(outlook: Mapping[str, Any], between: str) -> str:
 def _remarks(models: Mapping[str, Any], *, wide: bool) -> Iterator[str]:
     """What does not fit into a line: pauses, what happens next in an incident, and problems."""
     for name, item in models.items():
+        if item.get("retired"):
+            yield f"[yellow]{tables.escape(item['retired'])}[/]"
         if item["paused_until"]:
             yield f"{tables.escape(name)}: [yellow]paused until {item['paused_until'][:16]}[/]"
         if item["incident"] and not wide:

@@ -13,6 +13,7 @@ from datasets_defs.core.settings import settings
 from datasets_defs.ledger.champions import Champion
 from datasets_defs.ledger.ledger import Ledger
 from datasets_defs.ledger.pauses import pauses
+from datasets_defs.ledger.retirements import retirements
 from datasets_defs.spec.files import load_all, model_names
 from datasets_defs.spec.model import ModelSpec
 from datasets_defs.store import tables
@@ -71,7 +72,8 @@ def _problem(states: set[str], err: DriftloopError) -> str:
 def _models(db: Engine) -> dict[str, Any]:
     ledger, now = Ledger(db), datetime.now(UTC)
     specs, problems = load_all()
-    names, paused = model_names(), pauses(db, now)
+    retired, paused = retirements(db), pauses(db, now)
+    names = sorted({*model_names(), *retired})
     champions, verdicts = ledger.champions(), newest_verdicts_by_model(db, names, now=now, said=("waits", "sight"))
     beats = heartbeats(db)
     incidents = {incident.model: incident for incident in ledger.open_incidents()}
@@ -91,9 +93,21 @@ def _models(db: Engine) -> dict[str, Any]:
             "incident": _plain(asdict(incident)) if incident else None,
             "next": _plain(asdict(next_action(incident, specs.get(name), paused.get(name), now))),
             "paused_until": paused[name].until.isoformat() if name in paused else None,
+            "retired": str(retired[name]) if name in retired else None,
             "problems": wrong,
+            **(_AT_REST if name in retired else {}),
         }
     return report
+
+
+_AT_REST: Mapping[str, Any] = {
+    "serving": None,
+    "conditions": {},
+    "sight": None,
+    "next": {"action": "nothing: it is retired", "at": None, "why": "a person retired it"},
+    "problems": [],
+}
+"""What is said of a retired model instead: nobody judges it any more, and it lacks nothing."""
 
 
 def _serving(
