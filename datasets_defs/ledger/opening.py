@@ -52,17 +52,10 @@ class Incidents(Champions):
             present = self.open_of(model, connection=on, lock=True)
             if present is not None:
                 return self._join(on, present, signal, degraded_since, reason, evidence, actor), False
+            values = {"model": model, "state": State.OPEN, "signal": signal, "degraded_since": degraded_since,
+                      "evidence": {signal: plain(evidence)}}  # fmt: skip
             row = on.execute(
-                insert(tables.incident)
-                .values(
-                    model=model,
-                    state=State.OPEN,
-                    signal=signal,
-                    degraded_since=degraded_since,
-                    evidence={signal: plain(evidence)},
-                )
-                .on_conflict_do_nothing()
-                .returning(tables.incident)
+                insert(tables.incident).values(values).on_conflict_do_nothing().returning(tables.incident)
             ).one_or_none()
             if row is None:  # another sensor opened one since we looked
                 present = self.open_of(model, connection=on, lock=True)

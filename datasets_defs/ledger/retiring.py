@@ -3,7 +3,7 @@
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import Connection, delete, func, select
+from sqlalchemy import Connection, delete, func
 from sqlalchemy.dialects.postgresql import insert
 
 from datasets_defs.core.errors import ContractError
@@ -12,6 +12,7 @@ from datasets_defs.core.faults import reached
 from datasets_defs.core.incidents import Incident, State
 from datasets_defs.core.plain import clean_text
 from datasets_defs.ledger.ledger import Ledger
+from datasets_defs.ledger.promotions import change_with
 from datasets_defs.ledger.retirements import Retirement, retirement_in, retirements
 from datasets_defs.store import tables
 
@@ -95,16 +96,9 @@ def _unsettled(ledger: Ledger, on: Connection, model: str, incident: Incident | 
             return f"{stands} and its rollback is not over; `reconcile` finishes it within minutes"
     if ledger.route(model, connection=on) is not None:
         return "replicas are still being brought back to the champion; `reconcile` does that within minutes"
-    if _last_change(on, model) == "drill":
-        return "a drill is under way; wait for it"
-    return None
-
-
-def _last_change(on: Connection, model: str) -> str | None:
-    table = tables.promotion.c
-    query = select(table.kind).where(table.model == model).order_by(table.token.desc()).limit(1)
-    kind: str | None = on.scalar(query)
-    return kind
+    champion = ledger.champion(model, connection=on)
+    made = change_with(ledger.engine, model, champion.token) if champion is not None else None
+    return "a drill is under way; wait for it" if made is not None and made.kind == "drill" else None
 
 
 def _end(ledger: Ledger, on: Connection, incident: Incident, found: Retirement, *, actor: str) -> None:

@@ -67,7 +67,6 @@ def by_hand(
         TransientError: PostgreSQL or the registry is away; run it again.
     """
     ledger = Ledger(db)
-    require_active(db, model)
     incident, champion = ledger.open_of(model), ledger.champion(model)
     if incident is None or not is_of(incident, version):
         if champion is not None and champion.version == version:
@@ -103,6 +102,7 @@ def is_of(incident: Incident, version: int) -> bool:
 
 def _require_promotable(ledger: Ledger, model: str, version: int, judged_by: JudgingRows | None) -> None:
     registry = Registry(settings().mlflow_url)
+    require_active(ledger.engine, model)
     if ledger.champion(model) is None:
         raise ContractError(f"{model} has no champion to replace; run `driftloop bootstrap {model}`")
     if version not in (known := registry.versions(model)):

@@ -25,13 +25,13 @@ def retire(
     close_route: Annotated[
         bool,
         typer.Option(
-            "--close-route/--keep-route",
-            help="Whether the gateway answers no requests for it any more, and driftloop's own server lets go of it.",
+            "--close-route",
+            help="The gateway answers no requests for it, and driftloop's own server lets go of it. Without it: as before.",
         ),
     ] = False,
     drop_aliases: Annotated[
         bool,
-        typer.Option("--drop-aliases/--keep-aliases", help="Whether MLflow's aliases of the loop are taken away."),
+        typer.Option("--drop-aliases", help="Take away the loop's aliases in MLflow. Without it they stay."),
     ] = False,
 ) -> None:
     """Leave a model alone for good: its incident ends, its trainers stop, and nothing of it is erased.
