@@ -145,6 +145,14 @@ class ModelSpec(NamedFile):
         return self
 
     @property
+    def base_name(self) -> str:
+        """What the base model is called: its folder or hub name, or its shape; how long it trains makes no other."""
+        if isinstance(self.base_model, str):
+            return self.base_model
+        shape = self.base_model.model_dump(exclude={"train_seconds"})
+        return f"scratch ({', '.join(f'{name} {value}' for name, value in shape.items())})"
+
+    @property
     def steps(self) -> RolloutSpec | None:
         """How an accepted challenger takes the users over; None: all at once."""
         return self.ab.as_rollout if self.ab is not None else self.rollout

@@ -15,7 +15,7 @@ from ops.cli.serve import gateway, key
 from ops.cli.shared import tables
 from ops.cli.shared.frames import hide_pandas_from_pyarrow
 from ops.cli.stack import init, local_stack, model_files, pipelines
-from ops.cli.train import bootstrap, evaluate, train, trainer_node
+from ops.cli.train import bootstrap, evaluate, rebase, train, trainer_node
 from ops.cli.watch import backtest, calibrate, check, history, incident, plan, status, verify
 
 HUSHED = {"MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true", "MLFLOW_LOGGING_LEVEL": "WARNING"}
@@ -28,7 +28,7 @@ app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
 for module in (
     status, check, history, incident, verify, calibrate, plan, backtest,
     accept, answer, approval, champion, offer, pause, retire, scale,
-    bootstrap, train, evaluate, trainer_node,
+    bootstrap, train, evaluate, rebase, trainer_node,
     ingest, data, pairs, rescore,
     gateway, key,
     local_stack, init, model_files, pipelines,

@@ -123,7 +123,7 @@ def test_a_trainer_finds_that_it_is_not_wanted(loop: Loop):
     with pytest.raises(UnwantedError):
         _require_wanted(loop.ledger.incident(number), job)
     with pytest.raises(ContractError, match=f"{MODEL} is retired since .* bring-back {MODEL}"):
-        train._hold(loop.db, MODEL, lambda: None)
+        train.hold_by_hand(loop.db, MODEL, lambda: None)
     spec, registry = loop.spec(), Registry(settings().mlflow_url)
     by_hand = {
         "train": lambda: train.by_hand(spec, db=loop.db, registry=registry, since=None, now=loop.until(1), actor="t"),

@@ -146,6 +146,17 @@ def _offer(
     return offered
 
 
+def require_free(ledger: Ledger, model: str, now: datetime) -> None:
+    """Refuse where nobody may offer a version to a model just now.
+
+    Raises:
+        ContractError: somebody is at work on its incident; says who, and what to do instead.
+    """
+    incident = ledger.open_of(model)
+    if incident is not None and (incident.offer is None or incident.state in _FREE):  # else it may be this very offer
+        _require_free(incident, now)
+
+
 def _require_free(incident: Incident, now: datetime) -> None:
     found = f"{incident.model}: incident {incident.id} is {incident.state}"
     if (holder := incident.holder(now)) is not None:

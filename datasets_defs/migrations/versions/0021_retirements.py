@@ -1,4 +1,4 @@
-"""A person may retire a model: the loop leaves it alone, and nothing of it is erased."""
+"""A person may retire a model, and a version is known by the base that it descends from."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -20,7 +20,9 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint('model', name=op.f('pk_retirement')),
         comment='models that the loop leaves alone until a person brings them back; no row: it acts',
     )
+    op.add_column('registered_version', sa.Column('base', sa.Text(), nullable=True, comment='the base model that it descends from; null: not known'))
 
 
 def downgrade() -> None:
+    op.drop_column('registered_version', 'base')
     op.drop_table('retirement')

@@ -26,7 +26,7 @@ def retire(
         bool,
         typer.Option(
             "--close-route",
-            help="The gateway answers no requests for it, and driftloop's own server lets go of it. Without it: as before.",
+            help="The gateway answers no requests for it, and driftloop's own server lets go of it.",
         ),
     ] = False,
     drop_aliases: Annotated[

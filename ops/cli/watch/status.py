@@ -156,6 +156,8 @@ def _remarks(models: Mapping[str, Any], *, wide: bool) -> Iterator[str]:
             yield f"{tables.escape(name)}: [yellow]paused until {item['paused_until'][:16]}[/]"
         if item["incident"] and not wide:
             yield f"{tables.escape(name)}: next: {_next(item['next'], ', ')}"
+        if item.get("other_base"):
+            yield f"[yellow]{tables.escape(name + ': ' + item['other_base'])}[/]"
         for problem in item["problems"]:
             yield f"[red]{tables.escape(f'{name}: {problem}')}[/]"
 
