@@ -1,6 +1,10 @@
 """`driftloop rebase`: another architecture and tokenizer is trained, judged, promoted, and rolled back."""
 
 import json
+import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -9,6 +13,7 @@ from sqlalchemy import Engine, select
 from typer.testing import CliRunner
 
 from datasets_defs.core.errors import ContractError
+from datasets_defs.core.faults import KILL_AT
 from datasets_defs.core.incidents import State
 from datasets_defs.core.settings import settings
 from datasets_defs.ledger.ledger import Ledger
@@ -50,15 +55,24 @@ def rebased(*more: str) -> tuple[int, str]:
 @pytest.mark.slow
 @pytest.mark.usefixtures("serving")
 def test_another_architecture_and_tokenizer(db: Engine, registry: Registry):
-    """It is noticed, trained, judged in bits per byte as a direct computation has them, promoted, and rolled back."""
+    """It is noticed, trained, judged in bits per byte as a direct computation has them, promoted, and rolled back.
+
+    The command is killed after the training, and goes on with what was made.
+    """
     run, ledger = CliRunner(), Ledger(db)
     hint = f"driftloop rebase {steps.MODEL}"
     for command in (["check-models"], ["plan", steps.MODEL]):
         assert hint in " ".join(run.invoke(app, command, env={"COLUMNS": "300"}).output.split()), command
 
-    code, said = rebased()
+    command = [sys.executable, "-m", "ops.cli.main", "rebase", steps.MODEL, "--reason", "a newer base"]
+    killed = subprocess.run(command, env={**os.environ, KILL_AT: "offer.making"}, capture_output=True, check=False)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()[-2000:]
+    assert (sorted(registry.versions(steps.MODEL)), ledger.champion(steps.MODEL).version) == ([1, 2, 3], 1)
+
+    code, said = rebased()  # goes on: nothing is trained twice
 
     assert code == 0, said
+    assert sorted(registry.versions(steps.MODEL)) == [1, 2, 3]
     champion = ledger.champion(steps.MODEL)
     assert (champion.version, champion.previous_version) == (3, 1)
     assert ledger.open_of(steps.MODEL).state is State.PROBATION
