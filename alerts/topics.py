@@ -50,9 +50,15 @@ OPENED = Topic(
 )
 OFFERED = Topic(
     severity=_info,
-    title="{model}: a version is offered by hand",
+    title="{model}: a version is offered",
     next="It is scored against the champion on the same frozen rows, and promoted if the gate lets it, or by force.",
     commands=(SHOW, HISTORY),
+)
+NOT_USABLE = Topic(
+    severity=_warning,
+    title="{model}: a version that others registered is not taken",
+    next="Nothing changes. Mended files are another version: register them anew.",
+    commands=(HISTORY,),
 )
 FORCED = Topic(
     severity=_warning,
@@ -435,6 +441,7 @@ CHOOSERS: Mapping[str, Callable[[Event, Incident | None], Topic | None]] = {
     EventKind.FILE_MENDED: lambda _event, _incident: FILE_MENDED,
     EventKind.SPEC_CHANGED: lambda _event, _incident: SPEC_CHANGED,
     EventKind.SCHEDULE_REFUSED: lambda _event, _incident: NOT_ORDERED,
+    EventKind.OFFER: lambda event, _: NOT_USABLE if event.evidence.get("step") == "refused" else None,
     EventKind.SCALED: lambda event, _: SCALED if event.evidence.get("step") in ("rising", "down") else None,
     EventKind.PAUSED: lambda _event, _incident: PAUSED,
     EventKind.RESUMED: lambda _event, _incident: RESUMED,

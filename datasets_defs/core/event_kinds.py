@@ -56,6 +56,8 @@ class EventKind(StrEnum):
     """Columns that are no property of a request, or were replaced as a whole, are not watched for drift."""
     SCHEDULE_REFUSED = "schedule_refused"
     """A training was due by the model's schedule and was not begun; the reason says why."""
+    OFFER = "offer"
+    """A version that others registered asks to become champion; the evidence says whether it is taken or refused."""
     SCALED = "scaled"
     """Serving capacity was added for a time, stands, or came down again; the evidence says which."""
     PAUSED = "paused"

@@ -93,6 +93,7 @@ RULES: dict[str, Rule] = {
     "gate": Rule(effect=Effect.NEXT_EVALUATION),
     "evaluation": Rule(effect=Effect.NEXT_EVALUATION, words="rows that were frozen for an evaluation stay"),
     "promotion": Rule(effect=Effect.NEXT_EVALUATION, words="a question that waits for an answer goes on waiting"),
+    "offers": Rule(effect=Effect.AT_ONCE, words="an offer that is under way goes on"),
     "approval_windows": Rule(effect=Effect.AT_ONCE, words="questions that are open count by it, too"),
     "rollout": Rule(effect=Effect.AT_ONCE, words="a rollout that is under way goes by it; without it a person decides"),
     "ab": Rule(effect=Effect.AT_ONCE, words="an experiment that is under way goes by it; without it a person decides"),

@@ -89,6 +89,9 @@ class ModelSpec(NamedFile):
     """`auto`: the loop promotes what the gate accepts; `approve`: a person is asked first."""
     approval_windows: int = Field(default=24, ge=1)
     """Windows until an unanswered question is over: with `approve` a no, about drift what `drift.unanswered` says."""
+    offers: tuple[Literal["registry"], ...] = ()
+    """Who may offer versions beside `driftloop offer`. `registry`: whoever registers one in MLflow under this model's
+    name, with the alias `challenger` or the tag `driftloop.offer`."""
     rollout: RolloutSpec | None = None
     """How an accepted challenger takes users over through the gateway, step by step; none: all at once."""
     ab: AbSpec | None = None

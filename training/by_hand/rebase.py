@@ -29,6 +29,7 @@ from training.data.training_text import training_documents
 from training.fit.plan import Progress
 from training.model.usable import require_usable
 from training.offers.model_files import collect
+from training.offers.offering import require_free
 from training.registry.manifest import MANIFEST, MANIFEST_SHA256, make_manifest
 from training.registry.registry import Registry
 from training.trainers.attempt import Attempt
@@ -86,7 +87,7 @@ def by_hand(
             f"{spec.name}: version {champion.version} descends from {spec.base_name} already; edit `base_model` in "
             f"models/{spec.name}.yaml first, or train it further with `driftloop train {spec.name}`"
         )
-    promote.require_free(ledger, spec.name, wish.now)
+    require_free(ledger, spec.name, wish.now)
     say(f"taking in {spec.base_name}")
     base = register_base(spec, db=db, registry=registry, actor=wish.actor, say=say)
     done = _attempt(spec, wish, ledger=ledger, registry=registry, champion=champion, base=base, tell=tell)
