@@ -50,9 +50,15 @@ OPENED = Topic(
 )
 OFFERED = Topic(
     severity=_info,
-    title="{model}: a version is offered by hand",
+    title="{model}: a version is offered",
     next="It is scored against the champion on the same frozen rows, and promoted if the gate lets it, or by force.",
     commands=(SHOW, HISTORY),
+)
+NOT_USABLE = Topic(
+    severity=_warning,
+    title="{model}: a version that others registered is not taken",
+    next="Nothing changes. Mended files are another version: register them anew.",
+    commands=(HISTORY,),
 )
 FORCED = Topic(
     severity=_warning,
@@ -287,6 +293,18 @@ RESUMED = Topic(
     next="The loop acts again; what waited is begun within some minutes.",
     commands=("driftloop status",),
 )
+RETIRED = Topic(
+    severity=_info,
+    title="{model} is retired",
+    next="Nothing is judged, trained or changed any more, and nothing is erased.",
+    commands=("driftloop bring-back {model}", HISTORY),
+)
+BROUGHT_BACK = Topic(
+    severity=_info,
+    title="{model} is back from retirement",
+    next="It is watched as before; windows that nobody judged meanwhile are judged first.",
+    commands=("driftloop status", HISTORY),
+)
 SERVING_TROUBLE = Topic(
     severity=_critical,
     title="{model}: serving does not run the champion",
@@ -423,9 +441,12 @@ CHOOSERS: Mapping[str, Callable[[Event, Incident | None], Topic | None]] = {
     EventKind.FILE_MENDED: lambda _event, _incident: FILE_MENDED,
     EventKind.SPEC_CHANGED: lambda _event, _incident: SPEC_CHANGED,
     EventKind.SCHEDULE_REFUSED: lambda _event, _incident: NOT_ORDERED,
+    EventKind.OFFER: lambda event, _: NOT_USABLE if event.evidence.get("step") == "refused" else None,
     EventKind.SCALED: lambda event, _: SCALED if event.evidence.get("step") in ("rising", "down") else None,
     EventKind.PAUSED: lambda _event, _incident: PAUSED,
     EventKind.RESUMED: lambda _event, _incident: RESUMED,
+    EventKind.RETIRED: lambda _event, _incident: RETIRED,
+    EventKind.BROUGHT_BACK: lambda _event, _incident: BROUGHT_BACK,
     EventKind.REBASELINED: lambda _event, _incident: REBASELINED,
     EventKind.DRIFT_ANSWERED: lambda _event, _incident: DRIFT_ANSWERED,
     EventKind.BREAK_ACCEPTED: lambda _event, _incident: BREAK_ACCEPTED,

@@ -3,8 +3,8 @@
 Wake-ups get lost; the ledger does not. Finds work that is due and that nobody is doing and rings again, takes back the
 claims of runs that ended, and lets approvals run out: that needs the ledger alone, and comes first. Then it mends the
 registry's aliases where they differ from the ledger, and records whatever else differs: serving, references, sensors
-that are late, and takes down the serving capacity whose time is over. Beside that it rings for the daily texts that are
-due.
+that are late, and takes down the serving capacity whose time is over. A version that others registered in MLflow, and
+ask about, is offered where the YAML allows it. Beside that it rings for the daily texts that are due.
 """
 
 from airflow.sdk import dag, task
@@ -12,6 +12,7 @@ from airflow.sdk import dag, task
 from datasets_defs.assets import (
     ASSET_OF,
     COMMON,
+    SCORING,
     TEXTS_DUE,
     about,
     actor,
@@ -41,9 +42,9 @@ def reconcile():
 
     @task(trigger_rule="all_done")
     def mend_copies(*, dag_run=None):
-        from training.reconcile import mend
+        from training.reconcile import mend_and_list
 
-        return mend(db=loop_database(), actor=actor(dag_run), now=dag_run.run_after)
+        return mend_and_list(db=loop_database(), actor=actor(dag_run), now=dag_run.run_after)
 
     @task(trigger_rule="all_done")
     def end_capacity(*, dag_run=None):
@@ -51,13 +52,21 @@ def reconcile():
 
         return come_down(db=loop_database(), actor=actor(dag_run), now=dag_run.run_after)
 
+    @task(max_active_tis_per_dagrun=1, execution_timeout=SCORING)
+    def take_offer(model: str, *, dag_run=None):
+        from training.offers.registered import take_offer
+
+        return take_offer(model, db=loop_database(), actor=actor(dag_run))
+
     @task(outlets=[TEXTS_DUE])
     def ring_texts(*, dag_run=None, outlet_events=None):
         from serving.generate_texts import keys_due
 
         return ring_each(keys_due(db=loop_database(), now=dag_run.run_after), TEXTS_DUE, outlet_events)
 
-    ring_again() >> [mend_copies(), end_capacity()]
+    mended = mend_copies()
+    ring_again() >> [mended, end_capacity()]
+    take_offer.expand(model=mended)
     ring_texts()
 
 

@@ -5,8 +5,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from sqlalchemy import Engine
+
 from datasets_defs.core.conditions import Outcome, RingKey
 from datasets_defs.core.errors import ContractError, TransientError
+from datasets_defs.ledger.retirements import retirements
 from datasets_defs.spec.files import model_names
 
 log = logging.getLogger(__name__)
@@ -21,6 +24,8 @@ class Done:
 
     outcomes: dict[str, Any] = field(default_factory=dict)
     failures: dict[str, Exception] = field(default_factory=dict)
+    retired: dict[str, str] = field(default_factory=dict)
+    """Models that it was not done for, with the sentence that says since when and why."""
 
     @property
     def rings(self) -> list[RingKey]:
@@ -32,6 +37,7 @@ class Done:
     def reason(self) -> str:
         """Say what happened, a line for each model where there are several."""
         said = {name: each.reason if isinstance(each, Outcome) else str(each) for name, each in self.outcomes.items()}
+        said |= self.retired
         said |= {name: f"failed: {err}" for name, err in self.failures.items()}
         if len(said) == 1:
             return next(iter(said.values()))
@@ -59,10 +65,22 @@ def model_groups(names: Sequence[str] | None = None) -> list[list[str]]:
     return [models[first::MOST_GROUPS] for first in range(min(MOST_GROUPS, len(models)))]
 
 
-def for_each(models: Sequence[str], step: Callable[..., Any], **arguments: Any) -> Done:
-    """Do a step for each model; one that fails, for whatever reason, is told of and stops no other."""
+def for_each(models: Sequence[str], step: Callable[..., Any], *, db: Engine | None = None, **arguments: Any) -> Done:
+    """Do a step for each model; one that fails, for whatever reason, is told of and stops no other.
+
+    A step that is given PostgreSQL (`db`) is not done for a retired model, which is no failure.
+
+    Raises:
+        TransientError: PostgreSQL is away.
+    """
     done = Done()
+    retired = retirements(db) if db is not None else {}
+    if db is not None:
+        arguments["db"] = db
     for model in models:
+        if model in retired:
+            done.retired[model] = str(retired[model])
+            continue
         try:
             done.outcomes[model] = step(model, **arguments)
         except Exception as err:

@@ -14,6 +14,7 @@ from datasets_defs.core.windows import Window
 from datasets_defs.ledger.champions import Champion
 from datasets_defs.ledger.ledger import Ledger
 from datasets_defs.ledger.promotions import count_changes
+from datasets_defs.ledger.retirements import retirements
 from datasets_defs.ledger.routes import Route
 from datasets_defs.spec.files import model_names
 from datasets_defs.store import tables
@@ -83,7 +84,7 @@ def finished(beats: Mapping[str, datetime], since: Mapping[str, datetime]) -> li
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reading:
-    """The state of the loop at one time; only models that have a spec, so that labels stay bounded."""
+    """The state of the loop at one time; only models that have a spec and are not retired: labels stay bounded."""
 
     models: Sequence[str]
     verdicts: Sequence[Verdict]
@@ -138,7 +139,8 @@ def read(db: Engine, *, now: datetime, counted: CountedRows) -> Reading:
     Raises:
         TransientError: PostgreSQL is away.
     """
-    models, ledger, window = model_names(), Ledger(db), judged_window(now)
+    retired, ledger, window = retirements(db), Ledger(db), judged_window(now)
+    models = [model for model in model_names() if model not in retired]
     outbox = tables.alert_outbox.c
     with database_errors("reading the loop's state"), db.connect() as on:
         totals, changes = count_incidents(on), count_changes(on)

@@ -1,5 +1,6 @@
 """The documented subset of OpenAI's completions protocol: requests, answers and errors as values. Pure."""
 
+from datetime import datetime
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -135,6 +136,12 @@ class ApiError(Exception):
 def unknown_model(name: str, known: list[str]) -> ApiError:
     """Say that a model is not served here."""
     message = f"The model {name!r} does not exist here; served: {', '.join(sorted(known)) or 'none'}."
+    return ApiError(404, message, param="model", code="model_not_found")
+
+
+def retired_model(name: str, since: datetime) -> ApiError:
+    """Say that a model was retired, and answers no more."""
+    message = f"The model {name!r} was retired on {since:%Y-%m-%d} and is not served any more."
     return ApiError(404, message, param="model", code="model_not_found")
 
 

@@ -13,6 +13,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from datasets_defs.core.errors import DriftloopError, TransientError
 from datasets_defs.ledger.ledger import Ledger
+from datasets_defs.ledger.retirements import closed_routes
 from datasets_defs.store import heartbeats
 from serving.engine import Completer, Loaded, ServedModel
 
@@ -86,7 +87,7 @@ class _Follower:
 
     def drop_unwanted(self) -> None:
         """Forget a load of a version that the ledger no longer wants; what it brings is never served."""
-        if self.is_beside and self.wanted is None:
+        if self.wanted is None:
             self.error = self.failed = None
             self.put(None)
         if self.load is None or self.loading == self.wanted:
@@ -148,10 +149,10 @@ class Reloader:
         Without the ledger nothing is swapped: a version that was wanted when its load began may be rolled back by now.
         """
         try:
-            champions, routes = self._ledger.champions(), self._ledger.routes()
+            champions, routes, closed = self._ledger.champions(), self._ledger.routes(), closed_routes(self._db)
             swapped = []
             for name, follower in self._followers.items():
-                champion, route = champions.get(name), routes.get(name)
+                champion, route = champions.get(name) if name not in closed else None, routes.get(name)
                 swapped.append(self._follow(follower, champion.version if champion else None))
                 challenger = route.challenger_version if route is not None and not route.ending else None
                 swapped.append(self._follow(self._beside[name], challenger))

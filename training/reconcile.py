@@ -8,24 +8,25 @@ from typing import Any
 from sqlalchemy import Engine
 
 from datasets_defs.core.conditions import RingKey
-from datasets_defs.core.errors import ContractError, TransientError
+from datasets_defs.core.errors import ContractError
 from datasets_defs.core.event_kinds import EventKind
 from datasets_defs.core.incidents import Due, Incident, State, Wake, due, may_move
 from datasets_defs.core.settings import settings
 from datasets_defs.fleet import for_each
-from datasets_defs.ledger.champions import Champion
 from datasets_defs.ledger.events import Event
 from datasets_defs.ledger.ledger import Ledger
 from datasets_defs.ledger.pauses import pauses
+from datasets_defs.ledger.retiring import end_opened_meanwhile
 from datasets_defs.spec.files import model_names, spec_of
 from datasets_defs.store.heartbeats import beat, heartbeats
 from datasets_defs.store.messages import stuck_messages
 from training.champions.described import note_edit, note_files
+from training.champions.mirror import mend_all_aliases
+from training.champions.retired import drop_aliases
+from training.offers.noticed import may_take
 from training.watchdog import Beats, awake_since, look
 
 log = logging.getLogger(__name__)
-_CONTENDING = (State.RETRAINING, State.EVALUATING, State.APPROVING, State.ROLLOUT, State.PROMOTING)
-"""States in which an incident's challenger contends; afterwards it is champion, or out."""
 PATIENCE = timedelta(seconds=30)
 """How long a wake-up may go unanswered; Airflow needs about a second, and one too many costs a run that skips."""
 MAX_RUNS = 5
@@ -44,6 +45,7 @@ def find_due(
     Needs the ledger alone: whatever else is away, work that lost its wake-up is found. `ended` says of an actor whether
     it is surely at its end; of one it does not know it says no. What goes wrong with one model stops no other.
     """
+    end_opened_meanwhile(Ledger(db), actor=actor)
     for_each(model_names(), _run_out, db=db, now=now, actor=actor)
     free_the_held(db=db, actor=actor, ended=ended)
     return rings_due(db=db, actor=actor, now=now)
@@ -165,25 +167,33 @@ def mend(*, db: Engine, actor: str, now: datetime) -> dict[str, Any]:
     edits = for_each(model_names(), note_edit, db=db, actor=actor)
     servers = for_each(model_names(), _mend_servers, db=db, now=now, actor=actor)
     looks = for_each(model_names(), _look_at, db=db, beats=beats, memory=memory, now=now, actor=actor)
-    aliases = _mend_all_aliases(db, now=now, actor=actor)
+    aliases = mend_all_aliases(db, now=now, actor=actor)
     done = {
         model: "; ".join(
             [
                 *edits.outcomes.get(model, []),
                 *servers.outcomes.get(model, [f"failed: {servers.failures.get(model)}"]),
                 *looks.outcomes.get(model, [f"failed: {looks.failures.get(model)}"]),
-                *aliases[model],
+                *aliases.get(model, []),
             ]
         )
         or "in line"
-        for model in model_names()
+        for model in edits.outcomes | edits.failures
     }
+    done |= edits.retired | drop_aliases(db, actor=actor)
     beat(
         db,
         "reconcile",
         {"models": done, "memory": memory, "stuck_messages": stuck_messages(db, now=now), "files": files},
     )
     return done
+
+
+def mend_and_list(*, db: Engine, actor: str, now: datetime) -> list[str]:
+    """Mend, then name the models that a version of others may be offered to now."""
+    mend(db=db, actor=actor, now=now)
+    found = for_each(model_names(), may_take, db=db)
+    return [model for model, version in found.outcomes.items() if isinstance(version, int)]
 
 
 def _mend_servers(model: str, *, db: Engine, now: datetime, actor: str) -> list[str]:
@@ -214,59 +224,6 @@ def _mend_servers(model: str, *, db: Engine, now: datetime, actor: str) -> list[
 def _look_at(model: str, *, db: Engine, beats: Beats, memory: dict[str, str], now: datetime, actor: str) -> list[str]:
     champion = Ledger(db).champion(model)
     return look(model, champion, db=db, beats=beats, memory=memory, now=now, actor=actor) if champion else []
-
-
-def _mend_all_aliases(db: Engine, *, now: datetime, actor: str) -> dict[str, list[str]]:
-    ledger, done = Ledger(db), dict[str, list[str]]()
-    away: TransientError | None = None
-    for model in model_names():
-        champion = ledger.champion(model)
-        if champion is None or away is not None:
-            done[model] = [] if champion is None else [f"aliases not looked at: {away}"]
-            continue
-        result = for_each([model], lambda _, at=champion: _mend_registry(ledger, at, now=now, actor=actor))
-        done[model] = result.outcomes.get(model, [f"failed: {result.failures.get(model)}"])
-        away = next((err for err in result.failures.values() if isinstance(err, TransientError)), None)
-    return done
-
-
-def _mend_registry(ledger: Ledger, champion: Champion, *, now: datetime, actor: str) -> list[str]:
-    """Make what the registry shows a copy of the ledger: the aliases, and the mark of what was rolled back."""
-    from training.champions.confirmation import confirm_late, last_change
-    from training.registry.aliases import marked_rolled_back
-    from training.registry.registry import Registry
-
-    done = _mend_aliases(ledger, champion, actor=actor)
-    spec, made = spec_of(champion.model), last_change(ledger.engine, champion)
-    if not spec.serving.can_say and (said := confirm_late(ledger, spec, champion, now=now, actor=actor)):
-        done.append(said)
-    if made is not None and made.kind == "roll_back":
-        registry = Registry(settings().mlflow_url)
-        if marked_rolled_back(registry, made.model, made.from_version, made.reason):
-            done.append(f"version {made.from_version} is marked in the registry as rolled back")
-    return done
-
-
-def _mend_aliases(ledger: Ledger, champion: Champion, *, actor: str) -> list[str]:
-    """Make the registry's aliases a copy of the ledger; a change is an event."""
-    from training.registry.registry import ALIASES, Registry
-
-    model, incident = champion.model, ledger.open_of(champion.model)
-    challenger = incident.challenger_version if incident and incident.state in _CONTENDING else None
-    registry = Registry(settings().mlflow_url)
-    before = {name: version for name, version in registry.aliases(model).items() if name in ALIASES}
-    after = registry.sync_aliases(
-        model, champion=champion.version, previous=champion.previous_version, challenger=challenger
-    )
-    if before == after:
-        return []
-    reason = f"the registry's aliases were {_words(before)}; by the ledger they are {_words(after)} now"
-    ledger.note(model, EventKind.ALIASES, reason, {"before": before, "after": after}, actor=actor)
-    return [reason]
-
-
-def _words(aliases: dict[str, int]) -> str:
-    return ", ".join(f"{name} {version}" for name, version in sorted(aliases.items())) or "none"
 
 
 def _runs_since_progress(events: Sequence[Event]) -> int:

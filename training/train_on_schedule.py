@@ -17,6 +17,7 @@ from datasets_defs.core.settings import settings
 from datasets_defs.ledger.champions import Champion
 from datasets_defs.ledger.ledger import Ledger
 from datasets_defs.ledger.pauses import pause_of
+from datasets_defs.ledger.retirements import retirement_of
 from datasets_defs.spec.files import spec_of
 from datasets_defs.spec.model import ModelSpec
 from datasets_defs.spec.schedule import MOST_TRIALS
@@ -52,6 +53,8 @@ def order(model: str | None, *, why: str, db: Engine, actor: str, now: datetime 
     ledger, at = Ledger(db), now or datetime.now(UTC)
     if (begun := written_by(db, actor)) is not None:
         return Outcome(f"incident {begun} stands", ledger.ring(begun))
+    if (retired := retirement_of(db, model)) is not None:
+        return Outcome(str(retired))
     spec, champion = spec_of(model), ledger.champion(model)
     if champion is None:
         reason = f"there is no champion to train from; run `driftloop bootstrap {model}`"

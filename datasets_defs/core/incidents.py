@@ -5,6 +5,8 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
+from datasets_defs.core.offers import Offer
+
 
 class State(StrEnum):
     """Where an incident stands."""
@@ -40,9 +42,11 @@ TERMINAL = frozenset({State.RESOLVED, State.ROLLED_BACK})
 
 TRANSITIONS: dict[State, frozenset[State]] = {
     State.OPEN: frozenset({State.RETRAINING, State.QUARANTINED, State.ESCALATED, State.RESOLVED, State.ROLLED_BACK}),
-    State.RETRAINING: frozenset({State.EVALUATING, State.OPEN, State.QUARANTINED, State.ESCALATED}),
-    State.EVALUATING: frozenset({State.APPROVING, State.REJECTED, State.OPEN, State.ESCALATED}),
-    State.APPROVING: frozenset({State.ROLLOUT, State.PROMOTING, State.REJECTED, State.OPEN, State.ESCALATED}),
+    State.RETRAINING: frozenset({State.EVALUATING, State.OPEN, State.QUARANTINED, State.ESCALATED, State.RESOLVED}),
+    State.EVALUATING: frozenset({State.APPROVING, State.REJECTED, State.OPEN, State.ESCALATED, State.RESOLVED}),
+    State.APPROVING: frozenset(
+        {State.ROLLOUT, State.PROMOTING, State.REJECTED, State.OPEN, State.ESCALATED, State.RESOLVED}
+    ),
     State.ROLLOUT: frozenset({State.PROMOTING, State.ROLLED_BACK, State.ESCALATED}),
     State.PROMOTING: frozenset({State.PROBATION, State.OPEN, State.ESCALATED}),
     State.PROBATION: frozenset({State.RESOLVED, State.ROLLED_BACK, State.OPEN, State.ESCALATED}),
@@ -109,24 +113,6 @@ class Action(StrEnum):
     """Ask a person what drift calls for whose harm cannot be measured."""
     RETRAIN = "retrain"
     """Train a challenger."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Offer:
-    """A version that a person wants to be champion."""
-
-    version: int
-    who: str
-    reason: str
-    force: bool
-    """Whether it goes ahead though the gate says no."""
-    not_before: datetime | None
-    """What the incident waited for before, and waits for again if the version is not taken."""
-    rows_uri: str | None = None
-    """Rows that were frozen to judge it; None: it has held-out rows of its own."""
-    rows_sha256: str | None = None
-    unexcluded: str | None = None
-    """What nobody can exclude about those rows: a person then decides on the gate's yes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -213,17 +199,7 @@ class Incident:
         said = self.evidence.get(BY_HAND)
         if said is None or (said["version"], said["attempt"]) != (self.challenger_version, self.attempt):
             return None
-        later = said["not_before"]
-        return Offer(
-            version=said["version"],
-            who=said["by"],
-            reason=said["reason"],
-            force=said["force"],
-            not_before=datetime.fromisoformat(later) if later else None,
-            rows_uri=said.get("rows_uri"),
-            rows_sha256=said.get("rows_sha256"),
-            unexcluded=said.get("unexcluded"),
-        )
+        return Offer.of(said)
 
     def holder(self, now: datetime) -> str | None:
         """Who is at work on it now; None when nobody's claim is live."""

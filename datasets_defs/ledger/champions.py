@@ -11,6 +11,7 @@ from datasets_defs.core.errors import ContractError
 from datasets_defs.core.event_kinds import EventKind
 from datasets_defs.core.incidents import Incident
 from datasets_defs.core.plain import clean_text
+from datasets_defs.ledger.retirements import retirement_in
 from datasets_defs.ledger.routes import Routes
 from datasets_defs.ledger.way_back import DRILLS, way_back
 from datasets_defs.store import tables
@@ -145,9 +146,11 @@ class Champions(Routes):
         it still is. The end of a drill leaves the champion as it was before, serving since then.
 
         Raises:
-            ContractError: another version serves; nothing was changed.
+            ContractError: another version serves, or the model is retired; nothing was changed.
         """
         with self.transaction(connection) as on:
+            if (retired := retirement_in(on, model)) is not None:
+                raise ContractError(f"{retired}. Bring it back first: driftloop bring-back {model}")
             now = self._locked(on, model, expected)
             token = (now.token if now else 0) + 1
             previous = way_back([*self._changes(on, model, until=token), (kind, to)])

@@ -17,6 +17,7 @@ from datasets_defs.core.event_kinds import EventKind
 from datasets_defs.core.incidents import TERMINAL, Incident, State, may_move
 from datasets_defs.ledger.opening import Incidents
 from datasets_defs.ledger.pauses import pause_in
+from datasets_defs.ledger.retirements import retirement_in
 from datasets_defs.store import tables
 from datasets_defs.store.incidents import incident_of
 
@@ -72,6 +73,8 @@ class Ledger(Incidents):
                 return Claim(None, f"incident {incident.id} is {incident.state}; this step needs {_names(frm)}")
             if incident.lease_until is not None and incident.lease_until > now and incident.claimed_by != actor:
                 return Claim(None, f"incident {incident.id} is in the hands of {incident.claimed_by}")
+            if (retired := retirement_in(on, incident.model)) is not None:
+                return Claim(None, str(retired))
             is_begun = incident.goes_on_in_a_pause or (incident.state is to and incident.claimed_by == actor)
             if not (in_pause or is_begun) and (paused := pause_in(on, incident.model)) is not None:
                 return Claim(None, str(paused))

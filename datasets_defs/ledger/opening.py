@@ -12,6 +12,7 @@ from datasets_defs.core.event_kinds import EventKind
 from datasets_defs.core.incidents import TERMINAL, Incident, State
 from datasets_defs.core.plain import plain
 from datasets_defs.ledger.champions import Champions
+from datasets_defs.ledger.retirements import retirement_in
 from datasets_defs.store import tables
 from datasets_defs.store.incidents import incident_of
 
@@ -41,22 +42,20 @@ class Incidents(Champions):
         """Open an incident, or join the model's open one; says whether it is new.
 
         The evidence of each signal is kept under its name; a signal that joins later is an event of its own.
+
+        Raises:
+            TransientError: the model was retired meanwhile; whoever tries again finds that, and does nothing.
         """
         with self.transaction(connection) as on:
+            if (retired := retirement_in(on, model)) is not None:
+                raise TransientError(f"no incident is opened: {retired}")
             present = self.open_of(model, connection=on, lock=True)
             if present is not None:
                 return self._join(on, present, signal, degraded_since, reason, evidence, actor), False
+            values = {"model": model, "state": State.OPEN, "signal": signal, "degraded_since": degraded_since,
+                      "evidence": {signal: plain(evidence)}}  # fmt: skip
             row = on.execute(
-                insert(tables.incident)
-                .values(
-                    model=model,
-                    state=State.OPEN,
-                    signal=signal,
-                    degraded_since=degraded_since,
-                    evidence={signal: plain(evidence)},
-                )
-                .on_conflict_do_nothing()
-                .returning(tables.incident)
+                insert(tables.incident).values(values).on_conflict_do_nothing().returning(tables.incident)
             ).one_or_none()
             if row is None:  # another sensor opened one since we looked
                 present = self.open_of(model, connection=on, lock=True)

@@ -1,8 +1,11 @@
 """What an edited YAML changes, and from when: field by field, told before anything happens. Pure."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
+
+from datasets_defs.spec.model import ModelSpec
 
 
 class Effect(StrEnum):
@@ -45,8 +48,8 @@ class FieldChange:
 
 
 _BASE = (
-    "the champion descends from another base, and so do its challengers. Train the new one yourself and let it be "
-    "judged: driftloop offer"
+    "the champion descends from another base, and so do its challengers. To train the new one and let the gate judge: "
+    "driftloop rebase"
 )
 _SEASON = "every hour that was learned is learned anew, and is *learning* until then"
 RULES: dict[str, Rule] = {
@@ -91,6 +94,7 @@ RULES: dict[str, Rule] = {
     "gate": Rule(effect=Effect.NEXT_EVALUATION),
     "evaluation": Rule(effect=Effect.NEXT_EVALUATION, words="rows that were frozen for an evaluation stay"),
     "promotion": Rule(effect=Effect.NEXT_EVALUATION, words="a question that waits for an answer goes on waiting"),
+    "offers": Rule(effect=Effect.AT_ONCE, words="an offer that is under way goes on"),
     "approval_windows": Rule(effect=Effect.AT_ONCE, words="questions that are open count by it, too"),
     "rollout": Rule(effect=Effect.AT_ONCE, words="a rollout that is under way goes by it; without it a person decides"),
     "ab": Rule(effect=Effect.AT_ONCE, words="an experiment that is under way goes by it; without it a person decides"),
@@ -113,6 +117,16 @@ def changes(before: dict[str, Any], after: dict[str, Any], *, one_version: bool 
         for field in dict.fromkeys([*new, *old])
         if old.get(field) != new.get(field) and (one_version or (field in old and field in new))
     ]
+
+
+def other_base(spec: ModelSpec, champion: int, known: Mapping[tuple[str, int], str]) -> str | None:
+    """Say that a YAML names another base than its champion descends from; None: it does not, or nobody knows."""
+    base = known.get((spec.name, champion))
+    if base is None or base == spec.base_name:
+        return None
+    return (
+        f"version {champion} descends from {base}, and base_model is {spec.base_name} now: driftloop rebase {spec.name}"
+    )
 
 
 def rule_of(field: str) -> Rule:

@@ -90,6 +90,9 @@ class ModelSpec(NamedFile):
     """`auto`: the loop promotes what the gate accepts; `approve`: a person is asked first."""
     approval_windows: int = Field(default=24, ge=1)
     """Windows until an unanswered question is over: with `approve` a no, about drift what `drift.unanswered` says."""
+    offers: tuple[Literal["registry"], ...] = ()
+    """Who may offer versions beside `driftloop offer`. `registry`: whoever registers one in MLflow under this model's
+    name, with the alias `challenger` or the tag `driftloop.offer`."""
     rollout: RolloutSpec | None = None
     """How an accepted challenger takes users over through the gateway, step by step; none: all at once."""
     ab: AbSpec | None = None
@@ -146,6 +149,14 @@ class ModelSpec(NamedFile):
                 f"with two `replicas` or more; found swap: {self.serving.swap} with {len(self.serving.replicas)}"
             )
         return self
+
+    @property
+    def base_name(self) -> str:
+        """What the base model is called: its folder or hub name, or its shape; how long it trains makes no other."""
+        if isinstance(self.base_model, str):
+            return self.base_model
+        shape = self.base_model.model_dump(exclude={"train_seconds"})
+        return f"scratch ({', '.join(f'{name} {value}' for name, value in shape.items())})"
 
     @property
     def steps(self) -> RolloutSpec | None:

@@ -76,6 +76,7 @@ PLACES = (
     Place(name="evaluation", holds="the gate's figures", limit=None, why=_RECORD),
     Place(name="promotion", holds="changes of champion", limit=None, why=_RECORD),
     Place(name="pause", holds="who paused a model", limit=None, why=f"{_ONE_EACH} that is paused"),
+    Place(name="retirement", holds="who retired a model", limit=None, why=f"{_ONE_EACH} that is retired"),
     Place(name="gpu_charge", holds="what trainings, jobs and added capacity took from the budget", limit=_VERDICT,
           why="after it was taken"),
     Place(name="gpu_lease", holds="who took each GPU last", limit=None, why="for good: one row for each GPU"),

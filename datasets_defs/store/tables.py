@@ -320,6 +320,18 @@ pause = Table(
     comment="models for which the loop watches and tells, and does nothing else; no row: it acts",
 )
 
+retirement = Table(
+    "retirement",
+    metadata,
+    Column("model", Text, primary_key=True),
+    Column("reason", Text, nullable=False),
+    Column("actor", Text, nullable=False),
+    Column("since", Timestamp, nullable=False, server_default=func.now()),
+    Column("closes_route", Boolean, nullable=False, comment="whether the gateway answers no requests for it"),
+    Column("drops_aliases", Boolean, nullable=False, comment="whether the registry's aliases are taken away"),
+    comment="models that the loop leaves alone until a person brings them back; no row: it acts",
+)
+
 gpu_charge = Table(
     "gpu_charge",
     metadata,
@@ -450,6 +462,7 @@ registered_version = Table(
     Column("version", Integer, nullable=False),
     Column("manifest_sha256", Text, nullable=False),
     Column("actor", Text, nullable=False, comment="who registered it, or how the loop came to know it"),
+    Column("base", Text, comment="the base model that it descends from; null: not known"),
     Column("at", Timestamp, nullable=False, server_default=func.now()),
     PrimaryKeyConstraint("model", "version"),
     comment="what each version is: nothing else is loaded under its number; added to, never changed",

@@ -12,14 +12,16 @@ from datasets_defs.store import tables
 from datasets_defs.store.database import database_errors
 
 
-def note_version(db: Engine, model: str, version: int, manifest_sha256: str, *, actor: str) -> None:
-    """Keep what a version is; saying the same again changes nothing.
+def note_version(
+    db: Engine, model: str, version: int, manifest_sha256: str, *, actor: str, base: str | None = None
+) -> None:
+    """Keep what a version is, and which base it descends from, as far as is known; again, it changes nothing.
 
     Raises:
         ContractError: this number stands for something else already: the registry was set up anew, or tampered with.
         TransientError: PostgreSQL is away.
     """
-    values = {"model": model, "version": version, "manifest_sha256": manifest_sha256, "actor": actor}
+    values = {"model": model, "version": version, "manifest_sha256": manifest_sha256, "actor": actor, "base": base}
     with database_errors("noting a version"), db.begin() as on:
         on.execute(insert(tables.registered_version).values(values).on_conflict_do_nothing())
     known = manifest_of(db, model, version)
@@ -50,3 +52,24 @@ def manifests(db: Engine) -> dict[tuple[str, int], str]:
     with database_errors("reading what versions are"), db.connect() as on:
         rows = on.execute(select(table.model, table.version, table.manifest_sha256))
         return {(row.model, row.version): row.manifest_sha256 for row in rows}
+
+
+def base_of(db: Engine, model: str, version: int) -> str | None:
+    """Read which base a version descends from, by the name of its spec's time; None: nobody knows.
+
+    Raises:
+        TransientError: PostgreSQL is away.
+    """
+    return bases(db).get((model, version))
+
+
+def bases(db: Engine) -> dict[tuple[str, int], str]:
+    """Read the base of every version of which it is known, by model and version.
+
+    Raises:
+        TransientError: PostgreSQL is away.
+    """
+    table = tables.registered_version.c
+    query = select(table.model, table.version, table.base).where(table.base.is_not(None))
+    with database_errors("reading what versions descend from"), db.connect() as on:
+        return {(row.model, row.version): row.base for row in on.execute(query)}

@@ -10,6 +10,7 @@ from datasets_defs.core.settings import settings
 from datasets_defs.core.windows import Window
 from datasets_defs.ledger.champions import Champion
 from datasets_defs.ledger.ledger import Ledger
+from datasets_defs.ledger.retirements import retirement_of
 from datasets_defs.spec.files import spec_of
 from datasets_defs.spec.model import ModelSpec
 from datasets_defs.store.sketch_log import read_sketches
@@ -90,6 +91,8 @@ def rebaseline(db: Engine, spec: ModelSpec, champion: Champion, *, until: dateti
 
 def renew_champion(model: str, *, until: datetime, db: Engine) -> str:
     """Renew the profile of the model's champion if it is due; say what became of it."""
+    if (retired := retirement_of(db, model)) is not None:
+        return str(retired)
     spec, champion = spec_of(model), Ledger(db).champion(model)
     if champion is None:
         return "no champion serves yet"

@@ -12,6 +12,7 @@ from sqlalchemy import Engine
 from datasets_defs.core.conditions import Condition, Verdict
 from datasets_defs.core.windows import Window
 from datasets_defs.ledger.ledger import Ledger
+from datasets_defs.ledger.retirements import retirement_of
 from datasets_defs.spec.files import spec_of
 from datasets_defs.store.inference_log import read_window
 from datasets_defs.store.verdicts import save_verdict
@@ -37,6 +38,8 @@ def compare_day(model: str, *, until: datetime, db: Engine) -> str:
         ContractError: the spec, the reference or the embedding model is wrong.
         TransientError: PostgreSQL is away.
     """
+    if (retired := retirement_of(db, model)) is not None:
+        return str(retired)
     path, champion = spec_of(model).drift.embedding, Ledger(db).champion(model)
     if path is None or champion is None:
         return f"{model} has no embedding model to look with" if path is None else f"{model} has no champion yet"

@@ -10,12 +10,12 @@ from pydantic import ValidationError
 
 from datasets_defs.core.errors import DriftloopError
 from ops.cli.data import data, ingest, pairs, rescore
-from ops.cli.decide import accept, answer, approval, champion, offer, pause, scale
+from ops.cli.decide import accept, answer, approval, champion, offer, pause, retire, scale
 from ops.cli.serve import gateway, key
 from ops.cli.shared import tables
 from ops.cli.shared.frames import hide_pandas_from_pyarrow
 from ops.cli.stack import init, local_stack, model_files, pipelines
-from ops.cli.train import bootstrap, evaluate, train, trainer_node
+from ops.cli.train import bootstrap, evaluate, rebase, train, trainer_node
 from ops.cli.watch import backtest, calibrate, check, history, incident, plan, status, verify
 
 HUSHED = {"MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true", "MLFLOW_LOGGING_LEVEL": "WARNING"}
@@ -27,8 +27,8 @@ WITHOUT_FRAMES = frozenset({"backtest", "check", "data"})
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
 for module in (
     status, check, history, incident, verify, calibrate, plan, backtest,
-    accept, answer, approval, champion, offer, pause, scale,
-    bootstrap, train, evaluate, trainer_node,
+    accept, answer, approval, champion, offer, pause, retire, scale,
+    bootstrap, train, evaluate, rebase, trainer_node,
     ingest, data, pairs, rescore,
     gateway, key,
     local_stack, init, model_files, pipelines,

@@ -16,15 +16,17 @@ from sqlalchemy.exc import ProgrammingError
 
 from datasets_defs.core.conditions import Verdict
 from datasets_defs.core.errors import TransientError
-from datasets_defs.core.incidents import TERMINAL
+from datasets_defs.core.incidents import TERMINAL, Incident
 from datasets_defs.core.settings import settings
 from datasets_defs.ledger.champions import Champion
 from datasets_defs.ledger.ledger import Ledger
-from datasets_defs.ledger.outlook import outlook
+from datasets_defs.ledger.outlook import Outlook, outlook
 from datasets_defs.ledger.pauses import Pause, pauses
 from datasets_defs.ledger.promotions import changes_with_grounds
+from datasets_defs.ledger.retirements import Retirement, retirements_in
 from datasets_defs.ledger.routes import all_routes
 from datasets_defs.spec.files import load_all, model_names
+from datasets_defs.spec.model import ModelSpec
 from datasets_defs.store import tables
 from datasets_defs.store.database import database_errors
 from datasets_defs.store.incidents import incidents_since, newest_incidents, open_incidents
@@ -148,7 +150,7 @@ def _models(on: Connection, now: datetime, paused: Mapping[str, Pause], *, only:
     specs, problems = load_all()
     champions = {row.model: Champion(**row._mapping) for row in on.execute(select(tables.champion))}
     incidents, routes = {each.model: each for each in open_incidents(on)}, all_routes(on)
-    names = {*model_names(), *champions, *incidents}
+    names, retired = {*model_names(), *champions, *incidents}, retirements_in(on)
     if only is not None:
         names &= {only}
     expected = {name: expected_signals(specs.get(name)) for name in names}
@@ -160,23 +162,32 @@ def _models(on: Connection, now: datetime, paused: Mapping[str, Pause], *, only:
             Model(
                 name=name,
                 spec=spec,
-                problem="" if spec is not None else _problem(name, problems),
+                problem="" if spec is not None or name in retired else _problem(name, problems),
                 champion=champions.get(name),
                 route=routes.get(name),
                 incident=incident,
                 pause=pause,
+                retired=retired.get(name),
                 verdicts=tuple(judged.values()),
                 unjudged=tuple(signal for signal in expected[name] if signal not in judged),
-                outlook=outlook(
-                    incident,
-                    now=now,
-                    paused_until=pause.until if pause is not None else None,
-                    reconcile_period=timedelta(seconds=settings().reconcile_interval_seconds),
-                    spec=spec,
-                ),
+                outlook=_outlook(incident, pause, retired.get(name), spec, now),
             )
         )
     return found
+
+
+def _outlook(
+    incident: Incident | None, pause: Pause | None, retired: Retirement | None, spec: ModelSpec | None, now: datetime
+) -> Outlook:
+    if retired is not None:
+        return Outlook(action="none: it is retired", at=None, why=str(retired))
+    return outlook(
+        incident,
+        now=now,
+        paused_until=pause.until if pause is not None else None,
+        reconcile_period=timedelta(seconds=settings().reconcile_interval_seconds),
+        spec=spec,
+    )
 
 
 def _problem(name: str, problems: Sequence[str]) -> str:

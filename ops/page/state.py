@@ -9,6 +9,7 @@ from datasets_defs.ledger.champions import Champion
 from datasets_defs.ledger.events import Event
 from datasets_defs.ledger.outlook import Outlook
 from datasets_defs.ledger.pauses import Pause
+from datasets_defs.ledger.retirements import Retirement
 from datasets_defs.ledger.routes import Route
 from datasets_defs.spec.model import ModelSpec
 
@@ -32,6 +33,7 @@ class Model:
     """The open one."""
     pause: Pause | None
     """Only while it lasts."""
+    retired: Retirement | None
     verdicts: tuple[Verdict, ...]
     """The newest of each signal; one that is too old to count is STALE."""
     unjudged: tuple[str, ...]

@@ -20,7 +20,7 @@ from serving.gateway.asked import CHAT, COMPLETIONS
 from serving.gateway.gateway import Gateway
 from serving.gateway.http import body_of
 from serving.gateway.relay import Relay
-from serving.protocol import ApiError, not_ready, unknown_model
+from serving.protocol import ApiError, not_ready
 
 PASSED_ON = (
     "/v1/embeddings", "/v1/responses", "/v1/messages", "/v1/rerank", "/v1/score", "/v1/classify", "/v1/pooling",
@@ -81,7 +81,7 @@ def _feedback(gateway: Gateway) -> Endpoint:
 def _models(gateway: Gateway) -> Endpoint:
     async def answer(request: Request) -> Response:
         key = gateway.doorkeeper.admit(request.headers.get("authorization"), LISTS, time.monotonic())
-        names = [name for name in sorted(gateway.upstreams) if key is None or key.models is None or name in key.models]
+        names = [name for name in gateway.open_models() if key is None or key.models is None or name in key.models]
         return JSONResponse({"object": "list", "data": [_described(name) for name in names]})
 
     return answer
@@ -92,8 +92,7 @@ def _model(gateway: Gateway) -> Endpoint:
         key = gateway.doorkeeper.admit(request.headers.get("authorization"), LISTS, time.monotonic())
         name = request.path_params["name"]
         gateway.doorkeeper.require_model(key, name)
-        if name not in gateway.upstreams:
-            raise unknown_model(name, list(gateway.upstreams))
+        gateway.upstream(name)
         return JSONResponse(_described(name))
 
     return answer

@@ -11,6 +11,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from datasets_defs.core.errors import TransientError
 from datasets_defs.ledger.ledger import Ledger
+from datasets_defs.ledger.retirements import Retirement, closed_routes
 from datasets_defs.ledger.routes import Route
 from datasets_defs.store.client_keys import keys
 from datasets_defs.store.heartbeats import heartbeats
@@ -27,6 +28,8 @@ class Known:
     """The version that answers, by model; models before their first are not in it."""
     routes: Mapping[str, Route]
     """How the users of models are divided between two versions; the champion answers all of the others."""
+    closed: Mapping[str, Retirement]
+    """Retired models that answer nobody any more."""
     at: float
     """When, on the monotonic clock."""
 
@@ -77,6 +80,10 @@ class Directory:
         """Give how a model's users are divided; None: the champion answers all, as far as is known."""
         return self.known.routes.get(model) if self.known else None
 
+    def closed(self, model: str) -> Retirement | None:
+        """Give the retirement that closed a model's route; None: it answers, as far as is known."""
+        return self.known.closed.get(model) if self.known else None
+
     def age(self) -> float | None:
         """Say how many seconds ago the last word came; None: none came yet."""
         return time.monotonic() - self.known.at if self.known else None
@@ -87,6 +94,7 @@ class Directory:
             versions = {name: champion.version for name, champion in self._ledger.champions().items()}
             versions |= self._loaded()
             routes = self._ledger.routes()
+            closed = closed_routes(self._db)
             self._also()
             known = {key.id: key for key in keys(self._db)}
         except (TransientError, SQLAlchemyError) as err:  # e.g. a schema that is yet to be migrated
@@ -95,7 +103,7 @@ class Directory:
             self.problem = str(err).splitlines()[0]
             return
         self.problem = None
-        self.known = Known(versions, routes, time.monotonic())
+        self.known = Known(versions, routes, closed, time.monotonic())
         self._doorkeeper.keys = known
 
     def _loaded(self) -> dict[str, int]:

@@ -25,7 +25,7 @@ from serving.gateway.metrics import GatewayMetrics
 from serving.gateway.recent import Recent
 from serving.gateway.upstream import Upstream
 from serving.log_writer import LogWriter
-from serving.protocol import not_ready, unknown_model
+from serving.protocol import not_ready, retired_model, unknown_model
 from serving.wire.http_client import HttpClient
 
 log = logging.getLogger(__name__)
@@ -76,12 +76,17 @@ class Gateway:
         """Find the servers of a model.
 
         Raises:
-            ApiError: there is no such model.
+            ApiError: there is no such model, or it is retired and its route closed.
         """
-        try:
-            return self.upstreams[model]
-        except KeyError:
-            raise unknown_model(model, list(self.upstreams)) from None
+        if model not in self.upstreams:
+            raise unknown_model(model, self.open_models())
+        if (retired := self.directory.closed(model)) is not None:
+            raise retired_model(model, retired.since)
+        return self.upstreams[model]
+
+    def open_models(self) -> list[str]:
+        """List the models that answer, by name."""
+        return sorted(name for name in self.upstreams if self.directory.closed(name) is None)
 
     def arm_for(self, asked: Asked, request_id: str) -> Arm | None:
         """Say which version answers a request while two serve; None: one serves."""

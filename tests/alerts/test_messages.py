@@ -137,7 +137,7 @@ def test_spared(quiet):
 @pytest.mark.parametrize(
     ("given", "severity", "title"),
     [
-        (event("opened", to="open"), "info", "docs-writer: a version is offered by hand"),
+        (event("opened", to="open"), "info", "docs-writer: a version is offered"),
         (
             event(frm="evaluating", to="approving", evidence={"forced_by": "cli:ann"}),
             "warning",

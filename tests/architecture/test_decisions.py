@@ -37,7 +37,7 @@ def test_a_decision_reads_neither_clock_nor_database():
 @pytest.mark.parametrize(
     ("pattern", "homes"),
     [
-        pytest.param(r"\.aliases\(|by_alias\(", {"training/reconcile.py", "training/registry/registry.py"},
+        pytest.param(r"\.aliases\(|by_alias\(", {"training/champions/mirror.py", "training/registry/registry.py"},
                      id="5: an alias is read to be mended, and decides nothing"),
         pytest.param(r"^(?:from|import) (?:slack_sdk|airflow\.providers\.slack)", {"alerts/slack.py"},
                      id="7: no step talks to Slack"),

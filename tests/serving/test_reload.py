@@ -7,6 +7,7 @@ import httpx
 from sqlalchemy import text
 
 from datasets_defs.core.errors import ContractError
+from datasets_defs.ledger.retiring import bring_back, retire
 from datasets_defs.store import heartbeats
 from datasets_defs.store.database import engine_for
 from datasets_defs.store.schema import migrate
@@ -193,3 +194,13 @@ def test_two_versions_side_by_side(running, engine, wait_until):
     running.ledger.confirm_champion(running.ledger.champion("writer"))
     wait_until(lambda: beat(engine)[1] == {"loaded_version": 2, "wanted_version": 2})
     assert running.service.models["writer"].beside is None
+
+
+def test_a_closed_route_gives_the_memory_back(running, engine, wait_until):
+    """A retired model's version is let go of once its route is closed; brought back, it is loaded again."""
+    retire(running.ledger, "writer", closes_route=True, drops_aliases=False, actor="cli:ann", reason="r")
+    wait_until(lambda: running.service.models["writer"].version is None)
+    assert complete(running).status_code == 503
+    bring_back(running.ledger, "writer", actor="cli:ann", reason="r")
+    wait_until(lambda: running.service.models["writer"].version == 1)
+    assert complete(running).json()["system_fingerprint"] == "writer-v1"

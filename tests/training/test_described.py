@@ -11,7 +11,9 @@ from typer.testing import CliRunner
 from datasets_defs.core.event_kinds import EventKind
 from datasets_defs.core.incidents import Wake
 from datasets_defs.core.settings import settings
+from datasets_defs.store.versions import note_version
 from ops.cli.main import app
+from ops.cli.watch.status_report import _models
 from tests.monitors.loop import MODEL, Loop
 from training.champions.described import note_edit, note_files
 from training.reconcile import rings_due
@@ -88,3 +90,22 @@ def test_a_file_that_is_gone_or_wrong_is_told_once_and_once_when_it_is_back(loop
     assert [key.incident_id for key in rings_due(db=loop.db, actor=ACTOR, now=datetime.now(UTC))[Wake.TRIAGE]] == [
         incident.id
     ]
+
+
+def test_another_base_is_said_as_long_as_the_champion_descends_from_the_former(loop: Loop):
+    """`plan`, `check-models` and `status` name the command; a version of which nothing is known is not accused."""
+    run, hint = CliRunner(), f"driftloop rebase {MODEL}"
+
+    def said() -> list[bool]:
+        wide = {"COLUMNS": "400"}
+        shown = [run.invoke(app, command, env=wide).output for command in (["plan", MODEL], ["check-models"])]
+        return [hint in " ".join(each.split()) for each in (*shown, str(_models(loop.db)[MODEL]["other_base"]))]
+
+    edit(loop, base_model="./another")
+    assert said() == [False, False, False]
+    note_version(loop.db, MODEL, 1, "a" * 64, actor="t", base="./before")
+    assert said() == [True, True, True]
+    edit(loop, base_model="./before")
+    assert said() == [False, False, False]
+    edit(loop, base_model={"layers": 7})
+    assert said() == [True, True, True]

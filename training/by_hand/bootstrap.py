@@ -65,7 +65,8 @@ def first_champion(
     version = registry.find(spec.name, key)
     if version is None:
         version = _register(spec, db, registry, key, progress)
-    note_version(db, spec.name, version, registry.tags(spec.name, version)[MANIFEST_SHA256], actor=ACTOR)
+    manifest = registry.tags(spec.name, version)[MANIFEST_SHA256]
+    note_version(db, spec.name, version, manifest, actor=ACTOR, base=spec.base_name)
     progress("measuring the reference", 0.92)
     warning = _save_reference(spec, db, registry, version)
     reason = "first champion"
@@ -93,7 +94,7 @@ def _register(spec: ModelSpec, db: Engine, registry: Registry, key: str, progres
     ]
     uri = artifact_url("snapshots", spec.name, "bootstrap.parquet")
     sha256 = write_rows(uri, rows)
-    model, metrics = _base(spec, texts, folder, progress)
+    model, metrics = base_model(spec, texts, folder, progress)
     if isinstance(spec.base_model, FromScratch):
         settle(db, of_training(key, spec, spec.base_model.train_seconds), metrics["seconds"])
     made = folder / "model"
@@ -113,9 +114,10 @@ def _register(spec: ModelSpec, db: Engine, registry: Registry, key: str, progres
     return version
 
 
-def _base(
+def base_model(
     spec: ModelSpec, texts: list[str], folder: Path, progress: Callable[[str, float], None]
 ) -> tuple[LanguageModel, dict[str, float]]:
+    """Give the YAML's base model, and the figures of its making where it is made from scratch on `texts`."""
     if isinstance(spec.base_model, str):
         progress(f"loading {spec.base_model}", 0.1)
         return LanguageModel.load(spec.base_model), {}

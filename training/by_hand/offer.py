@@ -9,6 +9,7 @@ from sqlalchemy import Engine
 from datasets_defs.core.errors import ContractError
 from datasets_defs.core.settings import settings
 from datasets_defs.ledger.ledger import Ledger
+from datasets_defs.ledger.retirements import require_active
 from datasets_defs.spec.model import ModelSpec
 from training.by_hand import promote
 from training.by_hand.promote import PromotionByHand
@@ -51,6 +52,7 @@ def by_hand(
         TransientError: PostgreSQL or the registry is away; run it again.
     """
     ledger, registry = Ledger(db), Registry(settings().mlflow_url)
+    require_active(db, spec.name)
     champion = ledger.champion(spec.name)
     if champion is None:
         raise ContractError(f"{spec.name} has no champion to replace; run `driftloop bootstrap {spec.name}`")

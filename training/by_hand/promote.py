@@ -6,32 +6,23 @@ the loop finishes it should this process die.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from typing import Any
 
 from sqlalchemy import Engine
 
 from datasets_defs.core.conditions import RingKey
 from datasets_defs.core.errors import ContractError
-from datasets_defs.core.faults import reached
-from datasets_defs.core.incidents import BY_HAND, Incident, State
+from datasets_defs.core.incidents import Incident, State
 from datasets_defs.core.settings import settings
 from datasets_defs.ledger.ledger import Ledger
+from datasets_defs.ledger.retirements import require_active
 from training import evaluate, promote
 from training.champions.confirmation import why_never_again
 from training.offers.judging_rows import JudgingRows
+from training.offers.offering import FREE, Offering, offer
 from training.registry.registry import Registry
 
-_FREE = (State.OPEN, State.REJECTED, State.ESCALATED)
-"""States of an incident in which nobody is at work, so that a person may offer a version."""
 _JUDGED = (State.RETRAINING, State.EVALUATING)
 _ACCEPTED = (State.APPROVING, State.ROLLOUT, State.PROMOTING)
-_INSTEAD = {
-    State.QUARANTINED: "its data is broken: mend that, or end it with `driftloop incident resolve`",
-    State.PROBATION: "a new champion is being judged: wait for that, or go back with `driftloop rollback`",
-    State.ROLLOUT: "its own challenger is rolled out: wait for that, or end it with `driftloop rollback`",
-    State.APPROVING: "its own challenger waits: answer with `driftloop approve` or `reject`",
-}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,7 +62,10 @@ def by_hand(
         if champion is not None and champion.version == version:
             return PromotionByHand(is_champion=True, reason=f"version {version} is the champion of {model} already")
         _require_promotable(ledger, model, version, judged_by)
-        incident = _offer(ledger, model, version, actor=actor, reason=reason, force=force, judged_by=judged_by)
+        what = Offering(
+            model=model, version=version, actor=actor, reason=reason, force=force, judged_by=judged_by
+        )  # fmt: skip
+        incident = offer(ledger, what)
     if incident.state in _JUDGED:
         tell(f"judging version {version}")
         incident, said = _judged(ledger, incident, actor=actor)
@@ -101,6 +95,7 @@ def is_of(incident: Incident, version: int) -> bool:
 
 def _require_promotable(ledger: Ledger, model: str, version: int, judged_by: JudgingRows | None) -> None:
     registry = Registry(settings().mlflow_url)
+    require_active(ledger.engine, model)
     if ledger.champion(model) is None:
         raise ContractError(f"{model} has no champion to replace; run `driftloop bootstrap {model}`")
     if version not in (known := registry.versions(model)):
@@ -111,50 +106,8 @@ def _require_promotable(ledger: Ledger, model: str, version: int, judged_by: Jud
         evaluate.snapshot_of(registry, model, version)
 
 
-def _offer(
-    ledger: Ledger, model: str, version: int, *, actor: str, reason: str, force: bool, judged_by: JudgingRows | None
-) -> Incident:
-    """Make the version the challenger of the model's incident, or of a new one, as if it had just been trained."""
-    now = datetime.now(UTC)
-    words = f"version {version} offered by {actor}{' by force' if force else ''}: {reason}"
-    with ledger.transaction() as on:
-        present = ledger.open_of(model, connection=on, lock=True)
-        if present is not None:
-            _require_free(present, now)
-        waits = present.not_before if present is not None else None
-        said: dict[str, Any] = {
-            "version": version,
-            "by": actor,
-            "reason": reason,
-            "force": force,
-            "attempt": (present.attempt if present is not None else 0) + 1,
-            "not_before": waits.isoformat() if waits is not None else None,
-        }
-        if judged_by is not None:
-            said |= {"rows_uri": judged_by.uri, "rows_sha256": judged_by.sha256, "unexcluded": judged_by.unexcluded}
-        incident, _ = ledger.open_incident(
-            model, signal=BY_HAND, degraded_since=now, reason=words, evidence=said, actor=actor, connection=on
-        )
-        offered = ledger.move(
-            incident, State.RETRAINING, actor=actor, reason=words, connection=on, attempt=said["attempt"],
-            challenger_version=version, approved=False, not_before=None,
-        )  # fmt: skip
-        reached("offer.making")
-    reached("offer.made")
-    return offered
-
-
-def _require_free(incident: Incident, now: datetime) -> None:
-    found = f"{incident.model}: incident {incident.id} is {incident.state}"
-    if (holder := incident.holder(now)) is not None:
-        raise ContractError(f"{found} and in the hands of {holder}; wait for it, then promote by hand")
-    if incident.state not in _FREE:
-        instead = _INSTEAD.get(incident.state, "its own challenger is on its way: wait for it")
-        raise ContractError(f"{found}; {instead}")
-
-
 def _over(ledger: Ledger, incident: Incident, said: str, *, actor: str) -> str:
     """End an incident that was opened for the offer alone; any other goes on as before."""
-    if incident.is_no_alarm and incident.state in _FREE:
+    if incident.is_no_alarm and incident.state in FREE:
         ledger.move(incident, State.RESOLVED, actor=actor, reason=f"the offer is over: {said}")
     return said

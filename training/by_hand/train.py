@@ -11,7 +11,9 @@ from sqlalchemy import Engine
 
 from datasets_defs.core.errors import ContractError
 from datasets_defs.core.settings import settings
+from datasets_defs.ledger.champions import Champion
 from datasets_defs.ledger.ledger import Ledger
+from datasets_defs.ledger.retirements import require_active
 from datasets_defs.spec.model import ModelSpec
 from datasets_defs.store.gpu_charges import settle
 from training.data.inputs import fresh_since
@@ -50,14 +52,12 @@ def by_hand(
     Interrupted and asked for again from the same time, it goes on where it stopped, with the rows that it froze.
 
     Raises:
-        ContractError: there is no champion to start from, the data cannot be trained on, or the fleet's GPU-hours do
-            not suffice and `over_budget` is not said.
+        ContractError: the model is retired, there is no champion to start from, the data cannot be trained on, or the
+            fleet's GPU-hours do not suffice and `over_budget` is not said.
         TransientError: PostgreSQL or the registry is away, another trainer of the model is at work, or no GPU is free.
     """
     ledger = Ledger(db)
-    champion = ledger.champion(spec.name)
-    if champion is None:
-        raise ContractError(f"{spec.name} has no champion to train from; run `driftloop bootstrap {spec.name}` first")
+    champion = champion_of(ledger, spec.name)
     since = since or fresh_since(ledger, champion)
     with only_trainer(db, spec.name, places=places_for(spec, db), gpus=gpus_here(spec)) as still_only:
         begun = Attempt(
@@ -69,15 +69,36 @@ def by_hand(
             ledger=ledger,
             registry=registry,
             actor=actor,
-            hold=still_only,
+            hold=lambda: hold_by_hand(db, spec.name, still_only),
             tags={"by_hand": "true"},
             tell=tell,
         )
-        return _train(_unfinished(begun) or begun, over_budget=over_budget)
+        attempt = unfinished(begun) or begun
+        version = run_attempt(attempt, over_budget=over_budget)
+        shutil.rmtree(attempt.folder, ignore_errors=True)
+    return Trained(version=version, parent=attempt.parent, snapshot_uri=attempt.snapshot_uri)
 
 
-def _train(attempt: Attempt, *, over_budget: bool) -> Trained:
-    """Train, and throw the folder away once the version is registered; the fleet's budget pays it, once."""
+def champion_of(ledger: Ledger, model: str) -> Champion:
+    """Give the champion that a training by hand follows.
+
+    Raises:
+        ContractError: there is none, or the model is retired.
+    """
+    require_active(ledger.engine, model)
+    if (champion := ledger.champion(model)) is None:
+        raise ContractError(f"{model} has no champion to train from; run `driftloop bootstrap {model}` first")
+    return champion
+
+
+def hold_by_hand(db: Engine, model: str, still_only: Callable[[], None]) -> None:
+    """Stop the training once its locks are lost, or its model was retired."""
+    still_only()
+    require_active(db, model)
+
+
+def run_attempt(attempt: Attempt, *, over_budget: bool) -> int:
+    """Train, and give the registered version; the fleet's budget pays it, once. The folder stays."""
     attempt = replace(attempt, key=f"{attempt.spec.name}|{attempt.name}")
     db, charged = attempt.ledger.engine, of_training(attempt.key, attempt.spec, attempt.spec.retrain.max_seconds)
     try:
@@ -86,12 +107,10 @@ def _train(attempt: Attempt, *, over_budget: bool) -> Trained:
         raise ContractError(f"{err}, or add `--over-budget`: the training then counts all the same") from err
     attempt = replace(attempt, settle=partial(settle, db, charged))
     attempt.folder.mkdir(parents=True, exist_ok=True)
-    version = train(attempt)
-    shutil.rmtree(attempt.folder, ignore_errors=True)
-    return Trained(version=version, parent=attempt.parent, snapshot_uri=attempt.snapshot_uri)
+    return train(attempt)
 
 
-def _unfinished(attempt: Attempt) -> Attempt | None:
+def unfinished(attempt: Attempt) -> Attempt | None:
     """Find the newest training by hand from the same version and time that did not come to its end."""
     beginning, end = attempt.name.partition("-at-")[0], f"-from-v{attempt.parent}"
     folder: Path = settings().home / "training" / attempt.spec.name

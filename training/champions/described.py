@@ -7,6 +7,7 @@ from sqlalchemy import Engine
 from datasets_defs.core.errors import ContractError
 from datasets_defs.core.event_kinds import EventKind, Trouble
 from datasets_defs.ledger.ledger import Ledger
+from datasets_defs.ledger.retirements import retirements
 from datasets_defs.spec.changes import FieldChange, changes
 from datasets_defs.spec.files import spec_of
 from datasets_defs.spec.model import ModelSpec
@@ -59,11 +60,15 @@ def told(model: str, edits: list[FieldChange]) -> str:
 def note_files(*, db: Engine, actor: str) -> list[str]:
     """Record of each model with a champion when its file is gone or wrong, once, and when it can be read again.
 
+    A retired model needs no file.
+
     Raises:
         TransientError: PostgreSQL is away.
     """
-    ledger, lines = Ledger(db), []
+    ledger, lines, retired = Ledger(db), [], retirements(db)
     for model, champion in sorted(ledger.champions().items()):
+        if model in retired:
+            continue
         try:
             spec_of(model)
             wrong = None

@@ -6,6 +6,12 @@ from training.judge.trial import Trial
 HEAD = "| slice | documents | champion | challenger | change | interval |\n|---|---:|---:|---:|---:|---|"
 METRICS = "| metric | champion | challenger | interval of the challenger | p |\n|---|---:|---:|---|---:|"
 
+KINDS = "| what it is | champion | challenger |\n|---|---:|---:|"
+OTHER_KIND = (
+    "The two are of different kinds. Bits per byte of the same texts compare them all the same; perplexity, which "
+    "counts by the token, does not."
+)
+
 
 def as_markdown(judged: Trial, *, champion: int, challenger: int) -> str:
     """Give decision and scores as Markdown: bits per byte by slice with bounds, then every other metric."""
@@ -15,6 +21,11 @@ def as_markdown(judged: Trial, *, champion: int, challenger: int) -> str:
         said += [f"Said before the look: {decision.plan.reason}.", ""]
     if decision.recent is not None:
         said += ["Bits per byte, paired by document:", "", HEAD, *(_line(*each) for each in intervals(judged)), ""]
+    if judged.measured is not None and judged.measured.kinds is not None:
+        said += [KINDS, *(f"| {name} | {before} | {after} |" for name, before, after in judged.measured.kinds.lines)]
+        if judged.measured.kinds.differ:
+            said += ["", OTHER_KIND]
+        said += [""]
     if judged.measured is not None:
         said += [METRICS]
         for name, each in judged.measured.metrics.items():

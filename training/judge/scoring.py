@@ -11,6 +11,7 @@ from typing import Any
 from datasets_defs.spec.model import ModelSpec
 from training.judge.frozen_rows import Rows, clusters, slices
 from training.judge.gate import Archived, Protected
+from training.judge.kinds import Kinds, ModelKind
 from training.judge.metrics import Answer, Scores, compared
 from training.judge.paired import Pair
 from training.judge.passes import complete, damage, perplexity, release, score, score_backwards, tokens_of
@@ -62,6 +63,8 @@ class Measured:
     archived: Archived | None
     metrics: dict[str, Scores]
     documents_per_second: float
+    kinds: Kinds | None = None
+    """What both models are."""
     said: list[SaidByBoth] = field(default_factory=list)
     """How likely both are to say what fresh references repeat."""
     written: list[WrittenByBoth] = field(default_factory=list)
@@ -104,6 +107,7 @@ def measure(
         archived=_archived(rows, folders, pairs, tick),
         metrics={"perplexity": per_token, **compared(champion.answers, challenger.answers, spec.evaluation)},
         documents_per_second=champion.documents_per_second,
+        kinds=Kinds(champion=champion.kind, challenger=challenger.kind),
         said=said_by(probes, champion.chances, challenger.chances),
         written=written_by(probes, champion.chances, challenger.chances),
     )
@@ -140,6 +144,7 @@ class _ChampionScores:
     chances: Chances
     perplexity: float
     documents_per_second: float
+    kind: ModelKind
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -152,6 +157,7 @@ class _ChallengerScores:
     chances: Chances
     prompts: list[Loss]
     perplexity: float
+    kind: ModelKind
 
 
 def _champion(folder: Path, work: _Work) -> _ChampionScores:
@@ -161,7 +167,7 @@ def _champion(folder: Path, work: _Work) -> _ChampionScores:
     losses = score(model, work.texts, _stage(work.tick, "champion"))
     speed = len(work.texts) / max(time.perf_counter() - began, 1e-9)
     tokens = tokens_of(model, work.texts)
-    tested = [work.texts[number] for number in work.tested]
+    tested, kind = [work.texts[number] for number in work.tested], ModelKind.of(model)
     again = score_backwards(model, tested, _stage(work.tick, "champion again"))
     answers = complete(model, work.asked, work.spec, _stage(work.tick, "champion writes"))
     spoken = chances(model, work.probes, _stage(work.tick, "champion says"))
@@ -174,6 +180,7 @@ def _champion(folder: Path, work: _Work) -> _ChampionScores:
         chances=spoken,
         perplexity=perplexity(losses, tokens),
         documents_per_second=speed,
+        kind=kind,
     )
 
 
@@ -187,6 +194,7 @@ def _challenger(folder: Path, work: _Work) -> _ChallengerScores:
         chances=chances(model, work.probes, _stage(work.tick, "challenger says")),
         prompts=score(model, work.prompts, _stage(work.tick, "prompts")),
         perplexity=perplexity(losses, tokens_of(model, work.texts)),
+        kind=ModelKind.of(model),
     )
 
 

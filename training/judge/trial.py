@@ -71,9 +71,10 @@ class Trial:
 
     @property
     def scores(self) -> dict[str, Any]:
-        """All scores as plain values: intervals by slice, and other metrics under `metrics`."""
+        """All scores as plain values: intervals by slice, others under `metrics`, kinds that differ under `models`."""
         metrics = {name: asdict(each) for name, each in self.measured.metrics.items()} if self.measured else {}
-        more = {"metrics": metrics, "contributors": self.contributors, "ask": list(self.decision.ask)}
+        models = self.measured.kinds.plain if self.measured and self.measured.kinds else {}
+        more = {"metrics": metrics, "models": models, "contributors": self.contributors, "ask": list(self.decision.ask)}
         return {**self.decision.scores, **{name: value for name, value in more.items() if value}}
 
 

@@ -194,7 +194,7 @@ def _recent_starts(db: Engine, spec: ModelSpec, now: datetime) -> tuple[datetime
     query = (
         select(event.at)
         .where(event.model == spec.name, event.kind == EventKind.MOVED, event.state == State.RETRAINING)
-        .where(event.actor.not_like("cli:%"))  # a person's offer trains nothing
+        .where(event.actor.not_like("cli:%"), event.actor != "registry")  # what is offered is not trained
         .where(event.at > now - spec.window_count(spec.retrain.budget.windows))
         .order_by(event.at)
     )

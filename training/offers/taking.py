@@ -58,7 +58,7 @@ def take(
         source = registry.files_of(spec.name, what, work / "there") if isinstance(what, int) else what
         folder = collect(source, work / "model")
         tell("trying the model")
-        folder = usable_in(folder, work, db=db, registry=registry, spec=spec, champion=champion, name=str(what))
+        folder = usable_in(folder, work, base=lambda: fetch(db, registry, spec.name, champion), name=str(what))
         tell("registering it")
         version = _register(registry, spec.name, folder, what, actor=actor)
     manifest = registry.tags(spec.name, version)[MANIFEST_SHA256]
@@ -79,18 +79,16 @@ def _register(registry: Registry, model: str, folder: Path, what: Path | int, *,
     )
 
 
-def usable_in(
-    folder: Path, work: Path, *, db: Engine, registry: Registry, spec: ModelSpec, champion: int, name: str
-) -> Path:
-    """Give a folder with a whole, usable model: the given one, or its adapter merged into the champion.
+def usable_in(folder: Path, work: Path, *, base: Callable[[], Path], name: str) -> Path:
+    """Give a folder with a whole, usable model: the given one, or its adapter merged into its `base`.
 
     Raises:
         ContractError: it cannot be loaded, judged or served.
         TransientError: PostgreSQL or the registry is away.
     """
     if is_adapter_folder(folder):
-        base = LanguageModel.load(fetch(db, registry, spec.name, champion), device="cpu")
-        merged_with(base, folder, name).save(folder := work / "merged")
+        whole = LanguageModel.load(base(), device="cpu")
+        merged_with(whole, folder, name).save(folder := work / "merged")
     require_usable(folder, name)
     return folder
 

@@ -29,6 +29,8 @@ WARNING = "driftloop.warning"
 """Tag of a version with what people should know of it before they rely on it; its card begins with that."""
 ROLLED_BACK = "driftloop.rolled_back"
 """Tag of a version that was taken out of service; its value says why. It is never promoted again."""
+OFFER = "driftloop.offer"
+"""Tag by which somebody who registered a version asks for it to become champion; its value does not matter."""
 ALIASES = ("champion", "previous_champion", "challenger")
 
 
@@ -209,6 +211,32 @@ class Registry(MlflowServer):
         if found != {name: version for name, version in wanted.items() if version is not None}:
             raise TransientError(f"{model}: aliases read back as {found}, set as {wanted}; another writer interfered")
         return found
+
+    def asking(self, model: str) -> dict[int, str]:
+        """List the versions that others registered and that ask to become champion; say by what."""
+        with self._errors(f"looking for offers of {model}"):
+            found = self._client.search_model_versions(f"name='{model}'")
+        others = {int(version.version): version.tags for version in found if KEY not in version.tags}
+        asking = {version: f"the tag {OFFER}" for version, tags in others.items() if OFFER in tags}
+        if others and (chosen := self.aliases(model).get("challenger")) in others:
+            asking[chosen] = "the alias challenger"
+        return asking
+
+    def drop_aliases(self, model: str) -> dict[str, int]:
+        """Take the aliases of ours away, and give those that there were; other people's stay."""
+        if model not in self.models():
+            return {}
+        present = {name: version for name, version in self.aliases(model).items() if name in ALIASES}
+        with self._errors(f"taking away the aliases of {model}"):
+            for name in present:
+                self._client.delete_registered_model_alias(model, name)
+                reached("aliases.dropped")
+        return present
+
+    def models(self) -> list[str]:
+        """List the registered models."""
+        with self._errors("listing the registered models"):
+            return [str(found.name) for found in self._client.search_registered_models()]
 
     def _upload(self, run: str, folder: Path, manifest: Mapping[str, Any]) -> None:
         """Store the files that the manifest names with the run, and then the manifest."""

@@ -49,6 +49,8 @@ class Attempt:
     """Called every few seconds, for a person who looks on."""
     make: "Callable[[Attempt, Path, Snapshot], Made] | None" = None
     """Makes the model in another way than by one training; None: the spec's trainer does."""
+    lineage: int | None = None
+    """Version whose rows are replayed, and whose judges are kept out, where that is not the parent: a new base."""
     trial: int | None = None
     """Number of the setting that is tried, where an attempt tries several."""
 

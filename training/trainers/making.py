@@ -13,7 +13,7 @@ from datasets_defs.core.errors import ContractError
 from datasets_defs.core.windows import Window
 from datasets_defs.spec.model import ModelSpec
 from datasets_defs.spec.trainers import CommandTrainer
-from datasets_defs.store.versions import manifest_of, note_version
+from datasets_defs.store.versions import base_of, manifest_of, note_version
 from datasets_defs.store.work import work_folder
 from training.data.freeze import freeze
 from training.data.inputs import inputs_of
@@ -72,6 +72,8 @@ def by_ours(attempt: Attempt, source: Path, snapshot: Snapshot) -> Made:
     """Train with the loop's own trainer, in this process or in several."""
     spec = attempt.spec
     texts, epochs = snapshot.mixture(spec.retrain)
+    if attempt.lineage is not None:  # a new base knows nothing yet: each row of the lineage is seen in every epoch
+        epochs = spec.retrain.epochs
     plan = plan_of(spec, epochs)
     alone = processes_of(spec.trainer) == (1, 1)
     done = _alone(attempt, source, texts, plan, snapshot) if alone else _together(attempt, plan, snapshot)
@@ -93,10 +95,7 @@ def _by_command(attempt: Attempt, source: Path, snapshot: Snapshot) -> Made:
     tell = watched(attempt)
     state = run_command(spec.trainer, given, attempt.folder, name=attempt.key, hold=attempt.hold, tell=tell)
     with work_folder("own-trainer") as work:
-        model = model_in(
-            given.output, work, db=attempt.ledger.engine, registry=attempt.registry, spec=spec,
-            parent=attempt.parent, champion=source,
-        )  # fmt: skip
+        model = model_in(given.output, work, spec=spec, parent=source)
         shutil.rmtree(attempt.made, ignore_errors=True)
         shutil.copytree(model, attempt.made)
     steps = max((curve[-1][0] for curve in state.curves.values() if curve), default=1)
@@ -130,8 +129,8 @@ def _tags(attempt: Attempt, snapshot: Snapshot) -> dict[str, str]:
 def _noted(attempt: Attempt, version: int) -> int:
     """Keep what the version is, before anybody asks the registry for it."""
     model, registry = attempt.spec.name, attempt.registry
-    manifest = registry.tags(model, version)[MANIFEST_SHA256]
-    note_version(attempt.ledger.engine, model, version, manifest, actor=attempt.actor)
+    manifest, db = registry.tags(model, version)[MANIFEST_SHA256], attempt.ledger.engine
+    note_version(db, model, version, manifest, actor=attempt.actor, base=base_of(db, model, attempt.parent))
     return version
 
 
@@ -196,7 +195,8 @@ def frozen_for(attempt: Attempt) -> Snapshot:
     if (present := stored(attempt.snapshot_uri)) is not None:
         return present
     spec, db = attempt.spec, attempt.ledger.engine
-    found = inputs_of(db, attempt.registry, spec, attempt.parent, Window(attempt.since, datetime.now(UTC)))
+    lineage = attempt.parent if attempt.lineage is None else attempt.lineage
+    found = inputs_of(db, attempt.registry, spec, lineage, Window(attempt.since, datetime.now(UTC)))
     snapshot = freeze(
         found.documents,
         found.replay,

@@ -1,9 +1,16 @@
 """Commands about the files that describe models: check-models, schema."""
 
+from typing import TYPE_CHECKING
+
 import typer
 
 from ops.cli.shared import tables
 from ops.cli.shared.panels import Panel, add
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from datasets_defs.spec.model import ModelSpec
 
 
 def register(app: typer.Typer) -> None:
@@ -22,8 +29,11 @@ def check_models() -> None:
     from datasets_defs.spec.files import load_all
 
     specs, problems = load_all()
+    others = _other_bases(specs)
     for name in specs:
         tables.say(f"[green]ok[/] {tables.escape(name)}")
+        if name in others:
+            tables.plainly(f"  {name}: {others[name]}", style="yellow")
         if specs[name].trust.anonymous:
             tables.plainly(
                 f"  {name}: anybody who reaches its server teaches it (`trust.anonymous: true`)", style="red"
@@ -36,6 +46,23 @@ def check_models() -> None:
         )
     if problems or wrong:
         raise typer.Exit(1)
+
+
+def _other_bases(specs: "Mapping[str, ModelSpec]") -> dict[str, str]:
+    """Say of each file that names another base than its champion's; nothing while the ledger cannot be read."""
+    from datasets_defs.core.errors import DriftloopError
+    from datasets_defs.ledger.ledger import Ledger
+    from datasets_defs.spec.changes import other_base
+    from datasets_defs.store.versions import bases
+    from ops.stack.database import database
+
+    try:
+        db = database()
+        champions, known = Ledger(db).champions(), bases(db)
+    except DriftloopError:  # files are checked where no loop runs, too
+        return {}
+    found = {name: other_base(specs[name], champions[name].version, known) for name in specs if name in champions}
+    return {name: said for name, said in found.items() if said is not None}
 
 
 def _wrong_pair_sets() -> list[str]:

@@ -81,5 +81,8 @@ def _tell(evaluation: "ComparisonByHand") -> None:
     metrics = evaluation.judged.measured.metrics if evaluation.judged.measured else {}
     for name, scores in metrics.items():
         tables.plainly(f"  {name}: {scores.champion:.4g} → {scores.challenger:.4g}")
+    kinds = evaluation.judged.measured.kinds if evaluation.judged.measured else None
+    for name, before, after in kinds.lines if kinds is not None and kinds.differ else ():
+        tables.plainly(f"  {name}: {before} → {after}")
     decision = evaluation.judged.decision
     tables.say(f"{tables.coloured(_CONDITIONS[decision.decision], decision.decision)} {tables.escape(decision.reason)}")

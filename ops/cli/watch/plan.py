@@ -11,6 +11,7 @@ from ops.cli.shared.panels import Panel, add
 
 if TYPE_CHECKING:
     from datasets_defs.spec.changes import FieldChange
+    from datasets_defs.spec.model import ModelSpec
 
 
 def register(app: typer.Typer) -> None:
@@ -35,6 +36,8 @@ def plan(model: Model, as_json: AsJson = False) -> None:
             {"model": model, "read_before": before is not None, "fields": [_plain(each) for each in edits]}
         )
         return
+    if (other := _other_base(spec)) is not None:
+        tables.plainly(other)
     if before is None:
         tables.plainly(f"The loop has not read models/{model}.yaml yet; all of it counts from its first reading on.")
         return
@@ -46,6 +49,18 @@ def plan(model: Model, as_json: AsJson = False) -> None:
         for each in edits:
             if each.rule.effect is effect:
                 tables.plainly(f"  {each}".replace(f", {effect.value}", "", 1))
+
+
+def _other_base(spec: "ModelSpec") -> str | None:
+    """Say that the champion descends from another base than the file names, if that is known."""
+    from datasets_defs.ledger.ledger import Ledger
+    from datasets_defs.spec.changes import other_base
+    from datasets_defs.store.versions import bases
+    from ops.stack.database import database
+
+    db = database()
+    champion = Ledger(db).champion(spec.name)
+    return None if champion is None else other_base(spec, champion.version, bases(db))
 
 
 def _plain(edit: "FieldChange") -> dict[str, object]:

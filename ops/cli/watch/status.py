@@ -150,10 +150,14 @@ def _next(outlook: Mapping[str, Any], between: str) -> str:
 def _remarks(models: Mapping[str, Any], *, wide: bool) -> Iterator[str]:
     """What does not fit into a line: pauses, what happens next in an incident, and problems."""
     for name, item in models.items():
+        if item.get("retired"):
+            yield f"[yellow]{tables.escape(item['retired'])}[/]"
         if item["paused_until"]:
             yield f"{tables.escape(name)}: [yellow]paused until {item['paused_until'][:16]}[/]"
         if item["incident"] and not wide:
             yield f"{tables.escape(name)}: next: {_next(item['next'], ', ')}"
+        if item.get("other_base"):
+            yield f"[yellow]{tables.escape(name + ': ' + item['other_base'])}[/]"
         for problem in item["problems"]:
             yield f"[red]{tables.escape(f'{name}: {problem}')}[/]"
 

@@ -13,6 +13,8 @@ from datasets_defs.core.settings import settings
 from datasets_defs.ledger.champions import Champion
 from datasets_defs.ledger.ledger import Ledger
 from datasets_defs.ledger.pauses import pauses
+from datasets_defs.ledger.retirements import retirements
+from datasets_defs.spec.changes import other_base
 from datasets_defs.spec.files import load_all, model_names
 from datasets_defs.spec.model import ModelSpec
 from datasets_defs.store import tables
@@ -21,6 +23,7 @@ from datasets_defs.store.heartbeats import heartbeats
 from datasets_defs.store.places import PLACES
 from datasets_defs.store.schema import require_schema
 from datasets_defs.store.verdicts import newest_verdicts_by_model
+from datasets_defs.store.versions import bases
 from monitors.exporter_reading import is_current
 from ops.cli.watch.next_action import next_action
 from ops.stack import health, ports
@@ -71,9 +74,10 @@ def _problem(states: set[str], err: DriftloopError) -> str:
 def _models(db: Engine) -> dict[str, Any]:
     ledger, now = Ledger(db), datetime.now(UTC)
     specs, problems = load_all()
-    names, paused = model_names(), pauses(db, now)
+    retired, paused = retirements(db), pauses(db, now)
+    names = sorted({*model_names(), *retired})
     champions, verdicts = ledger.champions(), newest_verdicts_by_model(db, names, now=now, said=("waits", "sight"))
-    beats = heartbeats(db)
+    beats, known_bases = heartbeats(db), bases(db)
     incidents = {incident.model: incident for incident in ledger.open_incidents()}
     report = {}
     for name in names:
@@ -91,9 +95,28 @@ def _models(db: Engine) -> dict[str, Any]:
             "incident": _plain(asdict(incident)) if incident else None,
             "next": _plain(asdict(next_action(incident, specs.get(name), paused.get(name), now))),
             "paused_until": paused[name].until.isoformat() if name in paused else None,
+            "other_base": _other_base(specs.get(name), champion, known_bases),
+            "retired": str(retired[name]) if name in retired else None,
             "problems": wrong,
+            **(_AT_REST if name in retired else {}),
         }
     return report
+
+
+def _other_base(spec: ModelSpec | None, champion: Champion | None, known: Mapping[tuple[str, int], str]) -> str | None:
+    """Say that the YAML names another base than the champion's; None: it does not, or nobody knows."""
+    return None if spec is None or champion is None else other_base(spec, champion.version, known)
+
+
+_AT_REST: Mapping[str, Any] = {
+    "serving": None,
+    "conditions": {},
+    "sight": None,
+    "other_base": None,
+    "next": {"action": "nothing: it is retired", "at": None, "why": "a person retired it"},
+    "problems": [],
+}
+"""What is said of a retired model instead: nobody judges it any more, and it lacks nothing."""
 
 
 def _serving(

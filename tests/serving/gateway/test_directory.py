@@ -1,10 +1,14 @@
 """Which version a gateway says has answered: what the server confirmed where it can speak, else the ledger's word."""
 
+import httpx
+
 from datasets_defs.ledger.ledger import Ledger
+from datasets_defs.ledger.retiring import bring_back, retire
 from datasets_defs.store.database import engine_for
 from datasets_defs.store.heartbeats import beat
 from serving.gateway.directory import Directory
 from serving.gateway.doorkeeper import Doorkeeper
+from tests.waiting import wait_for
 
 
 def promote(engine, to, expected):
@@ -53,3 +57,29 @@ def test_the_last_word_holds(engine):
     assert (directory.version("writer"), keeper.keys) == (1, {})
     assert "not reachable" in directory.problem
     assert directory.age() >= 0
+
+
+def test_a_retired_model_answers_nobody_once_its_route_is_closed(run_gateway, engine):
+    """With its route kept it goes on answering; closed it is unknown, with the reason, until it is brought back."""
+    running = run_gateway(1)
+    running.promote(1, None)
+    ledger, body = Ledger(engine), {"model": "writer", "prompt": "hello"}
+
+    def answer() -> tuple[int, str]:
+        said = httpx.post(f"{running.url}/v1/completions", json=body, timeout=20)
+        return said.status_code, said.json().get("error", {}).get("message", "")
+
+    def listed() -> list[str]:
+        return [each["id"] for each in httpx.get(f"{running.url}/v1/models", timeout=20).json()["data"]]
+
+    words = {"drops_aliases": False, "actor": "cli:ann", "reason": "nobody asks"}
+    retire(ledger, "writer", closes_route=False, **words)
+    running.gateway.directory.read()
+    assert (answer()[0], listed()) == (200, ["writer"])
+    retire(ledger, "writer", closes_route=True, **words)
+    wait_for(lambda: answer()[0] == 404)
+    assert "'writer' was retired on" in answer()[1]
+    assert (listed(), httpx.get(f"{running.url}/v1/models/writer", timeout=20).status_code) == ([], 404)
+    bring_back(ledger, "writer", actor="cli:ann", reason="wanted again")
+    wait_for(lambda: answer()[0] == 200)
+    assert listed() == ["writer"]

@@ -81,7 +81,7 @@ def test_the_gates_yes_is_enough(db: Engine, trained: int):
     assert change.reason.endswith(": it reads better")
     assert _recent_starts(db, spec_of(steps.MODEL), datetime.now(UTC)) == ()
     words = " ".join(told(db))
-    for message in ("a version is offered by hand", f"challenger version {trained} accepted", "replaces version 1"):
+    for message in ("a version is offered", f"challenger version {trained} accepted", "replaces version 1"):
         assert message in words
     assert "is degraded" not in words
 

@@ -211,9 +211,7 @@ def test_an_adapter_is_merged_into_the_champion(db: Engine, registry: Registry, 
 
     folder = tuned(db, registry, tmp_path / "adapter", fresh_kind(1000, 1040), lora=True)
     given = collect(folder, tmp_path / "given")
-    whole = usable_in(
-        given, tmp_path / "work", db=db, registry=registry, spec=spec_of(steps.MODEL), champion=1, name="theirs"
-    )
+    whole = usable_in(given, tmp_path / "work", base=lambda: champion_folder(db, registry), name="theirs")
     texts = fresh_kind(2000, 2020)
     before = sum(loss.bits for loss in LanguageModel.load(champion_folder(db, registry)).losses(texts))
     assert sum(loss.bits for loss in LanguageModel.load(whole).losses(texts)) < 0.97 * before
