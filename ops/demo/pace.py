@@ -62,7 +62,9 @@ def pace_of(task_seconds: float, cores: int) -> Tempo:
     """Choose the pace by the CPU seconds that a task's process takes to start, and the number of cores. Pure."""
     slowness = max(1.0, task_seconds / TASK_SECONDS)
     needed = FASTEST_WINDOW * max(1.0, slowness * CORES / max(1, cores))
-    return Tempo(window_seconds=next((window for window in WINDOWS if window >= needed), WINDOWS[-1]), slowness=slowness)
+    return Tempo(
+        window_seconds=next((window for window in WINDOWS if window >= needed), WINDOWS[-1]), slowness=slowness
+    )
 
 
 def measured() -> Tempo:
