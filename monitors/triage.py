@@ -6,6 +6,7 @@ from typing import Any
 from sqlalchemy import Engine
 
 from datasets_defs.core.conditions import Outcome, RingKey
+from datasets_defs.core.faults import reached
 from datasets_defs.core.incidents import Action, Incident, State
 from datasets_defs.ledger.ledger import Ledger
 from datasets_defs.spec.files import spec_of
@@ -42,6 +43,7 @@ def decide(key: str, *, db: Engine, actor: str, now: datetime | None = None) -> 
         return _said(incident, None, f"incident {incident.id} is in the hands of {holder}")
     if incident.state is State.REJECTED:
         incident = _take_up(ledger, incident, spec, at, actor=actor)
+        reached("triage.taken_up")
     if incident.state is not State.OPEN:
         again = incident.action is not None and _MOVES.get(incident.action) is incident.state
         return _said(incident, incident.action if again else None, f"incident {incident.id} is {incident.state}")
@@ -66,6 +68,7 @@ def _carry_out(
     """Write a decision down and give it, or end the incident whose drift was accepted."""
     if step.accepted_by is not None:
         done = accept(ledger, incident, spec, who=step.accepted_by, now=at, actor=actor)
+        reached("triage.accepted")
         return _said(incident, None, f"incident {incident.id}: {done}")
     decision = step.decision
     waits = incident.not_before is not None and at < incident.not_before
@@ -74,6 +77,7 @@ def _carry_out(
             incident, None, f"incident {incident.id}: the next attempt waits until {incident.not_before:%H:%M:%S}Z"
         )
     _record(ledger, incident, spec, step, standing, at, actor=actor)
+    reached("triage.decided")
     return _said(incident, decision.action, decision.reason)
 
 
@@ -86,7 +90,9 @@ def ring_for(decision: dict[str, Any] | None, action: Action, *, db: Engine) -> 
         return Outcome("the task that decides was marked by hand, so nothing was decided")
     if decision["action"] != action:
         return Outcome(f"triage says {decision['action']}: {decision['reason']}")
-    return Outcome(str(decision["reason"]), Ledger(db).ring(int(decision["incident"])))
+    ring = Ledger(db).ring(int(decision["incident"]))
+    reached("triage.rung")
+    return Outcome(str(decision["reason"]), ring)
 
 
 def _take_up(ledger: Ledger, incident: Incident, spec: ModelSpec, now: datetime, *, actor: str) -> Incident:
@@ -114,6 +120,7 @@ def _next(
     reason = f"nobody answered within {spec.approval_windows} windows"
     answer = DriftAnswer(spec.drift.unanswered)
     record(ledger, incident, answer, spec, who=SILENCE, actor=actor, reason=reason, now=now)
+    reached("triage.silent")
     incident = ledger.incident(incident.id)
     return incident, next_step(decision, evidence, question_of(ledger, incident, spec, now=now))
 

@@ -40,6 +40,7 @@ class Service:
     ) -> None:
         self.db = db
         self.problems = problems
+        self.described = frozenset(specs)
         self.models = {name: ServedModel(spec) for name, spec in specs.items() if spec.serving.kind == "driftloop"}
         self.metrics = ServingMetrics(self.models)
         for name, served in self.models.items():
@@ -116,11 +117,14 @@ class Service:
     ) -> bool:
         """Keep a late word on a request, and whose it is; says whether it is kept, or another's stands.
 
+        The model may be one that another server serves.
+
         Raises:
-            ApiError: the model is not served here.
+            ApiError: there is no such model.
             TransientError: PostgreSQL is away; the caller has to try again.
         """
-        self.model(model)
+        if model not in self.described:
+            raise unknown_model(model, list(self.described))
         return add_feedback(self.db, model, request_id, reference=reference, score=score, contributor=contributor)
 
 

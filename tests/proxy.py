@@ -1,11 +1,14 @@
 """A TCP proxy with the troubles of networks: it stops forwarding, cuts answers off, or answers 503 by itself."""
 
+import re
 import socket
 import struct
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
+UNKNOWN = b"HTTP/1.1 401 Unauthorized\r\nContent-Length: 8\r\nConnection: close\r\n\r\nwho asks"
+REQUEST = re.compile(rb"[A-Z]+ [^ ]+ HTTP/1\.1\r\n")
 BUSY = b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 4\r\nConnection: close\r\n\r\nbusy"
 
 
@@ -25,6 +28,8 @@ class Proxy:
         """Bytes of the server's answers on one connection after which it is reset; None: all are forwarded."""
         self.busy_for: bytes | None = None
         """Requests that hold these bytes are answered 503 and do not reach the server; None: all reach it."""
+        self.login: bytes | None = None
+        """Requests without these bytes are answered 401 and do not reach the server; None: all reach it."""
         threading.Thread(target=self._accept, daemon=True).start()
 
     def freeze(self) -> None:
@@ -57,12 +62,18 @@ class Proxy:
         with suppress(OSError):
             while data := client.recv(65536):
                 self._flows.wait()
-                if self.busy_for is not None and self.busy_for in data:
-                    client.sendall(BUSY)
+                if (refusal := self._refusal(data)) is not None:
+                    client.sendall(refusal)
                     client.shutdown(socket.SHUT_WR)
                     return
                 server.sendall(data)
             server.shutdown(socket.SHUT_WR)
+
+    def _refusal(self, data: bytes) -> bytes | None:
+        if self.busy_for is not None and self.busy_for in data:
+            return BUSY
+        is_stranger = self.login is not None and REQUEST.match(data) is not None and self.login not in data
+        return UNKNOWN if is_stranger else None
 
     def _answer(self, server: socket.socket, client: socket.socket) -> None:
         passed = 0

@@ -10,6 +10,7 @@ from sqlalchemy import Engine
 from datasets_defs.core.conditions import Outcome, RingKey
 from datasets_defs.core.errors import ContractError, DriftloopError
 from datasets_defs.core.event_kinds import EventKind
+from datasets_defs.core.faults import reached
 from datasets_defs.core.incidents import Incident, State, attempt_name
 from datasets_defs.core.settings import settings
 from datasets_defs.ledger.ledger import Ledger
@@ -33,7 +34,7 @@ from training.registry.registry import Registry
 
 log = logging.getLogger(__name__)
 UNDECIDED_WAIT_WINDOWS = 1
-"""Kind of the event that says what an evaluation can see, before it is begun."""
+"""Windows until another attempt, where the rows were too few to tell."""
 
 
 def evaluate(key: str, *, db: Engine, actor: str, now: datetime | None = None, by_hand: bool = False) -> Outcome:
@@ -58,12 +59,16 @@ def evaluate(key: str, *, db: Engine, actor: str, now: datetime | None = None, b
     )  # fmt: skip
     if claim.incident is None:
         return Outcome(claim.reason)
+    reached("evaluate.claimed")
     try:
         decision = _evaluate(ledger, claim.incident, spec, actor)
     except ContractError as err:
         ledger.move(claim.incident, State.ESCALATED, actor=actor, reason=f"{reason}: {err}")
+        reached("evaluate.escalated")
         return Outcome(str(err))
-    return _conclude(ledger, claim.incident, spec, decision, actor=actor, now=now or datetime.now(UTC))
+    outcome = _conclude(ledger, claim.incident, spec, decision, actor=actor, now=now or datetime.now(UTC))
+    reached("evaluate.concluded")
+    return outcome
 
 
 def _evaluate(ledger: Ledger, incident: Incident, spec: ModelSpec, actor: str) -> GateDecision:
@@ -81,7 +86,9 @@ def _evaluate(ledger: Ledger, incident: Incident, spec: ModelSpec, actor: str) -
         snapshot=snapshot,
         known=known,
     )
+    reached("evaluate.frozen")
     _announce(ledger, incident, asked, actor)
+    reached("evaluate.announced")
     new = reference_of(db, spec.name, challenger) is None  # a version's reference is never written over
     judged = judge(
         db, registry, asked, prompts=new, use=use_threads, tick=lambda *_: ledger.renew(incident, settings().lease)
@@ -91,7 +98,9 @@ def _evaluate(ledger: Ledger, incident: Incident, spec: ModelSpec, actor: str) -
     if new and judged.measured is not None:
         _save_reference(db, spec, incident, challenger, asked.rows, judged.measured.prompts, trained=_trained(snapshot))
     _save_evaluation(db, incident, asked, judged)
+    reached("evaluate.saved")
     _show_in_registry(registry, asked, judged, step=incident.attempt)
+    reached("evaluate.shown")
     return decision
 
 
@@ -185,6 +194,7 @@ def _save_reference(
     ]
     profile += trained
     uri, sha256 = write_named_rows(artifact_url("references", spec.name, f"v{challenger}"), profile)
+    reached("evaluate.written")
     source = f"the fresh rows of incident {incident.id}, attempt {incident.attempt}, and the older champion's rows"
     save_reference(
         db,
@@ -197,6 +207,7 @@ def _save_reference(
             source=source,
         ),
     )
+    reached("evaluate.referenced")
 
 
 def _save_evaluation(db: Engine, incident: Incident, asked: Comparison, judged: Trial) -> None:
@@ -227,6 +238,7 @@ def _conclude(
         approved = spec.promotion == "auto" and not decision.ask
         said = reason if approved else f"{reason}; waits for a person: `driftloop approve {spec.name}`"
         ledger.move(incident, State.APPROVING, actor=actor, reason=said, evidence=decision.scores, approved=approved)
+        reached("evaluate.accepted")
         return Outcome(said, ledger.ring(incident.id) if approved else None)
     if decision.escalate:
         ledger.move(incident, State.ESCALATED, actor=actor, reason=reason, evidence=decision.scores)

@@ -6,6 +6,7 @@ from sqlalchemy import Engine
 
 from datasets_defs.core.conditions import Outcome, RingKey
 from datasets_defs.core.errors import ContractError
+from datasets_defs.core.faults import reached
 from datasets_defs.core.incidents import Incident, State
 from datasets_defs.core.settings import settings
 from datasets_defs.ledger.champions import Champion
@@ -69,13 +70,18 @@ def _take(
         to = State.QUARANTINED if result.ending is Ending.DATA_BREAK else State.ESCALATED
         if to is State.QUARANTINED:
             settle(ledger.engine, of_attempt(incident, spec), 0)  # no step was trained on these rows
+            reached("retrain.settled")
         ledger.move(incident, to, actor=actor, reason=f"training attempt {incident.attempt}: {result.message}")
+        reached("retrain.ended")
         return Outcome(result.message)
     reason = f"challenger version {result.version}, trained from version {champion.version}, is registered"
     ledger.move(incident, State.RETRAINING, actor=actor, reason=reason, challenger_version=result.version)
+    reached("retrain.taken")
     from training.registry.aliases import mirrored  # MLflow takes seconds to import
     from training.registry.registry import Registry
 
     present = ledger.champion(spec.name) or champion  # somebody may have rolled back while it trained
     mirrored(Registry(settings().mlflow_url), present, challenger=result.version)
-    return Outcome(reason, ledger.ring(incident.id))
+    ring = ledger.ring(incident.id)
+    reached("retrain.rung")
+    return Outcome(reason, ring)

@@ -5,12 +5,13 @@ Counts keep the common values of a column by name, in tables and reports that ou
 
 from collections.abc import Collection, Iterable
 
+from datasets_defs.redaction.kinds import USUAL
 from datasets_defs.redaction.names import telling_ids
 from datasets_defs.redaction.redact import finders
 
 
 def telling(values: Iterable[str], ids: Collection[str] = ()) -> frozenset[str]:
-    """Give those of the values that hold an address or a secret, are a telephone number, or are one of the `ids`."""
+    """Give those of the values that hold an address, a secret or a telephone number, or are one of the `ids`."""
     distinct = sorted(set(values))
-    found = telling_ids([(value,) for value in distinct], finders(("secrets", "emails")))
+    found = telling_ids([(value,) for value in distinct], finders(USUAL))
     return frozenset(value for at, value in enumerate(distinct) if (at, 0) in found or value in ids)

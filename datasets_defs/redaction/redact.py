@@ -1,4 +1,4 @@
-"""Secrets, e-mail addresses and other personal data, taken out of texts.
+"""Secrets, e-mail addresses, telephone numbers and other personal data, taken out of texts.
 
 The only file that imports detect-secrets and, if `driftloop[pii]` is installed, Presidio. Found are secrets of known
 shapes, private keys and passwords in addresses; not found are passwords in plain sentences. Presidio finds cards,
@@ -15,6 +15,8 @@ from importlib.util import find_spec
 from datasets_defs.core.errors import ContractError
 from datasets_defs.redaction.hints import column, hinted
 from datasets_defs.redaction.secret_shapes import SHAPES
+from datasets_defs.redaction.telephones import HINTS as TELEPHONE_HINTS
+from datasets_defs.redaction.telephones import telephones
 
 _LABELS = r"(?:[\w-]{1,63}\.)+[^\W\d_]{2,24}\b"
 _DOMAIN = re.compile(rf"@(?:{_LABELS}|\[\d{{1,3}}(?:\.\d{{1,3}}){{3}}\])")
@@ -94,7 +96,7 @@ class Finder:
 
 
 def finders(kinds: Iterable[str]) -> tuple[Finder, ...]:
-    """Give what finds these kinds: `secrets`, `emails`, `pii`.
+    """Give what finds these kinds: `secrets`, `emails`, `telephones`, `pii`.
 
     Raises:
         ContractError: `pii` is asked for, and Presidio is not installed.
@@ -110,6 +112,8 @@ def finders(kinds: Iterable[str]) -> tuple[Finder, ...]:
             Finder(("@",), partial(_cut_emails, _DOMAIN)),
             Finder(_DISGUISED_AT, partial(_cut_emails, _DISGUISED)),
         )
+    if "telephones" in wanted:
+        found += (Finder(TELEPHONE_HINTS, _cut_telephones),)
     return found
 
 
@@ -136,6 +140,11 @@ def _cut_emails(domains: re.Pattern[str], text: str) -> tuple[str, list[str]]:
             pieces += [text[at : domain.start() - name.end()], "<email>"]
             at = domain.end()
     return "".join([*pieces, text[at:]]), ["e-mail address"] if pieces else []
+
+
+def _cut_telephones(text: str) -> tuple[str, list[str]]:
+    spans = list(telephones(text))
+    return _without(text, spans, "<telephone>"), ["telephone number"] if spans else []
 
 
 def known_secrets() -> list[tuple[str, str, str]]:
@@ -189,11 +198,16 @@ def _presidio() -> Finder:
             for found in recognizer.analyze(text, [entity], None) or []
             if found.score >= _SURE
         ]
-        for start, end in _merged(spans):
-            text = text[:start] + "<personal>" + text[end:]
-        return text, ["personal data"] if spans else []
+        return _without(text, spans, "<personal>"), ["personal data"] if spans else []
 
     return Finder((r"\pN",), cut)
+
+
+def _without(text: str, spans: list[tuple[int, int]], mark: str) -> str:
+    """Give a text with a mark in the place of each span."""
+    for start, end in _merged(spans):
+        text = text[:start] + mark + text[end:]
+    return text
 
 
 def _merged(spans: list[tuple[int, int]]) -> list[tuple[int, int]]:

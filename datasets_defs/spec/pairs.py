@@ -4,6 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
+from datasets_defs.redaction.kinds import USUAL, Kind
 from datasets_defs.spec.fields import Name, NamedFile, NonBlank, Section, Share
 
 Format = Literal["jpeg", "png", "webp", "gif", "bmp", "tiff", "avif", "jpeg2000"]
@@ -59,7 +60,7 @@ class CaptionsSpec(Section):
     """A longer caption is taken for a mistake."""
     languages: tuple[Annotated[str, Field(pattern=r"^[a-z]{2,3}$")], ...] | None = ()
     """ISO 639 codes that are kept, `und` for captions too short to tell; none: all are; `null`: nobody looks."""
-    redact: tuple[Literal["secrets", "emails", "pii"], ...] = ("secrets", "emails")
+    redact: tuple[Kind, ...] = USUAL
     """What is taken out of captions; `pii` needs `driftloop[pii]`."""
     personal: Literal["redact", "drop"] = "redact"
     """Whether a caption in which something was found is kept without it, or the pair left out."""

@@ -4,6 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
+from datasets_defs.redaction.kinds import USUAL, Kind
 from datasets_defs.spec.fields import Name, NonBlank, Section, Share
 
 
@@ -129,7 +130,7 @@ class DataSpec(Section):
     """Documents from which a phrase that older texts lack counts as injected; `null`: nobody looks."""
     allow_phrases: tuple[NonBlank, ...] = ()
     """Phrases that may come as often as they like."""
-    redact: tuple[Literal["secrets", "emails", "pii"], ...] = ("secrets", "emails")
+    redact: tuple[Kind, ...] = USUAL
     """What is taken out of texts; `pii` needs `driftloop[pii]`."""
     split: Literal["user", "time"] = "user"
     """`user`: all of a user's documents are held out or none; `time`: the newest are, whoever's they are."""

@@ -8,6 +8,7 @@ from sqlalchemy import Engine
 from datasets_defs.core.windows import Window
 from datasets_defs.ledger.champions import Champion
 from datasets_defs.ledger.ledger import Ledger
+from datasets_defs.redaction.kinds import USUAL
 from datasets_defs.store.sketch_log import StoredSketch
 from monitors.breaks.accepted import accepted_in, decisions
 from monitors.breaks.baseline import Baseline
@@ -24,7 +25,7 @@ def breaks_of(
     usual: Baseline,
     before: StoredSketch | None,
     *,
-    kinds: Iterable[str] = ("secrets", "emails"),
+    kinds: Iterable[str] = USUAL,
 ) -> tuple[dict[str, Any], ...]:
     """Name what is broken in a window's rows, as JSON holds it, but for what a person accepted.
 

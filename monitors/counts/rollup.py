@@ -11,6 +11,7 @@ from sqlalchemy import Engine
 
 from datasets_defs.core.errors import ContractError
 from datasets_defs.core.windows import Window
+from datasets_defs.redaction.kinds import USUAL
 from datasets_defs.redaction.rows import clean_texts
 from datasets_defs.store.database import allow, database_errors
 from monitors.counts.codec import packed, unpacked
@@ -130,7 +131,7 @@ def roll_up(
     encoding: Encoding,
     *,
     text_rows: int,
-    redact: Collection[str] = ("secrets", "emails"),
+    redact: Collection[str] = USUAL,
 ) -> WindowSketch:
     """Count the window's rows that the version answered; a foreign log, which names no version, counts as its own.
 

@@ -8,6 +8,7 @@ from sqlalchemy import Engine
 from datasets_defs.core.conditions import Outcome
 from datasets_defs.core.errors import ContractError
 from datasets_defs.core.event_kinds import EventKind
+from datasets_defs.core.faults import reached
 from datasets_defs.core.incidents import Action, Incident, State
 from datasets_defs.core.settings import settings
 from datasets_defs.ledger.champions import Champion
@@ -120,6 +121,7 @@ def accept(ledger: Ledger, incident: Incident, spec: ModelSpec, *, who: str, now
     made = take_as_normal(
         ledger.engine, spec, champion, until=now, windows=windows, reason=reason, actor=actor
     )  # fmt: skip
+    reached("triage.rebaselined")
     if made.begins is None or made.begins < incident.degraded_since - length:
         later = now + length
         waits = (

@@ -26,6 +26,7 @@ from ops.verify.reading import broken_invariants
 from tests.training.killed_steps import Running
 from tests.training.pairs.test_takes import POINTS as PAIRS
 from tests.training.servers.test_swap import SWAP
+from tests.training.training_points import ALL as TRAINING
 from tests.training.uploads import VERSIONS, Uploads, model_folder
 from tests.waiting import wait_for
 from training import promote, retrain, roll_back
@@ -204,7 +205,21 @@ def killed_and_again(world: World, name: str, about: Callable[[], str], point: s
     return said
 
 
-POINTS = {*OFFER, *ORDER, *PROMOTE, *REVERT, *ROLL_BACK, *DRILL, *SWAP, *PAIRS, *BEGIN, *LAST, *END, *REPLICAS}
+POINTS = {
+    *OFFER,
+    *ORDER,
+    *PROMOTE,
+    *REVERT,
+    *ROLL_BACK,
+    *DRILL,
+    *SWAP,
+    *PAIRS,
+    *BEGIN,
+    *LAST,
+    *END,
+    *REPLICAS,
+    *TRAINING,
+}
 
 
 def test_every_point_is_tried() -> None:

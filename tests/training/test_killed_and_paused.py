@@ -39,6 +39,8 @@ world = killed.world
 folders, root, versions, replica = servers.folders, servers.root, servers.versions, servers.replica
 registered, pair = servers.registered, servers.pair
 A_DAY, LONG_AFTER = timedelta(days=1), timedelta(hours=1)
+STEPS = {Wake.RETRAIN: "retrain, ready", Wake.PROMOTE: "promote", Wake.ROLL_BACK: "roll_back"}
+"""What is run for a wake-up; trainings have always ended already."""
 NEXT_LOOK = timedelta(minutes=2)
 """After what a step may take in these tests: wake-ups count as lost, and a change of champion as left alone."""
 
@@ -81,8 +83,11 @@ def take_step(world: killed.World, wake: Wake, key: RingKey, *, actor: str) -> N
     if wake is Wake.EVALUATE:
         evaluate.evaluate(str(key), db=world.db, actor=actor)
         return
-    name = {Wake.PROMOTE: "promote", Wake.ROLL_BACK: "roll_back"}[wake]
-    code, said = world.step(name, str(key), actor=actor).ended()
+    if wake is Wake.TRIAGE:
+        code, said = world.step("triage", f"{key} {datetime.now(UTC).isoformat()}", actor=actor).ended()
+        assert (code, said.split(":")[0]) == (0, "retrain"), said
+        wake, key = Wake.RETRAIN, world.ledger.ring(key.incident_id)
+    code, said = world.step(STEPS[wake], str(key), actor=actor).ended()
     assert (code, "Error" in said) == (0, False), said
 
 

@@ -29,7 +29,7 @@ from training.registry import card
 from training.registry.registry import Registry
 
 serving = steps.serving
-SAID = f" Ask {ADDRESS}, or take the key {KEY}."
+SAID = f" Ask {ADDRESS}, ring {TELEPHONE}, or take the key {KEY}."
 ROWS = 144
 
 
@@ -138,7 +138,7 @@ def test_nothing_planted_leaves_the_log(
 ) -> None:  # fmt: skip
     """Keys, addresses, telephones and users stand in no artifact, no other table, nowhere in MLflow, card or message.
 
-    Nor in any log file, nor in what the steps say. Telephone numbers came as ids and in metadata.
+    Nor in any log file, nor in what the steps say. All came in texts, as ids and in metadata; Presidio is not asked.
     """
     caplog.set_level("INFO")
     incident, ledger, said = steps.open_incident(db), Ledger(db), []

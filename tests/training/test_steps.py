@@ -1,5 +1,7 @@
 """The steps of the loop with real PostgreSQL, MLflow and a tiny model; only serving is played."""
 
+import json
+import secrets
 import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -65,13 +67,16 @@ def serving(engine: Engine) -> Iterator[Serving]:
 @pytest.fixture
 def db(engine: Engine, home: Path, mlflow_url: str, monkeypatch: pytest.MonkeyPatch) -> Engine:
     """A model with its first champion and a hundred documents of another kind since it degraded."""
-    import json
-    import secrets
-
     monkeypatch.setenv("DRIFTLOOP_MLFLOW_URL", mlflow_url)
     monkeypatch.setenv("DRIFTLOOP_SERVING_CONFIRM_SECONDS", "5")
     settings.cache_clear()
     monkeypatch.setattr(f"{__name__}.MODEL", f"tiny-{secrets.token_hex(3)}")  # a fresh name in the shared registry
+    set_up(engine, home, mlflow_url)
+    return engine
+
+
+def set_up(engine: Engine, home: Path, mlflow_url: str) -> None:
+    """Train the first champion, and log what came since."""
     old = [f"Entry {i}: the square of {i} is {i * i} and its cube is {i**3}. " * 5 for i in range(150)]
     old[::25] = [f"{text} Ask {ADDRESS}, or take the key {KEY}." for text in old[::25]]
     (home / "old.jsonl").write_text("\n".join(json.dumps({"text": text}) for text in old))
@@ -95,7 +100,6 @@ def db(engine: Engine, home: Path, mlflow_url: str, monkeypatch: pytest.MonkeyPa
     )
     for i, request in enumerate(requests):
         add_feedback(engine, MODEL, request, reference=f"hereby granted, free of charge, to person {i * 7}.")
-    return engine
 
 
 def write_spec(home: Path, promotion: str) -> None:

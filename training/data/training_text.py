@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from datasets_defs.core.errors import ContractError
+from datasets_defs.redaction.kinds import USUAL
 from datasets_defs.redaction.rows import clean_texts
 from datasets_defs.rows.documents import COLUMNS, NoDocumentError, text_in
 from datasets_defs.rows.files import find, rows_of
@@ -141,7 +142,7 @@ def _read(source: str) -> Iterator[str]:
 def _text_of(row: Row | Unreadable, where: str) -> str:
     """Give the row's whole text; a prompt alone is one, too."""
     if isinstance(row, Unreadable):
-        excerpt = clean_texts([row.content], ("secrets", "emails"))[0][:SHOWN]
+        excerpt = clean_texts([row.content], USUAL)[0][:SHOWN]
         raise ContractError(f"{where}: {row.reason}; correct the file ({excerpt})")
     try:
         found = text_in(row)

@@ -6,6 +6,7 @@ from sqlalchemy import Engine, func, select
 
 from datasets_defs.core.conditions import Outcome, RingKey
 from datasets_defs.core.event_kinds import EventKind
+from datasets_defs.core.faults import reached
 from datasets_defs.core.gpu_budget import GovernorDecision
 from datasets_defs.core.incidents import Action, Incident, State
 from datasets_defs.core.settings import settings
@@ -51,9 +52,11 @@ def begin(key: RingKey, *, db: Engine, actor: str, now: datetime | None = None) 
         if refusal is not None:
             return refusal
     try:
-        return _claimed_and_charged(ledger, key, spec, actor=actor, now=now)
+        claimed = _claimed_and_charged(ledger, key, spec, actor=actor, now=now)
     except _OverBudgetError as err:
         return _hold(ledger, ledger.incident(key.incident_id), err.decision, actor=actor)
+    reached("retrain.claimed")
+    return claimed
 
 
 def _claimed_and_charged(
@@ -94,6 +97,7 @@ def _ask_governor(ledger: Ledger, incident: Incident, spec: ModelSpec, *, actor:
     if decision.go:
         if incident.challenger_version is not None:  # of an earlier attempt: it must not pass for this one's
             ledger.move(incident, State.OPEN, actor=actor, reason=decision.reason, challenger_version=None)
+            reached("retrain.cleared")
         return None
     return _hold(ledger, incident, decision, actor=actor)
 
@@ -138,6 +142,7 @@ def _hold(ledger: Ledger, incident: Incident, decision: GovernorDecision, *, act
         evidence={"retrain": "waits"} if first else {},
         not_before=decision.not_before,
     )
+    reached("retrain.held")
     return Outcome(f"incident {incident.id}: no retrain now: {decision.reason}")
 
 

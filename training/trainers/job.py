@@ -14,6 +14,7 @@ from contextlib import ExitStack, contextmanager
 from sqlalchemy import Engine
 
 from datasets_defs.core.errors import ContractError, DriftloopError
+from datasets_defs.core.faults import reached
 from datasets_defs.core.incidents import SCHEDULED, Incident, attempt_name
 from datasets_defs.core.settings import settings
 from datasets_defs.ledger.ledger import Ledger
@@ -67,6 +68,7 @@ def run(job: Job, *, db: Engine) -> JobResult:
         except ContractError as err:
             result = JobResult(ending=Ending.CONTRACT, message=str(err))
         result.save(job)
+        reached("trainer.saved")
     if result.ending is Ending.REGISTERED:
         shutil.rmtree(attempt.folder, ignore_errors=True)
         forget_trials(attempt)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from datasets_defs.core.errors import ContractError
+from datasets_defs.core.faults import reached
 from datasets_defs.core.windows import Window
 from datasets_defs.spec.model import ModelSpec
 from datasets_defs.spec.trainers import CommandTrainer
@@ -49,11 +50,14 @@ def train(attempt: Attempt) -> int:
     if (known := registry.find(spec.name, attempt.key)) is not None:
         return _noted(attempt, known)
     snapshot = frozen_for(attempt)
+    reached("trainer.frozen")
     source = fetch(attempt.ledger.engine, registry, spec.name, attempt.parent)
     made = _by_command if isinstance(spec.trainer, CommandTrainer) else by_ours
     done = (attempt.make or made)(attempt, source, snapshot)
+    reached("trainer.made")
     attempt.hold()
     attempt.settle(done.seconds)
+    reached("trainer.settled")
     say_progress(attempt, done.progress, at_work=False)
     version = registry.register(
         spec.name,
@@ -65,6 +69,7 @@ def train(attempt: Attempt) -> int:
         curves=done.curves,
         files={"environment.txt": packages()},
     )
+    reached("trainer.registered")
     return _noted(attempt, version)
 
 
@@ -131,6 +136,7 @@ def _noted(attempt: Attempt, version: int) -> int:
     model, registry = attempt.spec.name, attempt.registry
     manifest, db = registry.tags(model, version)[MANIFEST_SHA256], attempt.ledger.engine
     note_version(db, model, version, manifest, actor=attempt.actor, base=base_of(db, model, attempt.parent))
+    reached("trainer.noted")
     return version
 
 

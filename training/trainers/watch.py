@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Callable
 
 from datasets_defs.core.errors import ContractError, TransientError
+from datasets_defs.core.faults import reached
 from datasets_defs.core.incidents import Incident
 from training.trainers.contract import Ending, Job, JobResult, Look, Trainer
 
@@ -42,6 +43,7 @@ def watch(trainer: Trainer, job: Job, *, hold: Callable[[], None], incident: Cal
     if (known := JobResult.of(job)) is not None:
         return known
     trainer.submit(job)
+    reached("retrain.submitted")
     words: deque[str] = deque(maxlen=LAST_WORDS)
     told, held = "", -HOLD_SECONDS
     while True:
