@@ -12,7 +12,6 @@ from airflow.sdk import dag, task
 from datasets_defs.assets import (
     ASSET_OF,
     COMMON,
-    SCORING,
     TEXTS_DUE,
     about,
     actor,
@@ -52,7 +51,7 @@ def reconcile():
 
         return come_down(db=loop_database(), actor=actor(dag_run), now=dag_run.run_after)
 
-    @task(max_active_tis_per_dagrun=1, execution_timeout=SCORING)
+    @task(max_active_tis_per_dagrun=1)
     def take_offer(model: str, *, dag_run=None):
         from training.offers.registered import take_offer
 

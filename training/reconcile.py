@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
 from sqlalchemy import Engine
@@ -23,7 +24,7 @@ from datasets_defs.store.messages import stuck_messages
 from training.champions.described import note_edit, note_files
 from training.champions.mirror import mend_all_aliases
 from training.champions.retired import drop_aliases
-from training.offers.noticed import may_take
+from training.offers.noticed import may_take, notice
 from training.watchdog import Beats, awake_since, look
 
 log = logging.getLogger(__name__)
@@ -167,7 +168,7 @@ def mend(*, db: Engine, actor: str, now: datetime) -> dict[str, Any]:
     edits = for_each(model_names(), note_edit, db=db, actor=actor)
     servers = for_each(model_names(), _mend_servers, db=db, now=now, actor=actor)
     looks = for_each(model_names(), _look_at, db=db, beats=beats, memory=memory, now=now, actor=actor)
-    aliases = mend_all_aliases(db, now=now, actor=actor)
+    aliases = mend_all_aliases(db, now=now, actor=actor, before=partial(notice, Ledger(db), actor=actor))
     done = {
         model: "; ".join(
             [

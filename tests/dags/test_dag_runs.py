@@ -139,9 +139,11 @@ def test_messages_wait_while_slack_is_not_configured(run, engine: Engine):
 
 
 RECONCILED = {
-    "mend_copies[-1]": "success", "ring_texts[-1]": "skipped", "end_capacity[-1]": "success",
+    "mend_copies[-1]": "success",
+    "ring_texts[-1]": "skipped",
+    "end_capacity[-1]": "success",
     "take_offer[-1]": "skipped",
-}  # fmt: skip
+}
 """What the other tasks of `reconcile` come to."""
 
 

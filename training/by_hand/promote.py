@@ -62,9 +62,8 @@ def by_hand(
         if champion is not None and champion.version == version:
             return PromotionByHand(is_champion=True, reason=f"version {version} is the champion of {model} already")
         _require_promotable(ledger, model, version, judged_by)
-        what = Offering(
-            model=model, version=version, actor=actor, reason=reason, force=force, judged_by=judged_by
-        )  # fmt: skip
+        what = Offering(model=model, version=version, actor=actor, reason=reason, force=force,
+                        judged_by=judged_by)  # fmt: skip
         incident = offer(ledger, what)
     if incident.state in _JUDGED:
         tell(f"judging version {version}")

@@ -52,8 +52,7 @@ def by_hand(
     Interrupted and asked for again from the same time, it goes on where it stopped, with the rows that it froze.
 
     Raises:
-        ContractError: the model is retired, there is no champion to start from, the data cannot be trained on, or the
-            fleet's GPU-hours do not suffice and `over_budget` is not said.
+        ContractError: the model is retired or has no champion, its data or the fleet's GPU-hours do not suffice.
         TransientError: PostgreSQL or the registry is away, another trainer of the model is at work, or no GPU is free.
     """
     ledger = Ledger(db)

@@ -33,7 +33,7 @@ class ModelKind:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Kinds:
+class ModelKinds:
     """Both models of a comparison."""
 
     champion: ModelKind

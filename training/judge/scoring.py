@@ -11,7 +11,7 @@ from typing import Any
 from datasets_defs.spec.model import ModelSpec
 from training.judge.frozen_rows import Rows, clusters, slices
 from training.judge.gate import Archived, Protected
-from training.judge.kinds import Kinds, ModelKind
+from training.judge.kinds import ModelKind, ModelKinds
 from training.judge.metrics import Answer, Scores, compared
 from training.judge.paired import Pair
 from training.judge.passes import complete, damage, perplexity, release, score, score_backwards, tokens_of
@@ -63,7 +63,7 @@ class Measured:
     archived: Archived | None
     metrics: dict[str, Scores]
     documents_per_second: float
-    kinds: Kinds | None = None
+    kinds: ModelKinds | None = None
     """What both models are."""
     said: list[SaidByBoth] = field(default_factory=list)
     """How likely both are to say what fresh references repeat."""
@@ -107,7 +107,7 @@ def measure(
         archived=_archived(rows, folders, pairs, tick),
         metrics={"perplexity": per_token, **compared(champion.answers, challenger.answers, spec.evaluation)},
         documents_per_second=champion.documents_per_second,
-        kinds=Kinds(champion=champion.kind, challenger=challenger.kind),
+        kinds=ModelKinds(champion=champion.kind, challenger=challenger.kind),
         said=said_by(probes, champion.chances, challenger.chances),
         written=written_by(probes, champion.chances, challenger.chances),
     )

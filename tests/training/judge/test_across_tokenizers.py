@@ -6,7 +6,7 @@ import pytest
 
 from datasets_defs.spec.model import FromScratch
 from tests.training.other_base import bits_by_hand, tiny_llama
-from training.judge.kinds import Kinds, ModelKind
+from training.judge.kinds import ModelKind, ModelKinds
 from training.judge.paired import Pair, compare
 from training.judge.passes import score
 from training.model.language_model import LanguageModel
@@ -34,9 +34,9 @@ def test_bits_per_byte_are_those_of_a_direct_computation(tmp_path: Path):
         bits, size = bits_by_hand(folder, TEXTS)
         assert bits_per_byte == pytest.approx(bits / size, abs=1e-6)
 
-    kinds = Kinds(champion=ModelKind.of(champion), challenger=ModelKind.of(challenger))
+    kinds = ModelKinds(champion=ModelKind.of(champion), challenger=ModelKind.of(challenger))
     assert kinds.differ
     assert ("architecture", "gpt2", "llama") in kinds.lines
     assert ("context", "40", "128") in kinds.lines
     assert ("chat template", "no", "yes") in kinds.lines
-    assert Kinds(champion=kinds.champion, challenger=kinds.champion).plain == {}
+    assert ModelKinds(champion=kinds.champion, challenger=kinds.champion).plain == {}
