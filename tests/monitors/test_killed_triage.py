@@ -157,7 +157,10 @@ CASES: list[tuple[str, Callable[[Loop], Given]]] = [
 
 
 @pytest.mark.parametrize("way", ["run again", "paused, resumed"])
-@pytest.mark.parametrize(("point", "make"), CASES)
+@pytest.mark.parametrize(
+    ("point", "make"),
+    [pytest.param(*case, marks=[pytest.mark.slow] if case[1] is an_acceptance else []) for case in CASES],
+)
 def test_triage_killed_anywhere(loop: Loop, way: str, point: str, make: Callable[[Loop], Given]) -> None:
     """It comes to the same decision, once, and is rung for again; in a pause it waits, which is no fault to name."""
     given = make(loop)
