@@ -92,7 +92,6 @@ STEP = PipelineStep(
     about="A log is brought along; two settings are tried side by side, and the better one's model meets the gate.",
     run=run,
     spec={
-        "schedule": {"cron": "monthly"},
         "search": {"grid": {"learning_rate": list(RATES)}},
         "data": {"validation_share": 0.15},
         "retrain": {"min_documents": 80, "max_documents": 150, "epochs": 3, "max_seconds": 60},
