@@ -6,7 +6,7 @@ from pathlib import Path
 
 from datasets_defs.core.errors import ContractError, TransientError
 from datasets_defs.core.event_kinds import EventKind
-from datasets_defs.core.incidents import TERMINAL, State, attempt_name
+from datasets_defs.core.incidents import TERMINAL, Incident, State, attempt_name
 from datasets_defs.core.settings import settings
 from datasets_defs.core.waiting import wait_until
 from datasets_defs.ledger.ledger import Ledger
@@ -14,7 +14,7 @@ from datasets_defs.store.evaluations import evaluation_of
 from ops.demo.texts import passages
 from ops.ingest.ingest import ingest
 from ops.pipelines.step import PipelineStep, Stage, Told
-from training.search.tried import all_tried
+from training.search.tried import Tried, all_tried
 
 LOG = settings().home.resolve() / "pipelines" / "log.jsonl"
 DOMAIN, DOCUMENTS = "licences", 160
@@ -47,25 +47,30 @@ def run(stage: Stage) -> Told:
         every=1,
         complain=lambda _: TransientError(f"incident {incident.id} is not judged after {SECONDS} s"),
     )
+    return Told(figures={"rows brought": brought.new, "tasks": tasks, **what_came_of(incident, ledger)})
+
+
+def what_came_of(incident: Incident, ledger: Ledger) -> dict[str, object]:
+    """Say of a training that was judged which settings were tried, and what the gate said of the best one.
+
+    Raises:
+        ContractError: nothing was judged.
+    """
     state = ledger.incident(incident.id).state
-    judged = evaluation_of(stage.db, incident.id, incident.attempt)
-    tried = all_tried(stage.model, attempt_name(incident.id, incident.attempt), len(RATES))
+    judged = evaluation_of(ledger.engine, incident.id, incident.attempt)
+    tried = all_tried(incident.model, attempt_name(incident.id, incident.attempt), len(RATES))
     if judged is None or len(tried) < len(RATES):
         raise ContractError(f"incident {incident.id} is {state}: {len(tried)} settings were tried, none judged")
-    settings_tried = {f"learning_rate {each.settings['learning_rate']:g}": each.bits for each in tried}
-    return Told(
-        figures={
-            "rows brought": brought.new,
-            "tasks": tasks,
-            **{
-                name: f"{bits:.4f} bits per byte" if bits is not None else "failed"
-                for name, bits in settings_tried.items()
-            },
-            "challenger": f"version {judged.challenger_version}, from {judged.champion_version}",
-            "the gate": f"{judged.decision}: {judged.reason}",
-            "incident": f"{incident.id} is {state}",
-        }
-    )
+    return {
+        **{f"learning rate {each.settings['learning_rate']:g}": _cost(each) for each in tried},
+        "challenger": f"version {judged.challenger_version}, from {judged.champion_version}",
+        "the gate": f"{judged.decision}: {judged.reason}",
+        "incident": f"{incident.id} is {state}",
+    }
+
+
+def _cost(tried: Tried) -> str:
+    return f"{tried.bits:.4f} bits per byte" if tried.bits is not None else f"failed: {tried.problem}"
 
 
 def write_log(path: Path, *, since: datetime, now: datetime) -> Path:
