@@ -230,7 +230,6 @@ class Registry(MlflowServer):
         with self._errors(f"taking away the aliases of {model}"):
             for name in present:
                 self._client.delete_registered_model_alias(model, name)
-                reached("aliases.dropped")
         return present
 
     def models(self) -> list[str]:
