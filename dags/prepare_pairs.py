@@ -12,6 +12,20 @@ from datasets_defs.assets import COMMON, PAIRS_PREPARED, about, every, loop_data
 from training.pairs.sensor import PairsSensor, pairs_form, publish_take
 
 
+@task(trigger_rule="none_failed")
+def announce(take: dict):
+    from training.prepare_pairs import announce
+
+    return announce(take, db=loop_database())
+
+
+@task(trigger_rule="none_failed")
+def compare(take: dict):
+    from monitors.prepare_pairs import compare_take
+
+    return compare_take(take, db=loop_database())
+
+
 @dag(schedule=every(3_600), max_active_runs=1, **COMMON, params=pairs_form(), **about(__doc__), tags=["pipeline"])
 def prepare_pairs():
     @task
@@ -43,18 +57,6 @@ def prepare_pairs():
         from training.prepare_pairs import join
 
         return publish_take(join(take, db=loop_database()), PAIRS_PREPARED, outlet_events)
-
-    @task(trigger_rule="none_failed")
-    def announce(take: dict):
-        from training.prepare_pairs import announce
-
-        return announce(take, db=loop_database())
-
-    @task(trigger_rule="none_failed")
-    def compare(take: dict):
-        from monitors.prepare_pairs import compare_take
-
-        return compare_take(take, db=loop_database())
 
     batches = list_batches(takes := open_takes(PairsSensor(task_id="wait_for_pairs").output))
     sides = [prepare_images.expand(batch=batches), prepare_captions.expand(batch=batches)]
