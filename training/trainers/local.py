@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
@@ -33,6 +34,8 @@ KEPT = 20
 MOST_LOG_BYTES = 4 * 2**20
 """A log that is longer when its job is begun again makes room for a new one."""
 TAIL_BYTES = 2000
+REAP_SECONDS = 2.0
+"""How long an ended process may take to say how it ended."""
 
 
 class DetachedTrainer:
@@ -74,6 +77,7 @@ class DetachedTrainer:
         with path.open() as file:
             if not flocked(file, fcntl.LOCK_SH):
                 return Look(Phase.RUNNING, f"its process runs on this machine; log {_log(job)}")
+        self._reap()
         return Look(Phase.ENDED, f"its process has ended{self._how()}", self._was_killed_for_memory(path))
 
     def stop(self, job: OnThisMachine) -> None:
@@ -94,6 +98,12 @@ class DetachedTrainer:
         self._read[job.key] = size - (len(content) - len(whole))
         lines = whole.decode("utf-8", "replace").splitlines()
         return lines[1:] if begin is None and size > TAIL_BYTES else lines
+
+    def _reap(self) -> None:
+        """Wait until the process that this one began last says how it ended: its lock is free a moment before."""
+        for process in self._mine[-1:]:
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(timeout=REAP_SECONDS)
 
     def _was_killed_for_memory(self, path: Path) -> bool:
         """Say whether the kernel killed the process for memory, as far as this one began it and saw how it ended."""

@@ -88,6 +88,18 @@ def test_one_process_however_often_it_is_asked_for(home: Path, endless: Script) 
     assert starts(home) == 1
 
 
+def test_how_it_ended_is_known_although_its_lock_was_free_before(home: Path) -> None:
+    """A process lets go of its lock a moment before it says how it ended; the one who began it waits for that."""
+    job = begun_by(
+        "import os, signal, time; os.closerange(3, 64); time.sleep(0.5); os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    trainer = DetachedTrainer(DB)
+    trainer.submit(job)
+    wait_for(lambda: not trainer.look(job).active)
+    assert trainer.look(job).reason == "its process has ended by signal 9"
+    assert running(home) == []
+
+
 def test_who_watches_may_die(home: Path, endless: Script) -> None:
     """With its whole group killed by SIGKILL, the job lives, and who watches next takes its result: one process."""
     watcher = subprocess.Popen(
