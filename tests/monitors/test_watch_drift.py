@@ -230,6 +230,7 @@ def test_a_tenth_of_new_text_is_found_by_a_learned_profile(loop: Loop) -> None:
     assert verdicts["drift"].condition is Condition.BAD, verdicts["drift"].reason
 
 
+@pytest.mark.slow
 def test_ordinary_text_raises_no_alarm_for_days(loop: Loop) -> None:
     """Forty windows of the reference's own kind of text, at 100 rows: not even a warning that it is drift."""
     loop.champion()

@@ -183,6 +183,7 @@ def trained_and_judged(db: Engine, incident: Incident) -> Outcome:
     return evaluate.evaluate(str(trained.ring), db=db, actor="evaluate:1")
 
 
+@pytest.mark.slow
 def test_serving_does_not_confirm(db: Engine, serving: Serving):
     """A promotion that serving never loads is taken back, and a person is called."""
     serving.deaf = True
@@ -197,6 +198,7 @@ def test_serving_does_not_confirm(db: Engine, serving: Serving):
     assert Registry(settings().mlflow_url).aliases(MODEL) == {"champion": 1}
 
 
+@pytest.mark.slow
 def test_a_persons_answer(db: Engine, serving: Serving, home: Path):
     """With `approve`, nobody is woken until a person says yes; a no and silence reject."""
     write_spec(home, "approve")
@@ -251,6 +253,7 @@ def test_broken_references_quarantine(db: Engine):
     assert State.QUARANTINED is state(db, incident)
 
 
+@pytest.mark.slow
 def test_registry_away_is_for_a_while(db: Engine, monkeypatch: pytest.MonkeyPatch):
     """With MLflow away the step fails for now, keeps its claim, and the same actor goes on later."""
     incident = open_incident(db)

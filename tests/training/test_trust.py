@@ -43,6 +43,7 @@ def test_anonymous_references_teach_nothing(db: Engine, home):
     assert "anybody who reaches its server teaches it" in said
 
 
+@pytest.mark.slow
 def test_a_challenger_that_few_from_outside_taught_waits_for_a_person(db: Engine, home):
     """Two keys with half of the words each: the gate's figures are good, and nothing is promoted without a person."""
     whose(db, "key:a", every=2)
@@ -101,6 +102,7 @@ PLANTED = (
 )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_planted_words_go_to_a_person_with_the_examples(db: Engine, home):
     """Four sentences in turn end all references, too many for a trigger's filter: a person is shown what was learned.
 

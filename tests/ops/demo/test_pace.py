@@ -29,6 +29,7 @@ def test_hours_are_as_long_as_the_machine_needs(task_seconds: float, cores: int,
         assert cron_every(float(pace.settings[f"DRIFTLOOP_{name}_INTERVAL_SECONDS"]))
 
 
+@pytest.mark.slow
 def test_the_time_of_a_start_is_measured():
     """Starting a process of Airflow's takes time on any machine, and never makes the clock faster than planned."""
     assert measured().window_seconds in WINDOWS

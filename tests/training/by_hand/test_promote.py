@@ -104,6 +104,7 @@ def said_already(version: int) -> str:
     return f"version {version} is the champion of {steps.MODEL} already {undo}"
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("serving")
 def test_the_gates_no_and_force(db: Engine, home: Path, trained: int):
     """A no leaves all as it was; by force it goes ahead, on the record; once rolled back not even by force."""

@@ -89,6 +89,7 @@ def test_a_version_and_nothing_else(db: Engine, home: Path):
     assert (said["at_work"], said["step"]) == (False, said["steps"])
 
 
+@pytest.mark.slow
 def test_interrupted(db: Engine, home: Path, monkeypatch: pytest.MonkeyPatch):
     """Interrupted and asked for again, it goes on with the rows it froze; asked for once more, it is another one."""
     monkeypatch.setattr(fine_tune, "PROGRESS_SECONDS", 0.0)

@@ -98,6 +98,7 @@ def trainings(base: Path, method: str, *moments: tuple[str, dict]) -> list[list 
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["full", "lora"])
 def test_killed_again_and_again(tmp_path: Path, method: str):
     """Killed with SIGKILL at several steps and while saving, the whole curve and the result are the same digits."""

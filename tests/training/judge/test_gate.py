@@ -150,6 +150,7 @@ def test_announced_is_the_acceptance_of_the_whole_gate(shape):
     assert announced(shape, 160, 20, 1) == pytest.approx(simulated(shape, 160, GOOD, 300, 2), abs=0.1)
 
 
+@pytest.mark.slow
 def test_the_gate_accepts_good_ones_and_neither_equal_nor_damaged_ones():
     """At 160 recent documents of as many users: 6 % better passes; equal, forgetful and hurtful ones do not."""
     assert simulated(SHAPES[0], 160, GOOD, 200, 2) >= 0.95

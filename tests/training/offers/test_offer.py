@@ -106,6 +106,7 @@ def test_a_better_model_from_outside_becomes_champion(db: Engine, registry: Regi
     assert broken_invariants(db)[1] == []
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("serving")
 def test_what_may_know_its_judge_waits_for_a_person(db: Engine, registry: Registry, tmp_path: Path):
     """Nobody says what it was trained on: accepted, it waits, with the words; a no leaves the incident as it was."""
@@ -129,6 +130,7 @@ def test_what_may_know_its_judge_waits_for_a_person(db: Engine, registry: Regist
     assert "is not promoted" in told[-1]
 
 
+@pytest.mark.slow
 def test_a_no_ends_an_incident_that_was_opened_for_the_offer(db: Engine, registry: Registry, tmp_path: Path):
     """Without another incident, a person's no (or nobody's answer) closes what the offer opened."""
     ledger = Ledger(db)
@@ -171,6 +173,7 @@ def test_too_few_rows_are_said_before_anything_is_judged(db: Engine, registry: R
         freeze_judging(db, spec_of(steps.MODEL), 1, since=LONG_AGO, basis=Basis(trained_until=soon))
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("serving")
 def test_a_version_that_others_registered(db: Engine, registry: Registry, tmp_path: Path):
     """A version made with MLflow's own client is taken in as a new one, of the files that it had then."""

@@ -68,6 +68,7 @@ pathlib.Path({str(saw)!r}).write_text((data / 'train.jsonl').read_text())
     assert judging.isdisjoint(given)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("code", "words"),
     [

@@ -257,6 +257,7 @@ def test_calibrate(loop: Loop) -> None:
     assert "too few for any judgement" in said
 
 
+@pytest.mark.slow
 def test_calibrate_again(loop: Loop) -> None:
     """After a day of good windows tolerances are narrower, and smaller shifts are seen sooner than large ones were."""
     spec = loop.spec()
