@@ -18,7 +18,8 @@ def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, list[
 SLOW = (
     "control.commands", "control.fleet", "control.gateway", "control.latency", "control.sensing", "control.year",
     "decision.broken", "decision.delay", "decision.gate", "decision.policy", "decision.rollout", "drift.log",
-    "drift.policy", "drift.topic", "drift.wide", "texts.asked", "training.data", "training.pairs", "trust.planted",
+    "drift.hour", "drift.policy", "drift.topic", "drift.wide", "evaluation.documents", "texts.asked", "training.data",
+    "training.pairs", "training.tokens", "trust.planted",
 )  # fmt: skip
 
 
@@ -89,6 +90,7 @@ def test_gates(value: float, gate: float | None, better: str, *, holds: bool) ->
     assert json.loads(figure.line())["holds"] is holds
 
 
+@pytest.mark.slow
 def test_clocks_take_turns() -> None:
     """Works are measured in turns, as often as asked."""
     said: list[str] = []

@@ -37,6 +37,7 @@ def test_means_move_as_named(traffic) -> None:
         assert np.abs(means).max() == pytest.approx(traffic.daily, rel=0.02)
 
 
+@pytest.mark.slow
 def test_a_shift_is_found_and_nothing_else_is() -> None:
     """A week of nothing raises nothing; 0.2 sd in one column of 20 at 5,000 rows is confirmed within hours."""
     quiet = simulation.false_actions(NULLS[0], 168 / simulation.YEAR, seed=4)
@@ -56,6 +57,7 @@ def test_a_rise_of_the_loss_retrains() -> None:
     assert found.hours == 110
 
 
+@pytest.mark.slow
 def test_drift_without_harm_becomes_the_new_reference() -> None:
     """A shift that stays is one incident, and none any more once it is the reference."""
     rng = np.random.default_rng(6)
@@ -67,6 +69,7 @@ def test_drift_without_harm_becomes_the_new_reference() -> None:
     assert 49 <= found.drift_at[0] <= 51
 
 
+@pytest.mark.slow
 def test_rough_traffic_is_not_hidden() -> None:
     """A loss that swings by a whole sd of its rows from day to day does retrain: the simulation can fail."""
     rng = np.random.default_rng(7)

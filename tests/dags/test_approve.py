@@ -111,6 +111,7 @@ def asked(run, ledger: Ledger, incident: Incident, person: Person) -> dict[str, 
     return states
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("choice", "state", "approved", "recorded"),
     [("Approve", State.APPROVING, True, "success"), ("Reject", State.REJECTED, False, "skipped")],

@@ -21,6 +21,7 @@ ALWAYS_RUN = {"generate_texts": {"skipped", "success"}}
 """Of DAGs whose last tasks look whether anything was left over, and find nothing."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dag_id", WOKEN)
 def test_with_nothing_to_do_it_skips(run, engine: Engine, dag_id: str):  # noqa: F811
     """Without a key, with a model that nothing is due for, and with a key that is none: no failure, no trace.

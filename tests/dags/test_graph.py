@@ -188,6 +188,7 @@ def test_trainings_take_a_slot_each(dags: dict):
     assert sorted(where for where, pool in pools.items() if pool == "gpu") == trains
 
 
+@pytest.mark.slow
 def test_trainings_may_have_a_queue_of_their_own():
     """DRIFTLOOP_TRAINING_QUEUE names it; without it they are in the executor's default queue."""
     program = (

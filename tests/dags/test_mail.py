@@ -38,6 +38,7 @@ def letters(monkeypatch: pytest.MonkeyPatch):
     server.stop()
 
 
+@pytest.mark.slow
 def test_a_failed_task_sends_one_mail(run, home, letters: list, monkeypatch: pytest.MonkeyPatch):  # noqa: F811
     """Each task that failed for good is one mail with DAG, task and error, which is shown as text."""
     (home / "models" / "first.yaml").write_text(BROKEN)

@@ -90,6 +90,7 @@ def all_three(times: float, *changes: tuple[str, str]) -> str:
     return text
 
 
+@pytest.mark.slow
 def test_healthy_then_restarted_then_gone(own: PrometheusServer) -> None:
     """Health is OK in every signal, a restart that sets all counters to zero too; a target that is gone is STALE."""
     at = serve(own, lambda times: all_three(100 + times))
@@ -209,6 +210,7 @@ GPUS = [
 ]  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("changes", "expected"), GPUS)
 def test_spoilt_gpus(own: PrometheusServer, changes: list[tuple[str, str]], expected: dict[str, Condition]) -> None:
     """What is wrong with a GPU shows in its own signal, as what it is; all the others stay OK."""
@@ -221,6 +223,7 @@ def test_spoilt_gpus(own: PrometheusServer, changes: list[tuple[str, str]], expe
     assert unlike(judged(own, "dcgm", at)) == expected
 
 
+@pytest.mark.slow
 def test_short_jobs(own: PrometheusServer) -> None:
     """A job of two scrapes gives a GPU's series other labels, and computes; that is not what the GPU is."""
 
@@ -235,6 +238,7 @@ def test_short_jobs(own: PrometheusServer) -> None:
     assert unlike(judged(own, "dcgm", at)) == {}
 
 
+@pytest.mark.slow
 def test_an_xid_is_seen_once(own: PrometheusServer) -> None:
     """An XID of one GPU is bad in the window in which it came, not in the next; a GPU without one is no shield."""
     fallen = (r'^(DCGM_FI_DEV_XID_ERRORS\{gpu="1".*\}) \S+$', r"\1 79")

@@ -75,7 +75,14 @@ def played(fault: Fault, loop: Loop, prometheus: PrometheusClient) -> list[str]:
 NEW_OF_THE_SEASONS = random.Random(7).sample(NEW, 170)
 
 
-@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)
+QUICK = {"healthy", "harmful topic shift", "schema break", "bad promotion", "errors only", "GPU too hot"}
+"""Of each action one that is tried each time; the whole library takes minutes."""
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [pytest.param(fault, id=fault.name, marks=[] if fault.name in QUICK else [pytest.mark.slow]) for fault in FAULTS],
+)
 def test_the_right_action(fault: Fault, loop: Loop, past: PrometheusClient) -> None:
     """A fault ends in its action and in no other; a shift may be watched before it is known to cost."""
     actions = played(fault, loop, past)

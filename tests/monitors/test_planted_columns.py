@@ -44,6 +44,7 @@ def traffic(
     ])  # fmt: skip
 
 
+@pytest.mark.slow
 def test_what_sensors_keep(engine: Engine, home: Path, caplog: pytest.LogCaptureFixture) -> None:
     """Reference, profiles, counts, verdicts, incident, reports, messages and the log of the process hold none of it.
 

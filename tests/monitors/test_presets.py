@@ -179,6 +179,7 @@ def dcgm(hostname: str = "Hostname", *, xid: str | None = "0", busy: float = 60,
     return "\n".join(lines)
 
 
+@pytest.mark.slow
 def test_dcgm(prometheus: PrometheusServer) -> None:
     """Each fault is seen in its own signal; the finer utilisation counts if it exists; the host label is free."""
     specs = signals("gpu", "dcgm")

@@ -147,6 +147,7 @@ def test_a_harmless_shift_becomes_the_reference(loop: Loop, monkeypatch: pytest.
     assert loop.kinds().count("rebaselined") == 1
 
 
+@pytest.mark.slow
 def test_a_new_normal_is_taken_once(loop: Loop, monkeypatch: pytest.MonkeyPatch) -> None:
     """Windows that wait for rows after it make no revision and no message, and their rows are judged at last."""
     monkeypatch.setattr(watch_drift, "REBASELINE_WINDOWS", 5)
@@ -164,6 +165,7 @@ def test_a_new_normal_is_taken_once(loop: Loop, monkeypatch: pytest.MonkeyPatch)
     assert (verdicts["drift"].condition, verdicts["drift"].evidence["rows"]) == (Condition.OK, 27)
 
 
+@pytest.mark.slow
 def test_a_renewal_cuts_no_rows_off(loop: Loop) -> None:
     """A profile that is renewed between two windows with few rows leaves both to be judged together."""
     loop.champion()

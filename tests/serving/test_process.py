@@ -61,6 +61,7 @@ def loaded(url):
         return False
 
 
+@pytest.mark.slow
 def test_real_process(process, wait_until):
     """The champion is served from the cache, limits are told as OpenAI tells them, SIGTERM loses no row."""
     running, url, engine = process

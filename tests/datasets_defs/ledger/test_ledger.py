@@ -137,6 +137,7 @@ def _race(url: str, number: int, incident_id: int, results) -> None:
     results.put((number, claim.incident is not None))
 
 
+@pytest.mark.slow
 def test_of_many_claimants_one_wins(engine: Engine, database_url: str):
     """Five processes claim the same step at once: exactly one gets it, and the chain of events is whole."""
     ledger = Ledger(engine)

@@ -141,6 +141,7 @@ def test_a_database_that_goes_away_is_transient(error: Exception):
         raise error
 
 
+@pytest.mark.slow
 def test_documents_are_counted_without_being_read(engine: Engine):
     """Two hundred documents of a megabyte are counted in little memory; no more are counted than are asked for."""
     texts = [replace(row, prompt="x" * 1_000_000) for row in rows(200)]

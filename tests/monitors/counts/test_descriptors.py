@@ -47,6 +47,7 @@ def test_sentences(text: str, sentences: int) -> None:
     assert describe(["x.", text, "y"])["sentences"].tolist() == [1, sentences, 1]
 
 
+@pytest.mark.slow
 def test_batches_change_nothing() -> None:
     """Texts that are described together, in several batches or alone give the same numbers, in their order."""
     texts = ["Ab 12. cd Cd!\nab", "x " * 150_000, "日本語。", "", *("y. Z\n" * 40_000,) * 9, "last one"]

@@ -100,6 +100,7 @@ def rounded(value: object) -> object:
             return value
 
 
+@pytest.mark.slow
 def test_six_hours_without_a_scheduler(both: Loop) -> None:
     """After six hours without any run, the first one gives the incident and the verdicts that runs on time gave.
 

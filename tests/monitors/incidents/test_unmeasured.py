@@ -203,6 +203,7 @@ def test_harm_that_comes_to_be_measured_ends_the_question(loop: Loop):
         give(loop, DriftAnswer.ACCEPT, newest + 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("killed", [False, True])
 def test_accepted_as_normal(loop: Loop, *, killed: bool):
     """From a real shift without a loss to a question, and from the answer to windows of that kind being ordinary.

@@ -207,6 +207,7 @@ def test_renewed_from_accepted_windows(loop: Loop):
     assert renew(loop.db, loop.spec(), champion(loop), until=loop.until(3)) == profile
 
 
+@pytest.mark.slow
 def test_when_it_is_renewed_again(loop: Loop):
     """With twice the windows, or after a week, or when a person asks."""
     ready(loop)
@@ -224,6 +225,7 @@ def test_when_it_is_renewed_again(loop: Loop):
     assert (fourth.revision, fourth.windows) == (4, 30)
 
 
+@pytest.mark.slow
 def test_equal_columns_are_added_up(loop: Loop):
     """Where no column has changed, stored counts are added up: the log is not needed any more, and days count, too."""
     ready(loop)
@@ -244,6 +246,7 @@ def test_equal_columns_are_added_up(loop: Loop):
     assert third.rows == 4_900
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("season", ["week", "none"])
 def test_what_is_usual_is_learned_with_the_profile(loop: Loop, season: str):
     """Training's rows know no attributes: from the renewal on one that vanishes is called gone, season or not."""
@@ -259,6 +262,7 @@ def test_what_is_usual_is_learned_with_the_profile(loop: Loop, season: str):
     assert [(each["kind"], each["key"]) for each in after] == [("gone", "attribute:tier")]
 
 
+@pytest.mark.slow
 def test_windows_that_are_never_taken_in(loop: Loop):
     """A window that was not OK, that an incident overlaps, or that another version answered, goes into no profile."""
     ready(loop, windows=30)
@@ -305,6 +309,7 @@ def test_a_column_that_is_excluded(loop: Loop):
     assert "not accepted" in str(renew(loop.db, spec, champion(loop), until=loop.until(26)))
 
 
+@pytest.mark.slow
 def test_columns_that_changed_are_counted_again(loop: Loop):
     """A new attribute, a new level, another scale: only those columns change, counted from the log."""
     ready(loop)
@@ -327,6 +332,7 @@ def test_columns_that_changed_are_counted_again(loop: Loop):
     assert (tier.count_of(["trial"]).tolist(), new.rows, new.nulls) == ([24 * 33], 4_800, 2_400)
 
 
+@pytest.mark.slow
 def test_an_embedding_model(loop: Loop, tmp_path: Path):
     """Where texts lie is learned once; a model that was put in its place, or taken out, changes those columns."""
     path = make_model(tmp_path / "model")

@@ -70,6 +70,7 @@ def changes(airflow: AirflowApi) -> int:
     return len([entry for entry in entries if entry["event"] in ("post_pool", "patch_pool")])
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_a_real_airflow_follows_the_gpus(airflow: AirflowApi, home: Path, engine: Engine):
     """The pool is made once, follows the GPUs, is left alone when nothing changed or is known, and comes back."""
@@ -99,6 +100,7 @@ def test_a_real_airflow_follows_the_gpus(airflow: AirflowApi, home: Path, engine
     assert (slots(airflow), training_places(engine, [1])) == (1, 1)
 
 
+@pytest.mark.slow
 def test_who_may_not_is_told_what_is_needed(airflow: AirflowApi):
     """A wrong password is wrong for good; the message has no password in it."""
     wrong = AirflowApi(url=airflow.url, login=USER, password="another-password")
@@ -107,6 +109,7 @@ def test_who_may_not_is_told_what_is_needed(airflow: AirflowApi):
     assert "another-password" not in f"{told.value!r} {wrong!r}"
 
 
+@pytest.mark.slow
 def test_a_token_is_enough(airflow: AirflowApi):
     """Without a login the password is a token, for Airflows whose users come from elsewhere."""
     login = httpx.post(

@@ -81,6 +81,7 @@ def test_the_report_says_what_the_detector_says(judged: Loop) -> None:
     assert ATTACK.encode() not in read_bytes(found.evidence["report_html"])
 
 
+@pytest.mark.slow
 def test_twice_is_once(judged: Loop, home: Path) -> None:
     """Writing it again leaves one verdict and the same two files."""
     log(judged, 1, documentation()[600:900])
@@ -93,6 +94,7 @@ def test_twice_is_once(judged: Loop, home: Path) -> None:
     }  # fmt: skip
 
 
+@pytest.mark.slow
 def test_windows_that_were_judged_together(judged: Loop, monkeypatch: pytest.MonkeyPatch) -> None:
     """The report on a window that carried another over has the rows of both, in the order of their time."""
     for number in (1, 2):
@@ -122,6 +124,7 @@ def test_nothing_to_report(judged: Loop) -> None:
     assert reported(judged, 5) is None
 
 
+@pytest.mark.slow
 def test_reports_of_warnings_only(judged: Loop) -> None:
     """With `on_warn`, a quiet window has no report; one with drift, or with a loss that is not known, has."""
     judged.spec(drift={"min_rows": 60, "burn_in_windows": 0, "reports": "on_warn"})
@@ -139,6 +142,7 @@ def test_reports_of_warnings_only(judged: Loop) -> None:
     assert reported(judged, 2) is not None
 
 
+@pytest.mark.slow
 def test_disagreement_is_a_warning(judged: Loop) -> None:
     """A share that is not the detector's, or rows that are gone, are said in a warning, never passed over."""
     log(judged, 1, documentation()[600:900])

@@ -113,6 +113,7 @@ def step(name: str, about: str, loop: Loop, kill_at: str = "") -> int:
     return subprocess.run(command, cwd=ROOT, env=environment, check=False, capture_output=True).returncode
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("point", POINTS_UP)
 def test_killed_on_the_way_up(loop: Loop, servers: Kubernetes, point: str) -> None:
     """Kill -9 at each point, and the same wake-up again: two replicas, set once or twice to the same, paid once."""
@@ -123,6 +124,7 @@ def test_killed_on_the_way_up(loop: Loop, servers: Kubernetes, point: str) -> No
     assert stays(loop.db)[MODEL].state is StayState.UP
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("point", POINTS_UP)
 def test_killed_on_the_way_up_and_never_rung_again(loop: Loop, servers: Kubernetes, point: str) -> None:
     """`reconcile` finishes what was decided, though its wake-up is lost."""
@@ -131,6 +133,7 @@ def test_killed_on_the_way_up_and_never_rung_again(loop: Loop, servers: Kubernet
     assert (servers.replicas(SERVERS), steps(loop)) == (2, ["rising", "up"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("point", POINTS_DOWN)
 def test_killed_on_the_way_down(loop: Loop, servers: Kubernetes, point: str) -> None:
     """Kill -9 at each point, and the next round: one replica, and each step in the history once."""

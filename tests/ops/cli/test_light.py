@@ -56,6 +56,7 @@ def loop(engine: Engine, home: Path, database_url: str, monkeypatch: pytest.Monk
     return made
 
 
+@pytest.mark.slow
 def test_commands_that_read_import_nothing_heavy(loop: Loop) -> None:
     """Each does its work on a model with traffic and an incident, and has loaded nothing that takes seconds."""
     since, counted, not_yet = (at.isoformat() for at in (loop.window(0).start, loop.until(0), loop.until(1)))

@@ -72,6 +72,7 @@ def log_in(tab: Browser, server: Server) -> None:
 PATHS = ("/", "/models/docs-writer", "/models/support-replies/report", "/static/page.css", "/static/icon.svg", "/else")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", PATHS)
 def test_airflow_s_login_stands_in_front(server, path):
     """Without it, or with a token that is none, no route answers; with the cookie of the UI, or a bearer, all do."""
@@ -88,6 +89,7 @@ def test_airflow_s_login_stands_in_front(server, path):
     )
 
 
+@pytest.mark.slow
 def test_a_person_finds_the_page_and_reads_it(server, tab, tmp_path):
     """From the login through the navigation to a model; nothing of the data ran, and no policy had to refuse."""
     log_in(tab, server)
@@ -114,6 +116,7 @@ def test_a_person_finds_the_page_and_reads_it(server, tab, tmp_path):
     assert [said for said in tab.complaints() if "driftloop" in said] == []
 
 
+@pytest.mark.slow
 def test_the_report_is_shut_in(server, tab):
     """It runs in its frame, and reaches neither the page around it, nor cookies, nor the network."""
     host = {"name": "_token", "value": server.token(), "url": server.url}
@@ -135,6 +138,7 @@ def test_the_report_is_shut_in(server, tab):
     assert tab.evaluate("document.body.id") == ""
 
 
+@pytest.mark.slow
 def test_the_plugin_stands_as_airflow_reads_it(server):
     """Airflow's own list of plugins has it, with no error, from the package's entry point."""
     headers = {"Authorization": f"Bearer {server.token()}"}

@@ -68,6 +68,7 @@ def test_the_shows_batch_completes_a_table(described: Path, engine: Engine):
     assert Path(str(told.figures["look at"]).removeprefix("file://")).exists()
 
 
+@pytest.mark.slow
 def test_the_shows_log_can_be_trained_on(described: Path, engine: Engine):
     """Every row is read, within the champion's time, with a person's words; enough of them for the YAML's limit."""
     now = datetime.now(UTC)

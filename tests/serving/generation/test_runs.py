@@ -236,6 +236,7 @@ def test_a_judge_scores_what_the_checks_let_pass(writer: Writer):
     assert texts_in(writer.db, "writer", "published")[0].scores["judge"] == 0.9
 
 
+@pytest.mark.slow
 def test_a_judge_away_leaves_the_answer_kept(writer: Writer):
     """Killed between answer and judge, a text is not asked for again: only its judge is."""
     with simulated_api(fine) as api:

@@ -57,6 +57,7 @@ def told(db: Engine) -> list[str]:
         return list(on.scalars(select(tables.alert_outbox.c.text).order_by(tables.alert_outbox.c.id)))
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("serving")
 def test_the_gates_yes_is_enough(db: Engine, trained: int):
     """Judged, promoted, confirmed, on probation and told, in a pause and with `promotion: approve` too; once."""

@@ -49,6 +49,7 @@ def data_in_a_process_of_its_own() -> dict[str, Any]:
     return json.loads(done.stdout)
 
 
+@pytest.mark.slow
 def test_a_version_and_nothing_else(db: Engine, home: Path):
     """The command registers a merged low-rank version with its whole record; incident and aliases stand as before."""
     ask_for(home, "method: lora, lora: {rank: 4, alpha: 8}")

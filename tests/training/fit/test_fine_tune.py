@@ -223,6 +223,7 @@ def test_small_passes_add_up(tmp_path: Path):
     assert thrifty.curve.losses == plain.curve.losses
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", ["bfloat16", "float16"])
 def test_lower_precision_learns_too(tmp_path: Path, precision: str):
     """Passes in half precision learn about the same; the weights stay float32; a resumed one goes on."""

@@ -111,13 +111,14 @@ def close(found: list, expected: list) -> None:
         assert [cost for _, cost in found[place]] == pytest.approx([cost for _, cost in expected[place]], rel=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("method", "sharding"),
     [
         ("full", "none"),
-        pytest.param("full", "full", marks=pytest.mark.slow),
-        pytest.param("lora", "none", marks=pytest.mark.slow),
-        pytest.param("lora", "full", marks=pytest.mark.slow),
+        ("full", "full"),
+        ("lora", "none"),
+        ("lora", "full"),
     ],
 )
 def test_two_are_one(tmp_path: Path, method: str, sharding: str) -> None:
@@ -149,6 +150,7 @@ def test_three_are_one_after_a_kill(tmp_path: Path) -> None:
     close(whole, alone(tmp_path / "alone", PLANS["full"]))
 
 
+@pytest.mark.slow
 def test_what_split_weights_cannot(tmp_path: Path) -> None:
     """Passes in float16 with split weights are refused with what to do."""
     (said,) = trained(

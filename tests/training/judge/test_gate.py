@@ -84,12 +84,14 @@ def test_bound_holds_as_often_as_it_says():
     assert 965 <= covered <= 985
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("spec", [SPEC, GateSpec(min_gain_share=0.0)], ids=["the-default", "any-gain-counts"])
 def test_false_promotions(spec: GateSpec):
     """Of 1,000 challengers that are no better than the champion, at most 3.5 % are promoted (2.5 % by design)."""
     assert accepted(0.0, times=1000, spec=spec) <= 0.035
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "sizes",
     [[100] + [1] * 100, [150] + [6] * 9, [22] * 9, [5] * 40],
@@ -108,6 +110,7 @@ def test_users_who_write_unequally_promote_nothing(sizes: list[int]):
     assert better <= 35
 
 
+@pytest.mark.slow
 def test_false_promotions_by_many_slices_and_clusters():
     """Ten protected slices and users with twenty documents each promote no more of them."""
     wrong = 0
@@ -132,6 +135,7 @@ def test_damaged_ones_are_blocked():
     assert accepted(0.20, times=100, old=0.10) == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("gain", "count"), [(0.02, 200), (0.03, 200), (0.025, 400), (0.06, 60)])
 def test_power_is_what_was_announced(gain: float, count: int):
     """How often a gain is seen in simulation is, within 3 points, what was said before any look."""
@@ -144,6 +148,7 @@ def test_power_is_what_was_announced(gain: float, count: int):
     assert seen / 4000 == pytest.approx(np.mean(chances), abs=0.03)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", [SHAPES[0], SHAPES[2], SHAPES[4]], ids=lambda shape: shape.name)
 def test_announced_is_the_acceptance_of_the_whole_gate(shape):
     """Old documents, golden set, slices and users counted in; wider than the benchmark, for fewer draws."""

@@ -199,6 +199,7 @@ except ContractError as err:
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("spoil", "said"),
     [

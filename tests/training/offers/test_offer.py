@@ -191,6 +191,7 @@ def test_a_version_that_others_registered(db: Engine, registry: Registry, tmp_pa
     assert registry.versions(steps.MODEL) == [3, 2, 1]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("serving")
 def test_the_loops_own_version_offered_gives_the_loops_own_verdict(db: Engine, registry: Registry):
     """The same version and the same rows: offered, or compared as the loop's, the figures are the same."""

@@ -82,6 +82,7 @@ def conditions(found: dict, signal: str) -> str:
     return "".join(letters[each["signals"][signal]["condition"]] for each in found["windows"])
 
 
+@pytest.mark.slow
 def test_the_live_policy_gives_the_recorded_verdicts(lived: Loop) -> None:
     """All verdicts come out again exactly: from the beginning, and from the middle of what was seen."""
     found = told(backtest(lived, 0, 18, "--json", "--strict"))
@@ -99,6 +100,7 @@ def test_the_live_policy_gives_the_recorded_verdicts(lived: Loop) -> None:
     assert "1 incident, 1 retrain\n" in said
 
 
+@pytest.mark.slow
 def test_incidents_and_truth(lived: Loop, tmp_path: Path) -> None:
     """With the truth given, delay and false alarms are told; the incident ends when the next version serves."""
     window = lived.window
@@ -118,6 +120,7 @@ def test_incidents_and_truth(lived: Loop, tmp_path: Path) -> None:
     assert "not seen" in backtest(lived, 0, 18, "--truth", truth).stdout
 
 
+@pytest.mark.slow
 def test_another_policy(lived: Loop, tmp_path: Path) -> None:
     """A policy of other limits judges the same windows, and is compared with what was recorded."""
     policy = tmp_path / "policy.yaml"
@@ -141,6 +144,7 @@ def test_another_policy(lived: Loop, tmp_path: Path) -> None:
     assert all("oov_share" not in each["signals"]["drift"]["evidence"].get("columns", {}) for each in found["windows"])
 
 
+@pytest.mark.slow
 def test_a_changed_verdict_is_found(lived: Loop) -> None:
     """A recorded verdict that the policy does not give is listed with both, and --strict fails."""
     lived.verdict(9, "drift", Condition.BAD)
@@ -153,6 +157,7 @@ def test_a_changed_verdict_is_found(lived: Loop) -> None:
     assert difference["recorded"] == "BAD: drift is BAD"
 
 
+@pytest.mark.slow
 def test_counts_that_are_gone(lived: Loop) -> None:
     """Windows whose counts are gone keep their recorded verdicts, and the replay goes on exactly after them."""
     with lived.db.begin() as on:
@@ -197,6 +202,7 @@ def test_what_no_policy_can_judge_is_said(loop: Loop, tmp_path: Path, monkeypatc
     assert told(backtest(loop, 20, 27, "--policy", policy, "--json"))["one_by_one_since"] > loop.until(23).isoformat()
 
 
+@pytest.mark.slow
 def test_the_plot(lived: Loop, tmp_path: Path) -> None:
     """The evidence is drawn into a PNG, and into the terminal with both limits."""
     path = tmp_path / "evidence.png"
