@@ -64,9 +64,12 @@ def cluster() -> Iterator[Cluster]:
 
 
 def _hurry(server: Cluster) -> None:
-    """Save what only a machine that loses its power needs, and the thousands of hashes of each login."""
+    """Save what only a machine that loses its power needs, and the thousands of hashes of each login.
+
+    What is committed outlives a crash of the server, which some tests cause.
+    """
     with psycopg.connect(server.url("postgres").replace("+psycopg", ""), autocommit=True) as on:
-        for setting in ("fsync = off", "synchronous_commit = off", "full_page_writes = off", "scram_iterations = 1"):
+        for setting in ("fsync = off", "full_page_writes = off", "scram_iterations = 1"):
             on.execute(f"ALTER SYSTEM SET {setting}")
         on.execute("SELECT pg_reload_conf()")
     with psycopg.connect(server.url("postgres").replace("+psycopg", ""), autocommit=True) as on:

@@ -15,9 +15,19 @@ from tests.dags.test_approve import woken_by
 from tests.dags.test_dag_runs import airflow_database, run  # noqa: F401 fixtures
 from training.approve import record
 
-WOKEN = ("approve", "evaluate", "generate_texts", "promote", "retrain", "roll_back", "scale_gpu", "triage")
+WOKEN = (
+    "approve",
+    "batch_inference",
+    "evaluate",
+    "generate_texts",
+    "promote",
+    "retrain",
+    "roll_back",
+    "scale_gpu",
+    "triage",
+)
 NOTHING = {"skipped"}
-ALWAYS_RUN = {"generate_texts": {"skipped", "success"}}
+ALWAYS_RUN = {"batch_inference": {"skipped", "success"}, "generate_texts": {"skipped", "success"}}
 """Of DAGs whose last tasks look whether anything was left over, and find nothing."""
 
 
