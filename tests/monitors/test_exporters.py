@@ -166,6 +166,7 @@ SERVERS: dict[str, tuple[str, list[tuple[str, str]], dict[str, Condition]]] = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 def test_spoilt_servers(own: PrometheusServer) -> None:
     """What is wrong with one model's server shows in that model's signal, as what it is; all others stay OK."""
 

@@ -241,6 +241,7 @@ def test_governor_holds_the_step(db: Engine, home: Path):
     assert "not before" in retrain.retrain(ring(db, incident), db=db, actor="retrain:2").reason
 
 
+@pytest.mark.slow
 def test_broken_references_quarantine(db: Engine):
     """A feed of empty references is a data break: quarantined, nothing trained."""
     for request in [f"r{i}" for i in range(120) if i % 30][:60]:

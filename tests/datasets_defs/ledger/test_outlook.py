@@ -69,6 +69,7 @@ def first_ring(found: Incident) -> tuple[datetime, Wake] | None:
     return None
 
 
+@pytest.mark.slow
 def test_the_time_is_that_of_the_reconciliation_that_would_ring():
     """Whatever stands undone and unheld is foretold for exactly the run of `reconcile` that rings for it."""
     compared = 0

@@ -61,6 +61,7 @@ def judged(loop: Loop) -> Loop:
     return loop
 
 
+@pytest.mark.slow
 def test_the_report_says_what_the_detector_says(judged: Loop) -> None:
     """After a shift, Evidently's file carries each column's evidence and the share; the signal has the condition."""
     log(judged, 1, licences()[:400])

@@ -51,6 +51,7 @@ def test_configuration_restarts_for_ever_and_ends_groups(tmp_path):
     assert "user=" in text or os.geteuid() != 0
 
 
+@pytest.mark.slow
 def test_what_failed_for_long_is_tried_at_once(layout, tmp_path):
     """`up` after the cause was mended does not wait for the supervisor's next try, which lies ever further off."""
     tries = tmp_path / "tries"

@@ -44,6 +44,7 @@ def test_what_a_model_says_becomes_a_row(weights: Path):
     assert answered(rows[2], {"text": " "}, 7).fault == "no_text"
 
 
+@pytest.mark.slow
 def test_files_that_are_no_model_are_an_error(tmp_path: Path):
     """Not a row's fault: nothing is written of the shard."""
     with Completing(tmp_path / "nothing") as it, pytest.raises(ContractError, match="cannot be loaded"):

@@ -52,6 +52,7 @@ def test_nobody_flips_as_the_share_grows():
     assert {arm_of(route_of(0.9, ending=True), unit, ["a"]).version for unit in people[:50]} == {1}
 
 
+@pytest.mark.slow
 def test_users_are_divided_and_counted(divided, engine):
     """Each user's answers come from one version and its replica, the log says which, and both are counted."""
     running, route = divided
@@ -89,6 +90,7 @@ def test_a_challenger_that_is_away_fails_nobody(divided, engine):
     wait_for(lambda: sum(failures()) == 1)
 
 
+@pytest.mark.slow
 def test_a_route_ends_and_a_held_replica_answers_nobody(divided, engine):
     """From the end on all are the champion's; the replica that held the challenger is asked again once it is free."""
     running, route = divided

@@ -243,6 +243,7 @@ def test_clusters_widen_the_bounds():
     assert compare(pairs(0, 0.1, 10, 5, cluster_size=10), 0.975).high == float("inf")
 
 
+@pytest.mark.slow
 def test_clustered_bounds_hold():
     """The bound covers the true change in about 97.5 % of samples of 20 users with ten documents each."""
     covered = sum(compare(pairs(0, 0.1, 200, seed, cluster_size=10), 0.975).high >= 0 for seed in range(2000))

@@ -343,6 +343,7 @@ def written(home: Path) -> list[str]:
     return path.read_text().splitlines() if path.exists() else []
 
 
+@pytest.mark.slow
 def test_one_trainer_also_across_a_crash_of_postgresql(cluster: Cluster, database_url: str, home: Path):
     """Of three trainers one writes at a time, before and after PostgreSQL dies; whose lock died stops before that."""
     context = multiprocessing.get_context("spawn")

@@ -146,6 +146,7 @@ def test_a_no_ends_an_incident_that_was_opened_for_the_offer(db: Engine, registr
     assert ledger.incident(incident.id).state is State.RESOLVED
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("prefix", ["", "As we said before: ", "In other words, dear reader, "])
 def test_copies_of_its_training_data_judge_nothing(db: Engine, registry: Registry, tmp_path: Path, prefix: str):
     """Rows of the log that stand in the named training data, whole or behind a prefix, are left out and counted."""
@@ -209,6 +210,7 @@ def test_the_loops_own_version_offered_gives_the_loops_own_verdict(db: Engine, r
     assert row.scores["recent"] == json.loads(json.dumps(compared.judged.scores["recent"]))
 
 
+@pytest.mark.slow
 def test_an_adapter_is_merged_into_the_champion(db: Engine, registry: Registry, tmp_path: Path):
     """A LoRA folder, with nothing but the adapter, becomes a whole model that costs less on the new kind."""
     from training.offers.taking import usable_in

@@ -96,6 +96,7 @@ def test_it_is_noticed_and_offered_once(db: Engine, registry: Registry, home: Pa
     assert broken_invariants(db)[1] == []
 
 
+@pytest.mark.slow
 def test_what_is_no_model_is_refused_once(db: Engine, registry: Registry, home: Path, tmp_path: Path):
     """Its reason stands in the history; the incident stays as it was, and nothing is tried again."""
     allow(home)
@@ -112,6 +113,7 @@ def test_what_is_no_model_is_refused_once(db: Engine, registry: Registry, home: 
     assert (after.state, after.challenger_version) == (State.OPEN, None)
 
 
+@pytest.mark.slow
 def test_too_few_rows_are_waited_for(db: Engine, registry: Registry, home: Path):
     """A version that cannot be judged yet waits, and is neither refused nor forgotten."""
     allow(home)

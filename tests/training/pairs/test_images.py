@@ -201,6 +201,7 @@ def test_a_contact_sheet_shows_each():
     assert np.asarray(sheet.crop((192, 64, 512, 128))).std() < 3  # nothing where there is no picture
 
 
+@pytest.mark.slow
 def test_nothing_is_warned_of():
     """Pillow's warnings about strangers' files do not fill the log."""
     with warnings.catch_warnings(record=True) as heard:

@@ -356,6 +356,7 @@ def test_a_source_cannot_fill_the_report(tmp_path: Path):
     assert (len(dropped), sum(dropped.values()), dropped["one of many other reasons"]) == (101, 300, 200)
 
 
+@pytest.mark.slow
 def test_many_tiny_rows(tmp_path: Path):
     """Fifty thousand rows of a character or two leave a few, and the flood is said."""
     (tmp_path / "a.jsonl").write_text("\n".join(json.dumps({"text": str(number % 70)}) for number in range(50_000)))

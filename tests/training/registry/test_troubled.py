@@ -43,6 +43,7 @@ def behind(between: Proxy) -> Registry:
     return Registry(f"http://127.0.0.1:{between.port}")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "trouble", [{"busy_for": b"model.safetensors"}, {"busy_for": b" HTTP/1.1"}, {"most_bytes": 1_000_000}], ids=str
 )

@@ -109,6 +109,7 @@ def test_what_a_yaml_may_not_say(tmp_path: Path, trainer: str, said: str) -> Non
     assert said in str(err.value)
 
 
+@pytest.mark.slow
 def test_a_group_that_refuses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What the first process says is wrong for good is the launcher's word, too; what it told before was heard."""
     script = worker(tmp_path, PROGRESS + REFUSED)
@@ -133,6 +134,7 @@ def test_a_group_that_dies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert not any(psutil.pid_exists(pid) for pid in workers(tmp_path / "group"))
 
 
+@pytest.mark.slow
 def test_a_launcher_that_loses_its_hold(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The group is gone when the launcher stops."""
     script = worker(tmp_path, "time.sleep(600)")
@@ -149,6 +151,7 @@ def test_a_launcher_that_loses_its_hold(tmp_path: Path, monkeypatch: pytest.Monk
     wait_for(lambda: not any(psutil.pid_exists(pid) for pid in workers(group)))
 
 
+@pytest.mark.slow
 def test_a_launcher_that_is_killed(tmp_path: Path) -> None:
     """SIGKILL of the launcher alone ends its agent and every worker."""
     command = [sys.executable, "-c", LAUNCHER, worker(tmp_path, "time.sleep(600)"), str(tmp_path / "group")]

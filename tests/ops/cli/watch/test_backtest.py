@@ -172,6 +172,7 @@ def test_counts_that_are_gone(lived: Loop) -> None:
     assert (result.exit_code, "no counts of them are kept" in str(result.exception)) == (1, True)
 
 
+@pytest.mark.slow
 def test_windows_that_went_into_a_day(loop: Loop) -> None:
     """Of windows that were added up the recorded verdicts stand; those after them come out again exactly."""
     loop.champion()
