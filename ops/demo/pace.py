@@ -10,7 +10,7 @@ FASTEST_WINDOW = 20
 """Seconds of an "hour" of the demo on a machine that is fast enough."""
 WINDOWS = (FASTEST_WINDOW, 30, 60, 120)
 """Windows that Airflow's clock can be set to; each divides an hour."""
-TASK_SECONDS = 2.0
+TASK_SECONDS = 3.0
 """CPU seconds that a process of Airflow's may take to start, on `CORES` cores, for the fastest window. Some ten of them
 start in a window; half of the time is left to serving and training."""
 CORES = 2

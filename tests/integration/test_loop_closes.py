@@ -17,7 +17,7 @@ from ops.stack.supervision import Supervisor
 from tests.stack import Stack, new_stack
 from tests.waiting import wait_for
 
-DEMO_SECONDS = 900
+DEMO_SECONDS = 1200
 
 pytestmark = pytest.mark.chain
 
