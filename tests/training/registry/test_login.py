@@ -2,15 +2,13 @@
 
 import base64
 import secrets
-from collections.abc import Iterator
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import pytest
 from sqlalchemy import Engine
 
 from datasets_defs.core.errors import ContractError
-from tests.proxy import Proxy, proxy
+from tests.proxy import Proxy
 from tests.training.registry.test_fetch import registered
 from training.registry.fetch import fetch
 from training.registry.reader import Reader
@@ -23,13 +21,6 @@ LOGINS = {
     ),
     "token": ({"MLFLOW_TRACKING_TOKEN": "t0ken"}, b"Bearer t0ken"),
 }  # fmt: skip
-
-
-@pytest.fixture
-def door(mlflow_url: str) -> Iterator[Proxy]:
-    """What stands before the run's MLflow."""
-    with proxy(urlsplit(mlflow_url).port or 0) as between:
-        yield between
 
 
 @pytest.fixture

@@ -1,16 +1,14 @@
 """A registry that is in trouble for a while, behind a proxy before a real MLflow: nothing is lost, nothing is final."""
 
 import secrets
-from collections.abc import Iterator
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import pytest
 from sqlalchemy import Engine
 
 from datasets_defs.core.errors import ContractError, TransientError
 from datasets_defs.core.settings import settings
-from tests.proxy import Proxy, proxy
+from tests.proxy import Proxy
 from tests.training.registry.test_fetch import registered
 from training.registry.client import accepted_name
 from training.registry.fetch import fetch
@@ -20,13 +18,6 @@ from training.registry.registry import Registry
 
 WEIGHTS = b"GET /weights.bin" * 200_000
 ODD_NAMES = ("eval//loss", "a/../b", "..", "/", "ß 字", "x" * 400, "./a", "emoji \U0001f600", "p@1", "loss")
-
-
-@pytest.fixture
-def troubled(mlflow_url: str) -> Iterator[Proxy]:
-    """A proxy before the run's MLflow."""
-    with proxy(urlsplit(mlflow_url).port or 0) as between:
-        yield between
 
 
 @pytest.fixture
@@ -48,22 +39,22 @@ def behind(between: Proxy) -> Registry:
     "trouble", [{"busy_for": b"model.safetensors"}, {"busy_for": b" HTTP/1.1"}, {"most_bytes": 1_000_000}], ids=str
 )
 def test_a_download_that_fails_is_tried_again(
-    engine: Engine, home: Path, mlflow_url: str, troubled: Proxy, made: Path, trouble: dict[str, object]
+    engine: Engine, home: Path, mlflow_url: str, door: Proxy, made: Path, trouble: dict[str, object]
 ) -> None:
     """503 for one file or for all, and a reset amid the weights, are matters of time; nothing partial stays."""
     model = f"troubled-{secrets.token_hex(3)}"
     version = registered(engine, Registry(mlflow_url), model, made)
     for name, value in trouble.items():
-        setattr(troubled, name, value)
+        setattr(door, name, value)
     with pytest.raises(TransientError, match="MLflow at"):
-        fetch(engine, behind(troubled), model, version)
+        fetch(engine, behind(door), model, version)
     assert list((settings().home / "cache" / model).iterdir()) == []
     with pytest.raises(TransientError):
-        behind(troubled).files_of(model, version, home / "offered")
+        behind(door).files_of(model, version, home / "offered")
     with pytest.raises(TransientError):
-        Reader(behind(troubled).url).require_whole(model, version)
-    troubled.busy_for = troubled.most_bytes = None
-    folder = fetch(engine, behind(troubled), model, version)
+        Reader(behind(door).url).require_whole(model, version)
+    door.busy_for = door.most_bytes = None
+    folder = fetch(engine, behind(door), model, version)
     assert sorted(path.name for path in folder.iterdir()) == ["config.json", MANIFEST, "model.safetensors"]
 
 
