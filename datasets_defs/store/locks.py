@@ -1,9 +1,10 @@
 """Locks that last as long as a process and its connection: PostgreSQL lets go of them when either dies."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
-from sqlalchemy import Engine, text
+from sqlalchemy import Connection, Engine, text
+from sqlalchemy.exc import DBAPIError
 
 from datasets_defs.store.database import database_errors
 
@@ -23,5 +24,13 @@ def held(db: Engine, space: str, name: str) -> Iterator[bool]:
             is_mine = bool(on.scalar(text("SELECT pg_try_advisory_lock(hashtext(:space), hashtext(:name))"), names))
         yield is_mine
     finally:
-        on.invalidate()  # the connection ends, and the lock with it
+        if not on.closed and not on.invalidated:
+            _let_go(on)
+        on.invalidate()  # the connection ends, and with it the lock, where nobody could let go of it
         on.close()
+
+
+def _let_go(on: Connection) -> None:
+    """Give the lock back now: the server notices the end of a connection only a moment after it."""
+    with suppress(DBAPIError):
+        on.execute(text("SELECT pg_advisory_unlock_all()"))
