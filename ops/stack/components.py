@@ -10,6 +10,7 @@ from datasets_defs.core.settings import ROOT
 from ops.stack.layout import Credentials, Layout
 from ops.stack.postgres import LOOP_ROLE, USER, Cluster
 from ops.stack.privacy import PRIVACY
+from ops.stack.warm_airflow import PARTS
 
 DATABASES = ("airflow", "mlflow", "driftloop")
 AIRFLOW_USER = "driftloop"
@@ -37,7 +38,7 @@ class Component:
     command: tuple[str, ...]
     environment: dict[str, str] = field(default_factory=dict)
     depends: str = ""
-    """Content of the files it reads at its start; when that changes, it is restarted."""
+    """What it reads at its start, or a hash of it; when that changes, it is restarted."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,6 +56,8 @@ class Stack:
     """Folder of the Prometheus program."""
     dcgm_url: str | None = None
     """Real GPU metrics; without them a simulated exporter runs."""
+    sources: str = ""
+    """Hash of our sources: what holds them in memory is started again where they are others."""
 
     @property
     def cluster(self) -> Cluster:
@@ -90,7 +93,7 @@ def components(stack: Stack, prometheus_config: str) -> list[Component]:
         Component(name="postgres", command=tuple(stack.cluster.foreground)),
         _prometheus(stack, prometheus_config),
         _mlflow(stack),
-        *(_airflow_component(name, airflow) for name in AIRFLOW_COMPONENTS),
+        *(_airflow_component(name, airflow, stack.sources) for name in AIRFLOW_COMPONENTS),
         _ours("serving", "serving", stack, ours),
         _ours("exporter", "monitors.exporter", stack, ours),
     ]
@@ -130,11 +133,14 @@ def _mlflow(stack: Stack) -> Component:
     return Component(name="mlflow", command=command, environment=environment)
 
 
-def _airflow_component(name: str, environment: dict[str, str]) -> Component:
-    command = [sys.executable, "-m", *(("ops.stack.warm_scheduler",) if name == "scheduler" else ("airflow", name))]
+def _airflow_component(name: str, environment: dict[str, str], sources: str) -> Component:
+    is_warm = name in PARTS
+    command = [sys.executable, "-m", "ops.stack.warm_airflow" if is_warm else "airflow", name]
     if name in ("scheduler", "triggerer"):
         command.append("--skip-serve-logs")  # that server binds every interface; the api-server reads the files itself
-    return Component(name=name, command=tuple(command), environment=environment)
+    return Component(
+        name=name, command=tuple(command), environment=environment, depends=sources if is_warm else ""
+    )
 
 
 def _airflow(stack: Stack) -> dict[str, str]:

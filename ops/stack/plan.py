@@ -17,6 +17,7 @@ from ops.stack.components import AIRFLOW_USER, Component, Stack, components
 from ops.stack.layout import DEMO_MODELS, Layout, defined, write_private
 from ops.stack.privacy import PRIVACY
 from ops.stack.prometheus_config import prometheus_config
+from ops.stack.warm_airflow import fingerprint
 
 PASSED_ON = ("DRIFTLOOP_MODELS_DIR", "DRIFTLOOP_ARTIFACT_ROOT", "DRIFTLOOP_DCGM_URL", "DRIFTLOOP_EXPORTERS")
 """Settings that stay with the stack once given; all others go back to their defaults at the next `up`."""
@@ -58,6 +59,7 @@ def define(
         connections=_connections(layout),
         prometheus=_prometheus(progress),
         dcgm_url=chosen.get("DRIFTLOOP_DCGM_URL") or None,
+        sources=fingerprint(),
     )
     config = prometheus_config(
         stack.ports,

@@ -5,7 +5,7 @@ import re
 from datasets_defs.core.settings import ROOT
 
 HEADING = "## Promises that no test holds"
-LEFT = 18
+LEFT = 17
 """How many are named. Lower it with each line that is taken out, and never raise it: a new promise has its test."""
 
 

@@ -10,6 +10,8 @@ from ops.verify.reading import broken_invariants
 from tests.integration.airflow import Airflow, airflow_of_its_own, wait_until
 
 MODELS = ["chosen", "waiting"]
+MARKED = {"success": "done", "failed": "undone"}
+"""A model for each mark."""
 
 pytestmark = [pytest.mark.chain, pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -17,7 +19,7 @@ pytestmark = [pytest.mark.chain, pytest.mark.slow, pytest.mark.timeout(900)]
 @pytest.fixture(scope="module")
 def airflow() -> Iterator[Airflow]:
     """One Airflow for all buttons."""
-    with pytest.MonkeyPatch.context() as patch, airflow_of_its_own(patch, MODELS) as found:
+    with pytest.MonkeyPatch.context() as patch, airflow_of_its_own(patch, [*MODELS, *MARKED.values()]) as found:
         yield found
 
 
@@ -75,6 +77,24 @@ def test_trigger(airflow: Airflow) -> None:
     assert airflow.moves("waiting") == []
     assert all(airflow.ledger.verify(model) == [] for model in MODELS)
     assert [said for said in broken_invariants(airflow.db)[1] if "waiting" not in said] == []
+
+
+@pytest.mark.parametrize("mark", MARKED)
+def test_what_was_marked_is_rung_again(airflow: Airflow, mark: str) -> None:
+    """A task that a person marked before it ran moves no incident; reconcile rings, and the incident is taken up."""
+    model = MARKED[mark]
+    for dag in ("reconcile", "triage"):
+        press("PATCH", f"dags/{dag}", {"is_paused": True})
+    incident = airflow.break_data(model)
+    run_id: str = press("POST", "dags/triage/dagRuns", {"logical_date": None, "conf": {"model": model}})["dag_run_id"]
+    press("PATCH", f"dags/triage/dagRuns/{run_id}/taskInstances/decide", {"new_state": mark})
+    press("PATCH", "dags/triage", {"is_paused": False})
+    ended(airflow, run_id)
+    assert states(run_id)["decide"] == mark
+    assert airflow.moves(model) == []
+    press("PATCH", "dags/reconcile", {"is_paused": False})
+    wait_until(lambda: airflow.moves(model) == [("open", "quarantined")], f"somebody takes up incident {incident.id}")
+    assert airflow.ledger.verify(model) == []
 
 
 def test_a_model_that_is_none(airflow: Airflow) -> None:

@@ -2,11 +2,13 @@
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from typing import Any
 
 import numpy as np
 import pytest
 
+from monitors.breaks.baseline import Baseline
 from monitors.breaks.finding import COLUMN, NOTE
 from monitors.breaks.look import SampledRows, learn, window_breaks
 from tests.monitors.breaks.test_texts import draw
@@ -39,18 +41,21 @@ def log(seed: int, count: int, *, hour: float = 0.0, per_hour: int = 120) -> lis
     return rows
 
 
-REFERENCE = learn(log(1, 1_000))
+@cache
+def reference() -> Baseline:
+    """What an ordinary log teaches; learned by the first test that asks, not by whoever collects them."""
+    return learn(log(1, 1_000))
 
 
 def found(rows: list[Row]) -> dict[str, tuple[str, str]]:
     """Give kind and scope of what was found by key, without what was set aside from the start."""
-    named = window_breaks(SampledRows(rows=rows, of=len(rows)), REFERENCE)
+    named = window_breaks(SampledRows(rows=rows, of=len(rows)), reference())
     return {each.key: (each.kind, each.scope) for each in named if each.kind != "set-aside"}
 
 
 def test_columns_that_are_no_property_are_set_aside():
     """A constant, a date, an hour, a clock and a counter are found at calibration; figures and levels are watched."""
-    names = {name.removeprefix("attribute:") for name in REFERENCE.roles}
+    names = {name.removeprefix("attribute:") for name in reference().roles}
     assert names == {"release", "system_fingerprint", "dt", "hour", "created", "seq", "call_type"}
 
 
@@ -97,7 +102,7 @@ def test_one_user_and_rows_written_twice():
         row["user_id"] = "batch"
     assert found(rows) == {"user": ("one-user", "rows")}
     twice = SampledRows(rows=log(5, 300, hour=10), of=600, same_prompt=600, same_row=600)
-    assert [each.kind for each in window_breaks(twice, REFERENCE) if each.kind != "set-aside"] == ["duplicated"]
+    assert [each.kind for each in window_breaks(twice, reference()) if each.kind != "set-aside"] == ["duplicated"]
 
 
 @pytest.mark.parametrize("name", ["tenant", "api_key", "customer-id"])
@@ -137,11 +142,11 @@ def test_what_was_accepted_is_no_break():
     """A break that a person accepted is told no more; another of its kind is."""
     rows = [{**row, "prompt": f"User: {row['prompt']}"} for row in log(5, 300, hour=10)]
     sample = SampledRows(rows=rows, of=300)
-    (template,) = [each for each in window_breaks(sample, REFERENCE) if each.kind != "set-aside"]
+    (template,) = [each for each in window_breaks(sample, reference()) if each.kind != "set-aside"]
     accepted = {(template.kind, template.key)}
-    assert all(each.kind == "set-aside" for each in window_breaks(sample, REFERENCE, accepted=accepted))
+    assert all(each.kind == "set-aside" for each in window_breaks(sample, reference(), accepted=accepted))
     other = SampledRows(rows=[{**row, "prompt": f"Bot> {row['prompt']}"} for row in rows], of=300)
-    assert "template" in {each.kind for each in window_breaks(other, REFERENCE, accepted=accepted)}
+    assert "template" in {each.kind for each in window_breaks(other, reference(), accepted=accepted)}
 
 
 def test_a_break_that_goes_on_keeps_its_beginning():
@@ -150,6 +155,6 @@ def test_a_break_that_goes_on_keeps_its_beginning():
         SampledRows(rows=[{**row, "prompt": row["prompt"].upper()} for row in log(hour, 200, hour=hour)], of=200)
         for hour in (10, 12)
     )
-    (begun,) = [each for each in window_breaks(first, REFERENCE) if each.kind == "case"]
-    (later,) = [each for each in window_breaks(second, REFERENCE, before=[begun]) if each.kind == "case"]
+    (begun,) = [each for each in window_breaks(first, reference()) if each.kind == "case"]
+    (later,) = [each for each in window_breaks(second, reference(), before=[begun]) if each.kind == "case"]
     assert begun.since == later.since == NOON + timedelta(hours=10)

@@ -1,5 +1,7 @@
 import json
 import subprocess
+import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,7 +13,7 @@ from ops.stack.components import AIRFLOW_COMPONENTS, Stack, components
 from ops.stack.layout import Layout
 from ops.stack.ports import PREFERRED
 from ops.stack.prometheus_config import prometheus_config, scrape_seconds
-from ops.stack.warm_scheduler import warm
+from ops.stack.warm_airflow import modules, warm
 
 
 def stack(tmp_path: Path, **more: object) -> Stack:
@@ -125,8 +127,41 @@ def test_the_simulated_gpu_says_so_in_every_series():
     assert any(line.startswith("DCGM_FI_DEV_TOTAL_ENERGY_CONSUMPTION{") for line in lines)
 
 
-def test_the_scheduler_is_warm(tmp_path):
-    """What most tasks import is there before the workers are forked; what cannot be imported stops nothing."""
-    listed = {item.name: item for item in components(stack(tmp_path), "")}
-    assert "ops.stack.warm_scheduler" in listed["scheduler"].command
+@pytest.mark.parametrize("part", ["scheduler", "dag-processor"])
+def test_what_forks_is_warm(tmp_path, part):
+    """It starts as the warm one, and again where our sources are others."""
+    listed = {item.name: item for item in components(replace(stack(tmp_path), sources="a"), "")}
+    assert listed[part].command[1:4] == ("-m", "ops.stack.warm_airflow", part)
+    assert listed[part].depends == "a"
+    assert listed["triggerer"].depends == ""
+
+
+def test_what_is_imported_beforehand(tmp_path):
+    """The scheduler holds what the tasks import; the processor only what the files themselves do."""
+    (tmp_path / "a.py").write_text("import b.c\n\n\ndef f():\n    from d import e\n")
+    assert modules(tmp_path, of_tasks=False) == ["b.c"]
+    assert modules(tmp_path, of_tasks=True) == ["b.c", "d"]
+    assert {"datasets_defs.assets", "training.evaluate"} <= set(modules(of_tasks=True))
+    assert "training.evaluate" not in modules(of_tasks=False)
     assert warm(("json", "no_such_library_at_all")) == ["json"]
+
+
+FORKED = """
+import os
+import torch
+from ops.stack.warm_airflow import LIBRARIES, modules, warm
+
+names = [*LIBRARIES, *modules(of_tasks=True)]
+assert warm(names) == names
+task = os.fork()
+if not task:
+    torch.set_num_threads(2)
+    ones = torch.ones(900, 900)
+    os._exit(0 if float((ones @ ones).sum()) == 900.0**3 else 1)
+assert os.waitpid(task, 0)[1] == 0
+"""
+
+
+def test_a_task_finds_its_step_in_the_scheduler():
+    """Everything that tasks import can be imported beforehand, and a forked task computes with threads of its own."""
+    subprocess.run([sys.executable, "-c", FORKED], check=True, timeout=300)
