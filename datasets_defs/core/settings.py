@@ -35,6 +35,8 @@ class Settings(BaseSettings):
     """
     serving_url: str = "http://127.0.0.1:8000"
     """Address of the reference server, for commands and for the confirmation of a promotion."""
+    gateway_url: str = "http://127.0.0.1:8001"
+    """Address of the gateway before all models' servers; the demo's users ask it."""
     airflow_url: str = "http://127.0.0.1:8080"
     """Address of Airflow's API server, for commands."""
     artifact_root: str = Field(default=f"file://{ROOT / '.state' / 'artifacts'}")

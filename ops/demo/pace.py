@@ -11,8 +11,11 @@ FASTEST_WINDOW = 20
 WINDOWS = (FASTEST_WINDOW, 30, 60, 120)
 """Windows that Airflow's clock can be set to; each divides an hour."""
 TASK_SECONDS = 3.0
-"""CPU seconds that a process of Airflow's may take to start, on `CORES` cores, for the fastest window. Some ten of them
-start in a window; half of the time is left to serving and training."""
+"""CPU seconds that a cold process of Airflow's may take to start, on `CORES` cores, for the fastest window.
+
+It stands for the speed of a core. Where a cold start takes four, the fourteen tasks of a window took 25 CPU seconds, with
+scheduler, API server and database. They start from a warm parent. The model's server took twelve more.
+"""
 CORES = 2
 REQUESTS = 120
 """Of a window: twice as many as the demo's model needs to judge one."""

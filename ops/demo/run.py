@@ -1,6 +1,6 @@
 """The demo: the loop closes before your eyes, on real text, in a few minutes.
 
-A small language model serves documentation traffic. The traffic turns to another kind of text; the loop finds out,
+A small language model serves documentation traffic, behind the gateway. The traffic turns to another kind of text; the loop finds out,
 retrains, judges, promotes and watches the new champion. Every line comes from the ledger; the exit code says whether
 the whole story happened.
 """
@@ -15,6 +15,7 @@ from datasets_defs.core.errors import ContractError, DriftloopError
 from datasets_defs.core.incidents import State
 from datasets_defs.core.settings import settings
 from datasets_defs.ledger.ledger import Ledger
+from datasets_defs.store.client_keys import keys
 from datasets_defs.store.database import engine
 from ops.demo import progress, report, spec
 from ops.demo.pace import Tempo, measured
@@ -61,7 +62,7 @@ def _start(console: Console, method: str, trainer: str, pace: Tempo) -> Engine:
     console.rule("Starting the local stack")
     chosen = {**pace.settings, **spec.models_of(method, trainer, slowness=pace.slowness)}
     info = stack.up(lambda line: console.print(f"  {line}", style="dim"), chosen)
-    for name in ("api-server", "mlflow", "prometheus"):
+    for name in ("api-server", "mlflow", "prometheus", "gateway"):
         console.print(f"  {name}: {info.urls[name]}")
     _bootstrap(console)
     return engine()
@@ -85,7 +86,7 @@ def _tell(db: Engine, console: Console, quiet_windows: int, pace: Tempo) -> Stor
     story = Story(quiet_domain=quiet_domain, new_domain=new_domain, from_version=champion.version, pace=pace)
     narrator = progress.Narrator(ledger, console)
     traffic = Traffic(
-        serving_url=settings().serving_url,
+        url=_door(db, console),
         model=MODEL,
         per_second=pace.requests_per_second,
         seed=champion.version,
@@ -105,6 +106,13 @@ def _tell(db: Engine, console: Console, quiet_windows: int, pace: Tempo) -> Stor
     said = f", the last one because of {counts.why}" if counts.failed else ""
     console.print(f"  {counts.answered} requests answered, {counts.failed} not{said}", style="dim", markup=False)
     return story
+
+
+def _door(db: Engine, console: Console) -> str:
+    """Say where the played users ask: the gateway; or the server behind it, where the gateway wants keys of them."""
+    url = settings().serving_url if keys(db) else settings().gateway_url
+    console.print(f"  forty played users ask {url}", style="dim")
+    return url
 
 
 def _quiet(db: Engine, story: Story, narrator: progress.Narrator, console: Console, quiet_windows: int) -> None:

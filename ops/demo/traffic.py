@@ -1,4 +1,4 @@
-"""Traffic as users would send it: prompts to serving, and a little later what a person wrote instead."""
+"""Traffic as users would send it: prompts to the gateway, and a little later what a person wrote instead."""
 
 import random
 import threading
@@ -31,8 +31,8 @@ class Counts:
 class Traffic:
     """Sends passages of one domain at a steady rate until stopped; the domain can be changed while it runs."""
 
-    def __init__(self, *, serving_url: str, model: str, per_second: float, seed: int) -> None:
-        self.url = serving_url
+    def __init__(self, *, url: str, model: str, per_second: float, seed: int) -> None:
+        self.url = url
         self.model = model
         self.pause = 1 / per_second
         self.counts = Counts()
@@ -41,7 +41,7 @@ class Traffic:
         self._stop = threading.Event()
         self._idle = threading.Semaphore(USERS)
         self._thread = threading.Thread(target=self._run, name="demo traffic", daemon=True)
-        self._client = httpx.Client(base_url=serving_url, timeout=30)
+        self._client = httpx.Client(base_url=url, timeout=30)
 
     def switch_to(self, passages: list[Passage]) -> None:
         """Send these passages, in random order, from now on."""

@@ -81,6 +81,7 @@ class Stack:
             "DRIFTLOOP_MLFLOW_URL": self.url("mlflow"),
             "DRIFTLOOP_PROMETHEUS_URL": self.url("prometheus"),
             "DRIFTLOOP_SERVING_URL": self.url("serving"),
+            "DRIFTLOOP_GATEWAY_URL": self.url("gateway"),
             "DRIFTLOOP_AIRFLOW_URL": self.url("api-server"),
         }
 
@@ -95,6 +96,7 @@ def components(stack: Stack, prometheus_config: str) -> list[Component]:
         _mlflow(stack),
         *(_airflow_component(name, airflow, stack.sources) for name in AIRFLOW_COMPONENTS),
         _ours("serving", "serving", stack, ours),
+        _ours("gateway", "serving.gateway", stack, ours, "--host", "127.0.0.1"),
         _ours("exporter", "monitors.exporter", stack, ours),
     ]
     if not stack.dcgm_url:
@@ -102,8 +104,8 @@ def components(stack: Stack, prometheus_config: str) -> list[Component]:
     return listed
 
 
-def _ours(name: str, module: str, stack: Stack, environment: dict[str, str]) -> Component:
-    command = (sys.executable, "-m", module, "--port", str(stack.ports[name]))
+def _ours(name: str, module: str, stack: Stack, environment: dict[str, str], *more: str) -> Component:
+    command = (sys.executable, "-m", module, "--port", str(stack.ports[name]), *more)
     return Component(name=name, command=command, environment=environment)
 
 

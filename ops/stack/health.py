@@ -88,6 +88,7 @@ PATHS = {
     "prometheus": "/-/ready",
     "mlflow": "/health",
     "serving": "/healthz",
+    "gateway": "/health",
     "exporter": "/metrics",
     "gpu-simulator": "/metrics",
 }

@@ -54,7 +54,7 @@ def define(
     stack = Stack(
         layout=layout,
         credentials=layout.load_credentials(),
-        ports=ports.remembered(layout.ports) or ports.choose({})[0],
+        ports=_ports(layout),
         settings=chosen,
         connections=_connections(layout),
         prometheus=_prometheus(progress),
@@ -68,6 +68,12 @@ def define(
         exporters=chosen.get("DRIFTLOOP_EXPORTERS", ""),
     )
     return stack, choose(components(stack, config))
+
+
+def _ports(layout: Layout) -> Mapping[str, int]:
+    """Give the remembered ports, with one for each component that an earlier release did not have."""
+    known = ports.remembered(layout.ports)
+    return known if set(ports.PREFERRED) <= set(known) else {**ports.choose({})[0], **known}
 
 
 def _window_seconds(chosen: Mapping[str, str]) -> float:

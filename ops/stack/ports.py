@@ -14,6 +14,7 @@ PREFERRED = {
     "mlflow": 5000,
     "api-server": 8080,
     "serving": 8000,
+    "gateway": 8001,
     "exporter": 9108,
     "gpu-simulator": 9400,
 }

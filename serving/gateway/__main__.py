@@ -1,4 +1,4 @@
-"""`python -m serving.gateway --port N`: one door before every model of the models folder."""
+"""`python -m serving.gateway --port N`: the local stack's door before every model of the models folder; also of none."""
 
 import argparse
 
@@ -12,7 +12,7 @@ def main() -> None:
     parser.add_argument("--host", default=None)
     parser.add_argument("--drain-seconds", type=int, default=60)
     options = parser.parse_args()
-    run(host=options.host, port=options.port, drain_seconds=options.drain_seconds)
+    run(host=options.host, port=options.port, drain_seconds=options.drain_seconds, needs_models=False)
 
 
 if __name__ == "__main__":

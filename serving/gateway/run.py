@@ -23,17 +23,18 @@ LOOPBACK = "127.0.0.1"
 ANY = "0.0.0.0"  # noqa: S104  # only with keys
 
 
-def run(*, host: str | None, port: int, drain_seconds: int) -> None:
+def run(*, host: str | None, port: int, drain_seconds: int, needs_models: bool = True) -> None:
     """Serve every model of the models folder until told to stop; requests in flight get `drain_seconds`.
 
     Raises:
-        ContractError: there is no model, or the address can be reached by others and no key is needed.
+        ContractError: there is no model although it `needs_models`, or the address can be reached by others and no key
+            is needed.
     """
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     specs, problems = load_all()
     for problem in problems:
         log.error("not served: %s", problem)
-    if not specs:
+    if not specs and needs_models:
         raise ContractError("the gateway has no model to serve; describe one first: driftloop init NAME")
     db = engine()
     address = address_for(host, keys_exist(db))

@@ -116,7 +116,7 @@ class Run:
             assert url is not None
             self._until(lambda: self._serves(url), 300)
             for number, name in enumerate(MODELS):
-                users = Users(serving_url=url, model=name, per_second=REQUESTS_PER_SECOND, seed=number)
+                users = Users(url=url, model=name, per_second=REQUESTS_PER_SECOND, seed=number)
                 users.switch_to(passages(DOMAINS[0]))
                 users.start()
                 ending.callback(users.stop)

@@ -49,7 +49,7 @@ def stack() -> Iterator[Stack]:
         assert started.returncode == 0, started.stdout + started.stderr
         url = stack.setting("DRIFTLOOP_SERVING_URL")
         assert url is not None
-        traffic = Traffic(serving_url=url, model=MODEL, per_second=pace.requests_per_second, seed=1)
+        traffic = Traffic(url=url, model=MODEL, per_second=pace.requests_per_second, seed=1)
         traffic.switch_to(passages("documentation"))
         traffic.start()
         try:

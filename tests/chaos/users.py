@@ -49,8 +49,8 @@ class Users(Traffic):
     failures: list[Failure]
     requests: list[Answered]
 
-    def __init__(self, *, serving_url: str, model: str, per_second: float, seed: int) -> None:
-        super().__init__(serving_url=serving_url, model=model, per_second=per_second, seed=seed)
+    def __init__(self, *, url: str, model: str, per_second: float, seed: int) -> None:
+        super().__init__(url=url, model=model, per_second=per_second, seed=seed)
         self.failures = []
         self.requests = []
 

@@ -31,7 +31,7 @@ def up() -> None:
     found = stack.up(_progress)
     problems = bootstrap_all(tables.console)
     addresses = tables.table("", "", header=False)
-    for name in ("api-server", "mlflow", "prometheus", "serving"):
+    for name in ("api-server", "mlflow", "prometheus", "serving", "gateway"):
         addresses.add_row(name, found.urls[name])
     tables.console.print("[bold green]The stack is up.[/]", addresses)
     tables.plainly(f"Airflow: user {found.airflow_user}, password in {found.home}/credentials.json")

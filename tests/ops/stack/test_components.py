@@ -165,3 +165,13 @@ assert os.waitpid(task, 0)[1] == 0
 def test_a_task_finds_its_step_in_the_scheduler():
     """Everything that tasks import can be imported beforehand, and a forked task computes with threads of its own."""
     subprocess.run([sys.executable, "-c", FORKED], check=True, timeout=300)
+
+
+def test_the_gateway_is_this_machines(tmp_path):
+    """The local stack's door listens on loopback whether or not there are keys, and everything of ours finds it."""
+    found = stack(tmp_path)
+    listed = {item.name: item for item in components(found, "")}
+    assert listed["gateway"].command[1:] == (
+        "-m", "serving.gateway", "--port", str(PREFERRED["gateway"]), "--host", "127.0.0.1",
+    )  # fmt: skip
+    assert found.addresses()["DRIFTLOOP_GATEWAY_URL"] == f"http://127.0.0.1:{PREFERRED['gateway']}"

@@ -6,7 +6,9 @@ import pytest
 
 from datasets_defs.core.errors import ContractError
 from ops.stack import ports
-from ops.stack.ports import OTHERS, free_port
+from ops.stack.layout import Layout
+from ops.stack.plan import _ports
+from ops.stack.ports import OTHERS, PREFERRED, free_port
 
 
 def listener(port: int = 0) -> socket.socket:
@@ -65,3 +67,14 @@ def test_no_port_is_given_that_is_taken():
     assert free_port(set(OTHERS) - set(range(20_000, 29_000))) < 29_000
     with pytest.raises(ContractError, match="none is free"):
         free_port(OTHERS)
+
+
+def test_a_stack_of_an_earlier_release_gets_the_ports_it_lacks(tmp_path):
+    """What it knows stays; a component that came later gets one of its own."""
+    layout = Layout(tmp_path)
+    known = {name: number for number, name in enumerate(PREFERRED, start=21_000) if name != "gateway"}
+    layout.ports.write_text(json.dumps(known))
+    found = dict(_ports(layout))
+    assert set(found) == set(PREFERRED)
+    assert found.pop("gateway") not in known.values()
+    assert found == known
