@@ -10,13 +10,12 @@ from monitors.counts.sketch import Floats
 from monitors.evidence.e_detector import EPS_GRID, Detector, Tally
 from monitors.evidence.harm import TOLERANCES, Point, highest
 from monitors.evidence.kind_costs import Split
+from monitors.season.growth import growth_tolerance
 from monitors.season.season import Ints, Season, Windows
 from monitors.season.tolerance import QUIET_LOG, Learned, figures_of, replayed
 
 LOSS_FIGURES = 3
 """What known kinds cost, what new ones add, and their share: behind the detector's indicators."""
-MOST_GROWTH = 0.06
-"""Largest tolerance of the share of new kinds: few days would allow any, and growth alone retrains nothing."""
 _UNKNOWN = Point(1.0, float("inf"))
 
 
@@ -66,7 +65,7 @@ def learn_season(material: Material, classes: tuple[int, ...]) -> Lessons:
         eps=eps,
         unsteady=unsteady,
         loss_tolerance=_loss_tolerance(learned, points),
-        growth_tolerance=float(np.clip(learned.spread[-1], EPS_GRID[0], MOST_GROWTH)),
+        growth_tolerance=growth_tolerance(material.losses, material.slots, material.days, classes),
     )
 
 

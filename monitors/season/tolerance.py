@@ -60,9 +60,14 @@ class Learned:
     def spread(self) -> Floats:
         """Give, per figure, how far days lie apart at most, as far as so many days tell."""
         free = max(len(np.unique(self.windows.days)) - 1, 1)
-        from scipy.stats import norm, t  # a second of import, for a new profile alone
+        return np.asarray(widened(self.daily, free))
 
-        return np.asarray(SPREADS * np.sqrt(self.daily) * float(t.ppf(_QUANTILE, free) / norm.ppf(_QUANTILE)))
+
+def widened(variance: Floats | float, freedom: float) -> Floats | float:
+    """Give how far days lie apart at most, by a variance between them that has so many degrees of freedom."""
+    from scipy.stats import norm, t  # a second of import, for a new profile alone
+
+    return SPREADS * np.sqrt(variance) * float(t.ppf(_QUANTILE, freedom) / norm.ppf(_QUANTILE))
 
 
 def bounds(season: Season, slots: Ints) -> tuple[Floats, Floats]:

@@ -60,7 +60,7 @@ GROUPS = {
     "decision.broken": Group(
         lambda: broken_data.figures(1), lambda: broken_data.figures(1, names=("cut at 30", "one tenant", "tier gone"))
     ),
-    "decision.gate": Group(lambda: gate_decisions.figures(1_000, 20), lambda: gate_decisions.figures(10, 1, (80,))),
+    "decision.gate": Group(lambda: gate_decisions.figures(1_000, 100), lambda: gate_decisions.figures(10, 1, (80,))),
     "decision.rollout": Group(
         lambda: rollout_decisions.figures(100), lambda: rollout_decisions.figures(1, ("equal", "more_errors"))
     ),

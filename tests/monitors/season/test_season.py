@@ -113,7 +113,7 @@ def test_a_season_is_kept_as_bytes() -> None:
 
 
 def test_an_unknown_hour_is_held_against_the_most_of_all_known() -> None:
-    """At an hour that is still learned new kinds may have what they have at any known one, and a margin."""
+    """At an hour never seen new kinds may have what they have at any known one and more; seen once, what it showed."""
     expected = np.zeros((SLOTS, 3))
     expected[:, 0], expected[:, 1], expected[:, 2] = 1.0, 1.0, 0.05
     expected[3, 2] = 0.2
@@ -123,4 +123,8 @@ def test_an_unknown_hour_is_held_against_the_most_of_all_known() -> None:
     seen[:HOURS] = 3
     assert usual_at(season, 10, 1.02).share == pytest.approx(0.05)
     assert usual_at(season, 130, 1.02).share == pytest.approx(0.2 + LEARNING_GROWTH)
+    seen[130], expected[130, 2] = 1, 0.1
+    assert usual_at(season, 130, 1.02).share == pytest.approx(0.2)
+    expected[130, 2] = 0.3
+    assert usual_at(season, 130, 1.02).share == pytest.approx(0.3)
     assert bounds(season, np.array([3]))[1][0, 2] == pytest.approx(0.2)
