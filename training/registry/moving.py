@@ -12,8 +12,8 @@ from training.registry.registry import KEY, Registry
 HELD = "driftloop.number_held"
 """Tag of an empty version that keeps a number free while a model is imported; it goes at the end."""
 BEFORE = "before_the_move."
-"""Begins the names of tags that speak of files which stay behind."""
-_OF_FILES = ("snapshot_uri", "snapshot_sha256", "data_report_uri", KEY)
+"""Begins the names of tags that speak of files which stay behind, and of numbers that are others there."""
+_LOCAL = ("snapshot_uri", "snapshot_sha256", "data_report_uri", "incident", KEY)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,7 +32,7 @@ class MovingRegistry(Registry):
     """The registry behind one MLflow server, as a model leaves it or arrives there."""
 
     def portrait(self, model: str, version: int) -> Portrait:
-        """Read what is known of a version beside its files; tags of files that stay behind get other names."""
+        """Read what is known of a version beside its files; tags that speak of this place get other names."""
         with self._errors(f"reading {model} version {version}"):
             found = self._client.get_model_version(model, str(version))
             run = self._client.get_run(found.run_id)
@@ -126,7 +126,7 @@ def _curve(history: Iterable[Any], began: int) -> list[tuple[int, float, float]]
 
 
 def _tag(name: str) -> str:
-    return f"{BEFORE}{name}" if name in _OF_FILES else name
+    return f"{BEFORE}{name}" if name in _LOCAL else name
 
 
 def portrait_of(content: Mapping[str, Any]) -> Portrait:

@@ -149,7 +149,7 @@ def promoted(here: Installation) -> None:
             claim = ledger.claim(key, frm={frm}, to=to, actor="t", lease=LEASE, reason="r")
         row = {"incident_id": incident.id, "attempt": 1, "model": here.model, "champion_version": 1,
                "challenger_version": 2, "rows_uri": "file:///rows", "rows_sha256": "0", "scores": {"all": 1.25},
-               "decision": "accept", "reason": "better"}  # fmt: skip
+               "decision": "accept", "reason": "better", "at": loop.window(-1).start}  # fmt: skip
         with here.db.begin() as on:
             on.execute(insert(tables.evaluation).values(row))
         ledger.move(claim.incident, State.APPROVING, actor="t", reason="r", challenger_version=2, approved=True)

@@ -260,7 +260,7 @@ def test_a_model_that_is_here_is_never_mixed_with_another(
     yaml.unlink()
     other = model_folder(tmp_path / "other", "other weights")
     new.registry.register(new.model, other, key="k", tags={}, params={}, metrics={})
-    with pytest.raises(ContractError, match="has another version 1 of .*; delete the registered model"):
+    with pytest.raises(ContractError, match=r"has another version 1 of .*; delete the registered model"):
         command(new, "import", exported.folder)
     assert new.is_empty()
 
