@@ -6,7 +6,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Engine, func, insert, select
+from sqlalchemy import Connection, Engine, func, insert
 
 from alerts.messages import message_for
 from datasets_defs.core.errors import ContractError
@@ -14,8 +14,9 @@ from datasets_defs.core.event_kinds import EventKind
 from datasets_defs.core.incidents import Incident
 from datasets_defs.ledger.events import Event
 from datasets_defs.ledger.history import History
+from datasets_defs.ledger.opening import adopt_incident
 from datasets_defs.store import tables
-from datasets_defs.store.incidents import incident_of
+from datasets_defs.store.incidents import incidents_of
 from ops.moving import rows
 from ops.moving.archive import Archive
 
@@ -61,7 +62,7 @@ def _incidents(on: Connection, arrival: Arrival) -> dict[int, int]:
     numbers: dict[int, int] = {}
     for row in rows.load(arrival.folder, "incident"):
         old = row.pop("id")
-        numbers[old] = on.scalar(insert(tables.incident).values(row).returning(tables.incident.c.id)) or 0
+        numbers[old] = adopt_incident(on, row)
     return numbers
 
 
@@ -85,8 +86,7 @@ def _insert(on: Connection, name: str, found: Iterator[dict[str, Any]]) -> None:
 
 def _count_as_sent(on: Connection, history: History, model: str) -> None:
     """Write the messages of the model's events as sent, so that nobody is told anew of what is long past."""
-    query = select(tables.incident).where(tables.incident.c.model == model)
-    incidents: dict[int | None, Incident] = {row.id: incident_of(row) for row in on.execute(query)}
+    incidents: dict[int | None, Incident] = {each.id: each for each in incidents_of(on, model)}
     for event in history.events(model, connection=on):
         if (values := _sent(event, incidents.get(event.incident_id))) is not None:
             on.execute(insert(tables.alert_outbox).values(values))

@@ -11,6 +11,7 @@ import pytest
 from sqlalchemy import Engine, make_url, select
 from typer.testing import CliRunner
 
+from alerts.outbox import enqueue_new
 from datasets_defs.core.errors import ContractError
 from datasets_defs.core.incidents import State
 from datasets_defs.core.settings import settings
@@ -104,7 +105,7 @@ TINY = FromScratch(layers=1, width=16, heads=2, vocabulary=300, context=64, trai
 
 OFFERS: dict[str, tuple[Make, str, str]] = {
     "better, its data older than the rows": (lambda m: (m.better, UNTIL), PROMOTED, "rows of the log judge it"),
-    "better, its data named": (lambda m: (m.better, told(m.data("clean", [*NEW, *m.old[:20]]))), PROMOTED, "copies of"),
+    "better, its data named": (lambda m: (m.better, told(m.data("clean", NEW))), PROMOTED, "rows of the log judge it"),
     "better, nothing said": (lambda m: (m.better, ()), WAITS, "nobody said what it was trained on"),
     "better, an adapter": (lambda m: (m.adapter(), UNTIL), PROMOTED, "rows of the log judge it"),
     "the champion itself": (lambda m: (m.same(), UNTIL), UNDECIDED, "identical weights; nothing was learned"),
@@ -201,6 +202,7 @@ def _require_verdict(db: Engine, world: World, name: str) -> None:
     found, words = verdict_of(db, folder, options)
     assert found == expected, words
     assert re.search(pattern, words), words
+    enqueue_new(db)
     assert broken_invariants(db)[1] == []
 
 
