@@ -170,6 +170,8 @@ def _versions(
     if unknown := sorted(each for each in needed if each not in known and each is not None):
         raise ContractError(f"the ledger has no hash of {model} version {unknown[0]}; let the champion be served once")
     versions, left = dict[str, str](), dict[str, str]()
+    for killed in (folder / "versions" / model).glob(".*"):  # a download that did not end
+        shutil.rmtree(killed)
     (folder / "portraits").mkdir(exist_ok=True)
     for version, sha256 in sorted(known.items()):
         tell(f"fetching version {version}")

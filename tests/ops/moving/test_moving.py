@@ -274,7 +274,10 @@ def test_a_model_at_work_is_not_exported(old: Installation, tmp_path: Path):
     with pytest.raises(ContractError, match=r"is open \(open\).* driftloop retire"):
         command(old, "export", old.model, tmp_path / "moved")
     command(old, "retire", old.model, "--reason", "moved")
+    (torn := tmp_path / ".moved.export" / "versions" / old.model / ".v1.killed").mkdir(parents=True)
+    (torn / "model.safetensors").write_text("half of it")
     assert "is written" in command(old, "export", old.model, tmp_path / "moved")
+    assert sorted(path.name for path in (tmp_path / "moved" / "versions" / old.model).iterdir()) == ["v1", "v2", "v4"]
     yaml = (old.home / "models" / f"{old.model}.yaml").read_text()
     (old.home / "models" / "nobody.yaml").write_text(yaml.replace(old.model, "nobody"))
     with pytest.raises(ContractError, match="no champion yet"):
