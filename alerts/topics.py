@@ -459,6 +459,7 @@ SILENT = frozenset(
         EventKind.CLAIMED,
         EventKind.RELEASED,
         EventKind.RUNG,
+        EventKind.IMPORTED,  # whoever gave the command was told
         EventKind.ALIASES,
         EventKind.ANNOUNCED,  # the evaluation's result is told
         EventKind.REFERENCE_TROUBLE,  # signals that cannot be judged without it are told as blind

@@ -5,6 +5,7 @@ import secrets
 import shutil
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 # before anything imports Airflow: a home and a database of its own
@@ -88,6 +89,13 @@ def migrated(cluster: Cluster) -> str:
 @pytest.fixture
 def database_url(cluster: Cluster, migrated: str) -> Iterator[str]:
     """The address of a fresh database with the loop's schema, as the loop's own role: it cannot rewrite the history."""
+    with fresh_database(cluster, migrated) as url:
+        yield url
+
+
+@contextmanager
+def fresh_database(cluster: Cluster, migrated: str) -> Iterator[str]:
+    """Make a database with the loop's schema, give its address as the loop's role has it, and drop it at the end."""
     name = f"t_{secrets.token_hex(4)}"
     server = cluster.url("postgres").replace("postgresql+psycopg://", "postgresql://")
     with psycopg.connect(server, autocommit=True) as on:

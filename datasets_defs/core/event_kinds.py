@@ -68,6 +68,8 @@ class EventKind(StrEnum):
     """A person retired the model: its incident ended, and the loop leaves it alone."""
     BROUGHT_BACK = "brought_back"
     """A person brought a retired model back: the loop acts again."""
+    IMPORTED = "imported"
+    """The model came from another installation, with everything that the history told until then."""
     RUNG = "rung"
     """The loop rang again for an incident that nobody had taken up."""
     ALIASES = "aliases"

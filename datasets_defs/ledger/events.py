@@ -31,10 +31,17 @@ class Event:
     evidence: dict[str, Any]
     prev_hash: str
     hash: str = ""
+    origin_incident_id: int | None = None
+    """The incident's number in the installation that wrote the event, where that was another number."""
 
     def digest(self) -> str:
-        """Give the SHA-256 of everything but the hash itself, in a form that survives JSONB."""
-        content = {name: value for name, value in asdict(self).items() if name != "hash"}
+        """Give the SHA-256 of everything but the hash itself, in a form that survives JSONB.
+
+        An event that came from another installation is hashed as it was there.
+        """
+        content = {name: value for name, value in asdict(self).items() if name not in ("hash", "origin_incident_id")}
+        if self.origin_incident_id is not None:
+            content["incident_id"] = self.origin_incident_id
         content["at"] = self.at.astimezone(UTC).isoformat(timespec="microseconds")
         canonical = json.dumps(plain(content), sort_keys=True, ensure_ascii=False, separators=(",", ":"))
         return hashlib.sha256(canonical.encode()).hexdigest()

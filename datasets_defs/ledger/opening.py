@@ -147,3 +147,9 @@ class Incidents(Champions):
                 .returning(tables.incident.c.model, tables.incident.c.rings)
             ).one()
         return RingKey(row.model, incident_id, row.rings)
+
+
+def adopt_incident(on: Connection, values: dict[str, Any]) -> int:
+    """Write an incident that another installation had; give its number here. Its history is written beside it."""
+    number: int = on.execute(insert(tables.incident).values(values).returning(tables.incident.c.id)).scalar_one()
+    return number

@@ -34,6 +34,11 @@ def all_incidents(on: Connection) -> list[Incident]:
     return [incident_of(row) for row in on.execute(select(_table).order_by(_table.c.id))]
 
 
+def incidents_of(on: Connection, model: str) -> list[Incident]:
+    """Read every incident of a model, oldest first."""
+    return [incident_of(row) for row in on.execute(select(_table).where(_table.c.model == model).order_by(_table.c.id))]
+
+
 def count_incidents(on: Connection) -> dict[str, int]:
     """Count the incidents ever opened, by model."""
     rows = on.execute(select(_table.c.model, func.count().label("number")).group_by(_table.c.model))

@@ -257,6 +257,11 @@ incident_event = Table(
     Column("evidence", JSONB, nullable=False),
     Column("prev_hash", Text, nullable=False),
     Column("hash", Text, nullable=False),
+    Column(
+        "origin_incident_id",
+        BigInteger,
+        comment="the incident's number in the installation that wrote the event; null: it is this one",
+    ),
     UniqueConstraint("model", "seq"),
     Index("ix_incident_event_kind", "model", "kind", "seq"),
     Index("ix_incident_event_incident", "incident_id", "seq"),

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from datasets_defs.core.errors import DriftloopError
 from ops.cli.data import data, ingest, pairs, rescore
-from ops.cli.decide import accept, answer, approval, champion, offer, pause, retire, scale
+from ops.cli.decide import accept, answer, approval, champion, move, offer, pause, retire, scale
 from ops.cli.serve import gateway, key
 from ops.cli.shared import tables
 from ops.cli.shared.frames import hide_pandas_from_pyarrow
@@ -27,7 +27,7 @@ WITHOUT_FRAMES = frozenset({"backtest", "check", "data"})
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
 for module in (
     status, check, history, incident, verify, calibrate, plan, backtest,
-    accept, answer, approval, champion, offer, pause, retire, scale,
+    accept, answer, approval, champion, move, offer, pause, retire, scale,
     bootstrap, train, evaluate, rebase, trainer_node,
     ingest, data, pairs, rescore,
     gateway, key,

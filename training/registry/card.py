@@ -105,7 +105,7 @@ def facts_of(db: Engine, registry: Registry, model: str, version: int) -> CardFa
         event
         for incident_id in sorted(incidents)
         for event in Ledger(db).events(model, incident_id=incident_id)
-        if event.kind not in _NO_DECISION
+        if event.kind not in _NO_DECISION and event.model == model  # its number may be of another installation
     ]
     events.sort(key=lambda event: event.seq)
     return CardFacts(
