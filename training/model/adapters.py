@@ -1,12 +1,19 @@
-"""Low-rank adapters: small matrices are trained beside frozen weights, then merged. The only file that imports peft."""
+"""Low-rank adapters: matrices trained beside frozen weights, then merged or kept. Nothing else imports peft."""
 
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import save_file
 
 from datasets_defs.core.errors import ContractError
+from training.model.adapter_files import WEIGHTS, AdapterBase, base_folder, write_base
 from training.model.language_model import LanguageModel
+
+_NAME = "default"
+"""What peft calls the only adapter that a network has."""
+_PREFIX = "base_model.model."
+"""Stands before a weight's name in PEFT's files."""
 
 
 def attach(model: LanguageModel, *, rank: int, alpha: float, embeddings: bool, seed: int) -> Any:
@@ -53,6 +60,67 @@ def merge(adapted: Any, share: float) -> None:
     adapted.merge_and_unload()
 
 
+def are_attached(network: Any) -> bool:
+    """Say whether a network has adapters beside its weights."""
+    return any(is_adapter(name) for name, _ in network.named_parameters())
+
+
+@torch.no_grad()
+def shrink(network: Any, share: float) -> None:
+    """Leave `share` of what adapters add that began as no change at all."""
+    for name, weight in network.named_parameters():
+        if ".lora_B." in name:
+            weight.mul_(share)
+
+
+def save(network: Any, folder: Path, base: AdapterBase) -> None:
+    """Write a network's adapters in PEFT's form, and whose weights they are for; existing files are replaced."""
+    config = network.peft_config[_NAME]
+    config.target_modules, config.inference_mode = sorted(config.target_modules), True
+    config.base_model_name_or_path = f"{base.model}-v{base.version}"
+    folder.mkdir(parents=True, exist_ok=True)
+    config.save_pretrained(str(folder))
+    weights = {
+        _PREFIX + name.replace(f".{_NAME}.", "."): weight.detach().float().cpu().contiguous()
+        for name, weight in network.named_parameters()
+        if is_adapter(name)
+    }
+    save_file(weights, folder / WEIGHTS, metadata={"format": "pt"})
+    write_base(folder, base)
+
+
+def apart(folder: Path, base: AdapterBase, *, rank: int, alpha: float, device: str | None = None) -> LanguageModel:
+    """Give a version's base with its adapter beside the weights, so that a training goes on with it.
+
+    Raises:
+        ContractError: it is of another shape than is asked for, or does not fit its base.
+    """
+    from peft import LoraConfig, PeftModel
+
+    config = LoraConfig.from_pretrained(str(folder))
+    if (config.r, config.lora_alpha) != (rank, alpha):
+        raise ContractError(
+            f"{base.model}: the champion is an adapter of rank {config.r} and alpha {config.lora_alpha:g}, and "
+            f"retrain.lora asks for rank {rank} and alpha {alpha:g}. A training goes on with it: set those, "
+            "or once `merge: true`, whose weights are the next base"
+        )
+    whole = LanguageModel.load(base_folder(folder, base), device=device)
+    try:
+        PeftModel.from_pretrained(whole.network, str(folder), is_trainable=True)
+    except (ValueError, RuntimeError, KeyError, TypeError, OSError, AttributeError) as err:
+        raise ContractError(f"adapter {folder} does not fit its base, version {base.version}: {err}") from err
+    return whole
+
+
+def joined(folder: Path, base: AdapterBase, *, device: str | None, bases: Path | None) -> LanguageModel:
+    """Load a version that is an adapter: its base with the adapter merged into it, in memory.
+
+    Raises:
+        ContractError: its base is not there or is another, or the two do not fit.
+    """
+    return merged_with(LanguageModel.load(base_folder(folder, base, bases), device=device), folder, folder.name)
+
+
 def merged_with(base: LanguageModel, folder: Path, name: str) -> LanguageModel:
     """Give the base with a saved adapter merged into it; the base's network is changed in place.
 
@@ -61,7 +129,7 @@ def merged_with(base: LanguageModel, folder: Path, name: str) -> LanguageModel:
     """
     from peft import PeftModel
 
-    weights = folder / "adapter_model.safetensors"
+    weights = folder / WEIGHTS
     if not weights.is_file():
         raise ContractError(f"adapter {name}: {weights.name} is missing; save it with safe serialization")
     try:

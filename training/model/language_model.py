@@ -11,6 +11,7 @@ from torch.nn import functional
 
 from datasets_defs.core.errors import ContractError
 from datasets_defs.spec.model import FromScratch
+from training.model.adapter_files import base_of
 from training.model.origin import Origin
 from training.model.pretrained import END, checked_folder, fresh, read_network, read_tokenizer
 from training.model.prompt_limit import longest_token, require_short, still
@@ -41,15 +42,20 @@ class LanguageModel:
         object.__setattr__(self, "most_bytes", longest_token(self.tokenizer) * self.context)
 
     @classmethod
-    def load(cls, source: str | Path, *, device: str | None = None) -> "LanguageModel":
+    def load(cls, source: str | Path, *, device: str | None = None, bases: Path | None = None) -> "LanguageModel":
         """Load a folder or a hub name: safetensors only, and no code that comes with the model.
 
-        Unless a device is named, it goes to the GPU where there is one.
+        Unless a device is named, it goes to the GPU where there is one. A version that is an adapter is merged, in
+        memory, into its base, which lies beside it or in `bases` as `vN`.
 
         Raises:
             ContractError: the folder is incomplete, holds pickled weights or code, or is no causal language model.
             TransientError: the hub is not reachable.
         """
+        if (base := base_of(Path(source))) is not None:
+            from training.model.adapters import joined  # brings peft
+
+            return joined(Path(source), base, device=device, bases=bases)
         name, folder = str(source), checked_folder(source)
         network = read_network(folder, name)
         tokenizer = read_tokenizer(folder, name, rows=int(network.get_input_embeddings().weight.shape[0]))

@@ -13,11 +13,11 @@ from datasets_defs.ledger.routes import Route
 from datasets_defs.spec.model import ModelSpec
 from datasets_defs.store.heartbeats import beat
 from datasets_defs.store.locks import held
-from datasets_defs.store.versions import manifest_of
+from datasets_defs.store.versions import label_of, manifest_of
 from training.registry.fetch import fetch
 from training.registry.registry import Registry
 from training.servers.choice import servers_of
-from training.servers.published import forget, label_of, others, publish
+from training.servers.published import forget, others, publish
 from training.servers.seam import Version, VersionServer, Word
 from training.servers.swap import bring, confirmed_by
 

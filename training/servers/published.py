@@ -14,11 +14,6 @@ from training.servers.seam import Version
 _NUMBER = re.compile(r"-v(\d+)-")
 
 
-def label_of(model: str, number: int, sha256: str) -> str:
-    """Name a version's files: model, version, and twelve digits of the hash of its manifest."""
-    return f"{model}-v{number}-{sha256[:12]}"
-
-
 def publish(root: Path, label: str, number: int, fetch: Callable[[], Path], *, untied: bool = False) -> Version:
     """Lay a version's files and their probe where servers can read them; what already lies there stands.
 

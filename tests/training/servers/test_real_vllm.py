@@ -18,10 +18,11 @@ from pathlib import Path
 import httpx
 import pytest
 
+from datasets_defs.store.versions import label_of
 from ops.stack.ports import free_port
 from ops.stack.vllm import serve_command, serve_environment
 from tests.waiting import wait_for
-from training.servers.published import label_of, others, publish
+from training.servers.published import others, publish
 from training.servers.seam import Version, Word
 from training.servers.swap import bring, confirmed_by
 from training.servers.vllm import Vllm
