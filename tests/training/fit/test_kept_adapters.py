@@ -110,7 +110,7 @@ def test_nothing_else_is_put_below_it(tmp_path: Path):
     base = saved_base(tmp_path, "gpt2")
     made = tmp_path / "v2"
     trained(base, made, 1)
-    with pytest.raises(ContractError, match="rank 4 and alpha 8, and retrain.lora asks for rank 8 and alpha 8"):
+    with pytest.raises(ContractError, match=r"rank 4 and alpha 8, and retrain\.lora asks for rank 8 and alpha 8"):
         begin_from(made, replace(KEPT, rank=8))
     elsewhere = shutil.copytree(made, tmp_path / "elsewhere" / "v2")
     with pytest.raises(ContractError, match=r"its base, writer version 1, is not in .*; fetch the adapter's version"):
