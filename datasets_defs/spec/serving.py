@@ -108,8 +108,24 @@ class ServingSpec(Section):
         if self.swap in ("weights", "adapters") and VERSION in self.served_name:
             of_all = "keeps one name for all versions" if self.swap == "weights" else "names each version by itself"
             raise ValueError(f"swap: {self.swap} {of_all}; take {{version}} out of `served_name`")
-        if self.swap == "adapters" and self.untie:
+        return self
+
+    @model_validator(mode="after")
+    def _beside_one_base(self) -> "ServingSpec":
+        """Refuse what makes no sense, or harms, where adapters stand beside one base.
+
+        Raises:
+            ValueError: it is asked for.
+        """
+        if self.swap != "adapters":
+            return self
+        if self.untie:
             raise ValueError("swap: adapters reloads no weights, so `untie` is not needed; take it out")
+        if self.prompt_loss_share:
+            raise ValueError(
+                "swap: adapters: `prompt_loss_share` asks for `prompt_logprobs`, which has ended vLLM's process where "
+                "adapters are enabled (0.32.0); take it out"
+            )
         return self
 
     @property

@@ -13,8 +13,8 @@ import httpx
 from datasets_defs.core.errors import ContractError
 from training.model.adapter_files import CONFIG
 from training.servers.http import asked
+from training.servers.probe import asked_of
 from training.servers.seam import Version
-from training.servers.vllm import prompt_scores
 
 _CLOSED = "start vLLM with --enable-lora and VLLM_ALLOW_RUNTIME_LORA_UPDATING=True, on a private address"
 
@@ -56,8 +56,25 @@ class VllmAdapters:
             asked(self._client, "POST", "/v1/unload_lora_adapter", json={"lora_name": label})
 
     def score(self, name: str, tokens: Sequence[Sequence[int]]) -> list[list[float]]:
-        """Ask for the prompts' log-probabilities under a name."""
-        return prompt_scores(self._client, name, tokens)
+        """Ask under a name for the log-probability of every eighth token of prompts (`probe.asked_of`).
+
+        Each is the only token that may follow what is before it. `prompt_logprobs` would give all in one request, and
+        has ended vLLM's process where adapters are enabled: it reckons with one row of logits for each request.
+        """
+        return [[self._cost(name, before, token) for before, token in asked_of(ids)] for ids in tokens]
+
+    def _cost(self, name: str, before: Sequence[int], token: int) -> float:
+        request = {
+            "model": name, "prompt": list(before), "max_tokens": 1, "temperature": 0, "allowed_token_ids": [token],
+            "logprobs": 0,
+        }  # fmt: skip
+        said = asked(self._client, "POST", "/v1/completions", json=request)
+        try:
+            return float(said["choices"][0]["logprobs"]["token_logprobs"][0])
+        except (KeyError, IndexError, TypeError, ValueError) as err:
+            raise ContractError(
+                f"{self.where} gives no log-probability of its answer's token ({type(err).__name__}: {err})"
+            ) from err
 
 
 def _cure(said: str, version: Version) -> str:

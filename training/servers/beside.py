@@ -7,7 +7,7 @@ from typing import Protocol
 
 from datasets_defs.core.errors import DriftloopError
 from datasets_defs.core.faults import reached
-from training.servers.probe import judged
+from training.servers.probe import judged, thinned
 from training.servers.seam import Version, Word
 from training.servers.swap import each_in_turn
 
@@ -35,7 +35,7 @@ class AdapterServer(Protocol):
         """Let go of a version. Done twice, it does nothing more."""
 
     def score(self, name: str, tokens: Sequence[Sequence[int]]) -> Sequence[Sequence[float]]:
-        """Give the log-probability of each token after a prompt's first, under a name."""
+        """Give the log-probabilities of the tokens of a thinned probe, under a name."""
 
 
 def bring_beside(
@@ -91,7 +91,8 @@ def _is_base(
 
 def _probed(server: AdapterServer, name: str, version: Version, others: Sequence[Version], tolerance: float) -> Word:
     scores = server.score(name, version.probe.tokens)
-    return judged(version.probe, scores, tolerance=tolerance, others=[other.probe for other in others])
+    rest = [thinned(other.probe) for other in others]
+    return judged(thinned(version.probe), scores, tolerance=tolerance, others=rest)
 
 
 def _dropped(server: AdapterServer, version: Version, word: Word) -> Word:

@@ -65,7 +65,22 @@ class Vllm:
 
     def score(self, tokens: Sequence[Sequence[int]]) -> list[list[float]] | None:
         """Ask for the prompts' log-probabilities (`prompt_logprobs`), all in one request."""
-        return prompt_scores(self._client, self._name, tokens)
+        prompts = [list(ids) for ids in tokens]
+        request = {"model": self._name, "prompt": prompts, "max_tokens": 1, "temperature": 0, "prompt_logprobs": 0}
+        said = self._ask("POST", "/v1/completions", json=request)
+        try:
+            choices = sorted(said["choices"], key=lambda choice: choice["index"])
+            return [
+                [
+                    float(at[str(token)]["logprob"])
+                    for token, at in zip(ids[1:], choice["prompt_logprobs"][1:], strict=True)
+                ]
+                for ids, choice in zip(prompts, choices, strict=True)
+            ]
+        except (KeyError, TypeError, ValueError) as err:
+            raise ContractError(
+                f"{self.where} gives no log-probabilities of prompts ({type(err).__name__}: {err})"
+            ) from err
 
     def _is_paused(self) -> bool:
         said = self._ask("GET", "/is_paused")
@@ -76,25 +91,3 @@ class Vllm:
 
     def _ask(self, method: str, path: str, **request: Any) -> Any:
         return asked(self._client, method, path, hint=_HINT, **request)
-
-
-def prompt_scores(client: httpx.Client, name: str, tokens: Sequence[Sequence[int]]) -> list[list[float]]:
-    """Ask a replica for the log-probabilities of prompts under a model's name (`prompt_logprobs`), in one request.
-
-    Raises:
-        ContractError: it refuses, or answers without them.
-        TransientError: it is away or slow.
-    """
-    prompts = [list(ids) for ids in tokens]
-    request = {"model": name, "prompt": prompts, "max_tokens": 1, "temperature": 0, "prompt_logprobs": 0}
-    said = asked(client, "POST", "/v1/completions", json=request, hint=_HINT)
-    try:
-        choices = sorted(said["choices"], key=lambda choice: choice["index"])
-        return [
-            [float(at[str(token)]["logprob"]) for token, at in zip(ids[1:], choice["prompt_logprobs"][1:], strict=True)]
-            for ids, choice in zip(prompts, choices, strict=True)
-        ]
-    except (KeyError, TypeError, ValueError) as err:
-        raise ContractError(
-            f"{client.base_url} gives no log-probabilities of prompts ({type(err).__name__}: {err})"
-        ) from err

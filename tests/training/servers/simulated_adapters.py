@@ -4,6 +4,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from tests.training.servers.adapted import MODEL
 from tests.training.servers.simulated_vllm import SimulatedVllm
 from training.model.adapter_files import CONFIG
@@ -45,14 +47,17 @@ class SimulatedAdapters(SimulatedVllm):
         self.asked_for.append(name)
         if name not in (MODEL, *self.adapters):
             return 404, {"error": {"message": f"The model `{name}` does not exist.", "type": "NotFoundError"}}
+        if "prompt_logprobs" in body:
+            raise AssertionError("the real one's process ends")
+        model = self.adapters.get(name, base)
         if isinstance(body["prompt"], str):
-            text = self.adapters.get(name, base).complete(body["prompt"], max_tokens=4).text
+            text = model.complete(body["prompt"], max_tokens=4).text
             return 200, {"model": name, "choices": [{"index": 0, "text": text, "finish_reason": "length"}]}
-        self.model = self.adapters.get(name, base)
-        try:
-            return self._completed(body)
-        finally:
-            self.model = base
+        ids, (token,) = body["prompt"], body["allowed_token_ids"]
+        with torch.inference_mode():
+            logits = model.network(torch.tensor([ids]), use_cache=False).logits[0, -1].log_softmax(-1)
+        cost = {"token_logprobs": [float(logits[token])]}
+        return 200, {"model": name, "choices": [{"index": 0, "text": "", "logprobs": cost}]}
 
     def _load(self, name: str, folder: Path) -> tuple[int, Any]:
         if name in self.adapters:
