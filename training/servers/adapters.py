@@ -6,6 +6,7 @@ only. What is loaded changes nothing for those who ask for another name. A resta
 
 import json
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import httpx
@@ -16,6 +17,8 @@ from training.servers.http import asked
 from training.servers.probe import asked_of
 from training.servers.seam import Version
 
+AT_ONCE = 4
+"""Requests of a probe that are under way together."""
 _CLOSED = "start vLLM with --enable-lora and VLLM_ALLOW_RUNTIME_LORA_UPDATING=True, on a private address"
 
 
@@ -61,7 +64,9 @@ class VllmAdapters:
         Each is the only token that may follow what is before it. `prompt_logprobs` would give all in one request, and
         has ended vLLM's process where adapters are enabled: it reckons with one row of logits for each request.
         """
-        return [[self._cost(name, before, token) for before, token in asked_of(ids)] for ids in tokens]
+        with ThreadPoolExecutor(AT_ONCE) as pool:  # a server answers several in about the time of one
+            asking = [[pool.submit(self._cost, name, *each) for each in asked_of(ids)] for ids in tokens]
+            return [[future.result() for future in row] for row in asking]
 
     def _cost(self, name: str, before: Sequence[int], token: int) -> float:
         request = {
