@@ -103,7 +103,7 @@ def _by_command(attempt: Attempt, source: Path, snapshot: Snapshot) -> Made:
     tell = watched(attempt)
     state = run_command(spec.trainer, given, attempt.folder, name=attempt.key, hold=attempt.hold, tell=tell)
     with work_folder("own-trainer") as work:
-        model = model_in(given.output, work, spec=spec, parent=source)
+        model = model_in(given.output, work, spec=spec, parent=given.champion)
         shutil.rmtree(attempt.made, ignore_errors=True)
         shutil.copytree(model, attempt.made)
     steps = max((curve[-1][0] for curve in state.curves.values() if curve), default=1)

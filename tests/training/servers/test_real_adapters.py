@@ -30,6 +30,7 @@ MAX_RANK = 16
 
 pytestmark = [
     pytest.mark.slow,
+    pytest.mark.timeout(900),  # two replicas start in the first one's time
     pytest.mark.skipif(not ENVIRONMENT, reason="DRIFTLOOP_VLLM_ENV names no environment with vLLM"),
 ]
 
