@@ -46,9 +46,11 @@ class ServingSpec(Section):
     api_key_env: str | None = None
     """Environment variable of the gateway that holds the server's key; none: the caller's header is passed on."""
     swap: Literal["none", "weights", "adapters", "webhook"] = "none"
-    """How the replicas get another version. `weights`: vLLM reloads whole weights in place, replica by replica;
-    `adapters`: vLLM loads LoRA adapters beside one base, each under a name of its own, and the gateway names one;
-    `webhook`: a service of yours does it; `none`: nobody tells the server, and its versions stay *unconfirmed*."""
+    """How the replicas get another version; `none`: nobody tells the server, and its versions stay *unconfirmed*.
+
+    `weights`: vLLM reloads whole weights in place, replica by replica. `adapters`: vLLM loads LoRA adapters beside one
+    base, each under a name of its own, and the gateway names one. `webhook`: a service of yours does it.
+    """
     versions_folder: str | None = Field(default=None, pattern=r"^/")
     """Folder that the loop's workers and the replicas see under one path; each version gets one of its own in it."""
     swap_url: str | None = None

@@ -126,7 +126,9 @@ class _Loop:
         if self.plan.method == "full" or self.goes_on:
             return None
         plan = self.plan
-        return adapters.attach(self.model, rank=plan.rank, alpha=plan.alpha, embeddings=plan.embeddings, seed=plan.seed)
+        return adapters.attach(
+            self.model.network, rank=plan.rank, alpha=plan.alpha, embeddings=plan.embeddings, seed=plan.seed
+        )
 
     def run(self, folder: Path, progress: Callable[[Progress], None]) -> Result:
         """Train to the end, or to where something says stop."""

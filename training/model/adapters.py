@@ -7,8 +7,7 @@ import torch
 from safetensors.torch import save_file
 
 from datasets_defs.core.errors import ContractError
-from training.model.adapter_files import WEIGHTS, AdapterBase, base_folder, write_base
-from training.model.language_model import LanguageModel
+from training.model.adapter_files import WEIGHTS, AdapterBase, write_base
 
 _NAME = "default"
 """What peft calls the only adapter that a network has."""
@@ -16,7 +15,7 @@ _PREFIX = "base_model.model."
 """Stands before a weight's name in PEFT's files."""
 
 
-def attach(model: LanguageModel, *, rank: int, alpha: float, embeddings: bool, seed: int) -> Any:
+def attach(network: Any, *, rank: int, alpha: float, embeddings: bool, seed: int) -> Any:
     """Put adapters beside every linear layer but the output's and freeze the rest; give the handle for `merge`.
 
     They begin as no change at all. The same seed gives the same adapters. With `embeddings` those of the tokens are
@@ -28,16 +27,16 @@ def attach(model: LanguageModel, *, rank: int, alpha: float, embeddings: bool, s
     from peft import LoraConfig, get_peft_model  # takes seconds
 
     config = LoraConfig(r=rank, lora_alpha=alpha, lora_dropout=0.0, target_modules="all-linear", task_type="CAUSAL_LM")
-    config.fan_in_fan_out = any(type(module).__name__ == "Conv1D" for module in model.network.modules())
+    config.fan_in_fan_out = any(type(module).__name__ == "Conv1D" for module in network.modules())
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         try:
-            adapted = get_peft_model(model.network, config)
+            adapted = get_peft_model(network, config)
         except ValueError as err:
             raise ContractError(f"method lora: {err}; use `method: full` for this model") from err
     if embeddings:
-        norms = [module for module in model.network.modules() if "norm" in type(module).__name__.lower()]
-        for module in (model.network.get_input_embeddings(), model.network.get_output_embeddings(), *norms):
+        norms = [module for module in network.modules() if "norm" in type(module).__name__.lower()]
+        for module in (network.get_input_embeddings(), network.get_output_embeddings(), *norms):
             module.requires_grad_(True)
     return adapted
 
@@ -89,40 +88,30 @@ def save(network: Any, folder: Path, base: AdapterBase) -> None:
     write_base(folder, base)
 
 
-def apart(folder: Path, base: AdapterBase, *, rank: int, alpha: float, device: str | None = None) -> LanguageModel:
-    """Give a version's base with its adapter beside the weights, so that a training goes on with it.
-
-    Raises:
-        ContractError: it is of another shape than is asked for, or does not fit its base.
-    """
-    from peft import LoraConfig, PeftModel
+def shape_of(folder: Path) -> tuple[int, float]:
+    """Read the rank and alpha of a saved adapter."""
+    from peft import LoraConfig
 
     config = LoraConfig.from_pretrained(str(folder))
-    if (config.r, config.lora_alpha) != (rank, alpha):
-        raise ContractError(
-            f"{base.model}: the champion is an adapter of rank {config.r} and alpha {config.lora_alpha:g}, and "
-            f"retrain.lora asks for rank {rank} and alpha {alpha:g}. A training goes on with it: set those, "
-            "or once `merge: true`, whose weights are the next base"
-        )
-    whole = LanguageModel.load(base_folder(folder, base), device=device)
-    try:
-        PeftModel.from_pretrained(whole.network, str(folder), is_trainable=True)
-    except (ValueError, RuntimeError, KeyError, TypeError, OSError, AttributeError) as err:
-        raise ContractError(f"adapter {folder} does not fit its base, version {base.version}: {err}") from err
-    return whole
+    return int(config.r), float(config.lora_alpha)
 
 
-def joined(folder: Path, base: AdapterBase, *, device: str | None, bases: Path | None) -> LanguageModel:
-    """Load a version that is an adapter: its base with the adapter merged into it, in memory.
+def put_beside(network: Any, folder: Path) -> None:
+    """Put a saved adapter beside a network's weights, so that a training goes on with it.
 
     Raises:
-        ContractError: its base is not there or is another, or the two do not fit.
+        ContractError: it does not fit.
     """
-    return merged_with(LanguageModel.load(base_folder(folder, base, bases), device=device), folder, folder.name)
+    from peft import PeftModel
+
+    try:
+        PeftModel.from_pretrained(network, str(folder), is_trainable=True)
+    except (ValueError, RuntimeError, KeyError, TypeError, OSError, AttributeError) as err:
+        raise ContractError(f"adapter {folder} does not fit its base: {err}") from err
 
 
-def merged_with(base: LanguageModel, folder: Path, name: str) -> LanguageModel:
-    """Give the base with a saved adapter merged into it; the base's network is changed in place.
+def merged(network: Any, folder: Path, name: str) -> Any:
+    """Give a base's network with a saved adapter merged into it; it is changed in place.
 
     Raises:
         ContractError: the adapter's weights are pickled or damaged, or it does not fit the base.
@@ -133,10 +122,10 @@ def merged_with(base: LanguageModel, folder: Path, name: str) -> LanguageModel:
     if not weights.is_file():
         raise ContractError(f"adapter {name}: {weights.name} is missing; save it with safe serialization")
     try:
-        merged = PeftModel.from_pretrained(base.network, str(folder), is_trainable=False).merge_and_unload()
+        whole = PeftModel.from_pretrained(network, str(folder), is_trainable=False).merge_and_unload()
     except (ValueError, RuntimeError, KeyError, TypeError, OSError, AttributeError) as err:
         first = (str(err).strip() or type(err).__name__).splitlines()[0][:300]
         raise ContractError(
             f"adapter {name} does not fit the champion, which it has to be trained from: {first}"
         ) from err
-    return LanguageModel(merged.eval(), base.tokenizer, base.origin)
+    return whole.eval()

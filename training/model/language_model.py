@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from datasets_defs.core.errors import ContractError
 from datasets_defs.spec.model import FromScratch
-from training.model.adapter_files import base_of
+from training.model.adapter_files import base_folder, base_of
 from training.model.origin import Origin
 from training.model.pretrained import END, checked_folder, fresh, read_network, read_tokenizer
 from training.model.prompt_limit import longest_token, require_short, still
@@ -53,9 +53,8 @@ class LanguageModel:
             TransientError: the hub is not reachable.
         """
         if (base := base_of(Path(source))) is not None:
-            from training.model.adapters import joined  # brings peft
-
-            return joined(Path(source), base, device=device, bases=bases)
+            whole = cls.load(base_folder(Path(source), base, bases), device=device)
+            return whole.with_adapter(Path(source), Path(source).name)
         name, folder = str(source), checked_folder(source)
         network = read_network(folder, name)
         tokenizer = read_tokenizer(folder, name, rows=int(network.get_input_embeddings().weight.shape[0]))
@@ -85,6 +84,16 @@ class LanguageModel:
         bpe.train_from_iterator(texts, trainer)
         network, tokenizer = fresh(shape, bpe, seed=seed)
         return cls(network.eval(), still(tokenizer, "the new model"))
+
+    def with_adapter(self, folder: Path, name: str) -> "LanguageModel":
+        """Give this model with a saved adapter merged into it; its network is changed in place.
+
+        Raises:
+            ContractError: the adapter's weights are pickled or damaged, or it does not fit.
+        """
+        from training.model.adapters import merged  # brings peft
+
+        return LanguageModel(merged(self.network, folder, name), self.tokenizer, self.origin)
 
     def save(self, folder: Path) -> None:
         """Write weights (safetensors), configuration and tokenizer; existing files are replaced.

@@ -5,7 +5,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from typing import Protocol
 
-from datasets_defs.core.errors import DriftloopError
+from datasets_defs.core.errors import ContractError, DriftloopError
 from datasets_defs.core.faults import reached
 from training.servers.probe import judged, thinned
 from training.servers.seam import Version, Word
@@ -62,12 +62,23 @@ def _bring_one(server: AdapterServer, version: Version, others: Sequence[Version
     if version.label in names:
         word = _probed(server, version.label, version, others, tolerance)
         return word if word.is_confirmed else _dropped(server, version, word)
+    word = _loaded(server, version, others, tolerance)
+    if word.is_confirmed:
+        return word
     rest = [other for other in others if other.label != version.base.label]
-    word = _is_base(server, names, version.base, rest, tolerance)
-    if not word.is_confirmed:
-        return Word(False, f"version {version.number} is an adapter for version {version.base.number}; {word.reason}")
+    base = _is_base(server, names, version.base, rest, tolerance)
+    if base.is_confirmed:
+        return word
+    return Word(False, f"version {version.number} is an adapter for version {version.base.number}; {base.reason}")
+
+
+def _loaded(server: AdapterServer, version: Version, others: Sequence[Version], tolerance: float) -> Word:
+    """Load a version that a replica lacks, and ask it back: what base and adapter give together speaks for both."""
     reached("adapters.loading")
-    server.load(version)
+    try:
+        server.load(version)
+    except ContractError as err:
+        return Word(False, str(err))
     reached("adapters.loaded")
     if version.label not in server.names():
         return Word(False, f"it took the order and does not name {version.label} among its models")
