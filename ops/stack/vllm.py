@@ -90,7 +90,8 @@ def serve_environment() -> dict[str, str]:
     """Give the environment it is served in: routes that change versions open, nothing fetched, nothing reported."""
     own = {
         "VLLM_SERVER_DEV_MODE": "1", "VLLM_ALLOW_RUNTIME_LORA_UPDATING": "True", "VLLM_CPU_KVCACHE_SPACE": "1",
-        "VLLM_CPU_OMP_THREADS_BIND": "nobind", "VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1", "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1",
+        "VLLM_CPU_OMP_THREADS_BIND": "nobind", "VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1", "HF_HUB_OFFLINE": "1",
+        "OMP_NUM_THREADS": "1",
     }  # fmt: skip
     return {**os.environ, **own}
 
