@@ -24,6 +24,7 @@ from serving.log_writer import LogWriter
 from serving.metrics import ServingMetrics
 from serving.protocol import ApiError, CompletionRequest, unknown_model
 from serving.reload import Fetch, Pace, Reloader
+from training.model.adapter_files import base_of
 
 
 class Service:
@@ -149,8 +150,11 @@ def _forget_old(folder: Path, keep: int = 3) -> None:
             (path for path in folder.parent.iterdir() if path.is_dir() and path != folder and path.name[:1] != "."),
             key=lambda path: path.stat().st_mtime,
         )
+        kept = [folder, *others[-(keep - 1) :]]
+        bases = {f"v{base.version}" for each in kept if (base := base_of(each)) is not None}
         for path in others[: -(keep - 1)]:
-            shutil.rmtree(path, ignore_errors=True)
+            if path.name not in bases:  # an adapter that may be loaded again needs it
+                shutil.rmtree(path, ignore_errors=True)
 
 
 def refuse_impossible(spec: ModelSpec, request: CompletionRequest) -> None:

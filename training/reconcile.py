@@ -212,14 +212,15 @@ def _mend_servers(model: str, *, db: Engine, now: datetime, actor: str) -> list[
         said = confirm_late(ledger, spec, champion, now=now, actor=actor)
         return [said] if said else []
     from training.registry.registry import Registry
-    from training.servers.follow import follow, forget_old
+    from training.servers.follow import follow, forget_old, unload_old
 
     word = follow(db, Registry(settings().mlflow_url), spec, champion)
     if not word.is_confirmed:
         return [word.reason]
     ledger.confirm_champion(champion)
+    unloaded = unload_old(spec, champion, incident)
     gone = forget_old(spec, champion, incident.challenger_version if incident else None)
-    return [f"{label} is removed from the servers' folder" for label in gone]
+    return [*unloaded, *(f"{label} is removed from the servers' folder" for label in gone)]
 
 
 def _look_at(model: str, *, db: Engine, beats: Beats, memory: dict[str, str], now: datetime, actor: str) -> list[str]:

@@ -143,10 +143,44 @@ class ModelSpec(NamedFile):
         if self.steps is None or self.serving.kind == "driftloop":
             return self
         section = "rollout" if self.rollout is not None else "ab"
-        if self.serving.swap != "weights" or len(self.serving.replicas) < 2:
+        if self.serving.swap == "adapters" or (self.serving.swap == "weights" and len(self.serving.replicas) > 1):
+            return self
+        raise ValueError(
+            f"{section} needs a server that holds two versions and says so: driftloop's own, `swap: adapters`, or "
+            f"`swap: weights` with two `replicas` or more; found swap: {self.serving.swap} with "
+            f"{len(self.serving.replicas)}"
+        )
+
+    @model_validator(mode="after")
+    def _own_command_leaves_weights(self) -> "ModelSpec":
+        """Refuse to keep adapters of a trainer whose adapters are merged.
+
+        Raises:
+            ValueError: it is asked for.
+        """
+        if self.trainer.kind == "command" and self.retrain.keeps_adapters:
             raise ValueError(
-                f"{section} needs a server that holds two versions and says so: driftloop's own, or `swap: weights` "
-                f"with two `replicas` or more; found swap: {self.serving.swap} with {len(self.serving.replicas)}"
+                "trainer: what a command of your own leaves is registered as whole weights; take `lora: {merge: "
+                "false}` out of `retrain`, or let driftloop's trainer train"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _challengers_fit_the_server(self) -> "ModelSpec":
+        """Refuse to make challengers that the server could not load beside its base.
+
+        Raises:
+            ValueError: the server takes adapters, and whole weights would be made, or the other way round.
+        """
+        if self.serving.swap == "adapters" and not self.retrain.keeps_adapters:
+            raise ValueError(
+                "serving: `swap: adapters` loads adapters beside one base; set `retrain: {method: lora, lora: {merge: "
+                "false}}`, or `swap: weights`"
+            )
+        if self.serving.swap in ("weights", "webhook") and self.retrain.keeps_adapters:
+            raise ValueError(
+                f"serving: `swap: {self.serving.swap}` loads whole weights; set `swap: adapters`, or leave "
+                "`retrain.lora.merge` out"
             )
         return self
 
@@ -175,6 +209,11 @@ class ModelSpec(NamedFile):
         adapters = {"rank", "alpha"} & {*self.search.grid, *self.search.ranges}
         if adapters and self.retrain.method != "lora":
             raise ValueError(f"search: {', '.join(sorted(adapters))} need `retrain: {{method: lora}}`")
+        if adapters and self.retrain.keeps_adapters:
+            raise ValueError(
+                f"search: {', '.join(sorted(adapters))} with `lora: {{merge: false}}`: each training goes on with the "
+                "champion's adapter, whose shape stays; take them out of the search"
+            )
         return self
 
     def about(self, signal: str) -> About | None:

@@ -45,9 +45,12 @@ class ServingSpec(Section):
     """The model's name at the server; `{version}` stands for the version that serves. Left out: the model's name."""
     api_key_env: str | None = None
     """Environment variable of the gateway that holds the server's key; none: the caller's header is passed on."""
-    swap: Literal["none", "weights", "webhook"] = "none"
-    """How the replicas get another version. `weights`: vLLM reloads whole weights in place, replica by replica;
-    `webhook`: a service of yours does it; `none`: nobody tells the server, and its versions stay *unconfirmed*."""
+    swap: Literal["none", "weights", "adapters", "webhook"] = "none"
+    """How the replicas get another version; `none`: nobody tells the server, and its versions stay *unconfirmed*.
+
+    `weights`: vLLM reloads whole weights in place, replica by replica. `adapters`: vLLM loads LoRA adapters beside one
+    base, each under a name of its own, and the gateway names one. `webhook`: a service of yours does it.
+    """
     versions_folder: str | None = Field(default=None, pattern=r"^/")
     """Folder that the loop's workers and the replicas see under one path; each version gets one of its own in it."""
     swap_url: str | None = None
@@ -96,7 +99,7 @@ class ServingSpec(Section):
         if self.swap == "none":
             return self
         needed = {"versions_folder": self.versions_folder}
-        if self.swap == "weights":
+        if self.swap in ("weights", "adapters"):
             needed["replicas"] = "given" if self.replicas else None
         else:
             needed |= {"swap_url": self.swap_url, "swap_key_env": self.swap_key_env}
@@ -104,8 +107,27 @@ class ServingSpec(Section):
             raise ValueError(f"swap: {self.swap} needs {', '.join(lacking)}")
         if self.kind != "external":
             raise ValueError(f"swap: {self.swap} is for `kind: external`; driftloop's own server follows by itself")
-        if self.swap == "weights" and VERSION in self.served_name:
-            raise ValueError("swap: weights keeps one name for all versions; take {version} out of `served_name`")
+        if self.swap in ("weights", "adapters") and VERSION in self.served_name:
+            of_all = "keeps one name for all versions" if self.swap == "weights" else "names each version by itself"
+            raise ValueError(f"swap: {self.swap} {of_all}; take {{version}} out of `served_name`")
+        return self
+
+    @model_validator(mode="after")
+    def _beside_one_base(self) -> "ServingSpec":
+        """Refuse what makes no sense, or harms, where adapters stand beside one base.
+
+        Raises:
+            ValueError: it is asked for.
+        """
+        if self.swap != "adapters":
+            return self
+        if self.untie:
+            raise ValueError("swap: adapters reloads no weights, so `untie` is not needed; take it out")
+        if self.prompt_loss_share:
+            raise ValueError(
+                "swap: adapters: `prompt_loss_share` asks for `prompt_logprobs`, which has ended vLLM's process where "
+                "adapters are enabled (0.32.0); take it out"
+            )
         return self
 
     @property
@@ -113,8 +135,13 @@ class ServingSpec(Section):
         """Whether the server can be asked which version it has loaded; if not, none is ever confirmed."""
         return self.kind == "driftloop" or self.swap != "none"
 
-    def name_at_server(self, model: str, version: int | None) -> str | None:
-        """Give the name by which the server knows a version; None: it needs a version, and none serves."""
+    def name_at_server(self, model: str, version: int | None, *, adapter: str | None = None) -> str | None:
+        """Give the name by which the server knows a version; None: it needs a version, and none serves.
+
+        `adapter` is the label of a version that is an adapter: with `swap: adapters` that is its name.
+        """
+        if self.swap == "adapters" and adapter is not None:
+            return adapter
         if VERSION not in self.served_name:
             return self.served_name or model
         return self.served_name.replace(VERSION, str(version)) if version is not None else None

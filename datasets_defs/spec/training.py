@@ -1,8 +1,8 @@
 """The sections of the YAML on how a challenger is trained, and on what data."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, model_validator
 
 from datasets_defs.redaction.kinds import USUAL, Kind
 from datasets_defs.spec.fields import Name, NonBlank, Section, Share
@@ -25,7 +25,38 @@ class LoraSpec(Section):
     alpha: float = Field(default=32, gt=0)
     """What they add is multiplied by alpha / rank."""
     embeddings: bool = True
-    """Trains embeddings and norms, too: new words need it, most of all in a small model; it costs memory."""
+    """Trains embeddings and norms, too: new words need it, most of all in a small model; it costs memory.
+
+    With `merge: false` it is off unless said, and cannot be on: an adapter holds neither.
+    """
+    merge: bool = True
+    """Whether adapters are merged into the weights when a version is saved.
+
+    `false`: the version is its adapter, in PEFT's form, and the hash of the base that it belongs to. A server loads it
+    beside others (`serving.swap: adapters`); the next training goes on with it, over the same base.
+    """
+
+    @model_validator(mode="before")
+    @classmethod
+    def _kept_alone(cls, value: Any) -> Any:
+        """Let adapters that are kept be all that is trained, unless the section says otherwise."""
+        if isinstance(value, dict) and value.get("merge") is False:
+            return {"embeddings": False, **value}
+        return value
+
+    @model_validator(mode="after")
+    def _holds_what_is_trained(self) -> "LoraSpec":
+        """Refuse to train what an adapter cannot hold.
+
+        Raises:
+            ValueError: it is asked for.
+        """
+        if self.embeddings and not self.merge:
+            raise ValueError(
+                "`merge: false` keeps adapters alone, and `embeddings: true` trains embeddings and norms beside them, "
+                "which servers take from no adapter; set one of the two to the other value"
+            )
+        return self
 
 
 class RetrainSpec(Section):
@@ -44,7 +75,7 @@ class RetrainSpec(Section):
     max_seconds: float = Field(default=3600, gt=0)
     """Training stops here at the latest."""
     method: Literal["full", "lora"] = "full"
-    """`lora`: small adapters are trained beside frozen weights, and merged into them when the version is saved."""
+    """`lora`: small adapters are trained beside frozen weights, and merged into them unless `lora.merge` is false."""
     lora: LoraSpec = LoraSpec()
     """Shape of the adapters; read with `method: lora` only."""
     learning_rate: float | None = Field(default=None, gt=0)
@@ -82,6 +113,22 @@ class RetrainSpec(Section):
     """Rejected challengers in one incident before a person is called."""
     futile_after: int = Field(default=3, ge=1)
     """So many challengers in a row, over all incidents, that surely gained too little: a person is called."""
+
+    @property
+    def keeps_adapters(self) -> bool:
+        """Whether a challenger is saved as an adapter, and not as whole weights."""
+        return self.method == "lora" and not self.lora.merge
+
+    @model_validator(mode="after")
+    def _adapters_are_trained(self) -> "RetrainSpec":
+        """Refuse to keep adapters where none are trained.
+
+        Raises:
+            ValueError: `lora.merge` is false, and the method is another.
+        """
+        if not self.lora.merge and self.method != "lora":
+            raise ValueError(f"`lora: {{merge: false}}` needs `method: lora`; found method: {self.method}")
+        return self
 
 
 class SourceSpec(Section):

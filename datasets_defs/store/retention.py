@@ -32,10 +32,13 @@ def drop_old(db: Engine, now: datetime) -> dict[str, int]:
 
 
 def versions_in_use(db: Engine) -> set[tuple[str, int]]:
-    """Read each model's champion, the version before it, and the challenger of its open incident."""
-    used = _in_use()
+    """Read each model's champion, the version before it, the challenger of its open incident, and adapters' bases."""
+    used, noted = _in_use(), tables.registered_version
+    of = (noted.c.model == used.c.model) & (noted.c.version == used.c.version) & noted.c.adapter_of.is_not(None)
+    bases = select(noted.c.model, noted.c.adapter_of.label("version")).join(used, of)
     with database_errors("reading which versions are in use"), db.connect() as on:
-        return {(row.model, row.version) for row in on.execute(select(used.c.model, used.c.version))}
+        every = on.execute(select(used.c.model, used.c.version).union(bases))
+        return {(row.model, row.version) for row in every}
 
 
 def _past(now: datetime) -> list[tuple[Table, ColumnElement[bool]]]:

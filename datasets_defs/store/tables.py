@@ -468,6 +468,7 @@ registered_version = Table(
     Column("manifest_sha256", Text, nullable=False),
     Column("actor", Text, nullable=False, comment="who registered it, or how the loop came to know it"),
     Column("base", Text, comment="the base model that it descends from; null: not known"),
+    Column("adapter_of", Integer, comment="version whose weights its adapter is for; null: it has weights of its own"),
     Column("at", Timestamp, nullable=False, server_default=func.now()),
     PrimaryKeyConstraint("model", "version"),
     comment="what each version is: nothing else is loaded under its number; added to, never changed",

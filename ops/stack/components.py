@@ -140,9 +140,7 @@ def _airflow_component(name: str, environment: dict[str, str], sources: str) -> 
     command = [sys.executable, "-m", "ops.stack.warm_airflow" if is_warm else "airflow", name]
     if name in ("scheduler", "triggerer"):
         command.append("--skip-serve-logs")  # that server binds every interface; the api-server reads the files itself
-    return Component(
-        name=name, command=tuple(command), environment=environment, depends=sources if is_warm else ""
-    )
+    return Component(name=name, command=tuple(command), environment=environment, depends=sources if is_warm else "")
 
 
 def _airflow(stack: Stack) -> dict[str, str]:

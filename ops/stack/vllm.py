@@ -69,21 +69,29 @@ def _needed(asked: list[str]) -> Iterator[str]:
             yield line
 
 
-def serve_command(folder: Path, model: Path, name: str, port: int) -> list[str]:
-    """Give the command that serves a model on loopback; its `vllm` script does not work in the CPU build."""
+def serve_command(folder: Path, model: Path, name: str, port: int, *, max_lora_rank: int | None = None) -> list[str]:
+    """Give the command that serves a model on loopback; its `vllm` script does not work in the CPU build.
+
+    With `max_lora_rank` it takes adapters of that rank at most.
+    """
     options = {
         "--model": model, "--served-model-name": name, "--host": "127.0.0.1", "--port": port, "--dtype": "float32",
         "--max-num-seqs": 8, "--block-size": 32,
     }  # fmt: skip  # CPU attention needs blocks of 32
-    words = [str(word) for pair in options.items() for word in pair]
+    lora: list[str] = []
+    if max_lora_rank is not None:
+        lora = ["--enable-lora"]
+        options |= {"--max-lora-rank": max_lora_rank, "--max-loras": 2, "--max-cpu-loras": 4}
+    words = [*lora, *(str(word) for pair in options.items() for word in pair)]
     return [str(python_of(folder)), "-m", "vllm.entrypoints.openai.api_server", "--enforce-eager", *words]
 
 
 def serve_environment() -> dict[str, str]:
-    """Give the environment it is served in: routes that swap weights open, nothing fetched, nothing reported."""
+    """Give the environment it is served in: routes that change versions open, nothing fetched, nothing reported."""
     own = {
-        "VLLM_SERVER_DEV_MODE": "1", "VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_CPU_OMP_THREADS_BIND": "nobind",
-        "VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1", "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1",
+        "VLLM_SERVER_DEV_MODE": "1", "VLLM_ALLOW_RUNTIME_LORA_UPDATING": "True", "VLLM_CPU_KVCACHE_SPACE": "1",
+        "VLLM_CPU_OMP_THREADS_BIND": "nobind", "VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1", "HF_HUB_OFFLINE": "1",
+        "OMP_NUM_THREADS": "1",
     }  # fmt: skip
     return {**os.environ, **own}
 

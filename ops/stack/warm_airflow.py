@@ -1,7 +1,7 @@
 """`python -m ops.stack.warm_airflow scheduler …`: a part of Airflow, with what its processes import already imported.
 
-LocalExecutor forks its workers from the scheduler and each task from a worker; the processor of DAG files forks for each
-file. No such process has to import what its parent holds: that saves up to twelve seconds of a core, and memory is
+LocalExecutor forks its workers from the scheduler and each task from a worker; the processor of DAG files forks for
+each file. No such process has to import what its parent holds: that saves up to twelve seconds of a core, and memory is
 shared. An Airflow of your own does without.
 """
 
@@ -18,13 +18,13 @@ from datasets_defs.core.settings import ROOT, settings
 
 DAGS = ROOT / "dags"
 LIBRARIES = ("evidently", "mlflow", "pandas", "pyarrow.parquet", "scipy.stats", "transformers")
-"""What steps import only when they need it. Importing torch starts no thread: those that it computes with begin later."""
+"""What steps import only when they need it. Importing torch starts no thread: those it computes with begin later."""
 PARTS = {"scheduler": LIBRARIES, "dag-processor": ()}
 """The parts of Airflow that fork, and what each imports beside the modules of the DAG files."""
 
 
 def modules(folder: Path = DAGS, *, of_tasks: bool) -> list[str]:
-    """List the modules that a folder's DAG files import, in order; `of_tasks`: those that only their tasks import, too."""
+    """List the modules that a folder's DAG files import, in order; `of_tasks`: those that only tasks import, too."""
     trees = (ast.parse(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.py")))
     return sorted({name for tree in trees for name in _imported(ast.walk(tree) if of_tasks else tree.body)})
 

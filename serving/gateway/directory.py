@@ -15,6 +15,7 @@ from datasets_defs.ledger.retirements import Retirement, closed_routes
 from datasets_defs.ledger.routes import Route
 from datasets_defs.store.client_keys import keys
 from datasets_defs.store.heartbeats import heartbeats
+from datasets_defs.store.versions import adapter_labels
 from serving.gateway.doorkeeper import Doorkeeper
 
 log = logging.getLogger(__name__)
@@ -30,6 +31,8 @@ class Known:
     """How the users of models are divided between two versions; the champion answers all of the others."""
     closed: Mapping[str, Retirement]
     """Retired models that answer nobody any more."""
+    adapters: Mapping[tuple[str, int], str]
+    """The labels of versions that are adapters, by model and version."""
     at: float
     """When, on the monotonic clock."""
 
@@ -80,6 +83,10 @@ class Directory:
         """Give how a model's users are divided; None: the champion answers all, as far as is known."""
         return self.known.routes.get(model) if self.known else None
 
+    def adapter(self, model: str, version: int | None) -> str | None:
+        """Give the label of a version that is an adapter; None: it has weights of its own, as far as is known."""
+        return self.known.adapters.get((model, version)) if self.known and version is not None else None
+
     def closed(self, model: str) -> Retirement | None:
         """Give the retirement that closed a model's route; None: it answers, as far as is known."""
         return self.known.closed.get(model) if self.known else None
@@ -95,6 +102,7 @@ class Directory:
             versions |= self._loaded()
             routes = self._ledger.routes()
             closed = closed_routes(self._db)
+            adapters = adapter_labels(self._db)
             self._also()
             known = {key.id: key for key in keys(self._db)}
         except (TransientError, SQLAlchemyError) as err:  # e.g. a schema that is yet to be migrated
@@ -103,7 +111,7 @@ class Directory:
             self.problem = str(err).splitlines()[0]
             return
         self.problem = None
-        self.known = Known(versions, routes, closed, time.monotonic())
+        self.known = Known(versions, routes, closed, adapters, time.monotonic())
         self._doorkeeper.keys = known
 
     def _loaded(self) -> dict[str, int]:

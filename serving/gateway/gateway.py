@@ -105,7 +105,8 @@ class Gateway:
         """
         upstream, asked = exchange.upstream, exchange.asked
         serving = upstream.limits
-        name = serving.name_at_server(exchange.model, exchange.version)
+        adapter = self.directory.adapter(exchange.model, exchange.version)
+        name = serving.name_at_server(exchange.model, exchange.version, adapter=adapter)
         if name is None:
             raise not_ready(f"{exchange.model} has no champion yet, and its name at the server holds the version")
         streams = exchange.logged and asked.streams

@@ -3,17 +3,20 @@
 import math
 import os
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import asynccontextmanager
 
 from datasets_defs.spec.model import ModelSpec
 from serving.gateway.arms import Arm
+from serving.gateway.asked import CHAT, COMPLETIONS
 from serving.gateway.breaker import Replica, Replicas
 from serving.protocol import ApiError, not_ready
 from serving.wire.http_client import AwayError, Headers, HttpClient, Reply, SilentError
 
 CANNOT_NOW = frozenset({502, 503, 504})
 """Answers by which a server, or what stands before it, says that it cannot now: another replica may."""
+FORGOT = 404
+"""With adapters: the replica has restarted and does not know the version's name until it is told again."""
 MOST_TRIES = 3
 
 
@@ -53,6 +56,7 @@ class Upstream:
         """
         tried: list[Replica] = []
         problem = ""
+        fails = self._fails(path)
         self.replicas.turn += 1
         for attempt in range(MOST_TRIES):
             replica = self._choose(tried, arm)
@@ -63,8 +67,8 @@ class Upstream:
                 self._retried()
             last = attempt + 1 == MOST_TRIES or self._choose(tried, arm, look=True) is None
             try:
-                async with self._one(replica, method, path, headers, body) as reply:
-                    if reply.status in CANNOT_NOW and not last:
+                async with self._one(replica, method, path, headers, body, fails) as reply:
+                    if reply.status in fails and (reply.status == FORGOT or not last):
                         problem = f"{replica.url} says {reply.status}"
                         continue
                     if arm is not None:
@@ -80,7 +84,7 @@ class Upstream:
 
     @asynccontextmanager
     async def _one(
-        self, replica: Replica, method: str, path: str, headers: Headers, body: bytes | None
+        self, replica: Replica, method: str, path: str, headers: Headers, body: bytes | None, fails: Collection[int]
     ) -> AsyncIterator[Reply]:
         """Ask one replica, and let its breaker know how that went."""
         replica.in_flight += 1
@@ -89,7 +93,7 @@ class Upstream:
         try:
             async with self._client.send(method, replica.url + path, headers, body, self.limits) as reply:
                 shown = True
-                if reply.status in CANNOT_NOW:
+                if reply.status in fails:
                     replica.breaker.failed(time.monotonic())
                 else:
                     replica.breaker.succeeded()
@@ -102,6 +106,11 @@ class Upstream:
             replica.in_flight -= 1
             if not shown:
                 replica.breaker.abandoned()
+
+    def _fails(self, path: str) -> Collection[int]:
+        """Say which answers are a replica's failure and not its word on the request."""
+        names_version = self.limits.swap == "adapters" and path.partition("?")[0] in (COMPLETIONS, CHAT)
+        return CANNOT_NOW | {FORGOT} if names_version else CANNOT_NOW
 
     def _choose(self, tried: list[Replica], arm: Arm | None, *, look: bool = False) -> Replica | None:
         """Choose a replica that was not tried; of a single one also the same once more, whose connection was old.

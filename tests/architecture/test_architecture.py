@@ -126,11 +126,10 @@ def test_nothing_unfinished_is_left_in():
 
 
 def test_weights_come_in_by_one_door():
-    """Only `training.registry.fetch`, which asks the ledger, and a worker that was handed the hash bring weights in."""
+    """Only `training.registry.fetch`, which asks the ledger or is handed the hash, brings weights in."""
     doors = {
         "training/registry/fetch.py",
         "training/registry/reader.py",  # compares, and keeps nothing
-        "training/trainers/worker.py",  # on another machine: the hash comes with its work
     }
     callers = {str(path.relative_to(ROOT)) for path in SOURCES if re.search(r"[a-z)]\.download\(", path.read_text())}
     assert callers == doors

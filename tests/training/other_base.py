@@ -13,7 +13,7 @@ from training.fit.plan import FitPlan
 from training.model.language_model import LanguageModel
 
 
-def tiny_llama(folder: Path, texts: Sequence[str], *, seconds: float = 0) -> Path:
+def tiny_llama(folder: Path, texts: Sequence[str], *, seconds: float = 0, width: int = 48, heads: int = 4) -> Path:
     """Make a Llama of two layers with a tokenizer of its own and a chat template; trained on the texts for a while."""
     bpe = Tokenizer(models.BPE())
     bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -27,7 +27,8 @@ def tiny_llama(folder: Path, texts: Sequence[str], *, seconds: float = 0) -> Pat
     torch.manual_seed(0)
     network = LlamaForCausalLM(
         LlamaConfig(
-            vocab_size=len(tokenizer), hidden_size=48, intermediate_size=96, num_hidden_layers=2, num_attention_heads=4,
+            vocab_size=len(tokenizer), hidden_size=width, intermediate_size=96, num_hidden_layers=2,
+            num_attention_heads=heads,
             num_key_value_heads=2, max_position_embeddings=128, bos_token_id=0, eos_token_id=1,
         )
     )  # fmt: skip

@@ -25,6 +25,7 @@ from datasets_defs.store.sketch_log import StoredProfile, profile_at, save_profi
 from ops.verify.reading import broken_invariants
 from tests.training.killed_steps import Running
 from tests.training.pairs.test_takes import POINTS as PAIRS
+from tests.training.servers.test_adapters import ADAPTERS
 from tests.training.servers.test_swap import SWAP
 from tests.training.training_points import ALL as TRAINING
 from tests.training.uploads import VERSIONS, Uploads, model_folder
@@ -213,6 +214,7 @@ POINTS = {
     *ROLL_BACK,
     *DRILL,
     *SWAP,
+    *ADAPTERS,
     *PAIRS,
     *BEGIN,
     *LAST,

@@ -114,6 +114,8 @@ def _beside(
     if spec.serving.swap == "none":
         return _waited(lambda: _told(ledger, route)), route
     registry, every = Registry(settings().mlflow_url), spec.serving.replicas
+    if spec.serving.swap == "adapters":  # each replica holds both, and the gateway names one
+        return _waited(lambda: follow(ledger.engine, registry, spec, champion)), route
     wanted = min(max(ceil(target * len(every)), 1), len(every) - 1)
     word = Word(True, f"{len(route.replicas)} of {len(every)} replicas have it")
     while route.held or len(route.replicas) < wanted:

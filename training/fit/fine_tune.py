@@ -49,8 +49,9 @@ def fine_tune(
 
     With validation texts the training stops once it stops getting better on them, and the best weights are taken. The
     result is blended with the weights it started from, which keeps most of what was learned and forgets much less
-    (Wortsman et al., "Robust fine-tuning of zero-shot models", CVPR 2022). Adapters are merged: what is left is an
-    ordinary model. Each process of a `group` calls this with the same arguments; the first one's model is the result.
+    (Wortsman et al., "Robust fine-tuning of zero-shot models", CVPR 2022). Adapters are merged, so that an ordinary
+    model is left, unless the plan keeps them. A model that comes with adapters goes on with those. Each process of a
+    `group` calls this with the same arguments; the first one's model is the result.
 
     Raises:
         OutOfMemoryError: the training does not fit the memory.
@@ -101,8 +102,9 @@ class _Loop:
         self.batch = max(1, plan.batch_tokens // rows.length)
         self.passes = max(1, plan.forward_tokens // rows.length)
         self.steps = max(1, math.ceil(len(rows) * plan.epochs / self.batch))
+        self.goes_on = adapters.are_attached(model.network)
         self.adapted = self._attach()
-        own = [each for name, each in trainable(model.network).items() if not adapters.is_adapter(name)]
+        own = [each for name, each in trainable(model.network).items() if self.goes_on or not adapters.is_adapter(name)]
         self.start = [(weight, weight.detach().clone()) for weight in own] if plan.blend < 1 else []
         self.rate = plan.learning_rate or default_rate(sum(each.numel() for each in self._weights()), plan.method)
         self.trained, self.forward = group.prepare(model.network)
@@ -121,10 +123,12 @@ class _Loop:
         return [each for name, each in self.model.network.named_parameters() if not adapters.is_adapter(name)]
 
     def _attach(self) -> Any:
-        if self.plan.method == "full":
+        if self.plan.method == "full" or self.goes_on:
             return None
         plan = self.plan
-        return adapters.attach(self.model, rank=plan.rank, alpha=plan.alpha, embeddings=plan.embeddings, seed=plan.seed)
+        return adapters.attach(
+            self.model.network, rank=plan.rank, alpha=plan.alpha, embeddings=plan.embeddings, seed=plan.seed
+        )
 
     def run(self, folder: Path, progress: Callable[[Progress], None]) -> Result:
         """Train to the end, or to where something says stop."""
@@ -254,8 +258,10 @@ class _Loop:
         if self.plan.gradient_checkpointing:
             self.trained.activation_checkpointing_disable()
         self.group.finish(self.trained, network)
-        if self.adapted is not None:
+        if self.adapted is not None and self.plan.merge:
             adapters.merge(self.adapted, self.plan.blend)
+        elif self.adapted is not None:
+            adapters.shrink(network, self.plan.blend)
         _blend(self.start, self.plan.blend)
         network.requires_grad_(True)
         network.eval()

@@ -34,6 +34,8 @@ class FitPlan:
     """What the adapters add is multiplied by alpha / rank."""
     embeddings: bool = True
     """Whether embeddings and norms are trained beside the adapters."""
+    merge: bool = True
+    """Whether the adapters are merged into the weights at the end; if not they stay beside them."""
     row_tokens: int = 1024
     """Longest row, in tokens; longer documents are cut."""
     forward_tokens: int = 4096

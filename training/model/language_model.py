@@ -11,6 +11,7 @@ from torch.nn import functional
 
 from datasets_defs.core.errors import ContractError
 from datasets_defs.spec.model import FromScratch
+from training.model.adapter_files import base_folder, base_of
 from training.model.origin import Origin
 from training.model.pretrained import END, checked_folder, fresh, read_network, read_tokenizer
 from training.model.prompt_limit import longest_token, require_short, still
@@ -41,15 +42,19 @@ class LanguageModel:
         object.__setattr__(self, "most_bytes", longest_token(self.tokenizer) * self.context)
 
     @classmethod
-    def load(cls, source: str | Path, *, device: str | None = None) -> "LanguageModel":
+    def load(cls, source: str | Path, *, device: str | None = None, bases: Path | None = None) -> "LanguageModel":
         """Load a folder or a hub name: safetensors only, and no code that comes with the model.
 
-        Unless a device is named, it goes to the GPU where there is one.
+        Unless a device is named, it goes to the GPU where there is one. A version that is an adapter is merged, in
+        memory, into its base, which lies beside it or in `bases` as `vN`.
 
         Raises:
             ContractError: the folder is incomplete, holds pickled weights or code, or is no causal language model.
             TransientError: the hub is not reachable.
         """
+        if (base := base_of(Path(source))) is not None:
+            whole = cls.load(base_folder(Path(source), base, bases), device=device)
+            return whole.with_adapter(Path(source), Path(source).name)
         name, folder = str(source), checked_folder(source)
         network = read_network(folder, name)
         tokenizer = read_tokenizer(folder, name, rows=int(network.get_input_embeddings().weight.shape[0]))
@@ -79,6 +84,16 @@ class LanguageModel:
         bpe.train_from_iterator(texts, trainer)
         network, tokenizer = fresh(shape, bpe, seed=seed)
         return cls(network.eval(), still(tokenizer, "the new model"))
+
+    def with_adapter(self, folder: Path, name: str) -> "LanguageModel":
+        """Give this model with a saved adapter merged into it; its network is changed in place.
+
+        Raises:
+            ContractError: the adapter's weights are pickled or damaged, or it does not fit.
+        """
+        from training.model.adapters import merged  # brings peft
+
+        return LanguageModel(merged(self.network, folder, name), self.tokenizer, self.origin)
 
     def save(self, folder: Path) -> None:
         """Write weights (safetensors), configuration and tokenizer; existing files are replaced.

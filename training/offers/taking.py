@@ -11,7 +11,6 @@ from datasets_defs.spec.model import ModelSpec
 from datasets_defs.store.artifacts import file_sha256
 from datasets_defs.store.versions import note_version
 from datasets_defs.store.work import work_folder
-from training.model.adapters import merged_with
 from training.model.language_model import LanguageModel
 from training.model.usable import require_usable
 from training.offers.model_files import collect, is_adapter_folder
@@ -87,8 +86,8 @@ def usable_in(folder: Path, work: Path, *, base: Callable[[], Path], name: str) 
         TransientError: PostgreSQL or the registry is away.
     """
     if is_adapter_folder(folder):
-        whole = LanguageModel.load(base(), device="cpu")
-        merged_with(whole, folder, name).save(folder := work / "merged")
+        whole = LanguageModel.load(base(), device="cpu").with_adapter(folder, name)
+        whole.save(folder := work / "merged")
     require_usable(folder, name)
     return folder
 

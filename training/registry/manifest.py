@@ -13,6 +13,14 @@ FOLDER = "model"
 """Folder of a version's files among the artifacts of its run."""
 MANIFEST_SHA256 = "driftloop.manifest_sha256"
 """Tag of a version: the SHA-256 of its manifest."""
+ADAPTER_OF = "driftloop.adapter_of"
+"""Tag of a version that is an adapter: the number of the version whose weights it is for."""
+
+
+def adapter_of(tags: Mapping[str, str]) -> int | None:
+    """Read from a version's tags which version's weights it is an adapter for; None: it has weights of its own."""
+    found = tags.get(ADAPTER_OF, "")
+    return int(found) if found.isdigit() else None
 
 
 def make_manifest(folder: Path) -> dict[str, Any]:

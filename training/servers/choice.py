@@ -5,6 +5,7 @@ import os
 from datasets_defs.core.errors import ContractError
 from datasets_defs.core.settings import settings
 from datasets_defs.spec.model import ModelSpec
+from training.servers.adapters import VllmAdapters
 from training.servers.seam import VersionServer
 from training.servers.vllm import Vllm
 from training.servers.webhook import Webhook
@@ -24,6 +25,19 @@ def servers_of(spec: ModelSpec) -> list[VersionServer]:
         secret = _secret(serving.swap_key_env, "swap_key_env")
         return [Webhook(serving.swap_url, spec.name, secret or "", seconds=seconds)]
     return []
+
+
+def adapter_servers_of(spec: ModelSpec) -> list[VllmAdapters]:
+    """Give the servers that hold versions beside each other, each under a name; none where a YAML asks for none.
+
+    Raises:
+        ContractError: the environment lacks a key that the YAML names.
+    """
+    serving, seconds = spec.serving, settings().serving_confirm_seconds
+    if serving.swap != "adapters":
+        return []
+    name, key = serving.served_name or spec.name, _secret(serving.api_key_env, "api_key_env")
+    return [VllmAdapters(url, name, seconds=seconds, key=key) for url in serving.replicas]
 
 
 def _secret(variable: str | None, field: str) -> str | None:

@@ -1,23 +1,26 @@
 """The servers of a model brought to the ledger's champion, by one process at a time; what they said is written down."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 from sqlalchemy import Engine
 
 from datasets_defs.core.errors import ContractError, TransientError
+from datasets_defs.core.incidents import Incident
 from datasets_defs.ledger.champions import Champion
 from datasets_defs.ledger.ledger import Ledger
 from datasets_defs.ledger.routes import Route
 from datasets_defs.spec.model import ModelSpec
 from datasets_defs.store.heartbeats import beat
 from datasets_defs.store.locks import held
-from datasets_defs.store.versions import manifest_of
+from datasets_defs.store.versions import adapter_of, label_of, manifest_of
 from training.registry.fetch import fetch
 from training.registry.registry import Registry
-from training.servers.choice import servers_of
-from training.servers.published import forget, label_of, others, publish
+from training.servers.beside import bring_beside, unload_others
+from training.servers.choice import adapter_servers_of, servers_of
+from training.servers.published import forget, others, publish
 from training.servers.seam import Version, VersionServer, Word
 from training.servers.swap import bring, confirmed_by
 
@@ -49,6 +52,8 @@ def follow(
 
 def _brought(db: Engine, registry: Registry, spec: ModelSpec, champion: Champion, renew: Callable[[], None]) -> Word:
     """Bring each replica to the version that it is to have: the champion's, or in a rollout the challenger's."""
+    if spec.serving.swap == "adapters":
+        return _brought_beside(db, registry, spec, champion, renew)
     words = []
     for number, servers in _wanted(servers_of(spec), champion, Ledger(db).route(spec.name)):
         root = Path(spec.serving.versions_folder or "") / spec.name
@@ -60,6 +65,39 @@ def _brought(db: Engine, registry: Registry, spec: ModelSpec, champion: Champion
             return word
         words.append(word.reason)
     return Word(True, "; ".join(words))
+
+
+def _brought_beside(
+    db: Engine, registry: Registry, spec: ModelSpec, champion: Champion, renew: Callable[[], None]
+) -> Word:
+    """Bring every replica to the champion and, in a rollout, to the challenger beside it."""
+    servers, route = adapter_servers_of(spec), Ledger(db).route(spec.name)
+    root, words = Path(spec.serving.versions_folder or "") / spec.name, []
+    numbers = [champion.version]
+    if route is not None and not route.ending and route.challenger_version != champion.version:
+        numbers.append(route.challenger_version)
+    for number in numbers:
+        version = _published(db, registry, spec, number, root)
+        renew()
+        rest, tolerance = others(root, version.label), spec.serving.probe_tolerance
+        said = bring_beside(servers, version, others=rest, tolerance=tolerance, renew=renew)
+        word = confirmed_by(servers, said, version)
+        if not word.is_confirmed:
+            return word
+        words.append(word.reason)
+    return Word(True, "; ".join(words))
+
+
+def unload_old(spec: ModelSpec, champion: Champion, incident: Incident | None) -> list[str]:
+    """Unload adapters that nobody is answered by or will soon be sent back to; give what was done.
+
+    The champion before stays loaded as long as an incident is open: until probation ends, a way back is a change of
+    route and nothing else.
+    """
+    keep = {champion.version}
+    if incident is not None:
+        keep |= {incident.challenger_version or champion.version, champion.previous_version or champion.version}
+    return unload_others(adapter_servers_of(spec), spec.name, keep)
 
 
 def _wanted(
@@ -83,7 +121,9 @@ def _published(db: Engine, registry: Registry, spec: ModelSpec, number: int, roo
     if sha256 is None:
         raise TransientError(f"{model} version {number}: its manifest was not noted")
     label = label_of(model, number, sha256) + ("-untied" if spec.serving.untie else "")
-    return publish(root, label, number, get, untied=spec.serving.untie)
+    version = publish(root, label, number, get, untied=spec.serving.untie)
+    base = adapter_of(db, model, number)
+    return version if base is None else replace(version, base=_published(db, registry, spec, base, root))
 
 
 def forget_old(spec: ModelSpec, champion: Champion, *also: int | None) -> list[str]:

@@ -16,6 +16,8 @@ PROMPTS = (
 """Prose, code, numbers and a letter: a version that was trained on any text differs on some of them."""
 MOST_TOKENS = 48
 """Of each prompt: enough to tell two versions apart, and cheap for any server."""
+STEP = 8
+"""Of so many tokens one is asked for where each costs a request of its own."""
 
 
 def compute(folder: Path) -> Probe:
@@ -39,6 +41,17 @@ def compute(folder: Path) -> Probe:
             chosen = logits.log_softmax(-1).gather(1, given[0, 1:, None])
         scores.append(tuple(chosen[:, 0].tolist()))
     return Probe(tokens=rows, log_probabilities=tuple(scores))
+
+
+def thinned(probe: Probe) -> Probe:
+    """Keep of each prompt's log-probabilities every eighth. Pure."""
+    rows = tuple(tuple(row[STEP - 1 :: STEP]) for row in probe.log_probabilities)
+    return Probe(tokens=probe.tokens, log_probabilities=rows)
+
+
+def asked_of(ids: Sequence[int]) -> list[tuple[Sequence[int], int]]:
+    """Give what stands for those that are kept: the tokens before, and the token. Pure."""
+    return [(ids[:at], ids[at]) for at in range(STEP, len(ids), STEP)]
 
 
 def to_json(probe: Probe) -> str:

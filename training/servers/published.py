@@ -8,15 +8,11 @@ from collections.abc import Callable, Collection
 from pathlib import Path
 
 from datasets_defs.core.errors import ContractError
+from training.model.adapter_files import base_of
 from training.servers import probe
 from training.servers.seam import Version
 
 _NUMBER = re.compile(r"-v(\d+)-")
-
-
-def label_of(model: str, number: int, sha256: str) -> str:
-    """Name a version's files: model, version, and twelve digits of the hash of its manifest."""
-    return f"{model}-v{number}-{sha256[:12]}"
 
 
 def publish(root: Path, label: str, number: int, fetch: Callable[[], Path], *, untied: bool = False) -> Version:
@@ -79,8 +75,10 @@ def others(root: Path, label: str) -> list[Version]:
 
 
 def forget(root: Path, keep: Collection[int]) -> list[str]:
-    """Remove the folders of versions that nobody may be sent back to; give their labels."""
-    gone = [version for version in others(root, "") if version.number not in keep]
+    """Remove the folders of versions that nobody may be sent back to; give their labels. A base stays with adapters."""
+    lying = others(root, "")
+    bases = {base.version for each in lying if each.number in keep and (base := base_of(each.folder)) is not None}
+    gone = [version for version in lying if version.number not in keep and version.number not in bases]
     for version in gone:
         (root / f"{version.label}.probe.json").unlink(missing_ok=True)  # first: what lacks its probe is not whole
         shutil.rmtree(version.folder, ignore_errors=True)

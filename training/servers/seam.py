@@ -27,6 +27,8 @@ class Version:
     """What a replica says that has it loaded: model, version and the beginning of its manifest's hash."""
     folder: Path
     probe: Probe
+    base: "Version | None" = None
+    """The version whose weights it is an adapter for; None: it has weights of its own."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,8 @@
 """Bringing every replica to one version, one after the other; whatever goes wrong, what was there is put back."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Protocol, TypeVar
 
 from datasets_defs.core.errors import ContractError, DriftloopError, TransientError
 from training.servers.probe import distance, judged
@@ -23,11 +25,26 @@ def bring(
     Killed anywhere and run again, it goes on. The next replica is touched once this one has confirmed. A replica that
     is away does not keep the version from the others; until it is back, not all have confirmed.
     """
+    one = partial(_bring_one, version=version, others=others, tolerance=tolerance)
+    return each_in_turn(servers, one, renew)
+
+
+class _Named(Protocol):
+    where: str
+
+
+_Server = TypeVar("_Server", bound=_Named)
+
+
+def each_in_turn(
+    servers: Sequence[_Server], one: Callable[[_Server], Word], renew: Callable[[], None]
+) -> dict[str, Word]:
+    """Ask replicas one after the other, up to the first that refused; give each one's word."""
     words: dict[str, Word] = {}
     for server in servers:
         renew()
         try:
-            words[server.where] = _bring_one(server, version, others, tolerance)
+            words[server.where] = one(server)
         except TransientError as err:
             words[server.where] = Word(False, str(err), may_change=True)
         except ContractError as err:
@@ -37,7 +54,7 @@ def bring(
     return words
 
 
-def confirmed_by(servers: Sequence[VersionServer], words: dict[str, Word], version: Version) -> Word:
+def confirmed_by(servers: Sequence[_Named], words: dict[str, Word], version: Version) -> Word:
     """Say whether every replica has confirmed the version. Pure."""
     silent = [f"{at}: {word.reason}" for at, word in words.items() if not word.is_confirmed]
     silent += [f"{server.where}: not asked" for server in servers if server.where not in words]

@@ -14,15 +14,18 @@ from datasets_defs.core.faults import reached
 from datasets_defs.core.windows import Window
 from datasets_defs.spec.model import ModelSpec
 from datasets_defs.spec.trainers import CommandTrainer
-from datasets_defs.store.versions import base_of, manifest_of, note_version
+from datasets_defs.store import versions
+from datasets_defs.store.versions import manifest_of, note_version
 from datasets_defs.store.work import work_folder
 from training.data.freeze import freeze
 from training.data.inputs import inputs_of
 from training.data.snapshot import Snapshot, report_uri, stored
+from training.fit.ends import begin_from, leave
 from training.fit.fine_tune import fine_tune
 from training.fit.plan import FitPlan, Progress, Result
 from training.fit.threads import threads_for, use_threads
 from training.fit.trouble import told
+from training.model.adapter_files import base_of
 from training.model.language_model import LanguageModel
 from training.own.given import given_for
 from training.own.model import model_in
@@ -30,7 +33,7 @@ from training.own.run import run as run_command
 from training.prepare.report import sentence
 from training.registry.environment import code_version, packages
 from training.registry.fetch import fetch
-from training.registry.manifest import MANIFEST_SHA256
+from training.registry.manifest import ADAPTER_OF, MANIFEST_SHA256, adapter_of
 from training.trainers.attempt import Attempt, Made, say_progress, watched
 from training.trainers.launcher import Work, launch, processes_of
 
@@ -63,7 +66,7 @@ def train(attempt: Attempt) -> int:
         spec.name,
         attempt.made,
         key=attempt.key,
-        tags=_tags(attempt, snapshot),
+        tags=_tags(attempt, snapshot) | _tags_of_adapter(attempt.made),
         params={**_params(attempt, snapshot), **done.params},
         metrics=done.metrics,
         curves=done.curves,
@@ -96,11 +99,11 @@ def _by_command(attempt: Attempt, source: Path, snapshot: Snapshot) -> Made:
     spec = attempt.spec
     if not isinstance(spec.trainer, CommandTrainer):
         raise ContractError(f"{spec.name}: trainer is {spec.trainer.kind!r}, not command")
-    given = given_for(spec, snapshot, source, attempt.folder)
+    given = given_for(spec, snapshot, _whole(source, attempt.folder), attempt.folder)
     tell = watched(attempt)
     state = run_command(spec.trainer, given, attempt.folder, name=attempt.key, hold=attempt.hold, tell=tell)
     with work_folder("own-trainer") as work:
-        model = model_in(given.output, work, spec=spec, parent=source)
+        model = model_in(given.output, work, spec=spec, parent=given.champion)
         shutil.rmtree(attempt.made, ignore_errors=True)
         shutil.copytree(model, attempt.made)
     steps = max((curve[-1][0] for curve in state.curves.values() if curve), default=1)
@@ -111,6 +114,15 @@ def _by_command(attempt: Attempt, source: Path, snapshot: Snapshot) -> Made:
         metrics={"seconds": state.seconds},
         curves=state.curves,
     )
+
+
+def _whole(source: Path, folder: Path) -> Path:
+    """Give a folder with whole weights of a version, since programs of others know none that is an adapter."""
+    if base_of(source) is None:
+        return source
+    whole = folder / "champion"
+    LanguageModel.load(source, device="cpu").save(whole)
+    return whole
 
 
 def _last(curves: Mapping[str, Sequence[tuple[int, float, float]]], name: str) -> float:
@@ -131,11 +143,18 @@ def _tags(attempt: Attempt, snapshot: Snapshot) -> dict[str, str]:
     }
 
 
+def _tags_of_adapter(made: Path) -> dict[str, str]:
+    base = base_of(made)
+    return {} if base is None else {ADAPTER_OF: str(base.version)}
+
+
 def _noted(attempt: Attempt, version: int) -> int:
     """Keep what the version is, before anybody asks the registry for it."""
     model, registry = attempt.spec.name, attempt.registry
-    manifest, db = registry.tags(model, version)[MANIFEST_SHA256], attempt.ledger.engine
-    note_version(db, model, version, manifest, actor=attempt.actor, base=base_of(db, model, attempt.parent))
+    tags, db = registry.tags(model, version), attempt.ledger.engine
+    base = versions.base_of(db, model, attempt.parent)
+    sha256, weights_of = tags[MANIFEST_SHA256], adapter_of(tags)
+    note_version(db, model, version, sha256, actor=attempt.actor, base=base, adapter_of=weights_of)
     reached("trainer.noted")
     return version
 
@@ -155,6 +174,7 @@ def plan_of(spec: ModelSpec, epochs: float) -> FitPlan:
         rank=retrain.lora.rank,
         alpha=retrain.lora.alpha,
         embeddings=retrain.lora.embeddings,
+        merge=not retrain.keeps_adapters,
         row_tokens=retrain.row_tokens,
         forward_tokens=retrain.forward_tokens,
         precision=retrain.precision,
@@ -166,12 +186,12 @@ def plan_of(spec: ModelSpec, epochs: float) -> FitPlan:
 def _alone(attempt: Attempt, source: Path, texts: Iterable[str], plan: FitPlan, snapshot: Snapshot) -> Result:
     """Train in this process."""
     with told(plan):
-        model = LanguageModel.load(source)
+        model = begin_from(source, plan)
         use_threads()
         folder = attempt.folder / "checkpoints"
         done = fine_tune(model, texts, plan, folder, watched(attempt), validation=snapshot.validation)
         shutil.rmtree(attempt.made, ignore_errors=True)  # of a run that died while saving
-        model.save(attempt.made)
+        leave(model, attempt.made, plan, name=attempt.spec.name, parent=attempt.parent, source=source)
     return done
 
 

@@ -95,18 +95,19 @@ def _try(attempt: Attempt, number: int) -> Tried:
         attempt.hold()  # raises where the attempt is not wanted any more: that is no fault of the settings
         tried = Tried(number=number, settings=settings, bits=None, problem=str(err))
     else:
-        tried = _measured(own, settings, made, snapshot)
+        tried = _measured(own, settings, made, snapshot, bases=source.parent)
     attempt.hold()
     save_tried(tried, spec.name, attempt.name)
     shutil.rmtree(own.folder, ignore_errors=True)
     return tried
 
 
-def _measured(attempt: Attempt, settings: Settings, made: Made, snapshot: Snapshot) -> Tried:
+def _measured(attempt: Attempt, settings: Settings, made: Made, snapshot: Snapshot, *, bases: Path) -> Tried:
     """Score the finished model on the validation texts, and keep it where the challenger is made."""
     number, name = attempt.trial or 0, attempt.spec.name
     use_threads()
-    model, texts = LanguageModel.load(attempt.made), [text for text in snapshot.validation if text.strip()]
+    model = LanguageModel.load(attempt.made, bases=bases)
+    texts = [text for text in snapshot.validation if text.strip()]
     losses = [loss for at in range(0, len(texts), AT_ONCE) for loss in model.losses(texts[at : at + AT_ONCE])]
     if not losses:
         raise ContractError(

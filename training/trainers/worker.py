@@ -16,11 +16,12 @@ from datasets_defs.core.settings import settings
 from datasets_defs.spec.model import ModelSpec
 from datasets_defs.spec.trainers import CommandTrainer, LocalTrainer
 from training.data.snapshot import stored
+from training.fit.ends import begin_from, leave
 from training.fit.fine_tune import fine_tune
 from training.fit.group import Together
 from training.fit.plan import Progress
 from training.fit.trouble import OutOfMemoryError, told
-from training.model.language_model import LanguageModel
+from training.registry.fetch import with_base
 from training.registry.registry import Registry
 from training.trainers.launcher import WORK, Work, plan_from, say_ended, say_progress, say_refused
 from training.trainers.torchrun import on_the_leash
@@ -68,7 +69,7 @@ def _train(work: Work) -> None:
     sharding = "none" if isinstance(spec.trainer, LocalTrainer | CommandTrainer) else spec.trainer.sharding
     source = _parent(spec, work.parent_sha256, work.parent)
     with told(plan_from(work)):
-        model = LanguageModel.load(source, device="cpu" if sharding == "full" else None)
+        model = begin_from(source, plan_from(work), device="cpu" if sharding == "full" else None)
     texts, _ = snapshot.mixture(spec.retrain)
 
     def tell(progress: Progress) -> None:
@@ -82,7 +83,7 @@ def _train(work: Work) -> None:
     if first:
         made = Path(work.made)
         shutil.rmtree(made, ignore_errors=True)  # of a run that died while saving
-        model.save(made)
+        leave(model, made, plan_from(work), name=spec.name, parent=work.parent, source=source)
         say_ended(folder, done)
 
 
@@ -91,9 +92,9 @@ def _parent(spec: ModelSpec, sha256: str, version: int) -> Path:
     cache, registry = settings().home / "cache", Registry(settings().mlflow_url)
     fetches = int(os.environ["LOCAL_RANK"]) == 0
     if fetches:
-        registry.download(spec.name, version, cache, expected=sha256)
+        with_base(registry, spec.name, version, cache, expected=sha256)
     distributed.barrier()
-    return registry.download(spec.name, version, cache, expected=sha256)
+    return with_base(registry, spec.name, version, cache, expected=sha256)
 
 
 if __name__ == "__main__":

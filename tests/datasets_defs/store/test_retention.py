@@ -11,6 +11,7 @@ from datasets_defs.ledger.ledger import Ledger
 from datasets_defs.store import retention, tables
 from datasets_defs.store.places import place
 from datasets_defs.store.retention import drop_old, versions_in_use
+from datasets_defs.store.versions import note_version
 
 NOW = datetime(2026, 11, 27, 12, tzinfo=UTC)
 PROFILE = {"uri": "u", "sha256": "s", "rows": 1, "source": "t"}
@@ -73,6 +74,15 @@ def test_what_is_past_its_time_goes(engine: Engine, monkeypatch: pytest.MonkeyPa
     left = counts(engine)
     assert {name: left[name] for name in expected} == dict.fromkeys(expected, 1)
     assert not any(drop_old(engine, NOW).values())
+
+
+def test_the_base_of_an_adapter_in_use_is_in_use(engine: Engine) -> None:
+    """A champion that is an adapter needs the weights of its base, however long that has not served."""
+    note_version(engine, "m", 1, "1" * 64, actor="t")
+    note_version(engine, "m", 7, "7" * 64, actor="t", adapter_of=1)
+    note_version(engine, "m", 8, "8" * 64, actor="t", adapter_of=2)
+    Ledger(engine).change_champion("m", expected=None, to=7, kind="bootstrap", reason="r", actor="t")
+    assert versions_in_use(engine) == {("m", 1), ("m", 7)}
 
 
 def test_what_is_in_use_stays(engine: Engine, home: Path) -> None:

@@ -65,7 +65,10 @@ class Running:
 def writer(urls: tuple[str, ...], **serving) -> ModelSpec:
     """Describe a model called `writer`."""
     section = {"kind": "external", "replicas": urls, "silence_seconds": 20, **serving}
-    return ModelSpec(name="writer", base_model=FromScratch(), training_text="builtin:python-docs", serving=section)
+    retrain = {"method": "lora", "lora": {"merge": False}} if serving.get("swap") == "adapters" else {}
+    return ModelSpec(
+        name="writer", base_model=FromScratch(), training_text="builtin:python-docs", serving=section, retrain=retrain
+    )
 
 
 @pytest.fixture

@@ -17,6 +17,7 @@ from datasets_defs.core.settings import settings
 from datasets_defs.ledger.ledger import Ledger
 from datasets_defs.spec.files import spec_of
 from datasets_defs.store.heartbeats import heartbeats
+from datasets_defs.store.versions import adapter_of
 from ops.cli.main import app
 from tests.training import test_steps as steps
 from training.by_hand import train
@@ -24,6 +25,7 @@ from training.fit import fine_tune
 from training.fit.plan import Progress
 from training.model.language_model import LanguageModel
 from training.registry.fetch import fetch
+from training.registry.manifest import ADAPTER_OF
 from training.registry.registry import Registry
 
 db = steps.db
@@ -88,6 +90,27 @@ def test_a_version_and_nothing_else(db: Engine, home: Path):
     LanguageModel.load(folder)
     _, said = heartbeats(db)[f"training:{steps.MODEL}"]
     assert (said["at_work"], said["step"]) == (False, said["steps"])
+
+
+@pytest.mark.slow
+def test_a_version_that_is_an_adapter(db: Engine, home: Path):
+    """With `merge: false` the registry holds the adapter alone, ledger and tag say whose, and the next goes on."""
+    ask_for(home, "method: lora, lora: {rank: 4, alpha: 8, merge: false}")
+    registry, since = Registry(settings().mlflow_url), datetime.now(UTC) - timedelta(hours=1)
+    for version in (2, 3):
+        now = datetime.now(UTC) + timedelta(seconds=version)  # another one each time
+        found = train.by_hand(
+            spec_of(steps.MODEL), db=db, registry=registry, since=since, now=now, actor="t", tell=lambda _: None
+        )
+        assert found.version == version
+        folder = fetch(db, registry, steps.MODEL, version)
+        assert not (folder / "model.safetensors").exists()
+        assert LanguageModel.load(folder).encode("a")
+        assert (adapter_of(db, steps.MODEL, version), registry.tags(steps.MODEL, version)[ADAPTER_OF]) == (1, "1")
+        champion = Ledger(db).champion(steps.MODEL)
+        Ledger(db).change_champion(
+            steps.MODEL, expected=champion.version, to=version, kind="promote", reason="t", actor="t"
+        )
 
 
 @pytest.mark.slow

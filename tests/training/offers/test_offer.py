@@ -56,7 +56,7 @@ def tuned(db: Engine, registry: Registry, folder: Path, texts: list[str], *, lor
     model = LanguageModel.load(champion_folder(db, registry))
     plan = FitPlan(epochs=12, learning_rate=3e-3, batch_tokens=512, max_seconds=20, checkpoint_seconds=60)
     if lora:
-        adapted = adapters.attach(model, rank=8, alpha=16, embeddings=False, seed=0)
+        adapted = adapters.attach(model.network, rank=8, alpha=16, embeddings=False, seed=0)
         optimizer = torch.optim.AdamW([each for each in adapted.parameters() if each.requires_grad], lr=2e-2)
         rows = [torch.tensor([[model.start, *model.encode(text)][:90]]) for text in texts]
         for _ in range(4):

@@ -9,11 +9,12 @@ import yaml
 
 from datasets_defs.core.settings import settings
 from datasets_defs.spec.model import FromScratch
+from datasets_defs.store.versions import label_of
 from tests.training.servers.replicated import MODEL
 from tests.training.servers.simulated_vllm import SimulatedVllm
 from training.model.language_model import LanguageModel
 from training.registry.registry import Registry
-from training.servers.published import label_of, publish
+from training.servers.published import publish
 from training.servers.seam import Version
 
 SHAPE = FromScratch(layers=1, width=64, heads=2, vocabulary=300, context=64)

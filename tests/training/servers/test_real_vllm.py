@@ -3,12 +3,8 @@
 Needs `DRIFTLOOP_VLLM_ENV`, the folder of an environment that `python -m ops.stack.vllm DIR` made.
 """
 
-import json
 import os
 import shutil
-import signal
-import subprocess
-import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -18,10 +14,10 @@ from pathlib import Path
 import httpx
 import pytest
 
-from ops.stack.ports import free_port
-from ops.stack.vllm import serve_command, serve_environment
+from datasets_defs.store.versions import label_of
+from tests.training.servers.real_vllm import Clients, Replica, streamed
 from tests.waiting import wait_for
-from training.servers.published import label_of, others, publish
+from training.servers.published import others, publish
 from training.servers.seam import Version, Word
 from training.servers.swap import bring, confirmed_by
 from training.servers.vllm import Vllm
@@ -48,89 +44,19 @@ def urls(published: dict[int, Version], tmp_path_factory: pytest.TempPathFactory
     """Two replicas, started on a copy of version 1."""
     home = tmp_path_factory.mktemp("vllm")
     shutil.copytree(published[1].folder, home / "start")
-    ports = [free_port(), free_port()]
     with ExitStack() as stack:
-        running = []
-        for port in ports:
-            log = stack.enter_context((home / f"{port}.log").open("w"))
-            command = serve_command(Path(ENVIRONMENT or ""), home / "start", "writer", port)
-            running.append(
-                subprocess.Popen(
-                    command, env=serve_environment(), stdout=log, stderr=log, cwd=home, start_new_session=True
-                )
-            )
-        found = [f"http://127.0.0.1:{port}" for port in ports]
-        try:
-            for url in found:
-                wait_for(lambda url=url: _is_up(url), lambda: _logs(home), seconds=300)
-            yield found
-        finally:
-            for process in running:
-                os.killpg(process.pid, signal.SIGKILL)
-                process.wait()
-
-
-def _is_up(url: str) -> bool:
-    try:
-        return httpx.get(f"{url}/health", timeout=2).is_success
-    except httpx.HTTPError:
-        return False
-
-
-def _logs(home: Path) -> str:
-    return "\n".join(path.read_text()[-1500:] for path in home.glob("*.log"))
+        started = [Replica(Path(ENVIRONMENT or ""), home / "start", "writer", home=home) for _ in range(2)]
+        for replica in started:
+            stack.enter_context(replica)
+        for replica in started:
+            replica.wait()
+        yield [replica.url for replica in started]
 
 
 def brought(urls: list[str], versions: dict[int, Version], number: int) -> Word:
     servers, version = [Vllm(url, "writer", seconds=120) for url in urls], versions[number]
     words = bring(servers, version, others=others(version.folder.parent, version.label), tolerance=0.05)
     return confirmed_by(servers, words, version)
-
-
-def streamed(client: httpx.Client, prompt: str) -> str:
-    """Give a greedy answer as it was streamed, to its end."""
-    request = {
-        "model": "writer",
-        "prompt": prompt,
-        "max_tokens": 30,
-        "temperature": 0,
-        "stream": True,
-        "ignore_eos": True,
-    }
-    texts = []
-    with client.stream("POST", "/v1/completions", json=request) as answer:
-        answer.raise_for_status()
-        for line in answer.iter_lines():
-            if line == "data: [DONE]":
-                return "".join(texts)
-            if line.startswith("data: "):
-                texts.append(json.loads(line[6:])["choices"][0]["text"])
-    raise ConnectionError("the stream broke off")
-
-
-class Clients:
-    """Eight clients that stream without a pause, each its own prompt."""
-
-    def __init__(self, urls: list[str]) -> None:
-        self.stop, self.failed, self.answers = threading.Event(), list[str](), list[tuple[str, str]]()
-        self.threads = [
-            threading.Thread(target=self._run, args=(urls[at % len(urls)], prompt)) for at, prompt in enumerate(PROMPTS)
-        ]
-        for thread in self.threads:
-            thread.start()
-
-    def _run(self, url: str, prompt: str) -> None:
-        with httpx.Client(base_url=url, timeout=120) as client:
-            while not self.stop.is_set():
-                try:
-                    self.answers.append((prompt, streamed(client, prompt)))
-                except (httpx.HTTPError, OSError) as err:
-                    self.failed.append(repr(err))
-
-    def end(self) -> None:
-        self.stop.set()
-        for thread in self.threads:
-            thread.join()
 
 
 def test_swaps_under_streams(
@@ -141,9 +67,9 @@ def test_swaps_under_streams(
     for number in published:
         assert brought(urls, published, number).is_confirmed
         with httpx.Client(base_url=urls[0], timeout=120) as client:
-            expected |= {(prompt, streamed(client, prompt)): number for prompt in PROMPTS}
+            expected |= {(prompt, streamed(client, prompt, "writer")): number for prompt in PROMPTS}
     assert len(expected) == len(PROMPTS) * len(published), "greedy answers tell the versions apart"
-    clients = Clients(urls)
+    clients = Clients(urls, PROMPTS, "writer")
     try:
         for number in (1, 2, 3):
             assert brought(urls, published, number).is_confirmed
@@ -154,7 +80,7 @@ def test_swaps_under_streams(
         seconds = time.monotonic() - began
     finally:
         clients.end()
-    by_version = Counter(expected.get(answer) for answer in clients.answers)
+    by_version = Counter(expected.get((prompt, text)) for _, prompt, text in clients.answers)
     record_property(
         "figures", f"answers by version {dict(by_version)}, failed {len(clients.failed)}, rollback {seconds:.1f} s"
     )
