@@ -13,8 +13,8 @@ WINDOWS = (FASTEST_WINDOW, 30, 60, 120)
 TASK_SECONDS = 3.0
 """CPU seconds that a cold process of Airflow's may take to start, on `CORES` cores, for the fastest window.
 
-It stands for the speed of a core. Where a cold start takes four, the fourteen tasks of a window took 25 CPU seconds, with
-scheduler, API server and database. They start from a warm parent. The model's server took twelve more.
+It stands for the speed of a core. Where a cold start takes four, the fourteen tasks of a window took 25 CPU seconds,
+with scheduler, API server and database. They start from a warm parent. The model's server took twelve more.
 """
 CORES = 2
 REQUESTS = 120

@@ -1,8 +1,8 @@
 """The demo: the loop closes before your eyes, on real text, in a few minutes.
 
-A small language model serves documentation traffic, behind the gateway. The traffic turns to another kind of text; the loop finds out,
-retrains, judges, promotes and watches the new champion. Every line comes from the ledger; the exit code says whether
-the whole story happened.
+A small language model serves documentation traffic, behind the gateway. The traffic turns to another kind of text; the
+loop finds out, retrains, judges, promotes and watches the new champion. Every line comes from the ledger; the exit code
+says whether the whole story happened.
 """
 
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""`python -m serving.gateway --port N`: the local stack's door before every model of the models folder; also of none."""
+"""`python -m serving.gateway --port N`: the local stack's door before all models of the models folder."""
 
 import argparse
 
