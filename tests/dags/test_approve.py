@@ -1,6 +1,7 @@
 """A person is asked in Airflow: `approve` run whole by `dag.test`, its form answered by the code of Airflow's API."""
 
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -57,11 +58,22 @@ def woken_by(key: str) -> Iterator[None]:
 
 
 class Person(threading.Thread):
-    """Reads the form once it is shown, and answers it as the page under "Required Actions" does."""
+    """Reads the form once it is shown, and answers it as the page under "Required Actions" does.
+
+    It answers while `dag.test` waits, as a scheduler always does: what is answered as `dag.test` still writes the task
+    down would be written over.
+    """
 
     def __init__(self, choice: str, before=lambda: None) -> None:
         super().__init__(daemon=True)
         self.choice, self.before, self.form, self.failure = choice, before, None, None
+        self.is_waited_for = threading.Event()
+
+    def pause(self, seconds: float, wait=time.sleep) -> None:
+        """Wait in the place of `time.sleep`, and note that somebody waits for this person."""
+        if threading.current_thread() is not self:
+            self.is_waited_for.set()
+        wait(seconds)
 
     def run(self) -> None:
         try:
@@ -90,6 +102,8 @@ class Person(threading.Thread):
         answer = wait_for(shown, "a form is shown", seconds=LIMIT_SECONDS, every=0.3)
         assert answer is not None
         self.form, where, index = answer
+        self.is_waited_for.clear()
+        assert self.is_waited_for.wait(LIMIT_SECONDS)
         self.before()
         with create_session() as session:
             update_hitl_detail(
@@ -104,7 +118,8 @@ class Person(threading.Thread):
 def asked(run, ledger: Ledger, incident: Incident, person: Person) -> dict[str, str]:  # noqa: F811
     """Run the DAG for an incident while a person is there."""
     person.start()
-    with woken_by(str(ledger.ring(incident.id))):
+    with woken_by(str(ledger.ring(incident.id))), pytest.MonkeyPatch.context() as patch:
+        patch.setattr("time.sleep", person.pause)
         states = run("approve")
     person.join(LIMIT_SECONDS)
     assert person.failure is None
