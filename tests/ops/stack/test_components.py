@@ -162,6 +162,7 @@ assert os.waitpid(task, 0)[1] == 0
 """
 
 
+@pytest.mark.slow
 def test_a_task_finds_its_step_in_the_scheduler():
     """Everything that tasks import can be imported beforehand, and a forked task computes with threads of its own."""
     subprocess.run([sys.executable, "-c", FORKED], check=True, timeout=300)

@@ -190,6 +190,7 @@ def test_each_offer_gets_its_verdict(db: Engine, world: World, name: str):
     _require_verdict(db, world, name)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", QUICK)
 def test_what_is_plain_gets_its_verdict_at_once(db: Engine, world: World, name: str):
     """The same of offers that take no training."""
