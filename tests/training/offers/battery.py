@@ -73,7 +73,7 @@ class Makers:
     def adapter(self) -> Path:
         """A LoRA adapter of the champion that learned the new kind and kept the old one."""
         model = LanguageModel.load(self.champion)
-        adapted = adapters.attach(model, rank=8, alpha=16, embeddings=False, seed=0)
+        adapted = adapters.attach(model.network, rank=8, alpha=16, embeddings=False, seed=0)
         optimizer = torch.optim.AdamW([each for each in adapted.parameters() if each.requires_grad], lr=1e-2)
         rows = [torch.tensor([[model.start, *model.encode(text)][:90]]) for text in (*NEW, *self.old)]
         order = torch.Generator().manual_seed(0)
