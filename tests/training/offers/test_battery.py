@@ -103,8 +103,6 @@ HALF = [*JUDGES[:60], *NEW[:60]]
 FEW = [*JUDGES[:6], *NEW]
 TINY = FromScratch(layers=1, width=16, heads=2, vocabulary=300, context=64, train_seconds=1)
 
-WORSE = "not better|surely forgets too much"
-"""Either of the gate's two words for a model that is worse on all texts."""
 OFFERS: dict[str, tuple[Make, str, str]] = {
     "better, its data older than the rows": (lambda m: (m.better, UNTIL), PROMOTED, "rows of the log judge it"),
     "better, its data named": (lambda m: (m.better, told(m.data("clean", NEW))), PROMOTED, "rows of the log judge it"),
@@ -146,10 +144,11 @@ OFFERS: dict[str, tuple[Make, str, str]] = {
         lambda m: (m.stranger("stranger", [*NEW, *m.old], epochs=40), UNTIL), PROMOTED, "rows of the log judge it",
     ),
     "another tokenizer, worse": (
-        lambda m: (m.stranger("dull", NEW[:10], epochs=1), UNTIL), REJECTED, WORSE,
+        lambda m: (m.stranger("dull", NEW[:10], epochs=1), UNTIL), REJECTED, "surely forgets too much",
     ),
     "tiny": (
-        lambda m: (m.stranger("tiny", [*NEW[:9], *m.old[:9]], shape=TINY, epochs=1), UNTIL), REJECTED, WORSE,
+        lambda m: (m.stranger("tiny", [*NEW[:9], *m.old[:9]], shape=TINY, epochs=1), UNTIL),
+        REJECTED, "surely forgets too much",
     ),
     "quantised": (lambda m: (m.quantised(), UNTIL), REFUSED, "is quantised"),
     "a tokenizer that loses text": (lambda m: (m.lossy(), UNTIL), REFUSED, "its tokenizer gives"),
