@@ -1,10 +1,10 @@
-"""Signals on the metrics of other devices' exporters: AMD's, Intel Gaudi's, and of `nvidia-smi`. Pure data.
+"""Signals on the metrics of other devices' exporters: AMD's, Intel's, Gaudi's, and of `nvidia-smi`. Pure data.
 
 As with dcgm-exporter, all series of a device are brought together before anything is compared: exporters add a pod's
 or a job's labels while one runs.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -55,10 +55,16 @@ class _Exporter:
         """Write the mean over all devices of the median over the window."""
         return f"avg(quantile_over_time(0.5, {self.worst(name)}[{{window}}:{{step}}]))"
 
-    def grown(self, name: str) -> str:
-        """Write by how much a count that only a reset sets back grew in the window; a new device's from its first."""
-        before = f"min by ({self.by}) ({self.all_of(name, 'min_over_time($[{window}])')})"
-        return f"clamp_min({self.worst(name)} - ({self.worst(name, '$ offset {window}')} or {before}), 0)"
+    def grown(self, name: str, *, by: str | None = None) -> str:
+        """Write by how much a count that only a reset sets back grew in the window; a new device's from its first.
+
+        `by` names the labels of one count, where a device has several.
+        """
+        by = by or self.by
+        before = f"min by ({by}) ({self.all_of(name, 'min_over_time($[{window}])')})"
+        then = self.worst(name, "$ offset {window}", by=by)
+        grown = f"clamp_min({self.worst(name, by=by)} - ({then} or {before}), 0)"
+        return grown if by == self.by else f"sum by ({self.by}) ({grown})"
 
     def missing(self) -> dict[str, Any]:
         """Give the signal on devices that are gone while others of their target, or the target, are there."""
@@ -142,4 +148,45 @@ GAUDI = _GAUDI.signals(
     },
     _memory(_GAUDI.share("memory_used_bytes", "memory_total_bytes")),
     _utilisation(_GAUDI.median("utilization")),
+)
+_XPU_METRICS: Mapping[str, Sequence[str]] = {
+    # XPU Manager 1 and 2 (xpumd, in OpenTelemetry's names); a card of several devices has no address of its own
+    "gpu_celsius": (
+        'xpum_max_temperature_celsius{location="gpu",pci_bdf!=""}',
+        'xpum_temperature_celsius{location="gpu",pci_bdf!=""}',
+        'hw_temperature_celsius{hw_sensor_location=~"gpu|package",pci_bdf!=""}',
+    ),
+    "memory_celsius": (
+        'xpum_max_temperature_celsius{location="mem",pci_bdf!=""}',
+        'xpum_temperature_celsius{location="mem",pci_bdf!=""}',
+        'hw_temperature_celsius{hw_sensor_location="memory",pci_bdf!=""}',
+    ),
+    "memory_ratio": ('xpum_memory_ratio{pci_bdf!=""}',),
+    "memory_used": ('hw_memory_usage_bytes{hw_memory_location="device",pci_bdf!=""}',),
+    "memory_size": ('hw_memory_size_bytes{hw_memory_location="device",pci_bdf!=""}',),
+    "busy_ratio": (
+        'xpum_engine_ratio{pci_bdf!=""}',
+        'hw_gpu_utilization_ratio{hw_gpu_task=~"all|compute-all",pci_bdf!=""}',
+    ),
+    "uncorrected": (
+        'xpum_cache_errors_total{type="uncorrectable",pci_bdf!=""}',
+        'hw_errors_total{error_type="uncorrectable",pci_bdf!=""}',
+    ),
+    "info": ('hw_gpu_info{pci_bdf!=""}',),
+}
+_XPU = _Exporter(
+    prefix="xpu",
+    by="instance, pci_bdf",
+    metrics=lambda name: _XPU_METRICS[name],
+    always=("memory_ratio", "busy_ratio", "info"),
+)
+XPU = _XPU.signals(
+    # Data Center GPUs slow down at 105 degrees and switch off at 130, their memory at 85 and 100 (`xpumcli health`)
+    {"name": "temperature_celsius", "promql": _XPU.degrees("gpu_celsius"), "warn": 95.0, "bad": 105.0},
+    {"name": "hbm_celsius", "promql": _XPU.degrees("memory_celsius"), "warn": 80.0, "bad": 85.0},
+    _memory(f"{_XPU.worst('memory_ratio')} or {_XPU.share('memory_used', 'memory_size')}"),
+    _utilisation(f"100 * {_XPU.median('busy_ratio')}"),
+    _errors(
+        _XPU.grown("uncorrected", by="instance, pci_bdf, sub_dev, com_intel_subdevice_id, error_category, hw_type")
+    ),
 )

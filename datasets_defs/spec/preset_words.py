@@ -13,6 +13,7 @@ _ALIKE = {
     ),
     "triton": ("queue_waiting_requests", "failed_error_share"),
     "amd": ("memory_used_share", "utilisation_percent", "missing_gpus"),
+    "xpu": ("memory_used_share", "utilisation_percent", "missing_gpus"),
     "gaudi": ("memory_used_share", "utilisation_percent", "missing_gpus"),
     "nvidia_smi": (
         "temperature_celsius", "hbm_celsius", "memory_used_share", "utilisation_percent", "missing_gpus",
@@ -64,6 +65,12 @@ _WHY: Mapping[str, str] = {
     "amd_uncorrected_errors": "One new uncorrected error in memory has given a wrong number to somebody.",
     "nvidia_smi_uncorrected_errors": "One new uncorrected error in memory has given a wrong number to somebody. The "
     "count begins anew when the driver is loaded.",
+    "xpu_temperature_celsius": "Intel's Data Center GPUs slow down at 105 degrees and switch off at 130 "
+    "(`xpumcli health`).",
+    "xpu_hbm_celsius": "The memory of Intel's Data Center GPUs slows down at 85 degrees and switches off at 100 "
+    "(`xpumcli health`).",
+    "xpu_uncorrected_errors": "One new uncorrected error has given a wrong number to somebody. All of a device's "
+    "categories are added.",
     "gaudi_temperature_share": "Each device tells at which temperature it slows down; 1 is there.",
     "stale_exporter": "An exporter without its host engine repeats its last values for ever. Every GPU draws energy, "
     "so a GPU's energy that stands still over the whole window is old.",

@@ -19,13 +19,13 @@ DEVICES: Mapping[str, str] = {
     "`gpu: amd`": "(amd_)?gpu_(gfx_activity|(junction|edge)_temperature|(used|total)_vram)",
     "`gpu: nvidia_smi`": "nvidia_smi_.+",
     "`gpu: gaudi`": "habanalabs_.+",
+    "`gpu: xpu`": "xpum_.+|hw_(gpu_info|gpu_utilization_ratio|memory_size_bytes)",
     "`gpu: dcgm`": "DCGM_FI_.+",
 }
 """Names of metrics by the preset that reads them."""
 OTHER_DEVICES: Mapping[str, str] = {
     "Ray": "ray_node_gpus_.+|ray_node_gram_.+",
     "Triton": "nv_gpu_.+",
-    "Intel's XPU manager": "xpum_.+",
     "an old dcgm-exporter": "dcgm_.+",
 }
 """Names of metrics by the exporter that writes them; no preset reads these."""

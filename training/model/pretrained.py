@@ -1,5 +1,6 @@
 """Networks and tokenizers as folders hold them, or a clear no. The only file that imports transformers."""
 
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -29,6 +30,12 @@ _NOT_LOADED = (
 )
 """What comes of a folder whose configuration asks for what cannot be made, or whose weights are damaged."""
 _Read = TypeVar("_Read")
+_ONE_AT_A_TIME = threading.RLock()
+"""transformers replaces functions of its own and of torch's for the whole process while it makes a network.
+
+Two threads that do so at once leave them replaced: `tie_weights` did nothing for good, and no model loaded any more
+(seen with 5.23). The files' bytes were read before, for their hashes, so that nobody waits here for a disk.
+"""
 
 
 def checked_folder(source: str | Path) -> Path:
@@ -42,17 +49,19 @@ def read_network(folder: Path, name: str) -> Any:
     Raises:
         ContractError: weights are missing, would be passed over, or do not fit the configuration.
     """
-    network, loading = _told(
-        f"model {name} cannot be loaded",
-        lambda: AutoModelForCausalLM.from_pretrained(
-            folder,
-            use_safetensors=True,
-            trust_remote_code=False,
-            local_files_only=True,
-            dtype=torch.float32,
-            output_loading_info=True,
-        ),
-    )
+
+    def read() -> Any:
+        with _ONE_AT_A_TIME:
+            return AutoModelForCausalLM.from_pretrained(
+                folder,
+                use_safetensors=True,
+                trust_remote_code=False,
+                local_files_only=True,
+                dtype=torch.float32,
+                output_loading_info=True,
+            )
+
+    network, loading = _told(f"model {name} cannot be loaded", read)
     if missing := sorted(loading["missing_keys"]):
         raise ContractError(
             f"model {name}: {len(missing)} of its weights are in no *.safetensors and would be random, first "
@@ -106,7 +115,7 @@ def numbers_described(folder: Path, name: str) -> int:
 
     def describe() -> Any:
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
-        with torch.device("meta"):
+        with _ONE_AT_A_TIME, torch.device("meta"):
             return AutoModelForCausalLM.from_config(config)
 
     network = _told(f"model {name}: its config.json describes no network", describe)
@@ -123,7 +132,7 @@ def fresh(shape: FromScratch, bpe: Any, *, seed: int) -> tuple[Any, Any]:
         model_max_length=shape.context,
         clean_up_tokenization_spaces=False,
     )
-    with torch.random.fork_rng(devices=[]):
+    with _ONE_AT_A_TIME, torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         network = GPT2LMHeadModel(
             GPT2Config(

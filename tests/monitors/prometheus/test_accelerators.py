@@ -71,6 +71,40 @@ def gaudi(device: str, **values: float) -> dict[str, Any]:
     }
 
 
+def xpum(tile: int, *, pod: str = "", **values: float) -> dict[str, Any]:
+    """Give what XPU Manager 1 says of a tile of a Data Center GPU Max that does nothing."""
+    usual = {"engine_ratio": 0.0, "memory_ratio": 0.02, "memory_used_bytes": 1e9}
+    labels = {"uuid": "x1", "pci_bdf": "0000:3a:00.0", "sub_dev": str(tile), "instance": "d:29999", "kube_pod": pod}
+    return {
+        "labels": labels,
+        "values": {f"xpum_{name}": value for name, value in {**usual, **values}.items()},
+    }
+
+
+def xpum_hot(tile: int, place: str, degrees: float) -> Part:
+    """Give a temperature of such a tile, the highest and the mean."""
+    labels = {**xpum(tile)["labels"], "location": place}
+    return Part(labels, {"xpum_max_temperature_celsius": degrees, "xpum_temperature_celsius": degrees - 30})
+
+
+def xpumd(bdf: str, metric: str, value: float, since: int = -130, until: int = 0, **labels: str) -> Part:
+    """Give one series of XPU Manager 2, which writes OpenTelemetry's names."""
+    return Part({"hw_id": f"u{bdf}", "pci_bdf": bdf, "instance": "e:8080", **labels}, {metric: value}, since, until)
+
+
+def b60(bdf: str, *, used: float = 1e9, until: int = 0) -> list[Part]:
+    """Give what XPU Manager 2 says of an Arc Pro B60 that does nothing."""
+    return [
+        xpumd(bdf, "hw_gpu_info", 1.0, until=until, hw_model="B60"),
+        xpumd(bdf, "hw_memory_size_bytes", 2.4e10, until=until, hw_memory_location="device"),
+        xpumd(bdf, "hw_memory_usage_bytes", used, until=until, hw_memory_location="device"),
+        xpumd(bdf, "hw_memory_usage_bytes", 5e10, until=until, hw_memory_location="system"),
+        xpumd(bdf, "hw_temperature_celsius", 36.0, until=until, hw_sensor_location="gpu", statistic="max"),
+        xpumd(bdf, "hw_temperature_celsius", 40.0, until=until, hw_sensor_location="memory", statistic="max"),
+        xpumd(bdf, "hw_gpu_utilization_ratio", 0.1, until=until, hw_gpu_task="compute-all"),
+    ]
+
+
 def target(instance: str) -> Part:
     """Give a target that is scraped."""
     return Part({"instance": instance, "job": "devices"}, UP)
@@ -140,6 +174,34 @@ SCENARIOS: dict[str, Scenario] = {
         lacking=frozenset({"nvidia_smi_hbm_celsius"}),
     ),
     "gaudi-at-rest": Scenario("gaudi", [Part(**gaudi("accel0")), target("c:41611")]),
+    "xpu-1-at-rest-and-a-pod-comes": Scenario(  # some series are of a tile, some of the device
+        "xpu",
+        [Part(**xpum(0), until=-40), Part(**xpum(0, pod="p"), since=-39), Part(**xpum(1)), xpum_hot(0, "gpu", 50.0),
+         xpum_hot(1, "mem", 45.0), target("d:29999")],
+        lacking=frozenset({"xpu_uncorrected_errors"}),
+    ),
+    "xpu-1-hot-full-and-an-error": Scenario(
+        "xpu",
+        [Part(**xpum(0)), Part(**xpum(1, memory_ratio=0.995)), xpum_hot(0, "gpu", 40.0), xpum_hot(1, "gpu", 106.0),
+         xpum_hot(1, "mem", 86.0),
+         Part({**xpum(0)["labels"], "type": "uncorrectable"}, {"xpum_cache_errors_total": 7}),
+         Part({**xpum(1)["labels"], "type": "uncorrectable"}, {"xpum_cache_errors_total": 0}, until=-11),
+         Part({**xpum(1)["labels"], "type": "uncorrectable"}, {"xpum_cache_errors_total": 3}, since=-10),
+         Part({**xpum(1)["labels"], "type": "correctable"}, {"xpum_cache_errors_total": 99}, since=-10),
+         target("d:29999")],
+        {"xpu_temperature_celsius": 106, "xpu_hbm_celsius": 86, "xpu_memory_used_share": 0.995,
+         "xpu_uncorrected_errors": 3},
+    ),
+    "xpu-2-at-rest": Scenario(
+        "xpu", [*b60("03"), *b60("05"), target("e:8080")], lacking=frozenset({"xpu_uncorrected_errors"})
+    ),
+    "xpu-2-full-and-a-device-less": Scenario(
+        "xpu",
+        [*b60("03", used=2.39e10), *b60("05", until=-20), target("e:8080"),
+         *(xpumd("03", "hw_errors_total", count, hw_type=kind, error_type="uncorrectable")
+           for kind, count in (("gpu", 2.0), ("memory", 1.0)))],
+        {"xpu_memory_used_share": 2.39 / 2.4, "xpu_missing_gpus": 1},
+    ),
     "gaudi-slows-down": Scenario(
         "gaudi",
         [Part(**gaudi("accel0", temperature_onchip=96.9)), Part(**gaudi("accel1"), until=-20), target("c:41611")],

@@ -192,7 +192,11 @@ SCENARIOS: dict[str, Scenario] = {
     ),
     "intel": Scenario(
         [("xpum_engine_ratio", {"uuid": "1"}, 5)], {"gpu": "dcgm"},
-        says="there are metrics of Intel's XPU manager (xpum_engine_ratio), which no preset reads",
+        says="there are xpum_engine_ratio: `gpu: xpu` reads them",
+    ),
+    "devices-of-ray": Scenario(
+        [("ray_node_gpus_utilization", {"GpuIndex": "0"}, 5)], {"gpu": "dcgm"},
+        says="there are metrics of Ray (ray_node_gpus_utilization), which no preset reads",
     ),
 }  # fmt: skip
 

@@ -5,6 +5,8 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -29,6 +31,21 @@ def test_saved_and_loaded_is_the_same(model: LanguageModel, tmp_path: Path):
     model.save(tmp_path)
     assert model.losses(TEXTS) == LanguageModel.load(tmp_path).losses(TEXTS)
     assert [path.name for path in tmp_path.iterdir() if path.suffix not in (".json", ".jinja")] == ["model.safetensors"]
+
+
+def test_several_threads_load_at_once(model: LanguageModel, tmp_path: Path):
+    """Models of one server are loaded beside each other, and each is whole, then and later."""
+    model.save(tmp_path)
+    begin = threading.Barrier(4)
+
+    def load(_: int) -> LanguageModel:
+        begin.wait(30)
+        return LanguageModel.load(tmp_path)
+
+    with ThreadPoolExecutor(4) as threads:
+        loaded = [*threads.map(load, range(12))]
+    for each in [*loaded, LanguageModel.load(tmp_path), LanguageModel.scratch(SHAPE, TEXTS)]:
+        assert each.losses(TEXTS[:5]) == model.losses(TEXTS[:5])
 
 
 def test_a_seed_makes_one_model(model: LanguageModel):
