@@ -65,7 +65,7 @@ class ModelSpec(NamedFile):
     out, and an empty list takes out all.
     """
     gpu: Signals = ()
-    """What the GPUs' metrics say. Presets: `dcgm`, `amd`, `gaudi`, `nvidia_smi`, `xpu`."""
+    """What the GPUs' metrics say. Presets: `dcgm`, `amd`, `gaudi`, `nvidia_smi`, `xpu`, `ray`, `triton`."""
     labels: Annotated[tuple[LabelSpec, ...], AfterValidator(distinct)] = ()
     """What people say of the answers afterwards."""
     blind_after_windows: int = Field(default=3, ge=1)

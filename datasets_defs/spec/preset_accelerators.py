@@ -1,4 +1,4 @@
-"""Signals on the metrics of other devices' exporters: AMD's, Intel's, Gaudi's, and of `nvidia-smi`. Pure data.
+"""Signals on devices by exporters other than NVIDIA's own: AMD's, Intel's, `nvidia-smi`'s, Ray's, Triton's. Pure data.
 
 As with dcgm-exporter, all series of a device are brought together before anything is compared: exporters add a pod's
 or a job's labels while one runs.
@@ -189,4 +189,27 @@ XPU = _XPU.signals(
     _errors(
         _XPU.grown("uncorrected", by="instance, pci_bdf, sub_dev, com_intel_subdevice_id, error_category, hw_type")
     ),
+)
+_RAY = _Exporter(
+    prefix="ray",
+    by="instance, GpuIndex",
+    metrics=lambda name: (f"ray_node_{name}",),
+    always=("gpus_utilization", "gram_available"),
+)
+RAY = _RAY.signals(
+    {"name": "temperature_celsius", "promql": _RAY.degrees("gpu_temperature_celsius"), "warn": 83.0, "bad": 90.0},
+    _memory(
+        f"{_RAY.worst('gram_used')} / ({_RAY.worst('gram_used')} + {_RAY.worst('gram_available')})"
+    ),  # both in megabytes
+    _utilisation(_RAY.median("gpus_utilization")),
+)
+_TRITON = _Exporter(
+    prefix="triton",
+    by="gpu_uuid",
+    metrics=lambda name: (f"nv_gpu_{name}",),
+    always=("memory_total_bytes", "utilization"),
+)
+TRITON_GPUS = _TRITON.signals(
+    _memory(_TRITON.share("memory_used_bytes", "memory_total_bytes")),
+    _utilisation(f"100 * {_TRITON.median('utilization')}"),
 )

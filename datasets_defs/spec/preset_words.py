@@ -11,8 +11,11 @@ _ALIKE = {
         "first_token_p95_seconds", "inter_token_latency_p95_seconds", "request_latency_p95_seconds",
         "queue_waiting_requests", "kv_cache_used_share", "failed_error_share",
     ),
-    "triton": ("queue_waiting_requests", "failed_error_share"),
+    "triton": (
+        "queue_waiting_requests", "failed_error_share", "memory_used_share", "utilisation_percent", "missing_gpus",
+    ),
     "amd": ("memory_used_share", "utilisation_percent", "missing_gpus"),
+    "ray": ("temperature_celsius", "memory_used_share", "utilisation_percent", "missing_gpus"),
     "xpu": ("memory_used_share", "utilisation_percent", "missing_gpus"),
     "gaudi": ("memory_used_share", "utilisation_percent", "missing_gpus"),
     "nvidia_smi": (

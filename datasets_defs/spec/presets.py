@@ -6,7 +6,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from datasets_defs.spec.preset_accelerators import AMD, GAUDI, NVIDIA_SMI, XPU
+from datasets_defs.spec.preset_accelerators import AMD, GAUDI, NVIDIA_SMI, RAY, TRITON_GPUS, XPU
 from datasets_defs.spec.preset_gpus import DCGM
 from datasets_defs.spec.preset_servers import NIM, SGLANG, TGI, TRITON, VLLM
 
@@ -56,6 +56,14 @@ PRESETS: Mapping[str, Mapping[str, tuple[dict[str, Any], ...]]] = {
         "triton": TRITON,
         "driftloop": _DRIFTLOOP_SIGNALS,
     },
-    "gpu": {"dcgm": DCGM, "amd": AMD, "gaudi": GAUDI, "nvidia_smi": NVIDIA_SMI, "xpu": XPU},
+    "gpu": {
+        "dcgm": DCGM,
+        "amd": AMD,
+        "gaudi": GAUDI,
+        "nvidia_smi": NVIDIA_SMI,
+        "xpu": XPU,
+        "ray": RAY,
+        "triton": TRITON_GPUS,
+    },
 }
 """Fields of SignalSpecs by the field of the model's YAML and the preset's name."""

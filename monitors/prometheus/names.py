@@ -20,12 +20,12 @@ DEVICES: Mapping[str, str] = {
     "`gpu: nvidia_smi`": "nvidia_smi_.+",
     "`gpu: gaudi`": "habanalabs_.+",
     "`gpu: xpu`": "xpum_.+|hw_(gpu_info|gpu_utilization_ratio|memory_size_bytes)",
+    "`gpu: ray`": "ray_node_(gpus_utilization|gram_.+)",
+    "`gpu: triton`": "nv_gpu_.+",
     "`gpu: dcgm`": "DCGM_FI_.+",
 }
 """Names of metrics by the preset that reads them."""
 OTHER_DEVICES: Mapping[str, str] = {
-    "Ray": "ray_node_gpus_.+|ray_node_gram_.+",
-    "Triton": "nv_gpu_.+",
     "an old dcgm-exporter": "dcgm_.+",
 }
 """Names of metrics by the exporter that writes them; no preset reads these."""

@@ -23,7 +23,7 @@ FULL = {
     "quality:sglang_queue_waiting_requests", "quality:sglang_kv_cache_used_share", "quality:nim_queue_waiting_requests",
     "quality:nim_kv_cache_used_share", "quality:triton_queue_waiting_requests",
     "gpu:memory_used_share", "gpu:utilisation_percent",
-    *(f"gpu:{maker}_{name}" for maker in ("amd", "gaudi", "nvidia_smi", "xpu")
+    *(f"gpu:{maker}_{name}" for maker in ("amd", "gaudi", "nvidia_smi", "ray", "triton", "xpu")
       for name in ("memory_used_share", "utilisation_percent")),
 }  # fmt: skip
 

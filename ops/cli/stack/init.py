@@ -27,7 +27,9 @@ TrainingText = Annotated[
 Quality = Annotated[
     str | None, typer.Option(help="Preset of signals on serving's metrics: one of these servers, or none.")
 ]
-Gpu = Annotated[str | None, typer.Option(help="Preset of signals on GPUs: dcgm, amd, gaudi, nvidia_smi, xpu, or none.")]
+Gpu = Annotated[
+    str | None, typer.Option(help="Preset of signals on GPUs: dcgm, amd, gaudi, nvidia_smi, xpu, ray, triton, or none.")
+]
 Promotion = Annotated[
     str, typer.Option(help="auto: what the gate accepts is promoted; approve: a person is asked first.")
 ]
@@ -72,7 +74,9 @@ def init(
     text = _answer("--training-text", training_text, "Training text: a file, or builtin:python-docs?", None)
     own = server if server != "external" else "none"
     signals = _choice(quality, "Signals on serving's metrics: a server's name, or none?", own)
-    gpus = _choice(gpu, "Signals on GPUs, by their exporter: dcgm, amd, gaudi, nvidia_smi, xpu, or none?", "none")
+    gpus = _choice(
+        gpu, "Signals on GPUs, by their exporter: dcgm, amd, gaudi, nvidia_smi, xpu, ray, triton, or none?", "none"
+    )
     made = NewModel(
         name=name, description=description, serving=server, base_model=base, training_text=text,
         quality=signals, gpu=gpus, promotion=promotion,

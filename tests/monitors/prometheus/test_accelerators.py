@@ -105,6 +105,22 @@ def b60(bdf: str, *, used: float = 1e9, until: int = 0) -> list[Part]:
     ]
 
 
+def ray(number: int, **values: float) -> dict[str, Any]:
+    """Give what Ray says of a GPU of one of its nodes; memory in megabytes."""
+    usual = {"gpus_utilization": 0.0, "gram_used": 500.0, "gram_available": 79_500.0}
+    labels = {"instance": "f:8080", "GpuIndex": str(number), "GpuDeviceName": "H100", "SessionName": "s1"}
+    return {"labels": labels, "values": {f"ray_node_{name}": value for name, value in {**usual, **values}.items()}}
+
+
+def triton(uuid: str, **values: float) -> dict[str, Any]:
+    """Give what Triton says of a GPU."""
+    usual = {"utilization": 0.0, "memory_used_bytes": 1e9, "memory_total_bytes": 8e10}
+    return {
+        "labels": {"gpu_uuid": uuid, "instance": "g:8002"},
+        "values": {f"nv_gpu_{name}": value for name, value in {**usual, **values}.items()},
+    }
+
+
 def target(instance: str) -> Part:
     """Give a target that is scraped."""
     return Part({"instance": instance, "job": "devices"}, UP)
@@ -201,6 +217,19 @@ SCENARIOS: dict[str, Scenario] = {
          *(xpumd("03", "hw_errors_total", count, hw_type=kind, error_type="uncorrectable")
            for kind, count in (("gpu", 2.0), ("memory", 1.0)))],
         {"xpu_memory_used_share": 2.39 / 2.4, "xpu_missing_gpus": 1},
+    ),
+    "ray-at-rest": Scenario(  # older releases tell no temperature
+        "ray", [Part(**ray(0)), Part(**ray(1)), target("f:8080")], lacking=frozenset({"ray_temperature_celsius"})
+    ),
+    "ray-hot-full-and-a-device-less": Scenario(
+        "ray",
+        [Part(**ray(0, gpu_temperature_celsius=91, gram_used=79_600, gram_available=400)),
+         Part(**ray(1), until=-20), target("f:8080")],
+        {"ray_temperature_celsius": 91, "ray_memory_used_share": 0.995, "ray_missing_gpus": 1},
+    ),
+    "triton-at-rest": Scenario("triton", [Part(**triton("u1")), Part(**triton("u2")), target("g:8002")]),
+    "triton-busy": Scenario(
+        "triton", [Part(**triton("u1", utilization=0.995)), target("g:8002")], {"triton_utilisation_percent": 99.5}
     ),
     "gaudi-slows-down": Scenario(
         "gaudi",

@@ -196,7 +196,11 @@ SCENARIOS: dict[str, Scenario] = {
     ),
     "devices-of-ray": Scenario(
         [("ray_node_gpus_utilization", {"GpuIndex": "0"}, 5)], {"gpu": "dcgm"},
-        says="there are metrics of Ray (ray_node_gpus_utilization), which no preset reads",
+        says="there are ray_node_gpus_utilization: `gpu: ray` reads them",
+    ),
+    "old-dcgm": Scenario(
+        [("dcgm_gpu_temp", {"gpu": "0"}, 50)], {"gpu": "dcgm"},
+        says="there are metrics of an old dcgm-exporter (dcgm_gpu_temp), which no preset reads",
     ),
 }  # fmt: skip
 
