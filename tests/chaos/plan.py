@@ -21,7 +21,10 @@ SLOW_SECONDS = (40.0, 60.0)
 """How long loads begin slowly."""
 FULL_SECONDS = (10.0, 40.0)
 BLOW_SECONDS = (22.0, 40.0)
-"""From one blow to the next."""
+"""From one blow to the next in a short run, in which each kind is to have its turn."""
+SPREAD_SECONDS = (60.0, 110.0)
+"""From one blow to the next in a long run: PostgreSQL answers nobody in one minute of nine, and the loop gets on."""
+LONG_RUN_SECONDS = 900.0
 DEED_SECONDS = (20.0, 60.0)
 """From one deed of a person to the next."""
 DEEDS = ("rollback", "pause", "resume", "approve", "resolve")
@@ -109,6 +112,7 @@ def _blows(seconds: float, chance: random.Random) -> list[Action]:
         Kind.FULL: (("artifacts",), FULL_SECONDS),
     }
     actions: list[Action] = []
+    apart = SPREAD_SECONDS if seconds >= LONG_RUN_SECONDS else BLOW_SECONDS
     at, waiting, silent = FIRST_SECONDS, list[Kind](), chance.sample(["postgres", "mlflow"], k=2)
     while at < seconds:
         if not waiting:
@@ -120,7 +124,7 @@ def _blows(seconds: float, chance: random.Random) -> list[Action]:
             silent = silent or ["postgres", "mlflow"]
             victim = silent.pop()
         actions.append(Action(at, kind, victim, seconds=chance.uniform(*lasting)))
-        at += chance.uniform(*BLOW_SECONDS)
+        at += chance.uniform(*apart)
     return actions
 
 
