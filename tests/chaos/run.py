@@ -54,6 +54,8 @@ retrain: {{min_documents: 160, max_documents: 240, holdout_share: 0.4, replay_sh
   learning_rate: 3.0e-3, batch_tokens: 1024, max_seconds: 60, checkpoint_seconds: 5, cool_down_windows: 1,
   back_off_windows: 1, budget: {{attempts: 50}}}}
 probation_windows: 2
+trust: {{anonymous: true}}
+data: {{split: time}}
 blind_after_windows: 5
 """
 
@@ -97,7 +99,8 @@ class Run:
     @contextmanager
     def _up(self) -> Iterator[None]:
         for name in MODELS:
-            quality = "driftloop" if name == MODELS[0] else "[]"  # stalls are no reason to call a person for the others
+            # stalls and slow answers are no reason to call a person here
+            quality = "[driftloop, {remove: latency_p95_seconds}]" if name == MODELS[0] else "[]"
             promotion = "approve" if name == MODELS[-1] else "auto"
             spec = SPEC.format(name=name, quality=quality, promotion=promotion)
             (self.stack.home / "models" / f"{name}.yaml").write_text(spec)
