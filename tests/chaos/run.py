@@ -3,7 +3,7 @@
 import json
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 
@@ -36,7 +36,7 @@ REST_SECONDS = 900
 """How long the loop may take, left alone, until every incident has ended or waits for a person and all are told."""
 STARTS = 3
 REQUESTS_PER_SECOND = 2.0
-UNWRITTEN_SECONDS = 15.0
+UNWRITTEN_SECONDS = 30.0
 """Rows that serving answered so long before its death may not have been written, with the database there."""
 BLOWS = (Kind.READ, Kind.LOCK, Kind.SILENCE, Kind.SLOW, Kind.FULL)
 APPROVE_EVERY = 20.0
@@ -172,12 +172,8 @@ class Run:
     def _serving_dies(self) -> None:
         """Note from when on rows may not have been written: since the database was away, or just before."""
         now = time.monotonic()
-        began = now - UNWRITTEN_SECONDS
         spans = [*self.database.ended, *([(self.database.since, now)] if self.database.since is not None else [])]
-        for begin, end in spans:
-            if end >= began:
-                began = min(began, begin - UNWRITTEN_SECONDS)
-        self.deaths.append((began, now + 1))
+        self.deaths.append((unwritten_since(now, spans), now + 1))
 
     def _answer_for(self, model: str) -> None:
         """Be the person whom an escalated incident waits for, so that the next drift is an incident of its own."""
@@ -287,6 +283,8 @@ class Run:
         blamed = [failure for failure in failures if not self._excused(failure)]
         answered = sum(users.counts.answered for users in self.users.values())
         self.say(f"requests: {answered} answered, {len(failures)} failed, {len(blamed)} of them with no part down")
+        for minute, count in sorted(Counter(int((time.monotonic() - each.ended) // 60) for each in blamed).items()):
+            self.say(f"    {count} of them {minute} minutes ago")
         return [f"{failure.path} failed with every part up: {failure.why}" for failure in blamed[:10]]
 
     def _excused(self, failure: Failure) -> bool:
@@ -330,6 +328,18 @@ class Run:
             return httpx.get(f"{url}/healthz", timeout=2, trust_env=False).status_code == httpx.codes.OK
         except httpx.HTTPError:
             return False
+
+
+def unwritten_since(now: float, away: Iterable[tuple[float, float]]) -> float:
+    """Give from when on rows may not be written, while the database was away in these spans; `time.monotonic()`.
+
+    One that was back for a moment only is gone through: the log tries again every ten seconds.
+    """
+    began = now - UNWRITTEN_SECONDS
+    for begin, end in sorted(away, key=lambda span: -span[1]):
+        if end >= began:
+            began = min(began, begin - UNWRITTEN_SECONDS)
+    return began
 
 
 def duplicates(written: list[object], delivered: list[object], crashes: int) -> list[str]:

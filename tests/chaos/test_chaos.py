@@ -9,7 +9,7 @@ import pytest
 
 from datasets_defs.core.settings import ROOT
 from tests.chaos.plan import COMPONENTS, DOMAINS, MODELS, TRAINER, Kind, plan
-from tests.chaos.run import REST_SECONDS, duplicates
+from tests.chaos.run import REST_SECONDS, UNWRITTEN_SECONDS, duplicates, unwritten_since
 from tests.chaos.users import Failure, Outages
 from tests.chaos.watching import MOST_BEHIND_SECONDS, Answered, Drops, Served, lost
 
@@ -43,6 +43,13 @@ def test_a_long_run_drifts_again():
         domains = [DOMAINS[0], *(each.domain for each in plan(30, 1) if each.victim == model)]
         assert len(domains) >= 4
         assert all(before != after for before, after in itertools.pairwise(domains))
+
+
+def test_rows_wait_through_outages_that_follow_each_other():
+    """A database that is back for a moment does not have the rows of the outage before."""
+    early, first, second = (0.0, 50.0), (100.0, 180.0), (182.0, 195.0)
+    assert unwritten_since(200, [early, first, second]) == 100 - UNWRITTEN_SECONDS
+    assert unwritten_since(1000, [early, first, second]) == 1000 - UNWRITTEN_SECONDS
 
 
 @pytest.mark.parametrize(
