@@ -49,6 +49,8 @@ def test_only_the_version_is_filled_in(served_name: str) -> None:
 
 
 _SHARED = "/srv/versions"
+_CLUSTER = {"workloads": ["deployment/a"], "namespace": "models"}
+_IN_CLUSTER = {"swap": "kubernetes", "replicas": ["http://a:1"], "versions_folder": _SHARED, "kubernetes": _CLUSTER}
 
 
 @pytest.mark.parametrize(
@@ -61,6 +63,13 @@ _SHARED = "/srv/versions"
             {"swap": "weights", "replicas": ["http://a:1"], "versions_folder": _SHARED, "served_name": "b-{version}"},
             "keeps one name for all versions",
         ),
+        ({"swap": "kubernetes", "versions_folder": _SHARED}, "swap: kubernetes needs kubernetes, replicas"),
+        ({"kubernetes": _CLUSTER}, "kubernetes is for `swap: kubernetes`"),
+        ({**_IN_CLUSTER, "replicas": ["http://a:1", "http://b:1"]}, "workloads names 1 and replicas 2"),
+        ({**_IN_CLUSTER, "kubernetes": {**_CLUSTER, "workloads": ["pod/a"]}}, "workloads"),
+        ({**_IN_CLUSTER, "kubernetes": {**_CLUSTER, "workloads": ["deployment/a"] * 2}}, "stands there twice"),
+        ({**_IN_CLUSTER, "kubernetes": {**_CLUSTER, "address": "/srv/newest"}}, "is the same for all versions"),
+        ({**_IN_CLUSTER, "kubernetes": {**_CLUSTER, "workloads": ["inferenceservice/a"]}}, "such as pvc://CLAIM"),
         (
             {"kind": "driftloop", "swap": "weights", "replicas": ["http://a:1"], "versions_folder": _SHARED},
             "follows by itself",
@@ -79,6 +88,7 @@ def test_a_way_of_swapping_is_whole(section: dict, said: str) -> None:
         ({"kind": "driftloop"}, True),
         ({"kind": "external"}, False),
         ({"kind": "external", "swap": "weights", "replicas": ["http://a:1"], "versions_folder": _SHARED}, True),
+        ({"kind": "external", **_IN_CLUSTER}, True),
     ],
 )
 def test_who_can_say_what_it_serves(section: dict, can_say: bool) -> None:  # noqa: FBT001 parametrized

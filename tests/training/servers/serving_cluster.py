@@ -14,6 +14,7 @@ import jsonschema
 import kubernetes_validate
 
 from tests.training.kubernetes_server import NAMESPACE, VERSION, Kubernetes, RefusedError
+from tests.training.servers.simulated_vllm import SimulatedVllm
 
 PATH = re.compile(
     r"/apis/(apps/v1|serving\.kserve\.io/v1beta1|serving\.kserve\.io/v1alpha1)/namespaces/([^/]+)/(\w+)/([^/]+)"
@@ -68,6 +69,8 @@ class ServingCluster(Kubernetes):
     patches: list[dict[str, Any]] = field(default_factory=list)
     answers: Callable[[str, str], None] = lambda *_: None
     """Told which address the pods read that requests to an object go to."""
+    endpoints: dict[str, SimulatedVllm] = field(default_factory=dict)
+    """Who answers at an object's address."""
     knative: bool = False
     """Whether InferenceServices get revisions, of which the newest may have a part of the requests."""
     drops: tuple[str, ...] = ()
@@ -140,11 +143,11 @@ class ServingCluster(Kubernetes):
             if not any(self._is_of(pod, key, address, annotations) for pod in self.pods.values()):
                 for number in (1, 2):
                     self._pod(f"{revision}-{number}", key, {**labels}, annotations, address)
-                    if self.knative and plural == "inferenceservices":
+                    if self._has_revisions(key):
                         self.pods[f"{revision}-{number}"]["metadata"]["labels"] |= {
                             "serving.knative.dev/revision": revision
                         }
-                if self.knative:
+                if self._has_revisions(key):
                     self._component(key)["latestCreatedRevision"] = revision
             status = there["status"]
             new = len(self._new(key))
@@ -163,8 +166,7 @@ class ServingCluster(Kubernetes):
         with self.lock:
             for pod in self._new(key):
                 pod["status"] = {"conditions": [{"type": "Ready", "status": "True"}]}
-            is_knative = self.knative and key.startswith("inferenceservices/")
-            if is_knative and not self._routes(key):
+            if self._has_revisions(key) and not self._routes(key):
                 self._touch(key)
                 return
             self.pods = {name: pod for name, pod in self.pods.items() if pod["of"] != key or pod in self._new(key)}
@@ -236,10 +238,13 @@ class ServingCluster(Kubernetes):
         return [pod for pod in self.pods.values() if self._is_of(pod, key, address, annotations)]
 
     def _is_of(self, pod: dict[str, Any], key: str, address: str, annotations: dict[str, str]) -> bool:
-        revision = self._component(key).get("latestCreatedRevision") if self.knative and "/" in key else None
+        revision = self._component(key).get("latestCreatedRevision") if self._has_revisions(key) else None
         held = pod["metadata"]["labels"].get("serving.knative.dev/revision")
         same = pod["of"] == key and pod["reads"] == address and pod["metadata"]["annotations"] == annotations
         return same and held in (None, revision)
+
+    def _has_revisions(self, key: str) -> bool:
+        return self.knative and key.startswith("inferenceservices/")
 
     def _component(self, key: str) -> dict[str, Any]:
         found: dict[str, Any] = self.objects[key]["status"].setdefault("components", {}).setdefault("predictor", {})
