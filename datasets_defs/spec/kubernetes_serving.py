@@ -27,7 +27,7 @@ class KubernetesServing(Section):
     `{label}` the version's, e.g. `pvc://versions/{model}/{label}`."""
     container: ObjectName | None = None
     """Container of a Deployment that gets the address; left out: its first."""
-    variable: Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")] = "DRIFTLOOP_VERSION"
+    variable: Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")] = "VERSION_ADDRESS"
     """Environment variable in which a Deployment's container gets the address; `$(NAME)` in its arguments stands for
     it."""
     probe: bool = True

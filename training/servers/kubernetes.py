@@ -4,6 +4,7 @@ A change of version is a change of a Deployment or of one of KServe's objects. W
 business: old pods answer until new ones are ready. Pods say which version they have, and the probe asks one of them.
 """
 
+import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -29,9 +30,8 @@ from training.servers.workloads import (
     LLMInferenceServiceObject,
     Object,
     ServingObject,
-    Standing,
+    WorkloadStanding,
 )
-from training.trainers.pod_status import words_of
 
 TIMEOUT = (3, 10)
 """Seconds to connect to the API server, and to wait for its answer."""
@@ -141,14 +141,14 @@ class ClusterServer:
                 f"{err}; if this server gives no `prompt_logprobs`, set `serving.kubernetes.probe: false`"
             ) from err
 
-    def _looked(self) -> tuple[Object, list[Object], Standing]:
+    def _looked(self) -> tuple[Object, list[Object], WorkloadStanding]:
         there = self._read()
         with self._named():
             pods = self._pods(self._kind.selector(there))
             standing = self._kind.standing(there, pods)
             label = self._kind.ordered(there)
             if label is not None and not self._kind.has(there, label, self._address(label)):
-                standing = Standing(label=None, reason=f"it bears {label} and reads another address")
+                standing = WorkloadStanding(label=None, reason=f"it bears {label} and reads another address")
         return there, pods, standing
 
     def _address(self, label: str) -> str:
@@ -232,7 +232,7 @@ class ClusterServer:
         try:
             yield
         except ApiException as err:
-            words = f"{self._where}: {doing}: answered {err.status}, {words_of(err.body, err.reason)}"
+            words = f"{self._where}: {doing}: answered {err.status}, {_said(err)}"
             if err.status == CONFLICT:
                 raise TransientError(f"{words}: somebody else changed it at that moment") from err
             if err.status in FINAL:
@@ -240,3 +240,11 @@ class ClusterServer:
             raise TransientError(words) from err
         except HTTPError as err:
             raise TransientError(f"{self._where}: {doing}: does not answer ({type(err).__name__})") from err
+
+
+def _said(err: ApiException) -> str:
+    """Give the API server's own words for a refusal, or HTTP's where its answer holds none."""
+    try:
+        return str(json.loads(err.body)["message"])
+    except (TypeError, ValueError, KeyError):
+        return str(err.reason)

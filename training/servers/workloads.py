@@ -18,7 +18,7 @@ MERGE, STRATEGIC = "application/merge-patch+json", "application/strategic-merge-
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Standing:
+class WorkloadStanding:
     """What an object's pods serve."""
 
     label: str | None
@@ -51,7 +51,7 @@ class ServingObject(Protocol):
     def shift(self, there: Object, pods: Sequence[Object]) -> dict[str, Any] | None:
         """Give the change that sends requests to new pods that have none yet and are ready; None: there is none."""
 
-    def standing(self, there: Object, pods: Sequence[Object]) -> Standing:
+    def standing(self, there: Object, pods: Sequence[Object]) -> WorkloadStanding:
         """Say what its pods serve."""
 
 
@@ -92,22 +92,22 @@ class DeploymentObject:
     def shift(self, there: Object, pods: Sequence[Object]) -> dict[str, Any] | None:
         """Say that there is none: a Deployment sends requests to whatever is ready."""
 
-    def standing(self, there: Object, pods: Sequence[Object]) -> Standing:
+    def standing(self, there: Object, pods: Sequence[Object]) -> WorkloadStanding:
         """Say what its pods serve; a rollout that ran out of its `progressDeadlineSeconds` has failed."""
         status, label = there.get("status") or {}, self.ordered(there)
         if status.get("observedGeneration", 0) < there["metadata"].get("generation", 0):
-            return Standing(label=None, reason="the cluster has not seen the change yet")
+            return WorkloadStanding(label=None, reason="the cluster has not seen the change yet")
         progress = _condition(there, "Progressing")
         if progress.get("reason") == "ProgressDeadlineExceeded":
             words = f"{progress.get('message', 'its rollout did not come to an end')}{_trouble(pods, label)}"
-            return Standing(label=None, reason=words, has_failed=True)
+            return WorkloadStanding(label=None, reason=words, has_failed=True)
         if there["spec"].get("paused"):
-            return Standing(label=None, reason="its rollouts are paused (`kubectl rollout resume`)")
+            return WorkloadStanding(label=None, reason="its rollouts are paused (`kubectl rollout resume`)")
         updated, every = status.get("updatedReplicas", 0), status.get("replicas", 0)
         if updated < every or _condition(there, "Available").get("status") != "True":
             failure = _condition(there, "ReplicaFailure").get("message", "")
             words = f"{updated} of its {every} pods are new{_trouble(pods, label)}"
-            return Standing(label=None, reason=f"{words}; {failure}" if failure else words)
+            return WorkloadStanding(label=None, reason=f"{words}; {failure}" if failure else words)
         return _of_pods(pods, label)
 
     def _container(self, there: Object) -> Object:
@@ -155,15 +155,15 @@ class InferenceServiceObject:
             return None
         return {"spec": {"predictor": {"canaryTrafficPercent": None}}}
 
-    def standing(self, there: Object, pods: Sequence[Object]) -> Standing:
+    def standing(self, there: Object, pods: Sequence[Object]) -> WorkloadStanding:
         """Say what the pods serve that requests go to; on Knative those of revisions with a share of the traffic."""
         label = self.ordered(there)
         if there["spec"]["predictor"].get("canaryTrafficPercent") is not None:
             words = "its new revision gets no requests before a pod of it is ready"
-            return Standing(label=None, reason=f"{words}{self._failure(there)}{_trouble(pods, label)}")
+            return WorkloadStanding(label=None, reason=f"{words}{self._failure(there)}{_trouble(pods, label)}")
         if (ready := _condition(there, "Ready")).get("status") != "True":
             words = ready.get("message") or ready.get("reason") or "it is not ready"
-            return Standing(label=None, reason=f"{words}{self._failure(there)}{_trouble(pods, label)}")
+            return WorkloadStanding(label=None, reason=f"{words}{self._failure(there)}{_trouble(pods, label)}")
         traffic = self._component(there).get("traffic")
         if traffic:
             pods = _of_revisions(pods, {each.get("revisionName") for each in traffic if each.get("percent")})
@@ -218,33 +218,33 @@ class LLMInferenceServiceObject:
     def shift(self, there: Object, pods: Sequence[Object]) -> dict[str, Any] | None:
         """Say that there is none: its Deployment sends requests to whatever is ready."""
 
-    def standing(self, there: Object, pods: Sequence[Object]) -> Standing:
+    def standing(self, there: Object, pods: Sequence[Object]) -> WorkloadStanding:
         """Say what its workload's pods serve."""
         label = self.ordered(there)
         pods = [pod for pod in pods if _labels(pod).get("app.kubernetes.io/component", _WORKLOAD).startswith(_WORKLOAD)]
         if (ready := _condition(there, "Ready")).get("status") != "True":
             words = ready.get("message") or ready.get("reason") or "it is not ready"
-            return Standing(label=None, reason=f"{words}{_trouble(pods, label)}")
+            return WorkloadStanding(label=None, reason=f"{words}{_trouble(pods, label)}")
         return _of_pods(pods, label)
 
 
 _WORKLOAD = "llminferenceservice-workload"
 
 
-def _of_pods(pods: Sequence[Object], label: str | None) -> Standing:
+def _of_pods(pods: Sequence[Object], label: str | None) -> WorkloadStanding:
     """Say which version all pods serve that get requests."""
     ready = [pod for pod in pods if _is_ready(pod)]
     other = [pod for pod in ready if _annotation(pod) != label]
     if label is None:
-        return Standing(label=None, reason="it was told of no version")
+        return WorkloadStanding(label=None, reason="it was told of no version")
     if not ready:
         words = f"none of its pods is ready{_trouble(pods, label)}"
-        return Standing(label=None, reason=words if pods else "it has no pod; where it scales to zero keep one")
+        return WorkloadStanding(label=None, reason=words if pods else "it has no pod; where it scales to zero keep one")
     if other:
         has = _annotation(other[0]) or "no version of driftloop's"
         words = f"{len(ready) - len(other)} of {len(ready)} ready pods have {label}; {_name(other[0])} has {has}"
-        return Standing(label=None, reason=f"{words}{_trouble(pods, label)}")
-    return Standing(label=label)
+        return WorkloadStanding(label=None, reason=f"{words}{_trouble(pods, label)}")
+    return WorkloadStanding(label=label)
 
 
 def _of_revisions(pods: Sequence[Object], names: set[Any]) -> list[Object]:

@@ -3,6 +3,7 @@
 import pytest
 from pydantic import ValidationError
 
+from datasets_defs.spec.model import ModelSpec
 from datasets_defs.spec.serving import ServingSpec
 
 
@@ -94,3 +95,18 @@ def test_a_way_of_swapping_is_whole(section: dict, said: str) -> None:
 def test_who_can_say_what_it_serves(section: dict, can_say: bool) -> None:  # noqa: FBT001 parametrized
     """A server that nobody can tell, nobody can ask either."""
     assert ServingSpec(**section).can_say is can_say
+
+
+@pytest.mark.parametrize(("count", "said"), [(1, "`kubernetes` with two `replicas` or more"), (2, None)])
+def test_steps_need_two_workloads(count: int, said: str | None) -> None:
+    """One workload has one version at a time, so its users cannot be divided; two can."""
+    serving = {
+        **_IN_CLUSTER, "kind": "external", "replicas": [f"http://a:{number}" for number in range(1, count + 1)],
+        "kubernetes": {**_CLUSTER, "workloads": [f"deployment/a{number}" for number in range(count)]},
+    }  # fmt: skip
+    content = {"name": "m", "base_model": {}, "training_text": "builtin:python-docs", "serving": serving, "rollout": {}}
+    if said is None:
+        assert ModelSpec.model_validate(content).steps is not None
+        return
+    with pytest.raises(ValidationError, match=said):
+        ModelSpec.model_validate(content)

@@ -217,7 +217,7 @@ class ServingCluster(Kubernetes):
             template = spec["template"]
             env = {each["name"]: each.get("value") for each in template["spec"]["containers"][0].get("env", [])}
             held = template["metadata"]
-            return held["labels"], held.get("annotations", {}), env.get("DRIFTLOOP_VERSION", "")
+            return held["labels"], held.get("annotations", {}), env.get("VERSION_ADDRESS", "")
         if plural == "inferenceservices":
             predictor = spec["predictor"]
             labels = {"serving.kserve.io/inferenceservice": name, "component": "predictor"}
@@ -279,8 +279,8 @@ def merged(old: Any, change: Any, *, by_name: bool) -> Any:
 
 
 def a_deployment() -> dict[str, Any]:
-    """Give the spec of a Deployment whose server reads `$(DRIFTLOOP_VERSION)`."""
-    server = {"name": "server", "image": "vllm/vllm-openai", "args": ["--model", "$(DRIFTLOOP_VERSION)"],
+    """Give the spec of a Deployment whose server reads `$(VERSION_ADDRESS)`."""
+    server = {"name": "server", "image": "vllm/vllm-openai", "args": ["--model", "$(VERSION_ADDRESS)"],
               "env": [{"name": "HOME", "value": "/tmp"}]}  # fmt: skip
     template = {"metadata": {"labels": {"app": "bot"}}, "spec": {"containers": [server, {"name": "log", "image": "l"}]}}
     return {"replicas": 2, "selector": {"matchLabels": {"app": "bot"}}, "template": template}

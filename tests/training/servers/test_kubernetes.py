@@ -88,9 +88,9 @@ def test_what_was_there_stays(
     asked(server_of(endpoint, root), versions[2])
     server, log = cluster.objects["deployments/bot"]["spec"]["template"]["spec"]["containers"]
     assert {each["name"]: each["value"] for each in server["env"]} == {
-        "HOME": "/tmp", "DRIFTLOOP_VERSION": str(versions[2].folder),
+        "HOME": "/tmp", "VERSION_ADDRESS": str(versions[2].folder),
     }  # fmt: skip
-    assert (server["args"], log) == (["--model", "$(DRIFTLOOP_VERSION)"], {"name": "log", "image": "l"})
+    assert (server["args"], log) == (["--model", "$(VERSION_ADDRESS)"], {"name": "log", "image": "l"})
     prefill = {"prefill": {"annotations": {LABEL: versions[2].label}}}
     cluster.apply("llminferenceservices/bot", an_llm_service())
     asked(server_of(endpoint, root, "llminferenceservice"), versions[2])

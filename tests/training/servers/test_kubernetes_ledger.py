@@ -141,6 +141,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
     return shorten
 
 
+@pytest.mark.slow
 def test_a_promotion_whose_pods_do_not_come_is_put_back(
     engine: Engine, registered: Registry, alone: ServingCluster, impatient: Callable[[], None]
 ) -> None:
