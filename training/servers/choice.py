@@ -1,6 +1,7 @@
 """Which server a model has, by its YAML. A kind of server is a file of this wing and a line here."""
 
 import os
+from functools import partial
 from pathlib import Path
 
 from datasets_defs.core.errors import ContractError
@@ -38,9 +39,9 @@ def _of_cluster(spec: ModelSpec, place: KubernetesServing, seconds: float) -> li
     name, key = serving.served_name or spec.name, _secret(serving.api_key_env, "api_key_env")
     return [
         ClusterServer(
-            Served(url=url, workload=workload, model=spec.name, root=root),
+            Served(url=url, workload=workload, model=spec.name, root=root, tolerance=serving.probe_tolerance),
             place,
-            endpoint=Vllm(url, name, seconds=seconds, key=key) if place.probe else None,
+            ask=partial(Vllm, name=name, seconds=seconds, key=key) if place.probe else None,
         )
         for url, workload in zip(serving.replicas, place.workloads, strict=True)
     ]

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from airflow.providers.cncf.kubernetes.hooks.kubernetes import KubernetesHook
 from airflow.sdk.exceptions import AirflowException
@@ -20,19 +21,14 @@ from urllib3.exceptions import HTTPError
 from datasets_defs.core.errors import ContractError, TransientError
 from datasets_defs.core.faults import reached
 from datasets_defs.spec.kubernetes_serving import KubernetesServing
-from training.servers.seam import Version
+from training.servers.kserve import InferenceServiceObject, LLMInferenceServiceObject
+from training.servers.pods import Object, WorkloadStanding
+from training.servers.probe import judged
+from training.servers.seam import Version, Word
 from training.servers.vllm import Vllm
-from training.servers.workloads import (
-    MERGE,
-    STRATEGIC,
-    DeploymentObject,
-    InferenceServiceObject,
-    LLMInferenceServiceObject,
-    Object,
-    ServingObject,
-    WorkloadStanding,
-)
+from training.servers.workloads import DeploymentObject, ServingObject
 
+MERGE, STRATEGIC = "application/merge-patch+json", "application/strategic-merge-patch+json"
 TIMEOUT = (3, 10)
 """Seconds to connect to the API server, and to wait for its answer."""
 GROUP = "serving.kserve.io"
@@ -71,6 +67,8 @@ class Served:
     model: str
     root: Path
     """The folder of the model's versions, as the loop's workers see it."""
+    tolerance: float = 0.1
+    """Of the probe of pods that have no requests yet."""
 
 
 class ClusterServer:
@@ -81,11 +79,11 @@ class ClusterServer:
         served: Served,
         place: KubernetesServing,
         *,
-        endpoint: Vllm | None,
+        ask: Callable[[str], Vllm] | None,
         cluster: Callable[[str], ApiClient] = connect,
     ) -> None:
         self.where, self.is_later = served.url, True
-        self._served, self._place, self._endpoint, self._cluster = served, place, endpoint, cluster
+        self._served, self._place, self._ask, self._cluster = served, place, ask, cluster
         kind, _, self._name = served.workload.partition("/")
         self._plural = f"{kind}s"
         self._is_deployment = kind == "deployment"
@@ -115,6 +113,7 @@ class ClusterServer:
                 self._require_kept(self._patch(there, order, f"ordering {version.label}"), version)
                 reached("kubernetes.ordered")
             elif (shift := self._kind.shift(there, pods)) is not None:
+                self._require_right(self._kind.preview(there), version)
                 self._patch(there, shift, f"sending requests to {version.label}")
                 reached("kubernetes.shifted")
             elif standing.has_failed:
@@ -132,10 +131,13 @@ class ClusterServer:
 
     def score(self, tokens: Sequence[Sequence[int]]) -> list[list[float]] | None:
         """Ask whoever answers at the address for the prompts' log-probabilities; None: the YAML says that it cannot."""
-        if self._endpoint is None:
+        return self._scores(self.where, tokens)
+
+    def _scores(self, url: str, tokens: Sequence[Sequence[int]]) -> list[list[float]] | None:
+        if self._ask is None:
             return None
         try:
-            return self._endpoint.score(tokens)
+            return self._ask(url).score(tokens)
         except ContractError as err:
             raise ContractError(
                 f"{err}; if this server gives no `prompt_logprobs`, set `serving.kubernetes.probe: false`"
@@ -179,6 +181,16 @@ class ClusterServer:
                 if self._is_deployment
                 else self._custom.patch_namespaced_custom_object(*self._path, self._name, change, **limits)
             )
+
+    def _require_right(self, preview: str | None, version: Version) -> None:
+        """Probe new pods at an address of their own, before anybody else asks them."""
+        if preview is None:
+            return
+        at = preview.rstrip("/") + urlsplit(self.where).path.rstrip("/")
+        scores = self._scores(at, version.probe.tokens)
+        word = Word(True, "") if scores is None else judged(version.probe, scores, tolerance=self._served.tolerance)
+        if not word.is_confirmed:
+            raise ContractError(f"its new revision, which no request reached, is wrong: {word.reason} (at {at})")
 
     def _require_kept(self, there: Object, version: Version) -> None:
         """Refuse a cluster that took the change and left a field out, which CustomResourceDefinitions do."""

@@ -73,15 +73,22 @@ class ServingCluster(Kubernetes):
     """Who answers at an object's address."""
     knative: bool = False
     """Whether InferenceServices get revisions, of which the newest may have a part of the requests."""
+    preview: str = ""
+    """The address that the newest revision has of its own, where an InferenceService asks for one."""
+    shows: Callable[[str], None] = lambda *_: None
+    """Told which address the pods read that answer there."""
+    goes_back: bool = False
+    """Whether KServe sees a share of 0 before the new revision is made, and takes it for a wish to go back."""
     drops: tuple[str, ...] = ()
     """Fields of `spec` that the cluster's definitions do not know, and lose."""
 
-    def apply(self, key: str, spec: dict[str, Any]) -> None:
+    def apply(self, key: str, spec: dict[str, Any], **annotations: str) -> None:
         """Make an object, whose pods come up as they are, told of no version."""
         plural, name = key.split("/")
         self.objects[key] = {
             "apiVersion": APIS[plural], "kind": KINDS[plural], "spec": spec, "status": {},
-            "metadata": {"name": name, "namespace": NAMESPACE, "generation": 1, "resourceVersion": "1"},
+            "metadata": {"name": name, "namespace": NAMESPACE, "generation": 1, "resourceVersion": "1",
+                         "annotations": annotations},
         }  # fmt: skip
         self.make_pods(key)
         self.finish(key)
@@ -117,7 +124,9 @@ class ServingCluster(Kubernetes):
         self.objects[key] = new
         self._touch(key)
         answer = copy.deepcopy(new)
-        if not self.holds:
+        if list(body["spec"].get("predictor", {})) == ["canaryTrafficPercent"]:
+            self._route(key)
+        elif not self.holds:
             self.make_pods(key)
             self.finish(key)
         return answer
@@ -149,6 +158,7 @@ class ServingCluster(Kubernetes):
                         }
                 if self._has_revisions(key):
                     self._component(key)["latestCreatedRevision"] = revision
+                    self._goes_back(key)
             status = there["status"]
             new = len(self._new(key))
             if plural == "deployments":
@@ -166,9 +176,15 @@ class ServingCluster(Kubernetes):
         with self.lock:
             for pod in self._new(key):
                 pod["status"] = {"conditions": [{"type": "Ready", "status": "True"}]}
-            if self._has_revisions(key) and not self._routes(key):
-                self._touch(key)
+            if self._has_revisions(key):
+                self._component(key)["latestReadyRevision"] = self._component(key)["latestCreatedRevision"]
+                self._route(key)
                 return
+            self._settle(key)
+
+    def _settle(self, key: str) -> None:
+        """Send all requests to the newest pods, and remove the others."""
+        with self.lock:
             self.pods = {name: pod for name, pod in self.pods.items() if pod["of"] != key or pod in self._new(key)}
             self._says(key, "Available" if key.startswith("deployments/") else "Ready", "True", "", "")
             if key.startswith("deployments/"):
@@ -178,20 +194,32 @@ class ServingCluster(Kubernetes):
             self._touch(key)
             self.answers(key, self._template(key)[2])
 
-    def _routes(self, key: str) -> bool:
-        """Divide requests as KServe does by `canaryTrafficPercent`; say whether the newest revision has them all."""
+    def _route(self, key: str) -> None:
+        """Divide requests as KServe does by `canaryTrafficPercent`; what is rolled out whole leaves no other pods."""
         held, percent = self._component(key), self.objects[key]["spec"]["predictor"].get("canaryTrafficPercent")
-        newest, before = held["latestCreatedRevision"], held.get("latestRolledoutRevision")
-        held["latestReadyRevision"] = newest
-        if percent is None or percent == 100 or not before:
-            held |= {"traffic": [{"revisionName": newest, "percent": 100, "latestRevision": True}],
-                     "latestRolledoutRevision": newest}  # fmt: skip
-            return True
-        held["traffic"] = [
-            {"revisionName": newest, "percent": percent, "latestRevision": True},
-            {"revisionName": before, "percent": 100 - percent, "latestRevision": False, "tag": "prev"},
-        ]
-        return False
+        ready, before = held["latestReadyRevision"], held.get("latestRolledoutRevision")
+        newest: dict[str, Any] = {"revisionName": ready, "percent": 100, "latestRevision": True}
+        if self.preview and self.objects[key]["metadata"]["annotations"]:
+            newest |= {"tag": "latest", "url": self.preview}
+        held["traffic"] = [newest]
+        self._touch(key)
+        if percent is not None and before:
+            newest["percent"] = percent
+            held["traffic"].append({"revisionName": before, "percent": 100 - percent, "tag": "prev"})
+            self.shows(self._template(key)[2])
+            return
+        held |= {"latestRolledoutRevision": ready, "previousRolledoutRevision": before}
+        if ready == held["latestCreatedRevision"]:
+            self._settle(key)
+
+    def _goes_back(self, key: str) -> None:
+        held = self._component(key)
+        if self.goes_back and self.objects[key]["spec"]["predictor"].get("canaryTrafficPercent") == 0:
+            held["latestRolledoutRevision"] = held["previousRolledoutRevision"]
+            held["traffic"] = [
+                {"revisionName": held["latestReadyRevision"], "percent": 0, "latestRevision": True},
+                {"revisionName": held["previousRolledoutRevision"], "percent": 100, "tag": "prev"},
+            ]
 
     def fail(self, key: str, message: str) -> None:
         """Let the newest pods not start, and the object say so."""

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,10 @@ from tests.training.servers.serving_cluster import ServingCluster, a_deployment,
 from tests.training.servers.simulated_vllm import SimulatedVllm
 from training.model.language_model import LanguageModel
 from training.servers.kubernetes import ClusterServer, Served
+from training.servers.pods import LABEL
 from training.servers.seam import Version
 from training.servers.swap import bring
 from training.servers.vllm import Vllm
-from training.servers.workloads import LABEL
 
 KINDS = {
     "deployment": a_deployment,
@@ -54,7 +55,7 @@ def server_of(endpoint: SimulatedVllm, root: Path, kind: str = "deployment", **f
     where = {} if kind == "deployment" else {"address": PVC}
     place = KubernetesServing(workloads=(f"{kind}/bot",), namespace=NAMESPACE, **where, **fields)
     served = Served(url=endpoint.url, workload=f"{kind}/bot", model="writer", root=root)
-    return ClusterServer(served, place, endpoint=Vllm(endpoint.url, "writer", seconds=5) if place.probe else None)
+    return ClusterServer(served, place, ask=partial(Vllm, name="writer", seconds=5) if place.probe else None)
 
 
 def asked(server: ClusterServer, version: Version, others: tuple[Version, ...] = ()) -> tuple[bool, str]:
@@ -165,37 +166,110 @@ def test_somebody_else_changes_the_object(
     assert asked(server, versions[2])[0]
 
 
-def test_a_new_revision_gets_requests_once_it_is_ready(
-    cluster: ServingCluster, endpoint: SimulatedVllm, root: Path, versions: dict[int, Version]
-) -> None:
-    """On Knative the order sends it nobody; its ready pods are seen first; a failed one never gets a request."""
-    cluster.knative, key, told = True, "inferenceservices/bot", list[str]()
-    cluster.apply(key, an_inference_service())
-    server = server_of(endpoint, root, "inferenceservice")
-    for _ in range(3):
-        sure, _reason = asked(server, versions[1])
-    assert sure
-    predictor, inner = cluster.objects[key]["spec"], cluster.answers
-    assert "canaryTrafficPercent" not in predictor["predictor"]
+TAGGED = {"serving.kserve.io/enable-tag-routing": "true"}
+ON_KNATIVE = "inferenceservices/bot"
 
-    def answers(where: str, address: str) -> None:
+
+@pytest.fixture
+def revisions(
+    cluster: ServingCluster, endpoint: SimulatedVllm, root: Path, versions: dict[int, Version],
+    replica: Callable[..., SimulatedVllm],
+) -> tuple[ClusterServer, SimulatedVllm, list[str]]:  # fmt: skip
+    """A Knative service of version 1, who answers at its newest revision's own address, and whom requests go to."""
+    preview, told, inner = replica(), list[str](), cluster.answers
+    cluster.knative, cluster.preview = True, preview.url
+
+    def answers(key: str, address: str) -> None:
         told.append(address)
-        inner(where, address)
+        inner(key, address)
 
-    cluster.answers, cluster.holds = answers, True
+    def shows(address: str) -> None:
+        if not preview.keeps_weights:
+            preview.model = LanguageModel.load(root / Path(address).name)
+
+    cluster.answers, cluster.shows = answers, shows
+    cluster.apply(ON_KNATIVE, an_inference_service(), **TAGGED)
+    server = server_of(endpoint, root, "inferenceservice")
+    settled(server, versions[1])
+    cluster.patches.clear()
+    told.clear()
+    return server, preview, told
+
+
+def settled(server: ClusterServer, version: Version, others: tuple[Version, ...] = ()) -> None:
+    """Ask until the version is confirmed, at most as often as it takes."""
+    said = [asked(server, version, others) for _ in range(3)]
+    assert said[-1][0], said
+
+
+def shares(cluster: ServingCluster) -> list[Any]:
+    return [patch["predictor"].get("canaryTrafficPercent", "-") for patch in cluster.patches]
+
+
+def test_a_new_revision_is_probed_before_any_request(
+    cluster: ServingCluster, revisions: tuple[ClusterServer, SimulatedVllm, list[str]], versions: dict[int, Version]
+) -> None:
+    """The order sends it nobody; ready, it is asked at its own address, and only then gets all requests."""
+    server, _, told = revisions
+    cluster.holds = True
     asked(server, versions[2])
-    assert cluster.patches[-1]["predictor"]["canaryTrafficPercent"] == 0
-    cluster.make_pods(key)
+    cluster.make_pods(ON_KNATIVE)
     assert "gets no requests before a pod of it is ready" in asked(server, versions[2])[1]
-    cluster.fail(key, "no such file")
-    assert "ModelLoadFailed: no such file" in asked(server, versions[2])[1]
+    assert (shares(cluster), told) == ([0], [])
+    cluster.finish(ON_KNATIVE)
+    settled(server, versions[2], (versions[1],))
+    assert (shares(cluster), [Path(each).name for each in told]) == ([0, None], [versions[2].label])
+
+
+def test_a_wrong_revision_gets_no_request(
+    cluster: ServingCluster, revisions: tuple[ClusterServer, SimulatedVllm, list[str]], versions: dict[int, Version]
+) -> None:
+    """One whose own address gives other log-probabilities is refused; one that does not start is waited for."""
+    server, preview, told = revisions
+    preview.keeps_weights = True
+    asked(server, versions[2])
+    word = bring([server], versions[2], tolerance=0.1)[server.where]
+    assert (word.is_confirmed, word.may_change, told) == (False, False, [])
+    assert "its new revision, which no request reached, is wrong: its log-probabilities differ" in word.reason
+    preview.keeps_weights, cluster.holds = False, True
+    asked(server, versions[3])
+    cluster.make_pods(ON_KNATIVE)
+    cluster.fail(ON_KNATIVE, "no such file")
+    assert "ModelLoadFailed: no such file" in asked(server, versions[3])[1]
     assert told == []
     cluster.holds = False
-    for _ in range(3):
-        sure, reason = asked(server, versions[1], (versions[2],))
-    assert sure, reason
+    settled(server, versions[1], (versions[2],))
     assert [Path(each).name for each in told] == [versions[1].label]
-    assert [patch["predictor"].get("canaryTrafficPercent", "-") for patch in cluster.patches[-2:]] == [0, None]
+
+
+def test_a_share_that_is_taken_for_a_way_back(
+    cluster: ServingCluster, revisions: tuple[ClusterServer, SimulatedVllm, list[str]], versions: dict[int, Version]
+) -> None:
+    """KServe sends requests to the revision before the one that served: that one gets them again at once."""
+    server, _, _ = revisions
+    settled(server, versions[2])
+    cluster.holds, cluster.goes_back = True, True
+    asked(server, versions[3])
+    cluster.make_pods(ON_KNATIVE)
+    served = cluster._component(ON_KNATIVE)["latestReadyRevision"]
+    assert cluster._component(ON_KNATIVE)["traffic"][1]["revisionName"] != served
+    asked(server, versions[3])
+    now = [(each["revisionName"], each["percent"]) for each in cluster._component(ON_KNATIVE)["traffic"]]
+    assert now == [(served, 100)]
+    cluster.finish(ON_KNATIVE)
+    settled(server, versions[3], (versions[2],))
+
+
+def test_without_an_address_of_its_own_knative_decides(
+    cluster: ServingCluster, endpoint: SimulatedVllm, root: Path, versions: dict[int, Version]
+) -> None:
+    """No share is set, and one that somebody left is taken out: Knative sends requests to what is ready."""
+    cluster.knative, spec = True, an_inference_service()
+    spec["predictor"]["canaryTrafficPercent"] = 20
+    cluster.apply(ON_KNATIVE, spec)
+    settled(server_of(endpoint, root, "inferenceservice"), versions[1])
+    settled(server_of(endpoint, root, "inferenceservice"), versions[2], (versions[1],))
+    assert shares(cluster) == [None, "-"]
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ import multiprocessing
 import signal
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -57,19 +58,26 @@ def clustered(
         servers = {key: replica() for key in (*BOTH, ONE)}
 
         def answers(key: str, address: str) -> None:
-            name = Path(address).name
-            if not servers[key].keeps_weights and name.startswith(MODEL):
-                servers[key].model = LanguageModel.load(home / "versions" / MODEL / name)
+            if not servers[key].keeps_weights:
+                _load(servers[key], home / "versions" / MODEL, address)
 
         found.answers = answers
         for key in BOTH:
             found.apply(key, {**a_deployment(), "selector": {"matchLabels": {"app": key[-1]}}} | _labelled(key[-1]))
-        found.apply(ONE, an_inference_service())
+        preview = replica()
+        found.preview = preview.url
+        found.shows = partial(_load, preview, home / "versions" / MODEL)
+        found.apply(ONE, an_inference_service(), **{"serving.kserve.io/enable-tag-routing": "true"})
         found.requests.clear()
         _write_yaml(home, servers, BOTH, rollout={"steps": [0.5, 1.0]})
         (home / "urls").write_text(json.dumps({key: server.url for key, server in servers.items()}))
         found.endpoints = servers
         yield found
+
+
+def _load(server: SimulatedVllm, root: Path, address: str) -> None:
+    if Path(address).name.startswith(MODEL):
+        server.model = LanguageModel.load(root / Path(address).name)
 
 
 def _labelled(name: str) -> dict:
