@@ -325,3 +325,15 @@ def test_an_order_that_is_overtaken_changes_nothing(
     with pytest.raises(TransientError, match="somebody else changed it at that moment"):
         slow.load(versions[2])
     assert server_of(endpoint, root).loaded() == versions[3].label
+
+
+def test_a_connection_that_leads_nowhere(home: Path, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The sentence names the Connection and its type."""
+    extra = {"kube_config_path": str(home / "missing")}
+    monkeypatch.setenv("AIRFLOW_CONN_ELSEWHERE", json.dumps({"conn_type": "kubernetes", "extra": extra}))
+    place = KubernetesServing(workloads=("deployment/bot",), namespace=NAMESPACE, connection="elsewhere")
+    served = Served(url="http://127.0.0.1:9", workload="deployment/bot", model="writer", root=root)
+    with pytest.raises(
+        ContractError, match=r"Connection 'elsewhere' leads to no Kubernetes cluster .* of type Kubernetes"
+    ):
+        ClusterServer(served, place, ask=None).loaded()
