@@ -143,11 +143,12 @@ class ModelSpec(NamedFile):
         if self.steps is None or self.serving.kind == "driftloop":
             return self
         section = "rollout" if self.rollout is not None else "ab"
-        if self.serving.swap == "adapters" or (self.serving.swap == "weights" and len(self.serving.replicas) > 1):
+        one_by_one = self.serving.swap in ("weights", "kubernetes")
+        if self.serving.swap == "adapters" or (one_by_one and len(self.serving.replicas) > 1):
             return self
         raise ValueError(
             f"{section} needs a server that holds two versions and says so: driftloop's own, `swap: adapters`, or "
-            f"`swap: weights` with two `replicas` or more; found swap: {self.serving.swap} with "
+            f"`swap: weights` or `kubernetes` with two `replicas` or more; found swap: {self.serving.swap} with "
             f"{len(self.serving.replicas)}"
         )
 
@@ -177,7 +178,7 @@ class ModelSpec(NamedFile):
                 "serving: `swap: adapters` loads adapters beside one base; set `retrain: {method: lora, lora: {merge: "
                 "false}}`, or `swap: weights`"
             )
-        if self.serving.swap in ("weights", "webhook") and self.retrain.keeps_adapters:
+        if self.serving.swap in ("weights", "kubernetes", "webhook") and self.retrain.keeps_adapters:
             raise ValueError(
                 f"serving: `swap: {self.serving.swap}` loads whole weights; set `swap: adapters`, or leave "
                 "`retrain.lora.merge` out"

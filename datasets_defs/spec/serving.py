@@ -6,6 +6,7 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, Field, model_validator
 
 from datasets_defs.spec.fields import Section, Share
+from datasets_defs.spec.kubernetes_serving import KubernetesServing
 from datasets_defs.spec.presets import PRESETS
 
 VERSION = "{version}"
@@ -45,12 +46,15 @@ class ServingSpec(Section):
     """The model's name at the server; `{version}` stands for the version that serves. Left out: the model's name."""
     api_key_env: str | None = None
     """Environment variable of the gateway that holds the server's key; none: the caller's header is passed on."""
-    swap: Literal["none", "weights", "adapters", "webhook"] = "none"
+    swap: Literal["none", "weights", "adapters", "kubernetes", "webhook"] = "none"
     """How the replicas get another version; `none`: nobody tells the server, and its versions stay *unconfirmed*.
 
     `weights`: vLLM reloads whole weights in place, replica by replica. `adapters`: vLLM loads LoRA adapters beside one
-    base, each under a name of its own, and the gateway names one. `webhook`: a service of yours does it.
+    base, each under a name of its own, and the gateway names one. `kubernetes`: a Deployment, or one of KServe's
+    objects, is changed, and its pods are waited for. `webhook`: a service of yours does it.
     """
+    kubernetes: KubernetesServing | None = None
+    """With `swap: kubernetes`: which objects of the cluster stand behind `replicas`."""
     versions_folder: str | None = Field(default=None, pattern=r"^/")
     """Folder that the loop's workers and the replicas see under one path; each version gets one of its own in it."""
     swap_url: str | None = None
@@ -99,17 +103,37 @@ class ServingSpec(Section):
         if self.swap == "none":
             return self
         needed = {"versions_folder": self.versions_folder}
-        if self.swap in ("weights", "adapters"):
-            needed["replicas"] = "given" if self.replicas else None
-        else:
+        if self.swap == "webhook":
             needed |= {"swap_url": self.swap_url, "swap_key_env": self.swap_key_env}
+        else:
+            needed["replicas"] = "given" if self.replicas else None
+        if self.swap == "kubernetes":
+            needed["kubernetes"] = "given" if self.kubernetes else None
         if lacking := sorted(name for name, value in needed.items() if not value):
             raise ValueError(f"swap: {self.swap} needs {', '.join(lacking)}")
         if self.kind != "external":
             raise ValueError(f"swap: {self.swap} is for `kind: external`; driftloop's own server follows by itself")
-        if self.swap in ("weights", "adapters") and VERSION in self.served_name:
-            of_all = "keeps one name for all versions" if self.swap == "weights" else "names each version by itself"
+        if self.swap != "webhook" and VERSION in self.served_name:
+            of_all = "names each version by itself" if self.swap == "adapters" else "keeps one name for all versions"
             raise ValueError(f"swap: {self.swap} {of_all}; take {{version}} out of `served_name`")
+        return self
+
+    @model_validator(mode="after")
+    def _one_workload_for_each(self) -> "ServingSpec":
+        """Refuse objects of a cluster that stand behind no address, or the other way round.
+
+        Raises:
+            ValueError: their numbers differ, or nothing asks for them.
+        """
+        if self.kubernetes is None:
+            return self
+        if self.swap != "kubernetes":
+            raise ValueError(f"kubernetes is for `swap: kubernetes`, found swap: {self.swap}; take it out")
+        if len(self.kubernetes.workloads) != len(self.replicas):
+            raise ValueError(
+                f"kubernetes.workloads names {len(self.kubernetes.workloads)} and replicas {len(self.replicas)}; "
+                "give the address of each, in the same order"
+            )
         return self
 
     @model_validator(mode="after")

@@ -57,6 +57,8 @@ class ArmsAsked:
     step: int
     versions: tuple[int, int]
     since: datetime
+    until: datetime | None = None
+    """Answers before it count; None: all since."""
     refusals: tuple[str, ...] = ()
     """Beginnings of answers."""
     blocked: tuple[str, ...] = ()
@@ -100,7 +102,8 @@ def read_arms(engine: Engine, asked: ArmsAsked) -> dict[int, list[ArmUnit]]:
         table.model == asked.model, table.incident_id == asked.incident_id, table.step == asked.step
     )
     given = {
-        "model": asked.model, "since": asked.since, "versions": list(asked.versions), "buckets": BUCKETS,
+        "model": asked.model, "since": asked.since, "until": asked.until, "versions": list(asked.versions),
+        "buckets": BUCKETS,
         "anonymous": asked.anonymous, "nobody": ANONYMOUS,
         "refusals": [f"{_escaped(phrase)}%" for phrase in asked.refusals],
         "blocked": [f"%{_escaped(phrase)}%" for phrase in asked.blocked],
@@ -131,7 +134,8 @@ _ANSWERED = text("""
         FROM inference i
         LEFT JOIN feedback f ON f.model = i.model AND f.request_id = i.request_id
              AND (CAST(:anonymous AS boolean) OR f.contributor IS DISTINCT FROM :nobody)
-        WHERE i.model = :model AND i.at >= :since AND i.model_version = ANY(:versions)
+        WHERE i.model = :model AND i.at >= :since AND i.at < coalesce(CAST(:until AS timestamptz), 'infinity')
+          AND i.model_version = ANY(:versions)
           AND i.finish_reason IS DISTINCT FROM 'cancelled'
     )
     SELECT version, bucket,

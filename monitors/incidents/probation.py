@@ -15,6 +15,8 @@ from datasets_defs.spec.files import spec_of
 from datasets_defs.spec.model import ModelSpec
 from datasets_defs.spec.signals import ConfirmSpec
 from datasets_defs.store.verdicts import recent_verdicts
+from monitors.incidents.arms import ArmsComparison
+from monitors.incidents.divided import compared_again
 from monitors.incidents.shadow import shadow_comparison
 from monitors.incidents.shadow_comparison import Shadow, ShadowComparison
 from monitors.verdicts.conclude import judged_window
@@ -52,6 +54,8 @@ class ProbationEvidence:
     """What the previous champion paid per byte of prompts in the incident's bad windows."""
     shadow: ShadowComparison
     """How it stands against the previous champion on the same prompts."""
+    arms: ArmsComparison | None = None
+    """How its users fared beside those of the previous champion; None: no rollout divided them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,7 +69,8 @@ class ProbationVerdict:
 def judge_probation(evidence: ProbationEvidence) -> ProbationVerdict:
     """Judge a new champion by its windows, and by what the one before it pays for the same prompts.
 
-    Fail: it surely costs more than the one before, or it is confirmed bad and no better. Pass: good windows, and it
+    Fail: it surely costs more than the one before, its users surely fared worse beside that one's, or it is confirmed
+    bad and no better. Pass: good windows, and it
     surely costs no more than the margin allows; where that cannot be told, after `PATIENCE` times as many; where too
     few prompts were scored, by its windows alone. One that is better and stays bad for twice the windows that it would
     need to pass is neither gone back from nor left alone. Windows that could not be judged count neither way. What the
@@ -74,6 +79,9 @@ def judge_probation(evidence: ProbationEvidence) -> ProbationVerdict:
     """
     if evidence.shadow.result is Shadow.WORSE:
         said = f"worse than the champion before it: {evidence.shadow.reason}"
+        return ProbationVerdict(result=Probation.FAILED, reason=said)
+    if evidence.arms is not None and evidence.arms.result is Shadow.WORSE:
+        said = f"its users fared worse than those of the champion before it, while both served: {evidence.arms.reason}"
         return ProbationVerdict(result=Probation.FAILED, reason=said)
     bad = [name for name, verdicts in evidence.verdicts.items() if is_confirmed(verdicts, evidence.confirm[name])]
     harm = [name for name in bad if evidence.about[name] is About.MODEL]
@@ -86,7 +94,8 @@ def judge_probation(evidence: ProbationEvidence) -> ProbationVerdict:
     judged = "loss" if any(verdict.condition.is_known for verdict in loss) else "quality"
     good = len(loss_windows(loss)) if judged == "loss" else _good_quality_windows(evidence.verdicts)
     if good >= evidence.windows:
-        return _judge_good(evidence, good, f"{good} good windows of {judged} since the promotion")
+        beside = "" if evidence.arms is None else f"; users while both served: {evidence.arms.reason}"
+        return _judge_good(evidence, good, f"{good} good windows of {judged} since the promotion{beside}")
     return ProbationVerdict(
         result=Probation.UNDECIDED, reason=f"{good} of {evidence.windows} good windows of {judged} since the promotion"
     )
@@ -240,6 +249,7 @@ def _gather(
         windows=spec.probation_windows,
         degraded_bits_per_byte=_degraded(incident),
         shadow=shadow_comparison(db, spec, champion),
+        arms=compared_again(db, spec, incident, champion),
     )
 
 

@@ -16,8 +16,8 @@ from datasets_defs.ledger.routes import Route
 from datasets_defs.spec.files import spec_of
 from datasets_defs.spec.model import ModelSpec
 from datasets_defs.spec.rollout import RolloutSpec
-from datasets_defs.store.arm_log import ArmsAsked, read_arms
-from monitors.incidents.arms import ArmsComparison, compare_arms
+from monitors.incidents.arms import ArmsComparison
+from monitors.incidents.divided import Division, compare_division
 from monitors.incidents.rollout_decision import RolloutStep, RolloutVerdict, decide_step
 
 
@@ -63,15 +63,11 @@ def compare_users(db: Engine, spec: ModelSpec, plan: RolloutSpec, route: Route) 
     Raises:
         TransientError: PostgreSQL is away.
     """
-    arms: dict[int, list[Any]] = {route.champion_version: [], route.challenger_version: []}
-    if route.since is not None:
-        arms = read_arms(db, ArmsAsked(
-            model=route.model, incident_id=route.incident_id, step=route.step, since=route.since,
-            versions=(route.champion_version, route.challenger_version), refusals=spec.evaluation.refusals,
-            blocked=spec.evaluation.blocked_phrases, anonymous=spec.trust.anonymous,
-        ))  # fmt: skip
-    steps = len(plan.steps) - 1
-    return compare_arms(arms[route.champion_version], arms[route.challenger_version], plan, steps=steps)
+    present = Division(
+        champion=route.champion_version, challenger=route.challenger_version, incident_id=route.incident_id,
+        step=route.step, since=route.since,
+    )  # fmt: skip
+    return compare_division(db, spec, plan, present)
 
 
 def _carry_out(

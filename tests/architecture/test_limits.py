@@ -104,6 +104,7 @@ def test_no_other_library_calls_over_a_network() -> None:
         "alerts/slack.py": {"slack_sdk.errors", "http.client"},  # the errors of Slack's
         "monitors/scaling/kubernetes.py": {"urllib3.exceptions"},  # the same
         "datasets_defs/store/gpu_leases.py": {"socket"},  # this machine's name
+        "training/servers/kubernetes.py": {"urllib3.exceptions"},  # the same
         "training/trainers/kubernetes.py": {"urllib3.exceptions"},  # the errors of Kubernetes' client
         "ops/stack/ports.py": {"socket"},  # binds, and connects to nobody
         "serving/wire/http_client.py": {"aiohttp"},  # each request's ClientTimeout is made of the YAML's limits

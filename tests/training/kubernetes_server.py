@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import parse_qs, urlsplit
 
 import kubernetes_validate
@@ -237,6 +237,9 @@ class Kubernetes:
         self._end(name, grace)
         return pod
 
+    def other(self, method: str, path: str, content_type: str, body: dict[str, Any]) -> dict[str, Any] | None:
+        """Answer for objects that are neither pods nor scales; None: there are none of that kind."""
+
     def log(self, name: str, query: Mapping[str, str]) -> str:
         pod = self.get(name)
         states = [each["state"] for each in pod["status"].get("containerStatuses", [])]
@@ -383,6 +386,9 @@ def _now(later: float = 0) -> str:
     return (datetime.now(UTC) + timedelta(seconds=later)).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
+AnyCluster = TypeVar("AnyCluster", bound=Kubernetes)
+
+
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     cluster: Kubernetes
@@ -449,6 +455,14 @@ class _Handler(BaseHTTPRequestHandler):
                 except RefusedError as err:
                     return err.code, _status(err.code, err.reason, err.message)
         if found is None:
+            with self.cluster.lock:
+                try:
+                    kind = self.headers.get("Content-Type") or ""
+                    other = self.cluster.other(self.command, split.path, kind, json.loads(body or b"{}"))
+                except RefusedError as err:
+                    return err.code, _status(err.code, err.reason, err.message)
+            if other is not None:
+                return 200, copy.deepcopy(other)
             return 404, _status(404, "NotFound", "the server could not find the requested resource")
         namespace, name, log = found.groups()
         query = {key: values[0] for key, values in parse_qs(split.query).items()}
@@ -504,7 +518,13 @@ class _Server(ThreadingHTTPServer):
 @contextmanager
 def kubernetes(folder: Path) -> Iterator[Kubernetes]:
     """Run the API of an empty cluster."""
-    cluster = Kubernetes(folder)
+    with serving_api(Kubernetes(folder)) as cluster:
+        yield cluster
+
+
+@contextmanager
+def serving_api(cluster: AnyCluster) -> Iterator[AnyCluster]:
+    """Run a cluster's API."""
     handler = type("Handler", (_Handler,), {"cluster": cluster})
     server = _Server(("127.0.0.1", 0), handler)
     cluster.url = f"http://127.0.0.1:{server.server_address[1]}"

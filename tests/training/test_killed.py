@@ -26,6 +26,7 @@ from ops.verify.reading import broken_invariants
 from tests.training.killed_steps import Running
 from tests.training.pairs.test_takes import POINTS as PAIRS
 from tests.training.servers.test_adapters import ADAPTERS
+from tests.training.servers.test_kubernetes_ledger import CLUSTER
 from tests.training.servers.test_swap import SWAP
 from tests.training.training_points import ALL as TRAINING
 from tests.training.uploads import VERSIONS, Uploads, model_folder
@@ -215,6 +216,7 @@ POINTS = {
     *DRILL,
     *SWAP,
     *ADAPTERS,
+    *CLUSTER,
     *PAIRS,
     *BEGIN,
     *LAST,

@@ -39,6 +39,8 @@ class Word:
     reason: str
     may_change: bool = False
     """Whether asking again may bring another answer: it was away, or is still at it."""
+    is_at_it: bool = False
+    """Whether it was ordered and is not there yet: the next one is not touched before it is."""
 
 
 class VersionServer(Protocol):
@@ -56,6 +58,9 @@ class VersionServer(Protocol):
 
     def loaded(self) -> str | None:
         """Give the label of what it says it has loaded; None: it has been told of none since it started."""
+
+    def why_not(self) -> str:
+        """Say what kept `loaded` from naming a version, in the server's own words; empty: it has none."""
 
     def load(self, version: Version) -> None:
         """Load a version in the place of the present one. Done twice, it does the same."""

@@ -49,7 +49,8 @@ def each_in_turn(
             words[server.where] = Word(False, str(err), may_change=True)
         except ContractError as err:
             words[server.where] = Word(False, str(err))
-        if not (words[server.where].is_confirmed or words[server.where].may_change):
+        word = words[server.where]
+        if word.is_at_it or not (word.is_confirmed or word.may_change):
             break
     return words
 
@@ -69,12 +70,12 @@ def _bring_one(server: VersionServer, version: Version, others: Sequence[Version
     had = server.loaded()
     if had == version.label and (word := _asked_back(server, version, others, tolerance)).is_confirmed:
         return word
+    if server.is_later:
+        return _ordered(server, version, others, tolerance)
     before = server.score(version.probe.tokens) if had is None else None
     try:
         server.load(version)
         word = _asked_back(server, version, others, tolerance)
-        if not word.is_confirmed and server.is_later:
-            return Word(False, f"ordered; {word.reason}", may_change=True)
     except ContractError as err:
         word = Word(False, str(err))
     if word.is_confirmed:
@@ -83,11 +84,23 @@ def _bring_one(server: VersionServer, version: Version, others: Sequence[Version
     return Word(False, f"{word.reason}; {_put_back(server, back, before, version.probe, others, tolerance)}")
 
 
+def _ordered(server: VersionServer, version: Version, others: Sequence[Version], tolerance: float) -> Word:
+    """Order a version of a server that loads it later; what it had is ordered again by whoever decides to go back.
+
+    Raises:
+        ContractError: it refuses the order, or could not carry it out.
+    """
+    server.load(version)
+    word = _asked_back(server, version, others, tolerance)
+    return word if word.is_confirmed else Word(False, f"ordered; {word.reason}", may_change=True, is_at_it=True)
+
+
 def _asked_back(server: VersionServer, version: Version, others: Sequence[Version], tolerance: float) -> Word:
     """Ask a replica for its label and its scores of the probe."""
     label = server.loaded()
     if label != version.label:
-        return Word(False, f"it says that it has {label or 'no version'} loaded, not {version.label}")
+        why = f" ({words})" if (words := server.why_not()) else ""
+        return Word(False, f"it says that it has {label or 'no version'} loaded, not {version.label}{why}")
     scores = server.score(version.probe.tokens)
     if scores is None:
         return Word(True, "by its own word; it gives no log-probabilities to probe")

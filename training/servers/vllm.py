@@ -37,6 +37,10 @@ class Vllm:
             self._ask("POST", "/resume")
         return None if label in (None, _UNTOLD) else str(label)
 
+    def why_not(self) -> str:
+        """Say nothing: it has no words for that."""
+        return ""
+
     def load(self, version: Version) -> None:
         """Reload the weights while nobody is being answered: streams under way end first, new requests wait.
 

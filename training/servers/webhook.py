@@ -45,6 +45,10 @@ class Webhook:
             ) from err
         return labels.pop() if len(labels) == 1 else None
 
+    def why_not(self) -> str:
+        """Say nothing: it has no words for that."""
+        return ""
+
     def load(self, version: Version) -> None:
         """Order a version; that the order was taken says nothing yet."""
         order: Mapping[str, str | int] = {

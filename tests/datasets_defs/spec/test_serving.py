@@ -3,6 +3,7 @@
 import pytest
 from pydantic import ValidationError
 
+from datasets_defs.spec.model import ModelSpec
 from datasets_defs.spec.serving import ServingSpec
 
 
@@ -49,6 +50,8 @@ def test_only_the_version_is_filled_in(served_name: str) -> None:
 
 
 _SHARED = "/srv/versions"
+_CLUSTER = {"workloads": ["deployment/a"], "namespace": "models"}
+_IN_CLUSTER = {"swap": "kubernetes", "replicas": ["http://a:1"], "versions_folder": _SHARED, "kubernetes": _CLUSTER}
 
 
 @pytest.mark.parametrize(
@@ -61,6 +64,13 @@ _SHARED = "/srv/versions"
             {"swap": "weights", "replicas": ["http://a:1"], "versions_folder": _SHARED, "served_name": "b-{version}"},
             "keeps one name for all versions",
         ),
+        ({"swap": "kubernetes", "versions_folder": _SHARED}, "swap: kubernetes needs kubernetes, replicas"),
+        ({"kubernetes": _CLUSTER}, "kubernetes is for `swap: kubernetes`"),
+        ({**_IN_CLUSTER, "replicas": ["http://a:1", "http://b:1"]}, "workloads names 1 and replicas 2"),
+        ({**_IN_CLUSTER, "kubernetes": {**_CLUSTER, "workloads": ["pod/a"]}}, "workloads"),
+        ({**_IN_CLUSTER, "kubernetes": {**_CLUSTER, "workloads": ["deployment/a"] * 2}}, "stands there twice"),
+        ({**_IN_CLUSTER, "kubernetes": {**_CLUSTER, "address": "/srv/newest"}}, "is the same for all versions"),
+        ({**_IN_CLUSTER, "kubernetes": {**_CLUSTER, "workloads": ["inferenceservice/a"]}}, "such as pvc://CLAIM"),
         (
             {"kind": "driftloop", "swap": "weights", "replicas": ["http://a:1"], "versions_folder": _SHARED},
             "follows by itself",
@@ -79,8 +89,24 @@ def test_a_way_of_swapping_is_whole(section: dict, said: str) -> None:
         ({"kind": "driftloop"}, True),
         ({"kind": "external"}, False),
         ({"kind": "external", "swap": "weights", "replicas": ["http://a:1"], "versions_folder": _SHARED}, True),
+        ({"kind": "external", **_IN_CLUSTER}, True),
     ],
 )
 def test_who_can_say_what_it_serves(section: dict, can_say: bool) -> None:  # noqa: FBT001 parametrized
     """A server that nobody can tell, nobody can ask either."""
     assert ServingSpec(**section).can_say is can_say
+
+
+@pytest.mark.parametrize(("count", "said"), [(1, "`kubernetes` with two `replicas` or more"), (2, None)])
+def test_steps_need_two_workloads(count: int, said: str | None) -> None:
+    """One workload has one version at a time, so its users cannot be divided; two can."""
+    serving = {
+        **_IN_CLUSTER, "kind": "external", "replicas": [f"http://a:{number}" for number in range(1, count + 1)],
+        "kubernetes": {**_CLUSTER, "workloads": [f"deployment/a{number}" for number in range(count)]},
+    }  # fmt: skip
+    content = {"name": "m", "base_model": {}, "training_text": "builtin:python-docs", "serving": serving, "rollout": {}}
+    if said is None:
+        assert ModelSpec.model_validate(content).steps is not None
+        return
+    with pytest.raises(ValidationError, match=said):
+        ModelSpec.model_validate(content)
