@@ -87,9 +87,7 @@ def index_prompts(db: Engine, spec: ModelSpec, *, until: datetime, actor: str) -
         if (found := name_newcomers(db, spec, window=newest, actor=actor)) is not None:
             log.info("%s", found.reason)
     except (DriftloopError, SQLAlchemyError, OSError) as err:
-        log.warning(
-            "the verdicts stand; prompts of %s are indexed by the next window, or by `maintain`: %s", spec.name, err
-        )
+        log.warning("the verdicts of %s stand; the next window or `maintain` indexes its prompts: %s", spec.name, err)
 
 
 def judge(spec: ModelSpec, champion: Champion | None, window: Window, *, db: Engine) -> Sequence[Verdict]:

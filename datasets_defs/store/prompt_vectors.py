@@ -7,10 +7,8 @@ from typing import Any, cast
 
 import psycopg
 from sqlalchemy import Engine, TextClause, text
-from sqlalchemy.dialects.postgresql import insert
 
 from datasets_defs.core.windows import Window
-from datasets_defs.store import tables
 from datasets_defs.store.database import database_errors
 
 DAY_PROMPTS = 1_200
@@ -90,13 +88,13 @@ def save_vectors(db: Engine, model: str, window: Window, space: str, some: Seque
     """Keep a window's vectors, all or none; doing it again changes nothing."""
     if not some:
         return
-    rows = [
-        {"model": model, "window_end": window.end, "space": space, "request_id": each.request_id, "at": each.at,
-         "vector": [*each.vector]}
-        for each in some
-    ]  # fmt: skip
+    values = {
+        "model": model, "window_end": window.end, "space": space,
+        "ids": [each.request_id for each in some], "times": [each.at for each in some],
+        "vectors": ["{" + ",".join(f"{number:.8g}" for number in each.vector) + "}" for each in some],
+    }  # fmt: skip
     with database_errors("keeping prompts as vectors"), db.begin() as on:
-        on.execute(insert(tables.prompt_vector).on_conflict_do_nothing(), rows)
+        on.execute(_SAVE, values)
 
 
 def indexed_until(db: Engine, model: str) -> datetime | None:
@@ -175,6 +173,11 @@ def _values(model: str, space: str, within: Window) -> dict[str, Any]:
     return {"model": model, "space": space, "start": within.start, "end": within.end}
 
 
+_SAVE: TextClause = text(  # one statement: fifty would take longer than making the vectors
+    "INSERT INTO prompt_vector (model, window_end, space, request_id, at, vector) "
+    "SELECT :model, :window_end, :space, id, at, CAST(vector AS real[]) FROM unnest(CAST(:ids AS text[]), "
+    "CAST(:times AS timestamptz[]), CAST(:vectors AS text[])) AS given (id, at, vector) ON CONFLICT DO NOTHING"
+)
 _WITHIN = "FROM prompt_vector WHERE model = :model AND space = :space AND at >= :start AND at < :end"
 _ERASED: TextClause = text(
     "DELETE FROM prompt_vector p WHERE p.at >= :start AND p.at < :end AND NOT EXISTS (SELECT FROM inference i "

@@ -71,5 +71,6 @@ def _index(db: Engine, spec: ModelSpec, window: Window) -> int:
         for each, vector in zip(first.values(), vectors, strict=True)
         if np.isfinite(vector).all() and vector.any()
     ]
+    reached("similar.made")
     save_vectors(db, spec.name, window, space.name, rows)
     return len(rows)
