@@ -47,21 +47,24 @@ class Indexed:
 
 
 def first_prompt_at(db: Engine, model: str, within: Window) -> datetime | None:
-    """Read when the first prompt that is not blank was answered in a stretch of time."""
+    """Read when the first prompt that is not empty was answered in a stretch of time."""
     with database_errors("looking for prompts"), db.connect() as on:
         found: datetime | None = on.scalar(
             text("SELECT at FROM inference WHERE model = :model AND at >= :start AND at < :end "
-                 "AND prompt ~ '[^[:space:]]' ORDER BY at LIMIT 1"),
+                 "AND octet_length(prompt) > 0 ORDER BY at LIMIT 1"),
             {"model": model, "start": within.start, "end": within.end},
         )  # fmt: skip
     return found
 
 
 def some_prompts(db: Engine, model: str, window: Window, *, most: int) -> list[LoggedPrompt]:
-    """Read some prompts of a window that are not blank, chosen by the hash of their request id: every time the same."""
+    """Read some prompts of a window that are not empty, chosen by the hash of their request id: every time the same.
+
+    No other prompt is unpacked for it.
+    """
     query = text(
         "SELECT request_id, at, prompt, model_version AS version FROM inference WHERE model = :model AND at >= :start "
-        "AND at < :end AND prompt ~ '[^[:space:]]' ORDER BY md5(request_id), request_id, at LIMIT :most"
+        "AND at < :end AND octet_length(prompt) > 0 ORDER BY md5(request_id), request_id, at LIMIT :most"
     )
     values = {"model": model, "start": window.start, "end": window.end, "most": most}
     with database_errors("reading prompts of a window"), db.connect() as on:

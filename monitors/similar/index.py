@@ -1,6 +1,5 @@
 """Keeps some prompts of each window as vectors: each window once, in the order of time, whoever was killed before."""
 
-import logging
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -15,7 +14,6 @@ from datasets_defs.store.inference_log import first_day_kept
 from datasets_defs.store.prompt_vectors import Indexed, first_prompt_at, indexed_until, save_vectors, some_prompts
 from monitors.similar.spaces import PromptSpace
 
-log = logging.getLogger(__name__)
 WINDOW_PROMPTS = 50
 """Prompts of a window that are indexed: about a thousand a day, from which a topic of one in a hundred shows."""
 AT_ONCE = 6
@@ -61,7 +59,8 @@ def keep_up(db: Engine, spec: ModelSpec, *, until: datetime, most: int | None = 
 
 def _index(db: Engine, spec: ModelSpec, window: Window) -> int:
     """Index a window; a text that it holds more than once counts once."""
-    some = some_prompts(db, spec.name, window, most=WINDOW_PROMPTS)
+    logged = some_prompts(db, spec.name, window, most=2 * WINDOW_PROMPTS)
+    some = [each for each in logged if each.prompt.strip()][:WINDOW_PROMPTS]
     texts = clean_texts([each.prompt for each in some], spec.data.redact)
     first = dict(reversed([*zip(texts, some, strict=True)]))
     space = PromptSpace.of(spec)

@@ -51,13 +51,14 @@ class Similar:
     """Prompts that were compared."""
     elsewhere: int
     """Prompts that were indexed by other means and cannot be compared."""
-    space: str
+    means: str
+    """By what they were compared, in words."""
 
     def summary(self, model: str) -> str:
         """Say in words what was compared, and what to do where that was nothing."""
         if not self.searched and not self.elsewhere:
             return f"no prompt of {model} is indexed; watch_drift indexes each window that it has judged"
-        said = f"the nearest of {self.searched:,} indexed prompts, by {self.space}"
+        said = f"the nearest of {self.searched:,} indexed prompts, by {self.means}"
         if not self.prompts:
             said = f"the log holds none of the nearest of {self.searched:,} indexed prompts any more"
         if self.elsewhere:
@@ -83,7 +84,7 @@ def similar_to(db: Engine, spec: ModelSpec, text: str, within: Window, *, count:
         prompts=tuple(_as_texts(db, spec, found)[:count]),
         searched=indexed.pop(space.name, 0),
         elsewhere=sum(indexed.values()),
-        space=space.name,
+        means=space.means,
     )
 
 

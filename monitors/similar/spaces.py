@@ -36,6 +36,11 @@ class PromptSpace:
         path = spec.drift.embedding
         return cls(HASHED) if path is None else cls(f"model-{fingerprint(path)[:16]}", path)
 
+    @property
+    def means(self) -> str:
+        """Say in words what is alike in it."""
+        return "words and runs of characters" if self.path is None else "the embedding model"
+
     def vectors(self, prompts: Sequence[str]) -> Unit:
         """Give one vector per prompt.
 

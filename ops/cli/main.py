@@ -21,7 +21,7 @@ from ops.cli.watch import backtest, calibrate, check, history, incident, plan, s
 HUSHED = {"MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true", "MLFLOW_LOGGING_LEVEL": "WARNING"}
 """Keeps MLflow's own lines out of ours."""
 
-WITHOUT_FRAMES = frozenset({"backtest", "check", "data"})
+WITHOUT_FRAMES = frozenset({"backtest", "check", "data", "similar"})
 """Commands that read Arrow tables, and no frames of pandas."""
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)

@@ -16,9 +16,11 @@ from datasets_defs.core.faults import KILL_AT
 from datasets_defs.core.settings import ROOT
 from datasets_defs.core.windows import Window
 from datasets_defs.ledger.events import Event
+from datasets_defs.store.verdicts import recent_verdicts
 from monitors.profiles.first import first_profile
 from monitors.similar.index import keep_up
 from monitors.similar.newcomers import Earlier, Newcomers, core_of, name_newcomers, newcomers
+from monitors.watch_drift import watch
 from tests.monitors.loop import MODEL, Loop
 from tests.monitors.texts import documentation, licences
 
@@ -29,6 +31,7 @@ from datasets_defs.core.windows import Window
 from datasets_defs.spec.files import spec_of
 from datasets_defs.store.database import engine_for
 from monitors.similar.newcomers import name_newcomers
+from monitors.watch_drift import watch
 window = Window(*map(datetime.fromisoformat, sys.argv[3:5]))
 name_newcomers(engine_for(sys.argv[1]), spec_of(sys.argv[2]), window=window, actor="test")
 """
@@ -147,3 +150,22 @@ def test_when_it_was_asked_before(loop: Loop, similarities: tuple[float, ...], *
     found = Newcomers(words="x y z", new=9, sampled=50, own=0.7, earlier=earlier)
     assert found.was_asked == asked
     assert said in found.reason
+
+
+def test_the_sensor_names_what_it_found_itself(loop: Loop) -> None:
+    """Licences at four times the cost come among questions about Python: the loss is BAD for new kinds, and named."""
+    texts = documentation()
+    loop.champion()
+    loop.reference(texts[:400])
+    for number in range(1, 7):
+        loop.traffic(number, texts[100 * number : 100 * number + 100])
+        if number >= 3:
+            loop.traffic(number, licences()[50 * number : 50 * number + 60], version=None, loss=9.0)
+        watch(MODEL, until=loop.until(number), db=loop.db, actor="test")
+        if named(loop):
+            break
+    (event,) = named(loop)
+    verdict = recent_verdicts(loop.db, MODEL, "loss", until=loop.window(number).end, count=1)[0]
+    assert verdict.evidence["harm"] == "new"
+    assert event.evidence["new"] >= 10
+    assert not event.evidence["was_asked"]

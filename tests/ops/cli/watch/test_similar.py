@@ -35,7 +35,7 @@ def test_lines(loop: Loop):
     assert "what is a refund?" in lines[1]
     assert "ann@example.com" not in said.output
     assert "[bold]here[/]" in said.output
-    assert lines[-1] == "the nearest of 3 indexed prompts, by ngrams-320"
+    assert lines[-1] == "the nearest of 3 indexed prompts, by words and runs of characters"
 
 
 def test_json(loop: Loop):
