@@ -10,7 +10,7 @@ from sqlalchemy import Engine
 
 from datasets_defs.core.event_kinds import EventKind
 from datasets_defs.core.faults import reached
-from datasets_defs.core.incidents import HarmKind
+from datasets_defs.core.incidents import HarmKind, Incident
 from datasets_defs.core.windows import Window
 from datasets_defs.ledger.ledger import Ledger
 from datasets_defs.redaction.rows import clean_texts
@@ -115,19 +115,28 @@ def name_newcomers(db: Engine, spec: ModelSpec, *, window: Window, actor: str) -
         return None
     champion = ledger.champion(spec.name)
     profile = profile_of(db, champion, at=window.start) if champion is not None else None
-    if profile is None or profile.encoding.kinds is None or _is_told(ledger, spec.name, incident.id):
+    if profile is None or profile.encoding.kinds is None or _is_told(ledger, incident):
         return None
     since = min(incident.degraded_since, window.start)
     found = newcomers(db, spec, profile.encoding.kinds, Window(since, window.end))
     if found is not None:
-        with ledger.locked(spec.name) as on:
-            if not _is_told(ledger, spec.name, incident.id):
-                ledger.note(
-                    spec.name, EventKind.TOPIC_NAMED, found.reason, found.plain(), actor=actor, incident=incident,
-                    connection=on,
-                )  # fmt: skip
+        _tell(ledger, incident, found, actor=actor)
         reached("similar.named")
     return found
+
+
+def _tell(ledger: Ledger, incident: Incident, found: Newcomers, *, actor: str) -> None:
+    """Append it to the incident as it is by now, unless somebody did, or the incident has ended meanwhile."""
+    with ledger.transaction() as on:
+        now = ledger.open_of(incident.model, connection=on, lock=True)
+        if now is None or now.id != incident.id:
+            return
+        with ledger.locked(incident.model, on):
+            if not _is_told(ledger, incident):
+                ledger.note(
+                    incident.model, EventKind.TOPIC_NAMED, found.reason, found.plain(), actor=actor, incident=now,
+                    connection=on,
+                )  # fmt: skip
 
 
 def newcomers(db: Engine, spec: ModelSpec, kinds: Kinds, within: Window) -> Newcomers | None:
@@ -181,5 +190,6 @@ def _with_kinds(
     )
 
 
-def _is_told(ledger: Ledger, model: str, incident: int) -> bool:
-    return any(event.incident_id == incident for event in ledger.events_of(model, EventKind.TOPIC_NAMED))
+def _is_told(ledger: Ledger, incident: Incident) -> bool:
+    told = ledger.events_of(incident.model, EventKind.TOPIC_NAMED)
+    return any(event.incident_id == incident.id for event in told)
