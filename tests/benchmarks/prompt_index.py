@@ -83,5 +83,5 @@ def questions(days: int, runs: int) -> Iterator[Figure]:
     yield Figure(name="drift.index.prompts", value=rows, unit="prompts")
     yield Figure(name="drift.index.bytes_a_prompt", value=size / rows, unit="bytes", gate=1_900, better="less")
     yield Figure(name="drift.index.pgvector", value=pgvector, unit="s", gate=2, better="less")
-    yield Figure(name="drift.index.numpy", value=numpy, unit="s", gate=6, better="less")
+    yield Figure(name="drift.index.numpy", value=numpy, unit="s", gate=8, better="less")
     yield Figure(name="drift.index.same_answers", value=recall, unit="share", gate=1, better="same", exact=True)
