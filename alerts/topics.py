@@ -275,6 +275,12 @@ COLUMNS_SET_ASIDE = Topic(
     next="Everything else is judged as before. List them under `drift.exclude` in models/{model}.yaml to settle it.",
     commands=("driftloop check {model}", HISTORY),
 )
+TOPIC_NAMED = Topic(
+    severity=_info,
+    title="{model}: what the new kinds of prompts are about",
+    next="Triage decides as before; this tells people what a retrain would learn.",
+    commands=('driftloop similar {model} "…"', SHOW),
+)
 SCALED = Topic(
     severity=_info,
     title="{model}: serving capacity changes",
@@ -452,6 +458,7 @@ CHOOSERS: Mapping[str, Callable[[Event, Incident | None], Topic | None]] = {
     EventKind.BREAK_ACCEPTED: lambda _event, _incident: BREAK_ACCEPTED,
     EventKind.BREAK_REFUSED: lambda _event, _incident: BREAK_REFUSED,
     EventKind.COLUMNS_SET_ASIDE: lambda _event, _incident: COLUMNS_SET_ASIDE,
+    EventKind.TOPIC_NAMED: lambda _event, _incident: TOPIC_NAMED,
 }
 SILENT = frozenset(
     {

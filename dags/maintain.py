@@ -1,7 +1,8 @@
 """# Maintain
 
 Renews, once a day, what each champion's windows are compared with, where that is due. Compares the day's prompts
-as a whole with the reference's, for models that name an embedding model. Makes the inference log's next partitions,
+as a whole with the reference's, for models that name an embedding model. Indexes prompts of windows that a sensor
+left out. Makes the inference log's next partitions,
 and adds up the counts of old windows by day. Deletes what is past its time in every table and folder, by one list, and
 what trainings leave on this machine's disk. Cleans Airflow's own tables by `airflow db clean`, where the Connection
 `airflow_metadata` says where they are.
@@ -27,6 +28,12 @@ def maintain():
 
         return compare_day(model, until=dag_run.run_after, db=loop_database())
 
+    @task(max_active_tis_per_dagrun=1)
+    def index_prompts(model: str, *, dag_run=None):
+        from monitors.maintain import index
+
+        return index(model, until=dag_run.run_after, db=loop_database())
+
     @task(trigger_rule="all_done")
     def tidy(*, dag_run=None):
         from monitors.maintain import tidy
@@ -46,8 +53,8 @@ def maintain():
 
         return clean(airflow_database(), before=dag_run.run_after - place(AIRFLOW).age)
 
-    models = model_names()
-    [renew.expand(model=models), compare_embeddings.expand(model=models)] >> tidy() >> tidy_files() >> tidy_airflow()
+    of_models = [each.expand(model=model_names()) for each in (renew, compare_embeddings, index_prompts)]
+    of_models >> tidy() >> tidy_files() >> tidy_airflow()
 
 
 maintain()

@@ -9,10 +9,13 @@ from typing import Any
 from sqlalchemy import Engine
 
 from datasets_defs.core.windows import Window
+from datasets_defs.ledger.retirements import retirement_of
+from datasets_defs.spec.files import spec_of
 from datasets_defs.store import inference_log
 from datasets_defs.store.artifacts import artifact_url, delete_older
 from datasets_defs.store.partitions import ensure_days
 from datasets_defs.store.places import place
+from datasets_defs.store.prompt_vectors import days_indexed, tidy_vectors
 from datasets_defs.store.retention import drop_old
 from datasets_defs.store.sketch_log import (
     SINGLE_DAYS,
@@ -24,6 +27,8 @@ from datasets_defs.store.sketch_log import (
     single_windows,
 )
 from monitors.counts.rollup import WindowSketch, add_up
+from monitors.similar.index import keep_up
+from monitors.verdicts.conclude import judged_window
 
 DAYS_AHEAD = 3
 """Partitions made in advance."""
@@ -33,7 +38,7 @@ DAY = timedelta(days=1)
 def tidy(*, db: Engine, now: datetime) -> dict[str, Any]:
     """Make the next day partitions, and drop what is past its time by the limits of `store/places.py`.
 
-    Sketches of windows go with the log's rows; once they are old those of a day are added up.
+    Sketches of windows and vectors of prompts go with the log's rows. Old sketches of a day are added up.
     """
     ensure_days(db, [(now + timedelta(days=ahead)).date() for ahead in range(DAYS_AHEAD + 1)])
     oldest = now - place("inference").age
@@ -45,9 +50,28 @@ def tidy(*, db: Engine, now: datetime) -> dict[str, Any]:
         "reports_deleted": reports,
         "sketches_dropped": sketches,
         "profiles_dropped": profiles,
+        "vectors_deleted": _tidy_index(db, now),
         "rows_deleted": {name: count for name, count in drop_old(db, now).items() if count},
         "windows_added_up": compact(db, before=now - timedelta(days=SINGLE_DAYS)),
     }
+
+
+def index(model: str, *, db: Engine, until: datetime) -> str:
+    """Index the prompts of all windows of a model that its sensor left, as after weeks of log that were brought along.
+
+    Raises:
+        ContractError: the spec or the embedding model is wrong.
+        TransientError: PostgreSQL is away.
+    """
+    if (retired := retirement_of(db, model)) is not None:
+        return str(retired)
+    return str(keep_up(db, spec_of(model), until=judged_window(until).end))
+
+
+def _tidy_index(db: Engine, now: datetime) -> int:
+    """Delete vectors whose request is gone from the log, and those that are too many for a past day."""
+    today = now.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+    return sum(tidy_vectors(db, day=Window(day, day + DAY)) for day in days_indexed(db) if day < today)
 
 
 def compact(db: Engine, *, before: datetime) -> int:

@@ -1,12 +1,15 @@
 """Watch a model's input: count each window of its inference log, and hold it against the champion's profile."""
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
 from sqlalchemy import Engine
+from sqlalchemy.exc import SQLAlchemyError
 
 from datasets_defs.core.conditions import Outcome, Verdict
+from datasets_defs.core.errors import DriftloopError
 from datasets_defs.core.windows import Window
 from datasets_defs.ledger.champions import Champion
 from datasets_defs.ledger.ledger import Ledger
@@ -28,7 +31,11 @@ from monitors.profiles.first import first_profile, proposed_profile
 from monitors.profiles.new_normal import take_as_normal
 from monitors.profiles.profile import Profile, profile_of
 from monitors.profiles.reference import collected_rows
-from monitors.verdicts.conclude import conclude
+from monitors.similar.index import AT_ONCE, keep_up
+from monitors.similar.newcomers import name_newcomers
+from monitors.verdicts.conclude import conclude, judged_window
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,7 +74,20 @@ def watch(model: str, *, until: datetime, db: Engine, actor: str) -> Outcome:
         for verdict in judge(spec, champion, window, db=db):
             save_verdict(db, verdict)
 
-    return in_order("watch_drift", model, judge_as_on_time, fill_in, until=until, db=db, actor=actor)
+    outcome = in_order("watch_drift", model, judge_as_on_time, fill_in, until=until, db=db, actor=actor)
+    index_prompts(db, spec, until=until, actor=actor)
+    return outcome
+
+
+def index_prompts(db: Engine, spec: ModelSpec, *, until: datetime, actor: str) -> None:
+    """Add judged windows to the index of prompts, and name new kinds that harm; what fails here fails no verdict."""
+    newest = judged_window(until)
+    try:
+        log.info("%s", keep_up(db, spec, until=newest.end, most=AT_ONCE))
+        if (found := name_newcomers(db, spec, window=newest, actor=actor)) is not None:
+            log.info("%s", found.reason)
+    except (DriftloopError, SQLAlchemyError, OSError) as err:
+        log.warning("the verdicts of %s stand; the next window or `maintain` indexes its prompts: %s", spec.name, err)
 
 
 def judge(spec: ModelSpec, champion: Champion | None, window: Window, *, db: Engine) -> Sequence[Verdict]:

@@ -54,6 +54,8 @@ class EventKind(StrEnum):
     """A person took such an acceptance back."""
     COLUMNS_SET_ASIDE = "columns_set_aside"
     """Columns that are no property of a request, or were replaced as a whole, are not watched for drift."""
+    TOPIC_NAMED = "topic_named"
+    """What the new kinds of prompts are about that harm, and whether the like was asked before."""
     SCHEDULE_REFUSED = "schedule_refused"
     """A training was due by the model's schedule and was not begun; the reason says why."""
     OFFER = "offer"

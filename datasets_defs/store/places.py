@@ -104,6 +104,8 @@ PLACES = (
           why="for good: what stands in it is not prepared again"),
     Place(name="pairs_key", holds="paths of images and captions that were taken", limit=None,
           why="for good: what stands in it is not prepared again", texts=True),
+    Place(name="prompt_vector", holds="where some prompts of each window lie, as numbers", limit=_LOG,
+          why="after the answer, and no longer than the log holds the request"),
     Place(name="alert_outbox", holds="messages to people", limit="message_retention_days",
           why="after they were sent; those of an open incident and unsent ones stay"),
     Place(name="heartbeat", holds="when each part was last heard of", limit=_VERDICT, why="after it was last heard of"),

@@ -50,11 +50,13 @@ def _past(now: datetime) -> list[tuple[Table, ColumnElement[bool]]]:
     feedback, shadow, quarantined = tables.feedback, tables.shadow_score, tables.quarantined_row
     tally = tables.arm_tally
     verdict, charge, message, beat = tables.verdict, tables.gpu_charge, tables.alert_outbox, tables.heartbeat
+    vector = tables.prompt_vector
     job, scaling = tables.gpu_job, tables.gpu_scaling
     by_time = [
         (feedback, before(feedback, feedback.c.received_at)),
         (shadow, before(shadow, shadow.c.at)),
         (tally, before(tally, tally.c.at)),
+        (vector, before(vector, vector.c.at)),
         (quarantined, before(quarantined, quarantined.c.at)),
         (verdict, before(verdict, verdict.c.window_end)),
         (charge, before(charge, charge.c.at)),

@@ -1,6 +1,8 @@
 """The loop's tables, as SQLAlchemy Core. Migrations are compared with this module by a test."""
 
 from sqlalchemy import (
+    ARRAY,
+    REAL,
     BigInteger,
     Boolean,
     CheckConstraint,
@@ -644,6 +646,20 @@ pairs_key = Table(
     Column("take", Integer, nullable=False),
     PrimaryKeyConstraint("pairs_set", "key", "version"),
     comment="which files of which version were taken: nothing is prepared twice",
+)
+
+prompt_vector = Table(
+    "prompt_vector",
+    metadata,
+    Column("model", Text, nullable=False),
+    Column("window_end", Timestamp, nullable=False),
+    Column("request_id", Text, nullable=False),
+    Column("at", Timestamp, nullable=False, comment="when the request was answered; with it the log is read"),
+    Column("space", Text, nullable=False, comment="what made the vector; only those of one space are compared"),
+    Column("vector", ARRAY(REAL), nullable=False, comment="of the redacted prompt, of length 1; no text stands here"),
+    PrimaryKeyConstraint("model", "window_end", "request_id"),
+    Index("ix_prompt_vector_at", "at"),
+    comment="where some prompts of each window lie; the texts stay in the log",
 )
 
 alert_outbox = Table(

@@ -24,7 +24,11 @@ COMPONENTS = 8
 """Principal components of the reference that become columns."""
 MAX_CHARACTERS = 4_000
 """Longer texts are embedded by their beginning; models read a few hundred tokens anyway."""
+REMEMBERED = 1_000
+"""Texts whose vectors a process keeps for the next who asks: the sensor judges prompts, then indexes some of them."""
 _BATCH = 8
+_LATELY: dict[bytes, NDArray[np.float32]] = {}
+"""By the hash of model and text, oldest first; no text stays in memory."""
 _PARTS = frozenset({"Transformer", "Pooling", "Normalize"})
 _FORMAT = b"S1"
 _HEAD = struct.Struct("<III")
@@ -39,12 +43,19 @@ def embed(path: str, texts: Sequence[str]) -> Vectors:
         ContractError: there is no such model here, sentence-transformers is not installed, or the model is of a kind
             that cannot be read without code of its own.
     """
-    encoder = _encoder(str(_folder(path)))
+    folder = str(_folder(path))
+    encoder = _encoder(folder)
     if not texts:
         return np.zeros((0, int(encoder.get_embedding_dimension())))
     heads = [text[:MAX_CHARACTERS].encode("utf-8", "replace").decode() for text in texts]
-    vectors: Vectors = encoder.encode(heads, batch_size=_BATCH, show_progress_bar=False).astype(np.float64)
-    return vectors
+    keys = [hashlib.sha256(f"{folder}\0{head}".encode()).digest() for head in heads]
+    new = {key: head for key, head in zip(keys, heads, strict=True) if key not in _LATELY}
+    fresh = encoder.encode([*new.values()], batch_size=_BATCH, show_progress_bar=False) if new else []
+    known = {key: _LATELY[key] for key in keys if key in _LATELY} | dict(zip(new, fresh, strict=True))
+    _LATELY.update(known)
+    for key in [*_LATELY][: max(len(_LATELY) - REMEMBERED, 0)]:
+        del _LATELY[key]
+    return np.array([known[key] for key in keys], dtype=np.float64)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

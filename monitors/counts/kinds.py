@@ -75,7 +75,7 @@ class Kinds:
 
     def of(self, prompts: Sequence[str]) -> Ints:
         """Give each prompt's group; `NEW` for one that is like none, 0 for one without a character."""
-        group, bits = self._scores(*_features(prompts), len(prompts))
+        group, bits = self._scores(*features(prompts), len(prompts))
         return np.where(bits < self.least, NEW, group)
 
     def _scores(self, buckets: Ints, owners: Ints, rows: int) -> tuple[Ints, Floats]:
@@ -102,7 +102,7 @@ class Kinds:
         some = list(prompts)
         if len(some) > MOST_PROMPTS:
             some = [some[at] for at in np.linspace(0, len(some) - 1, MOST_PROMPTS).astype(int)]
-        buckets, owners = _features(some)
+        buckets, owners = features(some)
         groups = _clusters(buckets, owners, len(some))
         whole = cls._fitted(buckets, owners, groups, some)
         return cls(whole.likely, whole.prior, _held_out(buckets, owners, groups), whole.names)
@@ -119,7 +119,7 @@ class Kinds:
         inside = (seen + mixed * everywhere[:, None]) / (sizes + mixed)
         likely = np.log2(np.maximum(inside, 1e-12) * BUCKETS)
         prior = np.bincount(groups, minlength=count) / max(len(groups), 1)
-        names = tuple(_words_of(prompts, groups, group) for group in range(count))
+        names = tuple(words_of(prompts, groups, group) for group in range(count))
         return cls(likely.astype(np.float16), tuple(prior.tolist()), -np.inf, names)
 
     def plain(self) -> dict[str, Any]:
@@ -152,7 +152,7 @@ def count_kinds(
     return tuple(sums), tuple(np.bincount(groups, minlength=kinds.count + 1).tolist())
 
 
-def _features(prompts: Sequence[str]) -> tuple[Ints, Ints]:
+def features(prompts: Sequence[str]) -> tuple[Ints, Ints]:
     """Give the hashed runs of four characters and the words of all prompts, and of which prompt each is."""
     texts = [f" {prompt[:MAX_CHARACTERS].lower()} " for prompt in prompts]
     codes = np.frombuffer("".join(texts).encode("utf-32-le", "surrogatepass"), dtype=np.uint32).astype(np.uint64)
@@ -219,7 +219,7 @@ def _held_out(buckets: Ints, owners: Ints, groups: Ints) -> float:
     return float(np.quantile(known, NEW_SHARE)) if len(known) else -np.inf
 
 
-def _words_of(prompts: Sequence[str], groups: Ints, group: int, most: int = 3) -> str:
+def words_of(prompts: Sequence[str], groups: Ints, group: int, most: int = 3) -> str:
     """Give the words that are commonest in a group as against all."""
     if not prompts:
         return ""

@@ -16,17 +16,17 @@ from ops.cli.shared import tables
 from ops.cli.shared.frames import hide_pandas_from_pyarrow
 from ops.cli.stack import init, local_stack, model_files, pipelines
 from ops.cli.train import bootstrap, evaluate, rebase, train, trainer_node
-from ops.cli.watch import backtest, calibrate, check, history, incident, plan, status, verify
+from ops.cli.watch import backtest, calibrate, check, history, incident, plan, similar, status, verify
 
 HUSHED = {"MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true", "MLFLOW_LOGGING_LEVEL": "WARNING"}
 """Keeps MLflow's own lines out of ours."""
 
-WITHOUT_FRAMES = frozenset({"backtest", "check", "data"})
+WITHOUT_FRAMES = frozenset({"backtest", "check", "data", "similar"})
 """Commands that read Arrow tables, and no frames of pandas."""
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
 for module in (
-    status, check, history, incident, verify, calibrate, plan, backtest,
+    status, check, history, incident, similar, verify, calibrate, plan, backtest,
     accept, answer, approval, champion, move, offer, pause, retire, scale,
     bootstrap, train, evaluate, rebase, trainer_node,
     ingest, data, pairs, rescore,

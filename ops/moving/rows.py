@@ -49,6 +49,7 @@ STAYS = {
     "published_text": "texts for publication",
     "batch_run": "rows of users",
     "batch_shard": "rows of users",
+    "prompt_vector": "of requests of users",
     "pairs_take": "of no model",
     "pairs_key": "of no model",
     "alert_outbox": "messages: people were told where they were sent",

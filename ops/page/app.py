@@ -30,9 +30,9 @@ HERE = Path(__file__).parent
 REFRESH_SECONDS = 60
 POLICY = (
     "default-src 'none'; style-src 'self'; img-src 'self'; frame-src 'self'; "
-    "base-uri 'none'; form-action 'none'; frame-ancestors 'self'"
+    "base-uri 'none'; form-action 'self'; frame-ancestors 'self'"
 )
-"""Of our own pages: a style sheet, images and frames from here, and nothing else; no script at all."""
+"""Of our own pages: a style sheet, images, frames and one form from here, and nothing else; no script at all."""
 REPORT_POLICY = (
     "sandbox allow-scripts; default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; "
     "img-src data: blob:; font-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'self'"
@@ -100,6 +100,15 @@ def _show_models(app: FastAPI, database: Callable[[], Engine], clock: Callable[[
         if found is None:
             raise HTTPException(404, f"no model is called {name!r}")
         return _page(request, "model.html", **_detail(found))
+
+    @app.get("/models/{name}/similar", response_class=HTMLResponse)
+    def similar(request: Request, name: str, text: str = "") -> Response:
+        """Show what users of a model asked that is like a text."""
+        asked = text[: reading.LONGEST_TEXT]
+        found = reading.read_similar(database(), name, asked, now=clock())
+        return _page(
+            request, "similar.html", title=f"Similar prompts · {name}", model=name, text=asked, found=found, now=clock()
+        )
 
     @app.get("/models/{name}/report", response_class=HTMLResponse)
     def report(name: str) -> Response:

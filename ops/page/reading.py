@@ -18,6 +18,7 @@ from datasets_defs.core.conditions import Verdict
 from datasets_defs.core.errors import TransientError
 from datasets_defs.core.incidents import TERMINAL, Incident
 from datasets_defs.core.settings import settings
+from datasets_defs.core.windows import Window
 from datasets_defs.ledger.champions import Champion
 from datasets_defs.ledger.ledger import Ledger
 from datasets_defs.ledger.outlook import Outlook, outlook
@@ -25,11 +26,13 @@ from datasets_defs.ledger.pauses import Pause, pauses
 from datasets_defs.ledger.promotions import changes_with_grounds
 from datasets_defs.ledger.retirements import Retirement, retirements_in
 from datasets_defs.ledger.routes import all_routes
-from datasets_defs.spec.files import load_all, model_names
+from datasets_defs.spec.files import load_all, model_names, spec_of
 from datasets_defs.spec.model import ModelSpec
 from datasets_defs.store import tables
 from datasets_defs.store.database import database_errors
 from datasets_defs.store.incidents import incidents_since, newest_incidents, open_incidents
+from datasets_defs.store.inference_log import first_day_kept
+from monitors.similar.nearest import Similar, similar_to
 from monitors.verdicts.conclude import judged_window
 from ops.page.state import (
     Detail,
@@ -50,6 +53,9 @@ PAST_CHANGES = 30
 PAST_MESSAGES = 20
 PAST_EVENTS = 60
 """Newest events that a model's page shows, and whose chain it checks; `driftloop verify` checks all."""
+SHOWN_TEXTS = 20
+LONGEST_TEXT = 400
+"""Characters that may be asked for; hashed features read no more."""
 TIMEOUT_SECONDS = 10
 """A query of the page never holds anything up for longer."""
 
@@ -140,6 +146,20 @@ def read_report(db: Engine, name: str) -> ReportLink | None:
     """Read where the model's latest drift report is; None: there is none."""
     with snapshot(db) as on:
         return report_of(on, name)
+
+
+def read_similar(db: Engine, name: str, asked: str, *, now: datetime) -> Similar | None:
+    """Read what users asked that is like a text; None where the text is blank.
+
+    Raises:
+        ContractError: no file describes the model, or its embedding model is not on this machine.
+        TransientError: PostgreSQL is away.
+    """
+    spec = spec_of(name)
+    if not asked.strip():
+        return None
+    reader = db.execution_options(postgresql_readonly=True)
+    return similar_to(reader, spec, asked, Window(first_day_kept(now), now), count=SHOWN_TEXTS)
 
 
 # --- models ----------------------------------------------------------------------------------------------------------

@@ -22,6 +22,7 @@ from tests.benchmarks import (
     log_windows,
     planted_words,
     policy,
+    prompt_index,
     rollout_decisions,
     scoring,
     sketches,
@@ -77,6 +78,14 @@ GROUPS = {
     "drift.wide": Group(lambda: windows.wide(1_000_000, 50, 5), lambda: windows.wide(2_000, 5, 1)),
     "drift.hour": Group(lambda: windows.hour(20_000, 1_000, 20, 9), lambda: windows.hour(2_000, 500, 5, 1)),
     "drift.sketch": Group(lambda: sketches.errors(10_000, 50, 5), lambda: sketches.errors(10_000, 5, 1)),
+    "drift.index": Group(
+        lambda: chain(
+            prompt_index.windows(2_000, 9, gate=0.05),
+            prompt_index.windows(100_000, 5, gate=0.05),
+            prompt_index.questions(90, 5),
+        ),
+        lambda: chain(prompt_index.windows(2_000, 1, gate=1), prompt_index.questions(2, 1)),
+    ),
     "drift.log": Group(lambda: log_windows.judgements(1_000_000, 3), lambda: log_windows.judgements(2_000, 1)),
     "drift.storage": Group(lambda: storage.month(1_000, 20, 30), lambda: storage.month(20, 2, 5, 2)),
     "drift.topic": Group(

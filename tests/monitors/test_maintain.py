@@ -138,7 +138,7 @@ def test_the_daily_upkeep(loop: Loop, monkeypatch: pytest.MonkeyPatch):
     told = tidy(db=loop.db, now=midnight(loop, 12))
     assert told == {
         "partitions_dropped": [], "reports_deleted": 1, "sketches_dropped": 8, "profiles_dropped": 0,
-        "rows_deleted": {}, "windows_added_up": 6,
+        "vectors_deleted": 0, "rows_deleted": {}, "windows_added_up": 6,
     }  # fmt: skip
     assert [each.windows for each in kept(loop)] == [4, 4, *[1] * 32]
     with loop.db.connect() as on:

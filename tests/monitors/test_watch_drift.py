@@ -262,7 +262,7 @@ def test_confirmed_shift_rings_once(loop: Loop) -> None:
     assert incident.evidence["loss"]["loss_ratio"] > 1.5
     assert incident.evidence["drift"]["drift_share"] >= 0.3
     assert (run(loop, 2)[0], run(loop, 3)[0]) == (None, None)
-    assert loop.kinds() == ["opened", "evidence"]
+    assert loop.kinds() == ["opened", "evidence", "topic_named"]
 
 
 def test_ring_lost_to_a_crash_is_given_again(loop: Loop) -> None:

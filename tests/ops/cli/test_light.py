@@ -67,6 +67,7 @@ def test_commands_that_read_import_nothing_heavy(loop: Loop) -> None:
         ("check", MODEL, "--at", not_yet),
         ("history", MODEL),
         ("incident", "show", "1"),
+        ("similar", MODEL, "how are strings sorted?"),
         ("verify",),
         ("verify", "--records-only"),
         ("backtest", MODEL, "--since", since, "--until", counted),

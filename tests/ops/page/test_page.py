@@ -19,9 +19,12 @@ from datasets_defs.core.incidents import Incident, State
 from datasets_defs.core.settings import settings
 from datasets_defs.core.windows import Window
 from datasets_defs.ledger.ledger import Ledger
+from datasets_defs.spec.files import spec_of
 from datasets_defs.store import tables
 from datasets_defs.store.database import engine_for
+from datasets_defs.store.inference_log import Inference, append
 from datasets_defs.store.verdicts import save_verdict
+from monitors.similar.index import keep_up
 from monitors.verdicts.conclude import judged_window
 from ops.page.app import METHODS, POLICY, make_app
 from ops.page.reading import SHOWN_WINDOWS, read_overview, snapshot
@@ -120,7 +123,7 @@ def test_nobody_gets_anything_without_login(home, engine):
 
     client = client_of(engine, nobody)
     paths = {route.path for route in client.app.routes}
-    assert {"/", "/models/{name}", "/models/{name}/report", "/static/{name}"} < paths
+    assert {"/", "/models/{name}", "/models/{name}/report", "/models/{name}/similar", "/static/{name}"} < paths
     for path in [*paths, "/openapi.json", "/docs", "/redoc", "/x/y", "/models/", "//"]:
         for method in METHODS:
             answer = client.request(method, path.replace("{name}", "docs-writer").replace("{_:path}", "else"))
@@ -279,7 +282,9 @@ def test_nothing_in_the_data_becomes_markup(client, engine, home, now):
     for path in ("/", "/models/hostile", f"/models/{PAYLOAD}", "/models/%3Cscript%3E1%3C%2Fscript%3E"):
         answer = client.get(path)
         seen = Seen(answer.text)
-        assert set(seen.tags).isdisjoint({"script", "img", "object", "embed", "base", "form"}), path
+        assert set(seen.tags).isdisjoint({"script", "img", "object", "embed", "base"}), path
+        assert [value for name, value in seen.attributes if name == "action"] in ([], ["/models/hostile/similar"])
+        assert seen.tags.count("form") <= 1
         names = [name for name, _ in seen.attributes]
         assert not [name for name in names if name.startswith("on") or name == "style"], path
         assert not [value for name, value in seen.attributes if name in ("href", "src") and ":" in (value or "")[:12]
@@ -301,6 +306,31 @@ def test_every_answer_forbids_scripts_and_foreign_frames(client, engine, home, n
         assert headers["cache-control"] == "no-store"
     assert "script-src" not in POLICY
     assert "unsafe" not in POLICY
+
+
+def test_similar_prompts_are_asked_by_the_page(client, engine, home, now):
+    """The form leads to what users asked, redacted and as text; a blank question asks for one, a long one is cut."""
+    fill(engine, home / "models", now=now)
+    at = now - 3 * HOUR
+    for number, prompt in enumerate((f"refund for ann@example.com {PAYLOAD}", "how are tuples sorted?")):
+        append(engine, [Inference(model="docs-writer", request_id=f"r{number}", at=at, prompt=prompt)])
+    keep_up(engine, spec_of("docs-writer"), until=judged_window(now).end)
+    page = client.get("/models/docs-writer").text
+    assert 'action="/models/docs-writer/similar"' in page
+    found = client.get("/models/docs-writer/similar", params={"text": "refund please"})
+    assert found.status_code == 200
+    seen = Seen(found.text)
+    assert "refund for" in seen.text
+    assert "ann@example.com" not in found.text
+    assert "script" not in seen.tags
+    assert "the nearest of 2 indexed prompts" in seen.text
+    assert "Give a prompt" in client.get("/models/docs-writer/similar").text
+    assert "Give a prompt" in client.get("/models/docs-writer/similar?text=%20").text
+    long = client.get("/models/docs-writer/similar", params={"text": "x" * 5_000})
+    assert long.status_code == 200
+    assert "x" * 401 not in long.text
+    nobody = client.get("/models/nobody/similar?text=a")
+    assert (nobody.status_code, "nobody" in nobody.text) == (404, True)
 
 
 def test_the_report_stands_alone(client, engine, home, now):
