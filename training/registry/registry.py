@@ -145,6 +145,20 @@ class Registry(MlflowServer):
             for name, value in tags.items():
                 self._client.set_model_version_tag(model, str(version), name, str(value))
 
+    def tag_made(self, model: str, version: int, tags: Mapping[str, str]) -> None:
+        """Set tags of a version and of the run that made it."""
+        self.set_tags(model, version, tags)
+        with self._errors(f"tagging the run of {model} version {version}"):
+            run = self._client.get_model_version(model, str(version)).run_id
+            for name, value in tags.items():
+                self._client.set_tag(run, name, str(value))
+
+    def run_tags(self, model: str, version: int) -> dict[str, str]:
+        """Read the tags of the run that made a version."""
+        with self._errors(f"reading the run of {model} version {version}"):
+            run = self._client.get_model_version(model, str(version)).run_id
+            return dict(self._client.get_run(run).data.tags)
+
     def log_evaluation(
         self, model: str, version: int, *, metrics: Mapping[str, float], files: Mapping[str, str], step: int = 0
     ) -> None:
