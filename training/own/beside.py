@@ -22,6 +22,7 @@ LINES, LEASH, GO, OVER, CODE = "lines", "leash", "go", "over", "code"
 HOLD_SECONDS = 2.0
 END_SECONDS = 30.0
 """How long a command may take to be gone once it was ended."""
+MOST_SIGNALS = 128 + 64
 KILLED = -9
 """As `subprocess` says it of a command whose container was killed before it could say how it ended."""
 WRAPPER = """\
@@ -82,7 +83,7 @@ class CommandBeside:
             code = int((self._talk / CODE).read_text())
         except (OSError, ValueError):
             return KILLED
-        return 128 - code if code > 128 else code  # a shell says 128 + N of a command that signal N ended
+        return 128 - code if 128 < code <= MOST_SIGNALS else code  # a shell says 128 + N of what signal N ended
 
 
 def release(talk: Path) -> None:

@@ -15,22 +15,20 @@ from datasets_defs.store.artifacts import file_sha256
 from training.registry.client import MlflowServer, accepted_name
 from training.registry.manifest import (
     FOLDER,
+    KEY,
     MANIFEST,
     MANIFEST_SHA256,
+    OFFER,
     make_manifest,
     missing_from,
     verify_manifest,
 )
 
 log = logging.getLogger(__name__)
-KEY = "driftloop.key"
-"""Tag that says which attempt a version came from; one version has it."""
 WARNING = "driftloop.warning"
 """Tag of a version with what people should know of it before they rely on it; its card begins with that."""
 ROLLED_BACK = "driftloop.rolled_back"
 """Tag of a version that was taken out of service; its value says why. It is never promoted again."""
-OFFER = "driftloop.offer"
-"""Tag by which somebody who registered a version asks for it to become champion; its value does not matter."""
 ALIASES = ("champion", "previous_champion", "challenger")
 
 

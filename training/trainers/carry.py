@@ -6,6 +6,7 @@ beside it: it says when to begin, hears it, keeps its limits, and takes, tries a
 
 import logging
 import os
+import shutil
 import signal
 import sys
 from pathlib import Path
@@ -39,6 +40,7 @@ def fetch_for(job: Job, talk: Path, *, db: Engine) -> JobResult | None:
     lay_out(talk)
 
     def put(attempt: Attempt) -> JobResult | None:
+        _forget_others(attempt.folder)
         if attempt.registry.find(attempt.spec.name, attempt.key) is None:
             snapshot = frozen_for(attempt)
             prepared(attempt, fetch(db, attempt.registry, attempt.spec.name, attempt.parent), snapshot)
@@ -77,6 +79,13 @@ def _fetch(job: Job, talk: Path) -> int:
         return 0
     log.error("%s", result.message)
     return 1  # so that the pod ends, and no GPU waits
+
+
+def _forget_others(folder: Path) -> None:
+    """Delete what earlier attempts left on the claim: the model has one trainer at a time, and this is it."""
+    for other in folder.parent.glob("*-own"):
+        if other != folder:
+            shutil.rmtree(other, ignore_errors=True)
 
 
 def _stop(number: int, _: object) -> NoReturn:

@@ -5,6 +5,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from pydantic import SecretStr
+
 from datasets_defs.core.settings import Settings
 from datasets_defs.spec.model import ModelSpec
 from datasets_defs.spec.trainers import KubernetesTrainer, PodPlace
@@ -140,7 +142,7 @@ def environment(loop: Settings) -> dict[str, str]:
     figures = {
         f"DRIFTLOOP_{name.upper()}": str(value)
         for name, value in loop.model_dump(exclude_none=True).items()
-        if not name.endswith("_url") and name not in _PLACES
+        if not name.endswith("_url") and name not in _PLACES and not isinstance(value, SecretStr)
     }
     return {
         **figures,

@@ -75,6 +75,7 @@ def test_its_lines_are_heard_and_its_end_is_known(talk: Path, shell: Shell):
         ("sys.exit('the data is odd')", ContractError, r"exit code 1\. It said last: .*the data is odd", 1),
         ("sys.exit(75)", TransientError, "asked to be run again", 75),
         ("os.kill(os.getpid(), 9)", TransientError, "killed by SIGKILL, and goes on from its checkpoints", 137),
+        ("sys.exit(-1)", ContractError, "exit code 255", 255),
         ("raise RuntimeError('CUDA out of memory')", ContractError, "ran out of GPU memory", 1),
     ],
 )

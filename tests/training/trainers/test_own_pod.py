@@ -2,17 +2,24 @@
 
 import json
 from datetime import timedelta
-from typing import Any
+from pathlib import Path
+from typing import Any, cast
 
 import kubernetes_validate
 import pytest
 from pydantic import ValidationError
 
+from datasets_defs.core.errors import ContractError
 from datasets_defs.core.settings import Settings
 from datasets_defs.spec.model import ModelSpec
 from datasets_defs.spec.trainers import pod_of
+from tests.training.own.test_run import record
 from tests.training.trainers.test_pod import NOW, _leaves
-from training.trainers.contract import Ending, Job, Phase
+from training.data.snapshot import Snapshot, SnapshotFile
+from training.trainers import carry
+from training.trainers.attempt import Attempt
+from training.trainers.command import by_command, prepared
+from training.trainers.contract import Ending, Job, Phase, own_folder
 from training.trainers.own_pod import description_of
 from training.trainers.own_pod_status import image_of, judge_own
 
@@ -203,3 +210,47 @@ def test_the_image_is_named_by_its_digest():
     assert image_of({"status": status}) == {}
     status["containerStatuses"][1]["imageID"] = "registry/team/train@sha256:1"
     assert image_of({"status": status}) == {"image": "t:7", "image_digest": "registry/team/train@sha256:1"}
+
+
+def attempt_of(parent: int, attempt: int = 3) -> Attempt:
+    """Give an attempt that asks neither the ledger nor the registry."""
+    return Attempt(
+        spec=spec_of(FEW), parent=parent, name=f"incident-12-attempt-{attempt}", key="k", since=NOW,
+        ledger=cast(Any, None), registry=cast(Any, None), actor="t", hold=lambda: None,
+    )  # fmt: skip
+
+
+def test_what_the_team_s_container_sees_is_laid_out_once(home: Path):
+    """Rows and champion stand in the attempt's folder as the mounts name it; another champion begins it anew."""
+    source = home / "cache" / "v1"
+    source.mkdir(parents=True)
+    (source / "model.safetensors").write_bytes(b"weights")
+    with SnapshotFile(home / "rows.parquet") as rows:
+        rows.add("train", [record("train", "a prompt")])
+    snapshot = Snapshot.of(str(home / "rows.parquet"), None)
+    first = attempt_of(parent=1)
+    given = prepared(first, source, snapshot)
+    assert given.champion == home / own_folder("writer", "incident-12-attempt-3") / "champion"
+    assert (given.champion / "model.safetensors").stat().st_ino == (source / "model.safetensors").stat().st_ino
+    (given.checkpoints / "step-9").touch()
+    assert prepared(first, source, snapshot) == given
+    assert (given.checkpoints / "step-9").exists()
+    prepared(attempt_of(parent=2), source, snapshot)
+    assert (given.data / "train.jsonl").exists()
+    assert not (given.checkpoints / "step-9").exists()
+    later = attempt_of(parent=2, attempt=4)
+    prepared(later, source, snapshot)
+    carry._forget_others(later.folder)
+    assert [path.name for path in (home / "training" / "writer").iterdir()] == ["incident-12-attempt-4-own"]
+
+
+def test_by_hand_there_is_no_pod(home: Path):
+    """`driftloop train` says what to do instead, before it waits for a container that nobody begins."""
+    source = home / "cache" / "v1"
+    source.mkdir(parents=True)
+    with SnapshotFile(home / "rows.parquet") as rows:
+        rows.add("train", [record("train", "a prompt")])
+    with pytest.raises(
+        ContractError, match=r"`trainer\.pod` trains in a pod, and this is none.*driftloop offer writer"
+    ):
+        by_command(attempt_of(parent=1), source, Snapshot.of(str(home / "rows.parquet"), None))

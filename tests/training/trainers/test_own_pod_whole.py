@@ -164,7 +164,7 @@ def test_driftloop_s_containers_are_killed_where_they_write(
         team.step()
     del nodes.secrets["driftloop"][KILL_AT]
     assert "is registered" in team.step()
-    assert Registry(settings().mlflow_url).versions(steps.MODEL) == [1, 2]
+    assert sorted(Registry(settings().mlflow_url).versions(steps.MODEL)) == [1, 2]
     assert (home / "seen").read_text() == "0 "
 
 
@@ -192,11 +192,10 @@ def test_rows_that_cannot_be_frozen_end_it_before_the_team_s_container(db: Engin
     team = PodOfATeam(db, home, "python", "-c", "print('never')")
     path = home / "models" / f"{steps.MODEL}.yaml"
     spec: dict[str, Any] = yaml.safe_load(path.read_text())
-    spec["data"]["max_invalid_share"] = 0
-    spec["data"]["min_chars"] = 10_000
+    spec["data"]["min_bytes"] = 200_000
     path.write_text(yaml.safe_dump(spec))
     team.step()
-    assert steps.state(db, team.incident) in (State.QUARANTINED, State.ESCALATED)
+    assert steps.state(db, team.incident) is State.QUARANTINED
     assert f"{team.pod}/train" not in nodes.processes
 
 
