@@ -1,8 +1,8 @@
 """A team's own command in the container beside this one: begun, heard and ended by files that both containers share.
 
 Its image knows nothing of driftloop. A few lines of `/bin/sh`, which the pod's description brings along, wait for the
-word to begin, write the command's lines into one pipe, and end it when the other pipe's end is closed: the kernel does
-that with this process's last breath.
+word to begin and write the command's lines into one pipe. They end it when the end of the other pipe is closed, which
+the kernel does with this process's last breath.
 """
 
 import os
