@@ -10,6 +10,7 @@ from airflow.sdk import dag, task
 
 from datasets_defs import assets
 from datasets_defs.airflow_values import AirflowValues as Outside
+from datasets_defs.airflow_values import handed
 from datasets_defs.assets import BATCH_COMPLETED, CHAMPION_CHANGED, COMMON, actor, loop_database
 
 ABOUT = {**COMMON, "params": assets.form(), **assets.about(__doc__), "tags": ["pipeline"]}
@@ -27,7 +28,7 @@ def open_run(*, dag_run=None, params=None) -> list:
 def list_shards(runs) -> list:
     from serving.batch_inference import list_shards
 
-    return list_shards(runs, db=loop_database())
+    return list_shards(handed(runs), db=loop_database())
 
 
 @task(**assets.WRITING)
@@ -41,14 +42,14 @@ def ask_shard(shard):
 def compare_input(runs):
     from monitors.batch_inference import compare_input
 
-    return compare_input(runs, db=loop_database())
+    return compare_input(handed(runs), db=loop_database())
 
 
 @task(outlets=[BATCH_COMPLETED], trigger_rule="none_failed")
 def finish(runs, *, outlet_events=None):
     from serving.batch_inference import finish
 
-    return assets.ring_each(finish(runs, db=loop_database()), BATCH_COMPLETED, outlet_events)
+    return assets.ring_each(finish(handed(runs), db=loop_database()), BATCH_COMPLETED, outlet_events)
 
 
 @dag(schedule=assets.on(CHAMPION_CHANGED), **ABOUT)

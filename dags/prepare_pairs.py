@@ -8,6 +8,7 @@ Captions and images are then compared with the takes before.
 
 from airflow.sdk import dag, task
 
+from datasets_defs.airflow_values import handed
 from datasets_defs.assets import COMMON, PAIRS_PREPARED, about, every, loop_database
 from training.pairs.sensor import PairsSensor, pairs_form, publish_take
 
@@ -32,13 +33,13 @@ def prepare_pairs():
     def open_takes(pair_sets: list[str]):
         from training.prepare_pairs import open_takes
 
-        return open_takes(pair_sets, db=loop_database())
+        return open_takes(handed(pair_sets), db=loop_database())
 
     @task
     def list_batches(takes: list[dict]):
         from training.prepare_pairs import batches_of_takes
 
-        return batches_of_takes(takes, db=loop_database())
+        return batches_of_takes(handed(takes), db=loop_database())
 
     @task(max_active_tis_per_dagrun=8)
     def prepare_images(batch: dict):

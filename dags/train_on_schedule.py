@@ -10,6 +10,7 @@ a slot of the pool each; the best on the validation texts becomes the challenger
 
 from airflow.sdk import Param, dag, task
 
+from datasets_defs.airflow_values import handed
 from datasets_defs.assets import (
     COMMON,
     RETRAIN_REQUESTED,
@@ -40,7 +41,7 @@ def define(schedule: ModelSchedule):
         def settings_to_try(key: str, *, dag_run=None) -> list[dict]:
             from training.train_on_schedule import settings_to_try
 
-            return settings_to_try(key, db=loop_database(), actor=actor(dag_run))
+            return settings_to_try(handed(key), db=loop_database(), actor=actor(dag_run))
 
         @task(**TRAINING)
         def try_setting(trial: dict, *, dag_run=None) -> str:

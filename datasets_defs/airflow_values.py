@@ -1,6 +1,7 @@
 """What Airflow knows of the world outside, by name: Connections, Variables, and the newest event of an Asset."""
 
 import json
+from typing import TypeVar
 from urllib.parse import urlsplit
 
 from sqlalchemy import Engine
@@ -8,6 +9,17 @@ from sqlalchemy import Engine
 from datasets_defs.core.addresses import ApiAddress
 from datasets_defs.core.errors import ContractError
 from datasets_defs.store.database import engine_for
+
+Handed = TypeVar("Handed")
+
+
+def handed(value: Handed | None) -> Handed:
+    """Give what the task before handed over; where a person marked that one, it handed over nothing, and this skips."""
+    if value is None:
+        from airflow.sdk.exceptions import AirflowSkipException
+
+        raise AirflowSkipException("the task before was marked by hand and handed nothing over")
+    return value
 
 
 class AirflowValues:

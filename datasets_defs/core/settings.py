@@ -11,6 +11,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from datasets_defs.core.schedule import cron_every
 
 ROOT = Path(__file__).resolve().parents[2]
+LEAST_SECRET = 16
 
 
 class Settings(BaseSettings):
@@ -26,6 +27,8 @@ class Settings(BaseSettings):
     """The loop's own database; inside Airflow the Connection `driftloop_db` holds the same address."""
     mlflow_url: str = "http://127.0.0.1:5000"
     """Address of MLflow, which keeps the versions' files."""
+    mlflow_webhook_secret: SecretStr = SecretStr("")
+    """Secret of MLflow's webhook, for Airflow's api-server alone; without it no webhook is believed."""
     prometheus_url: str = "http://127.0.0.1:9090"
     """For commands; inside Airflow the Connection `prometheus_default` holds the same address."""
     prometheus_options: SecretStr = SecretStr("")
@@ -85,6 +88,13 @@ class Settings(BaseSettings):
     def _fits_the_clock(cls, seconds: float) -> float:
         cron_every(seconds)
         return seconds
+
+    @field_validator("mlflow_webhook_secret")
+    @classmethod
+    def _cannot_be_guessed(cls, secret: SecretStr) -> SecretStr:
+        if 0 < len(secret.get_secret_value()) < LEAST_SECRET:
+            raise ValueError(f"a secret of fewer than {LEAST_SECRET} characters can be guessed; `openssl rand -hex 32`")
+        return secret
 
     @field_validator("gpu_devices")
     @classmethod

@@ -66,27 +66,21 @@ class TolerationSpec(Section):
     """Effect of the taint; none: every effect."""
 
 
-class KubernetesTrainer(_Processes):
-    """A pod in a Kubernetes cluster."""
+class PodPlace(Section):
+    """Where a pod runs, and what it may use."""
 
-    kind: Literal["kubernetes"]
-    """A pod in a Kubernetes cluster."""
-    image: str = Field(min_length=1)
-    """Holds driftloop and its dependencies; the pod runs `python -m training.trainers.job`."""
     connection: str = "kubernetes_default"
     """Airflow Connection that leads to the cluster; without one: the cluster in which Airflow itself runs."""
     namespace: Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$")] = "driftloop"
     """Of one driftloop alone: pods are named after models and incidents."""
     secret: ObjectName = "driftloop"  # noqa: S105  # a name, not a password
-    """Secret with the addresses and passwords that the pod needs, as `DRIFTLOOP_*` and other variables."""
-    gpus: int = Field(default=1, ge=0)
-    """One process each, unless `processes` says otherwise."""
+    """Secret with addresses and passwords for driftloop's containers, as `DRIFTLOOP_*` and other variables."""
     gpu_resource: Annotated[str, Field(pattern=r"^[a-z0-9.-]+/[a-zA-Z0-9._-]+$")] = "nvidia.com/gpu"
     """What the cluster calls a GPU, such as `amd.com/gpu` or `nvidia.com/mig-3g.40gb`."""
     cpu: Amount = "4"
-    """CPU cores that the pod asks for, as Kubernetes writes them."""
+    """CPU cores that the training asks for, as Kubernetes writes them."""
     memory: Amount = "32Gi"
-    """Memory that the pod asks for and may use at most."""
+    """Memory that the training asks for and may use at most."""
     shared_memory: Amount = "8Gi"
     """Of `/dev/shm`, by which processes and GPUs exchange tensors; counts as `memory` once used."""
     claim: ObjectName | None = None
@@ -106,13 +100,24 @@ class KubernetesTrainer(_Processes):
     service_account: ObjectName | None = None
     """ServiceAccount of the pod; none: the namespace's default."""
     image_pull_secret: ObjectName | None = None
-    """Secret by which the cluster fetches the image."""
+    """Secret by which the cluster fetches the images."""
     user: int | None = Field(default=1000, ge=1)
     """Number of the user in the pod; `null`: the cluster gives one, as OpenShift does."""
     labels: dict[str, str] = {}
     """Further labels of the pod."""
     annotations: dict[str, str] = {}
     """Further annotations of the pod."""
+
+
+class KubernetesTrainer(PodPlace, _Processes):
+    """A pod in a Kubernetes cluster."""
+
+    kind: Literal["kubernetes"]
+    """A pod in a Kubernetes cluster."""
+    image: str = Field(min_length=1)
+    """Holds driftloop and its dependencies; the pod runs `python -m training.trainers.job`."""
+    gpus: int = Field(default=1, ge=0)
+    """One process each, unless `processes` says otherwise."""
 
     @model_validator(mode="before")
     @classmethod
@@ -126,6 +131,21 @@ class KubernetesTrainer(_Processes):
         if self.gpus and self.processes > self.gpus:
             raise ValueError(f"{self.processes} processes cannot share {self.gpus} GPUs: one needs one of its own")
         return self
+
+
+class OwnPodSpec(PodPlace):
+    """The pod of a team's own command, in an image that knows nothing of driftloop."""
+
+    image: str = Field(min_length=1)
+    """Your image: it holds the command and `/bin/sh`, and nothing of driftloop."""
+    carrier: str = Field(min_length=1)
+    """Image that holds driftloop, for the containers that bring the rows and take the model."""
+    carrier_cpu: Amount = "1"
+    """CPU cores for driftloop's container beside the command."""
+    carrier_memory: Amount = "8Gi"
+    """Memory for driftloop's containers; they load the finished model once, to try it."""
+    environment_secret: ObjectName | None = None
+    """Secret whose entries the command gets as variables, such as a hub's token; it never gets `secret`."""
 
 
 PLACES = ("data", "champion", "output", "checkpoints", "seed", "gpus", "max_seconds")
@@ -142,7 +162,7 @@ def _with_known_places(run: tuple[str, ...]) -> tuple[str, ...]:
 
 
 class CommandTrainer(Section):
-    """A team's own command, which knows nothing of driftloop, on the machine of Airflow's task."""
+    """A team's own command, which knows nothing of driftloop, on the machine of Airflow's task or in a pod."""
 
     kind: Literal["command"]
     """A team's own command, which knows nothing of driftloop."""
@@ -152,15 +172,20 @@ class CommandTrainer(Section):
     `{seed}`, `{gpus}` and `{max_seconds}` stand for numbers. No shell reads them.
     """
     directory: str | None = None
-    """Folder that it runs in; none: that of the models' YAML files."""
+    """Folder that it runs in; none: that of the models' YAML files, or in a pod the image's own."""
     environment: dict[str, str] = {}
-    """Further variables; it gets Airflow's environment without driftloop's, Airflow's and MLflow's own variables."""
+    """Further variables; it gets Airflow's environment without driftloop's, Airflow's and MLflow's own variables.
+
+    In a pod it gets that of its image.
+    """
     gpus: int = Field(default=1, ge=0)
     """GPUs that it takes, for the budget and the places; the command itself says which ones it uses."""
     silent_seconds: float | None = Field(default=None, gt=0)
     """A command that writes no line for so long hangs, and is ended; none: only `retrain.max_seconds` ends it."""
     max_disk_gib: float = Field(default=100, gt=0)
     """GiB that its output and checkpoints may take together; a command that writes more is ended."""
+    pod: OwnPodSpec | None = None
+    """It runs in a pod, in an image of your own; none: on the machine of Airflow's task."""
 
     def arguments(self, places: Mapping[str, object]) -> list[str]:
         """Give program and arguments with their places filled in. Pure."""
@@ -169,6 +194,19 @@ class CommandTrainer(Section):
 
 IN_A_WORD = ("local", "torchrun")
 """Kinds that need no further field, so that the YAML may name them alone."""
+
+
+def pod_of(trainer: "AnyTrainer") -> PodPlace | None:
+    """Say where the pods of a trainer run; None: it trains on machines that Airflow's tasks know. Pure."""
+    match trainer:
+        case KubernetesTrainer():
+            return trainer
+        case CommandTrainer(pod=pod):
+            return pod
+        case _:
+            return None
+
+
 AnyTrainer = LocalTrainer | TorchrunTrainer | KubernetesTrainer | CommandTrainer
 TrainerSpec = Annotated[
     AnyTrainer,

@@ -10,7 +10,8 @@ from pydantic import BaseModel
 from starlette.routing import Route
 
 from ops.page.app import make_app
-from ops.page.plugin import PREFIX
+from ops.page.hooks import make_hooks
+from ops.page.plugin import HOOKS, PREFIX
 from ops.reference.markdown import code, page, table
 from ops.reference.model_yaml import form, limits
 from serving.app import create_app
@@ -38,6 +39,12 @@ GATEWAY_LEAD = (
     "`x-driftloop-version`. With keys each route needs one: `Authorization: Bearer dl-…`."
 )
 
+HOOKS_LEAD = (
+    "Served by Airflow's API server, without its login: MLflow signs with `DRIFTLOOP_MLFLOW_WEBHOOK_SECRET`. 202: "
+    "`reconcile` looks; 200: there is nothing to do, and why; 401: not signed with the secret, or too old; 413: too "
+    "long; 503: no secret is set, or Airflow's database is away."
+)
+
 
 def write() -> str:
     """Write the page."""
@@ -45,6 +52,7 @@ def write() -> str:
     listing = table(("method", "path", "meaning"), [(verb, code(path), text) for verb, path, text in routes(serving)])
     inside = make_app(lambda: None, cast(Any, None))
     shown = [(verb, code(f"{PREFIX}{path}"), text) for verb, path, text in routes(inside) if "{_" not in path]
+    hooks = [(verb, code(f"{HOOKS}{path}"), text) for verb, path, text in routes(make_hooks("", str))]
     return page(
         "HTTP routes",
         LEAD,
@@ -55,6 +63,7 @@ def write() -> str:
         f"## The gateway\n\n{GATEWAY_LEAD}\n\n{_gateway()}",
         "## The page in Airflow\n\nServed by Airflow's API server, behind its login.\n\n"
         + table(("method", "path", "meaning"), shown),
+        f"## MLflow's webhook\n\n{HOOKS_LEAD}\n\n" + table(("method", "path", "meaning"), hooks),
     )
 
 

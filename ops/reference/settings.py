@@ -19,6 +19,7 @@ OF_THE_LOCAL_STACK = {
 }
 """Variables that only `driftloop up` reads."""
 INTERNAL = {
+    "DRIFTLOOP_BESIDE": "Folder by which the containers of a team's pod talk: pipes, and files that say begin and end.",
     "DRIFTLOOP_CHECKPOINTS": "Folder of a GPU job, or of a team's own trainer, that lasts for all its tries.",
     "DRIFTLOOP_COMPONENT": "Name of the component that a process belongs to; `driftloop down` finds processes by it.",
     "DRIFTLOOP_GPUS": "Number of GPUs that a GPU job, or a team's own trainer, has.",

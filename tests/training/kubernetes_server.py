@@ -5,11 +5,9 @@ What it is sent has to hold by the schemas of Kubernetes, as kubernetes-validate
 
 import copy
 import json
-import os
 import re
 import signal
 import subprocess
-import sys
 import threading
 import time
 import uuid
@@ -23,6 +21,8 @@ from typing import Any, TypeVar
 from urllib.parse import parse_qs, urlsplit
 
 import kubernetes_validate
+
+from tests.training.kubelet import Kubelet, kill
 
 VERSION = "1.34"
 NAMESPACE = "models"
@@ -164,7 +164,7 @@ class Kubernetes:
         self.created.append(name)
         self._bump(body)
         if self.runs_pods:
-            self._run(name)
+            Kubelet(self, name, _now, _scheduled()).begin()
         return body
 
     def get(self, name: str) -> dict[str, Any]:
@@ -262,82 +262,25 @@ class Kubernetes:
 
     # the kubelet that runs pods as processes of this machine
 
-    def _run(self, name: str) -> None:
-        pod = self.pods[name]
-        container = pod["spec"]["containers"][0]
-        places = self._volumes(name)
-        given = {}
-        for source in container.get("envFrom", []):
-            given |= self.secrets[source["secretRef"]["name"]]
-        given |= {each["name"]: each["value"] for each in container.get("env", [])}
-        environment = {key: places.get(value, value) for key, value in given.items()}
-        command = [sys.executable if part == "python" else part for part in container["command"]]
-        process = subprocess.Popen(
-            command,
-            env={"PATH": os.environ["PATH"], **environment},
-            cwd=Path(__file__).parents[2],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-        self.processes[name] = process
-        self.starts(name)
-        threading.Thread(target=self._watch, args=(name, process), daemon=True).start()
-
-    def _volumes(self, name: str) -> dict[str, str]:
-        """Make the pod's volumes; give where each mount path is on this machine."""
-        spec, places = self.pods[name]["spec"], {}
-        mounts = {each["name"]: each["mountPath"] for each in spec["containers"][0]["volumeMounts"]}
-        for volume in spec["volumes"]:
-            claim = volume.get("persistentVolumeClaim", {}).get("claimName")
-            place = self.folder / (f"claim-{claim}" if claim else f"{name}-{volume['name']}")
-            place.mkdir(parents=True, exist_ok=True)
-            for item in volume.get("downwardAPI", {}).get("items", []):
-                key = re.fullmatch(r"metadata\.annotations\['(.+)'\]", item["fieldRef"]["fieldPath"])
-                assert key is not None
-                (place / item["path"]).write_text(self.pods[name]["metadata"]["annotations"][key[1]])
-            places[mounts[volume["name"]]] = str(place)
-        return places
-
-    def _watch(self, name: str, process: subprocess.Popen[bytes]) -> None:
-        assert process.stdout is not None
-        for line in process.stdout:
-            self.says(name, line.decode(errors="replace").rstrip("\n"))
-        code = process.wait()
-        with self.lock:
-            if self.processes.get(name) is not process or name not in self.pods:
-                return
-            if "deletionTimestamp" in self.pods[name]["metadata"]:
-                self.remove(name)
-            else:
-                self.ends(name, 128 - code if code < 0 else code)
-
     def _end(self, name: str, grace: float) -> None:
-        process = self.processes.get(name)
-        if process is None or process.poll() is not None:
-            return
-        _signal(process, signal.SIGTERM if grace else signal.SIGKILL)
-        if grace:
-            timer = threading.Timer(grace, _signal, (process, signal.SIGKILL))
-            timer.daemon = True
-            timer.start()
+        for process in [each for key, each in self.processes.items() if key.split("/")[0] == name]:
+            if process.poll() is not None:
+                continue
+            kill(process, signal.SIGTERM if grace else signal.SIGKILL)
+            if grace:
+                timer = threading.Timer(grace, kill, (process,))
+                timer.daemon = True
+                timer.start()
 
-    def kill(self, name: str) -> None:
-        """Kill a pod's process, as the kernel does when memory runs out."""
-        _signal(self.processes[name], signal.SIGKILL)
+    def kill(self, name: str, container: str = "base") -> None:
+        """Kill the processes of a pod's container, as the kernel does when memory runs out."""
+        kill(self.processes[name if container == "base" else f"{name}/{container}"])
 
     def close(self) -> None:
         """End what runs."""
         for process in self.processes.values():
-            _signal(process, signal.SIGKILL)
+            kill(process)
             process.wait()
-
-
-def _signal(process: subprocess.Popen[bytes], number: int) -> None:
-    try:
-        os.killpg(process.pid, number)
-    except ProcessLookupError:
-        return
 
 
 def _check(pod: dict[str, Any]) -> None:

@@ -26,5 +26,9 @@ class Ready:
     def stop(self, job: Job) -> None:
         """Nothing is left of it."""
 
+    def facts(self, _: Job) -> dict[str, str]:
+        """Know nothing that the job does not."""
+        return {}
+
     def said(self, job: Job) -> list[str]:
         return [job.name]

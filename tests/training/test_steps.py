@@ -294,6 +294,10 @@ class Refusing:
     def stop(self, job: Job) -> None:
         raise AssertionError(job)
 
+    def facts(self, _: Job) -> dict[str, str]:
+        """Know nothing that the job does not."""
+        return {}
+
     def said(self, job: Job) -> list[str]:
         raise AssertionError(job)
 

@@ -9,4 +9,7 @@ EVALUATE = ("evaluate.claimed", "evaluate.frozen", "evaluate.announced", "evalua
             "evaluate.saved", "evaluate.shown", "evaluate.accepted", "evaluate.concluded")  # fmt: skip
 ESCALATED = ("evaluate.escalated",)
 
-ALL = {*BEGUN, *TAKEN, *HELD, *BROKEN, *TRAINER, *EVALUATE, *ESCALATED}
+OWN_POD = ("carrier.fetched", "trainer.made", "trainer.registered")
+"""Of driftloop's containers in a team's pod, killed at in `trainers/test_own_pod_whole.py`."""
+
+ALL = {*BEGUN, *TAKEN, *HELD, *BROKEN, *TRAINER, *EVALUATE, *ESCALATED, *OWN_POD}

@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from training.registry.registry import KEY, MANIFEST_SHA256, Registry
+from training.registry.manifest import KEY
+from training.registry.registry import MANIFEST_SHA256, Registry
 
 VERSIONS = (1, 2, 3)
 SOURCE = "uploaded"

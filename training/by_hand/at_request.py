@@ -13,6 +13,7 @@ from datasets_defs.core.errors import ContractError
 from datasets_defs.core.incidents import Wake
 from datasets_defs.core.requests import Request
 from datasets_defs.core.settings import settings
+from datasets_defs.ledger.ledger import Ledger
 from datasets_defs.ledger.promotions import is_made_by
 from datasets_defs.ledger.requests import key_of
 from datasets_defs.spec.files import spec_of
@@ -105,6 +106,8 @@ def generate_at_request(request: Request, step: Callable[..., str], *, db: Engin
         event = key_of(request, None, db=db, actor=actor)
         if not isinstance(event, RingKey):
             return Outcome(event)
+        if Ledger(db).champion(event.model) is None:  # a person made the event
+            return Outcome(f"{event.model} has no champion: nothing to generate with")
         return Outcome(step(str(event), db=db, actor=actor), is_done=True)
     if request.model is None:
         return Outcome("no champion changed, and no model was chosen in the form: nothing to generate")

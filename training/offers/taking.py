@@ -15,8 +15,8 @@ from training.model.language_model import LanguageModel
 from training.model.usable import require_usable
 from training.offers.model_files import collect, is_adapter_folder
 from training.registry.fetch import fetch
-from training.registry.manifest import MANIFEST, MANIFEST_SHA256, make_manifest
-from training.registry.registry import KEY, Registry
+from training.registry.manifest import KEY, MANIFEST, MANIFEST_SHA256, make_manifest
+from training.registry.registry import Registry
 
 OFFERED, OFFERED_AS = "driftloop.offered_by", "driftloop.offered_as"
 """Tags of a version that others made: who offered it, and the folder or version that it was offered as."""

@@ -53,6 +53,12 @@ class Given:
             "max_seconds": f"{self.max_seconds:g}",
         }
 
+    @property
+    def variables(self) -> dict[str, str]:
+        """Give the same as variables of the environment, for scripts that take no arguments."""
+        told = {f"DRIFTLOOP_{name.upper()}": str(value) for name, value in self.places.items()}
+        return told | {"PYTHONUNBUFFERED": "1"}
+
 
 def given_for(spec: ModelSpec, snapshot: Snapshot, champion: Path, folder: Path) -> Given:
     """Write what a training is given below its folder; rows that stand there whole stay."""

@@ -6,38 +6,46 @@ import logging
 import os
 import queue
 import shutil
-import subprocess
-import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import IO
-
-import psutil
+from typing import Protocol
 
 from datasets_defs.core.errors import ContractError, TransientError
-from datasets_defs.core.settings import settings
 from datasets_defs.spec.trainers import CommandTrainer
 from datasets_defs.store.artifacts import write_bytes
 from training.fit.plan import Progress
+from training.own.child import ChildCommand
 from training.own.ending import Beyond, Ended, meaning_of
 from training.own.given import Given
 from training.own.said import Said
 
 log = logging.getLogger(__name__)
-MARK = "DRIFTLOOP_OWN_TRAINER"
-"""Variable of the environment that names the training, in each of its processes."""
-FOREIGN = ("AIRFLOW", "_AIRFLOW", "DRIFTLOOP_", "MLFLOW_")
-"""Variables that are none of the command's business: addresses and passwords among them."""
 MOST_LOG_BYTES = 32 * 2**20
 """Of its words that the log keeps; progress is read on."""
 MOST_LINE_BYTES = 16 * 2**10
 HOLD_SECONDS, DISK_SECONDS, POLL_SECONDS = 2.0, 10.0, 0.25
 LEAST_FREE_GIB = 0.5
-END_SECONDS = 10.0
 _STATE = "own.json"
+
+
+class Begun(Protocol):
+    """A run of the command, wherever it runs."""
+
+    @property
+    def stream(self) -> int:
+        """Its two outputs as one file descriptor."""
+        ...
+
+    def code(self) -> int | None:
+        """Give its exit code, negative for a signal; None while it runs."""
+        ...
+
+    def end(self) -> int:
+        """End it and all that it began, wait until it is gone, and give its exit code; one that ended is fine."""
+        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,11 +86,13 @@ def run(
     name: str,
     hold: Callable[[], None],
     tell: Callable[[Progress], None],
+    begin: Callable[[], Begun] | None = None,
 ) -> Remembered:
     """Run the command to its end, unless it has ended well before; give what is known of it.
 
-    `hold` is called every two seconds and may raise to end it. Killed with this process and run again, it finds its
-    checkpoints where it left them, and the time that it took counts on.
+    `begin` begins it and returns once it runs; none: as a child of this process. `hold` is called every two seconds and
+    may raise to end it. Killed with this process and run again, it finds its checkpoints where it left them, and the
+    time that it took counts on.
 
     Raises:
         ContractError: it ended in a way that trying again cannot help.
@@ -91,13 +101,12 @@ def run(
     state = Remembered.of(folder)
     if state.is_done:
         return state
-    _end_all(name)  # what a run before this one left
-    process = _Process(trainer, given, folder, name=name, state=state)
+    begun = begin() if begin is not None else ChildCommand(trainer, given, name=name)
+    process = _Run(begun, trainer, given, folder, state=state)
     try:
         ended = process.watch(hold, tell)
     finally:
-        process.end()
-        _end_all(name)
+        begun.end()
     meaning = meaning_of(ended)
     state = replace(
         process.state(), deaths=ended.deaths, checkpoints=_look_of(given.checkpoints), is_done=meaning.is_done
@@ -109,23 +118,14 @@ def run(
     raise error(f"the trainer of your own ({trainer.run[0]} …): {meaning.reason}")
 
 
-class _Process:
-    """One run of the command."""
+class _Run:
+    """What is watched of one run of the command."""
 
-    def __init__(self, trainer: CommandTrainer, given: Given, folder: Path, *, name: str, state: Remembered) -> None:
-        self._trainer, self._given, self._folder, self._before = trainer, given, folder, state
+    def __init__(self, begun: Begun, trainer: CommandTrainer, given: Given, folder: Path, *, state: Remembered) -> None:
+        self._begun, self._trainer, self._given, self._folder, self._before = begun, trainer, given, folder, state
         self._said, self._lines = Said(curves=dict(state.curves)), queue.Queue[bytes | None](maxsize=1000)
         self._logged, self._heard = 0, time.monotonic()
         self._began = time.monotonic()
-        directory = Path(trainer.directory) if trainer.directory else settings().models_dir
-        arguments = trainer.arguments(given.places)
-        environment = {**_kept(os.environ), **trainer.environment, **_told(given), MARK: name}
-        _require_program(arguments[0], directory, environment)
-        log.info("%s: %s", name, " ".join(arguments))
-        self._process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "training.own.guard", *arguments],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environment, cwd=directory,
-        )  # fmt: skip
         threading.Thread(target=self._read, daemon=True).start()
 
     @property
@@ -142,8 +142,8 @@ class _Process:
         held = looked = -DISK_SECONDS
         while True:
             is_over = self._pass_on(tell)
-            if is_over and self._process.poll() is not None:
-                return self._ended(self._process.returncode, None)
+            if is_over and (code := self._begun.code()) is not None:
+                return self._ended(code, None)
             now = time.monotonic()
             if now - held >= HOLD_SECONDS:
                 hold()
@@ -152,18 +152,7 @@ class _Process:
             stop = self._beyond(with_disk=now - looked >= DISK_SECONDS)
             looked = now if now - looked >= DISK_SECONDS else looked
             if stop is not None:
-                self.end()
-                return self._ended(self._process.wait(), stop)
-
-    def end(self) -> None:
-        """End the command and all that it began, and wait until it is gone."""
-        if self._process.stdin is not None and not self._process.stdin.closed:
-            self._process.stdin.close()  # the guard's leash
-        try:
-            self._process.wait(END_SECONDS)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+                return self._ended(self._begun.end(), stop)
 
     def _ended(self, code: int, stop: Beyond | None) -> Ended:
         is_new = _look_of(self._given.checkpoints) != self._before.checkpoints
@@ -215,40 +204,20 @@ class _Process:
             log.info("%s", line)
 
     def _read(self) -> None:
-        if self._process.stdout is not None:
-            for line in _lines_of(self._process.stdout):
-                self._lines.put(line)
+        for line in _lines_of(self._begun.stream):
+            self._lines.put(line)
         self._lines.put(None)
 
 
-def _lines_of(stream: IO[bytes]) -> Iterator[bytes]:
+def _lines_of(stream: int) -> Iterator[bytes]:
     """Give lines as they come; carriage returns of progress bars end one, too, and long ones are cut."""
     rest = b""
-    while chunk := os.read(stream.fileno(), 2**16):
+    while chunk := os.read(stream, 2**16):
         *lines, rest = (rest + chunk).replace(b"\r", b"\n").split(b"\n")
         yield from (line[:MOST_LINE_BYTES] for line in lines)
         rest = rest[-MOST_LINE_BYTES:]
     if rest:
         yield rest
-
-
-def _kept(environment: Mapping[str, str]) -> dict[str, str]:
-    return {name: value for name, value in environment.items() if not name.startswith(FOREIGN)}
-
-
-def _told(given: Given) -> dict[str, str]:
-    """Give what the command is given as variables, too, for scripts that take no arguments."""
-    return {f"DRIFTLOOP_{name.upper()}": str(value) for name, value in given.places.items()} | {"PYTHONUNBUFFERED": "1"}
-
-
-def _require_program(name: str, directory: Path, environment: Mapping[str, str]) -> None:
-    if not directory.is_dir():
-        raise ContractError(f"trainer.directory {directory} is no folder")
-    there = directory / name if os.sep in name else None
-    if (there is not None and os.access(there, os.X_OK)) or shutil.which(name, path=environment.get("PATH")):
-        return
-    where = f"in {directory}" if there is not None else f"on the PATH ({environment.get('PATH', 'which is empty')})"
-    raise ContractError(f"trainer.run: there is no program {name} {where}; write its full path")
 
 
 def _look_of(folder: Path) -> str:
@@ -274,21 +243,3 @@ def _files(folder: Path) -> Iterator[Path]:
             path = Path(root, name)
             if path.is_file() and not path.is_symlink():
                 yield path
-
-
-def _end_all(name: str) -> None:
-    """Kill every process of the training, whoever began it, and wait until all are gone."""
-    while found := [each for each in psutil.process_iter() if _is_of(each, name)]:
-        for process in found:
-            try:
-                process.kill()
-            except psutil.NoSuchProcess:
-                continue
-        psutil.wait_procs(found, timeout=1)
-
-
-def _is_of(process: psutil.Process, name: str) -> bool:
-    try:
-        return process.environ().get(MARK) == name
-    except (psutil.Error, OSError):  # gone meanwhile, or somebody else's
-        return False

@@ -17,7 +17,8 @@ from datasets_defs.ledger.ledger import Ledger
 from datasets_defs.ledger.promotions import ChampionChange, changes_of_version
 from datasets_defs.store.evaluations import Evaluation, evaluations_of_version
 from training.registry.card_plots import intervals, plots
-from training.registry.registry import KEY, WARNING, Registry
+from training.registry.manifest import KEY
+from training.registry.registry import WARNING, Registry
 
 log = logging.getLogger(__name__)
 MOST_EVENTS = 40

@@ -8,6 +8,10 @@ from typing import Any
 
 from datasets_defs.store.artifacts import file_sha256
 
+KEY = "driftloop.key"
+"""Tag that says which attempt a version came from; one version has it."""
+OFFER = "driftloop.offer"
+"""Tag by which somebody who registered a version asks for it to become champion; its value does not matter."""
 MANIFEST = "manifest.json"
 FOLDER = "model"
 """Folder of a version's files among the artifacts of its run."""

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from datasets_defs.core.errors import ContractError
-from training.registry.manifest import FOLDER, MANIFEST_SHA256
-from training.registry.registry import KEY, Registry
+from training.registry.manifest import FOLDER, KEY, MANIFEST_SHA256
+from training.registry.registry import Registry
 
 HELD = "driftloop.number_held"
 """Tag of an empty version that keeps a number free while a model is imported; it goes at the end."""

@@ -15,22 +15,20 @@ from datasets_defs.store.artifacts import file_sha256
 from training.registry.client import MlflowServer, accepted_name
 from training.registry.manifest import (
     FOLDER,
+    KEY,
     MANIFEST,
     MANIFEST_SHA256,
+    OFFER,
     make_manifest,
     missing_from,
     verify_manifest,
 )
 
 log = logging.getLogger(__name__)
-KEY = "driftloop.key"
-"""Tag that says which attempt a version came from; one version has it."""
 WARNING = "driftloop.warning"
 """Tag of a version with what people should know of it before they rely on it; its card begins with that."""
 ROLLED_BACK = "driftloop.rolled_back"
 """Tag of a version that was taken out of service; its value says why. It is never promoted again."""
-OFFER = "driftloop.offer"
-"""Tag by which somebody who registered a version asks for it to become champion; its value does not matter."""
 ALIASES = ("champion", "previous_champion", "challenger")
 
 
@@ -144,6 +142,20 @@ class Registry(MlflowServer):
         with self._errors(f"tagging {model} version {version}"):
             for name, value in tags.items():
                 self._client.set_model_version_tag(model, str(version), name, str(value))
+
+    def tag_made(self, model: str, version: int, tags: Mapping[str, str]) -> None:
+        """Set tags of a version and of the run that made it."""
+        self.set_tags(model, version, tags)
+        with self._errors(f"tagging the run of {model} version {version}"):
+            run = self._client.get_model_version(model, str(version)).run_id
+            for name, value in tags.items():
+                self._client.set_tag(run, name, str(value))
+
+    def run_tags(self, model: str, version: int) -> dict[str, str]:
+        """Read the tags of the run that made a version."""
+        with self._errors(f"reading the run of {model} version {version}"):
+            run = self._client.get_model_version(model, str(version)).run_id
+            return dict(self._client.get_run(run).data.tags)
 
     def log_evaluation(
         self, model: str, version: int, *, metrics: Mapping[str, float], files: Mapping[str, str], step: int = 0

@@ -4,7 +4,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from training.registry.registry import KEY, Registry
+from training.registry.manifest import KEY
+from training.registry.registry import Registry
 
 PARENT = "mlflow.parentRunId"
 """Tag by which MLflow shows a run below another one."""

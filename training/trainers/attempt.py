@@ -12,11 +12,13 @@ from typing import Any
 from datasets_defs.core.settings import settings
 from datasets_defs.ledger.ledger import Ledger
 from datasets_defs.spec.model import ModelSpec
+from datasets_defs.spec.trainers import CommandTrainer
 from datasets_defs.store.artifacts import artifact_url
 from datasets_defs.store.heartbeats import beat
 from training.data.snapshot import Snapshot
 from training.fit.plan import Progress
 from training.registry.registry import Registry
+from training.trainers.contract import own_folder
 
 log = logging.getLogger(__name__)
 LOG_SECONDS = 10.0
@@ -62,8 +64,15 @@ class Attempt:
     @property
     def folder(self) -> Path:
         """Where checkpoints and the finished model stand until the version is registered."""
+        if self.has_container:
+            return settings().home / own_folder(self.spec.name, self.name)
         folder = settings().home / "training" / self.spec.name / f"{self.name}-from-v{self.parent}"
         return folder if self.trial is None else folder / f"trial-{self.trial}"
+
+    @property
+    def has_container(self) -> bool:
+        """Whether a team's own command trains, in a container of its own beside this process."""
+        return isinstance(self.spec.trainer, CommandTrainer) and self.spec.trainer.pod is not None
 
     @property
     def made(self) -> Path:

@@ -1,6 +1,7 @@
 """What a place that trains can do: take a job, say how it stands, stop it. A job outlives the task that watches it."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -54,6 +55,11 @@ class Job:
     def result_url(self) -> str:
         """Where the job writes how it ended."""
         return artifact_url("training", self.model, f"{self.name}.json")
+
+
+def own_folder(model: str, name: str) -> str:
+    """Give an attempt's folder below the pod's home, which its description names before anybody knows the parent."""
+    return f"training/{model}/{name}-own"
 
 
 class OnThisMachine(Protocol):
@@ -125,6 +131,10 @@ class Trainer(Protocol):
 
     def said(self, job: Job) -> list[str]:
         """Give the lines that the job logged since the last call; the first call gives the newest few."""
+        ...
+
+    def facts(self, job: Job) -> Mapping[str, str]:
+        """Say what the place knows of the job that the job does not, for the tags of its version and run."""
         ...
 
 

@@ -10,6 +10,7 @@ import shutil
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from typing import TypeVar
 
 from sqlalchemy import Engine
 
@@ -33,6 +34,8 @@ from training.trainers.trials import forget_trials, made_by_search, part_of, run
 from training.trainers.watch import is_wanted
 
 log = logging.getLogger(__name__)
+Result = TypeVar("Result", bound=JobResult | None)
+"""What a part of a job gives: how it ended, or None where it goes on."""
 
 
 class UnwantedError(ContractError):
@@ -48,6 +51,27 @@ def run(job: Job, *, db: Engine) -> JobResult:
         UnwantedError: somebody ended the incident, or another attempt has begun.
         TransientError: PostgreSQL or the registry is away.
     """
+    attempts: list[Attempt] = []
+
+    def work(attempt: Attempt) -> JobResult:
+        attempts.append(attempt)
+        return _trained(attempt) if job.trial is None else _tried(attempt, job.trial)
+
+    result = worked(job, work, db=db)
+    if result.ending is Ending.REGISTERED:
+        for attempt in attempts:
+            shutil.rmtree(attempt.folder, ignore_errors=True)
+            forget_trials(attempt)
+    return result
+
+
+def worked(job: Job, work: Callable[[Attempt], Result], *, db: Engine) -> JobResult | Result:
+    """Do a part of a job as the model's only trainer; what it ends as for good is written down. None: it goes on.
+
+    Raises:
+        UnwantedError: somebody ended the incident, or another attempt has begun.
+        TransientError: PostgreSQL or the registry is away.
+    """
     ledger = Ledger(db)
     with _when_it_is_free(ledger, job) as still_only:
 
@@ -57,8 +81,7 @@ def run(job: Job, *, db: Engine) -> JobResult:
 
         hold()
         try:
-            attempt = attempt_of(job, ledger, hold)
-            result = _trained(attempt) if job.trial is None else _tried(attempt, job.trial)
+            result: JobResult | Result = work(attempt_of(job, ledger, hold))
         except UnwantedError:
             raise
         except DataBreakError as err:
@@ -67,11 +90,9 @@ def run(job: Job, *, db: Engine) -> JobResult:
             result = JobResult(ending=Ending.OUT_OF_MEMORY, message=str(err))
         except ContractError as err:
             result = JobResult(ending=Ending.CONTRACT, message=str(err))
-        result.save(job)
-        reached("trainer.saved")
-    if result.ending is Ending.REGISTERED:
-        shutil.rmtree(attempt.folder, ignore_errors=True)
-        forget_trials(attempt)
+        if result is not None:
+            result.save(job)
+            reached("trainer.saved")
     return result
 
 

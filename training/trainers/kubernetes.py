@@ -21,9 +21,11 @@ from urllib3.exceptions import HTTPError
 from datasets_defs.core.errors import ContractError, TransientError
 from datasets_defs.core.settings import settings
 from datasets_defs.spec.model import ModelSpec
-from datasets_defs.spec.trainers import KubernetesTrainer
+from datasets_defs.spec.trainers import OwnPodSpec, pod_of
 from training.trainers.contract import Ending, Job, JobResult, Look, Phase
-from training.trainers.pod import CONTAINER, GRACE_SECONDS, attempt_labels, labels_of_model, pod, pod_name
+from training.trainers.own_pod import description_of
+from training.trainers.own_pod_status import image_of, judge_own
+from training.trainers.pod import CONTAINER, GRACE_SECONDS, attempt_labels, labels_of_model, pod_name
 from training.trainers.pod_log import LogReading
 from training.trainers.pod_status import PodStanding, judge, words_of
 
@@ -66,9 +68,11 @@ class PodTrainer:
         look_seconds: float = LOOK_SECONDS,
         away_seconds: float = AWAY_SECONDS,
     ) -> None:
-        if not isinstance(spec.trainer, KubernetesTrainer):
-            raise ContractError(f"{spec.name}: trainer is {spec.trainer.kind!r}, not kubernetes")
-        self.spec, self.trainer = spec, spec.trainer
+        place = pod_of(spec.trainer)
+        if place is None:
+            raise ContractError(f"{spec.name}: trainer is {spec.trainer.kind!r}, and has no pod")
+        self.spec, self.trainer = spec, place
+        self._judge = judge_own if isinstance(place, OwnPodSpec) else judge
         self._cluster, self._look_seconds, self._away_seconds = cluster, look_seconds, away_seconds
         self._api: CoreV1Api | None = None
         self._last: Look | None = None
@@ -114,8 +118,7 @@ class PodTrainer:
         Raises:
             TransientError: the API server is away.
         """
-        there = self._read(job)
-        if there is not None:
+        if (there := self._read(job)) is not None:
             self._remove(there)
 
     def said(self, job: Job) -> list[str]:
@@ -129,6 +132,10 @@ class PodTrainer:
             log.debug("the log of pod %s cannot be read: %s", pod_name(job), err)
             return []
 
+    def facts(self, job: Job) -> dict[str, str]:
+        """Say which image the team's command ran in, by its digest; nothing where the pod is gone."""
+        return image_of(self._read(job) or {})
+
     def _look(self, job: Job) -> Look:
         try:
             there = self._read(job)
@@ -140,7 +147,7 @@ class PodTrainer:
         self._answered = time.monotonic()
         if there is None:
             return self._absent(job)
-        return self._final(job, judge(there, self.trainer, datetime.now(UTC)), there)
+        return self._final(job, self._judge(there, self.trainer, datetime.now(UTC)), there)
 
     def _absent(self, job: Job) -> Look:
         if JobResult.of(job) is not None:
@@ -166,7 +173,7 @@ class PodTrainer:
         return f"Kubernetes (Connection {self.trainer.connection}, namespace {self.trainer.namespace})"
 
     def _create(self, job: Job) -> None:
-        made = _made(pod(self.spec, self.trainer, job, settings()))
+        made = _made(description_of(self.spec, job, settings()))
         self._held_back = None
         with self._asked(f"making pod {pod_name(job)}"):
             try:
@@ -190,8 +197,7 @@ class PodTrainer:
             ContractError: the pod of this name is another's.
         """
         name = pod_name(job)
-        there = self._named(name)
-        if there is None:
+        if (there := self._named(name)) is None:
             return None
         if (there["metadata"].get("labels") or {}).items() >= labels_of_model(job.model).items():
             return there
@@ -200,16 +206,15 @@ class PodTrainer:
     def _is_active(self, there: dict[str, Any]) -> bool:
         """Say whether a pod trains or will; one that is being taken away is waited for, and then made anew."""
         leaving = "deletionTimestamp" in there["metadata"]
-        return not leaving and judge(there, self.trainer, datetime.now(UTC)).look.active
+        return not leaving and self._judge(there, self.trainer, datetime.now(UTC)).look.active
 
     def _sweep(self, job: Job) -> None:
         """Remove what earlier jobs of the model left: one attempt at a time is trained, in several trials maybe."""
-        own = attempt_labels(job)
-        selector = ",".join(f"{key}={value}" for key, value in labels_of_model(job.model).items())
+        own, every = attempt_labels(job), labels_of_model(job.model)
+        selector = ",".join(f"{key}={value}" for key, value in every.items())
         with self._asked("listing pods"):
-            found = self._client.list_namespaced_pod(
-                self.trainer.namespace, label_selector=selector, _request_timeout=TIMEOUT
-            )
+            listed = self._client.list_namespaced_pod
+            found = listed(self.trainer.namespace, label_selector=selector, _request_timeout=TIMEOUT)
         for each in self._client.api_client.sanitize_for_serialization(found)["items"]:
             if each["metadata"]["name"] != pod_name(job) and not own.items() <= each["metadata"]["labels"].items():
                 self._delete(each, grace=GRACE_SECONDS)
@@ -248,16 +253,12 @@ class PodTrainer:
         return there
 
     def _new_lines(self, job: Job) -> list[str]:
-        now = time.monotonic()
+        now, name = time.monotonic(), pod_name(job)
         answer = self._client.read_namespaced_pod_log(
-            pod_name(job),
-            self.trainer.namespace,
-            container=CONTAINER,
-            timestamps=True,
-            **self._log.limits(now),
+            name, self.trainer.namespace, container=CONTAINER, timestamps=True, **self._log.limits(now),
             _preload_content=False,  # else the client makes the text of bytes: `b'…\\n'`
             _request_timeout=TIMEOUT,
-        )
+        )  # fmt: skip
         return self._log.new_lines(answer.data.decode("utf-8", "replace"), now)
 
     @property

@@ -99,6 +99,10 @@ class DetachedTrainer:
         lines = whole.decode("utf-8", "replace").splitlines()
         return lines[1:] if begin is None and size > TAIL_BYTES else lines
 
+    def facts(self, _: OnThisMachine) -> dict[str, str]:
+        """Say nothing: the job is on this machine, too, and knows all."""
+        return {}
+
     def _reap(self) -> None:
         """Wait until the process that this one began last says how it ended: its lock is free a moment before."""
         for process in self._mine[-1:]:

@@ -17,7 +17,7 @@ from datasets_defs.core.errors import TransientError
 from datasets_defs.core.settings import settings
 from datasets_defs.spec.files import load_all
 from datasets_defs.spec.model import ModelSpec
-from datasets_defs.spec.trainers import KubernetesTrainer, TorchrunTrainer
+from datasets_defs.spec.trainers import TorchrunTrainer, pod_of
 from datasets_defs.store.database import database_errors
 from datasets_defs.store.gpu_leases import Lease, lease, show
 from datasets_defs.store.heartbeats import training_places
@@ -32,14 +32,14 @@ class BusyError(TransientError):
 
 def places_for(spec: ModelSpec, db: Engine) -> int | None:
     """Give how many trainings may be at work at once where a model's are; None: only a cluster or a pool says."""
-    if spec.trainer.kind == "kubernetes":
+    if pod_of(spec.trainer) is not None:
         return None
     return training_places(db, [each.gpus for each in load_all()[0].values()])
 
 
 def gpus_here(spec: ModelSpec) -> int:
     """Give how many of this machine's GPUs a model's training leases; 0 where a cluster or nobody gives them out."""
-    if not settings().devices or isinstance(spec.trainer, KubernetesTrainer):
+    if not settings().devices or pod_of(spec.trainer) is not None:
         return 0
     return spec.trainer.processes if isinstance(spec.trainer, TorchrunTrainer) else spec.gpus
 

@@ -1,40 +1,34 @@
 """One training, from frozen rows to a registered version: the same for the loop and by hand, whoever trains."""
 
 import logging
-import math
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from datasets_defs.core.errors import ContractError
 from datasets_defs.core.faults import reached
 from datasets_defs.core.windows import Window
 from datasets_defs.spec.model import ModelSpec
 from datasets_defs.spec.trainers import CommandTrainer
 from datasets_defs.store import versions
 from datasets_defs.store.versions import manifest_of, note_version
-from datasets_defs.store.work import work_folder
 from training.data.freeze import freeze
 from training.data.inputs import inputs_of
 from training.data.snapshot import Snapshot, report_uri, stored
 from training.fit.ends import begin_from, leave
 from training.fit.fine_tune import fine_tune
-from training.fit.plan import FitPlan, Progress, Result
+from training.fit.plan import FitPlan, Result
 from training.fit.threads import threads_for, use_threads
 from training.fit.trouble import told
 from training.model.adapter_files import base_of
-from training.model.language_model import LanguageModel
-from training.own.given import given_for
-from training.own.model import model_in
-from training.own.run import run as run_command
 from training.prepare.report import sentence
 from training.registry.environment import code_version, packages
 from training.registry.fetch import fetch
 from training.registry.manifest import ADAPTER_OF, MANIFEST_SHA256, adapter_of
 from training.trainers.attempt import Attempt, Made, say_progress, watched
+from training.trainers.command import by_command
 from training.trainers.launcher import Work, launch, processes_of
 
 log = logging.getLogger(__name__)
@@ -55,7 +49,7 @@ def train(attempt: Attempt) -> int:
     snapshot = frozen_for(attempt)
     reached("trainer.frozen")
     source = fetch(attempt.ledger.engine, registry, spec.name, attempt.parent)
-    made = _by_command if isinstance(spec.trainer, CommandTrainer) else by_ours
+    made = by_command if isinstance(spec.trainer, CommandTrainer) else by_ours
     done = (attempt.make or made)(attempt, source, snapshot)
     reached("trainer.made")
     attempt.hold()
@@ -92,41 +86,6 @@ def by_ours(attempt: Attempt, source: Path, snapshot: Snapshot) -> Made:
         metrics={"steps": done.step, "steps_planned": done.steps, "seconds": done.elapsed_seconds},
         curves=done.curve.series(),
     )
-
-
-def _by_command(attempt: Attempt, source: Path, snapshot: Snapshot) -> Made:
-    """Let the team's own command train, and take the model that it leaves."""
-    spec = attempt.spec
-    if not isinstance(spec.trainer, CommandTrainer):
-        raise ContractError(f"{spec.name}: trainer is {spec.trainer.kind!r}, not command")
-    given = given_for(spec, snapshot, _whole(source, attempt.folder), attempt.folder)
-    tell = watched(attempt)
-    state = run_command(spec.trainer, given, attempt.folder, name=attempt.key, hold=attempt.hold, tell=tell)
-    with work_folder("own-trainer") as work:
-        model = model_in(given.output, work, spec=spec, parent=given.champion)
-        shutil.rmtree(attempt.made, ignore_errors=True)
-        shutil.copytree(model, attempt.made)
-    steps = max((curve[-1][0] for curve in state.curves.values() if curve), default=1)
-    return Made(
-        seconds=state.seconds,
-        progress=Progress(step=steps, steps=steps, loss=_last(state.curves, "loss"), elapsed_seconds=state.seconds),
-        params={"command": " ".join(spec.trainer.run), "trainer.kind": "command"},
-        metrics={"seconds": state.seconds},
-        curves=state.curves,
-    )
-
-
-def _whole(source: Path, folder: Path) -> Path:
-    """Give a folder with whole weights of a version, since programs of others know none that is an adapter."""
-    if base_of(source) is None:
-        return source
-    whole = folder / "champion"
-    LanguageModel.load(source, device="cpu").save(whole)
-    return whole
-
-
-def _last(curves: Mapping[str, Sequence[tuple[int, float, float]]], name: str) -> float:
-    return curves[name][-1][1] if curves.get(name) else math.nan
 
 
 def _tags(attempt: Attempt, snapshot: Snapshot) -> dict[str, str]:

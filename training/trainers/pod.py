@@ -5,9 +5,11 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from pydantic import SecretStr
+
 from datasets_defs.core.settings import Settings
 from datasets_defs.spec.model import ModelSpec
-from datasets_defs.spec.trainers import KubernetesTrainer
+from datasets_defs.spec.trainers import KubernetesTrainer, PodPlace
 from training.trainers.contract import Job
 
 CONTAINER = "base"
@@ -21,6 +23,14 @@ GRACE_SECONDS = 30
 BESIDE_TRAINING_SECONDS = 6 * 3600
 """What freezing the rows, fetching the champion and uploading the challenger may take beside `max_seconds`."""
 LONGEST_NAME = 63
+FEW_RIGHTS = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
+MOUNTS = [
+    {"name": "home", "mountPath": HOME},
+    {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108  # an empty volume of the pod's own
+    {"name": "shm", "mountPath": "/dev/shm"},  # noqa: S108  # the same, in memory
+    {"name": "spec", "mountPath": SPECS, "readOnly": True},
+]
+"""Of driftloop's own containers."""
 _PLACES = ("home", "models_dir", "artifact_root", "training_queue")
 """Settings that say where something is here; those of the pod come from its Secret, as all addresses do."""
 
@@ -59,27 +69,34 @@ def pod(spec: ModelSpec, trainer: KubernetesTrainer, job: Job, loop: Settings) -
     return {
         "apiVersion": "v1",
         "kind": "Pod",
-        "metadata": _metadata(spec, trainer, job),
+        "metadata": metadata(spec, trainer, job),
         "spec": {
-            "restartPolicy": "Never",
-            "terminationGracePeriodSeconds": GRACE_SECONDS,
-            "activeDeadlineSeconds": int(spec.longest_seconds) + BESIDE_TRAINING_SECONDS,
-            "automountServiceAccountToken": False,
+            **around(spec, trainer, trainer.gpus),
             "shareProcessNamespace": True,  # the trainer is not process 1, which a signal does not end
-            "enableServiceLinks": False,  # a Service called `driftloop` would set DRIFTLOOP_PORT and others
-            "securityContext": {
-                "runAsNonRoot": True,
-                **({} if trainer.user is None else _as_user(trainer.user)),
-                "seccompProfile": {"type": "RuntimeDefault"},
-            },
-            **_where(trainer),
             "containers": [_container(trainer, job, loop)],
-            "volumes": _volumes(trainer, job.model),
+            "volumes": volumes(trainer, job.model),
         },
     }
 
 
-def _metadata(spec: ModelSpec, trainer: KubernetesTrainer, job: Job) -> dict[str, Any]:
+def around(spec: ModelSpec, place: PodPlace, gpus: int) -> dict[str, Any]:
+    """Say what holds of a training's pod as a whole: how long, for whom, with which rights and on which nodes."""
+    return {
+        "restartPolicy": "Never",
+        "terminationGracePeriodSeconds": GRACE_SECONDS,
+        "activeDeadlineSeconds": int(spec.longest_seconds) + BESIDE_TRAINING_SECONDS,
+        "automountServiceAccountToken": False,
+        "enableServiceLinks": False,  # a Service called `driftloop` would set DRIFTLOOP_PORT and others
+        "securityContext": {
+            "runAsNonRoot": True,
+            **({} if place.user is None else _as_user(place.user)),
+            "seccompProfile": {"type": "RuntimeDefault"},
+        },
+        **_where(place, gpus),
+    }
+
+
+def metadata(spec: ModelSpec, trainer: PodPlace, job: Job) -> dict[str, Any]:
     """Name the pod and mark it, so that it is found again by model, incident and attempt."""
     return {
         "name": pod_name(job),
@@ -106,30 +123,26 @@ def _container(trainer: KubernetesTrainer, job: Job, loop: Settings) -> dict[str
         "name": CONTAINER,
         "image": trainer.image,
         "command": ["python", *job.arguments],
-        "env": [{"name": name, "value": value} for name, value in _environment(loop).items()],
+        "env": variables(environment(loop)),
         "envFrom": [{"secretRef": {"name": trainer.secret}}],
         "resources": {"requests": amounts, "limits": amounts},  # equal: the last to be evicted
-        "securityContext": {
-            "allowPrivilegeEscalation": False,
-            "readOnlyRootFilesystem": True,
-            "capabilities": {"drop": ["ALL"]},
-        },
+        "securityContext": {**FEW_RIGHTS, "readOnlyRootFilesystem": True},
         "terminationMessagePolicy": "FallbackToLogsOnError",
-        "volumeMounts": [
-            {"name": "home", "mountPath": HOME},
-            {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108  # an empty volume of the pod's own
-            {"name": "shm", "mountPath": "/dev/shm"},  # noqa: S108  # the same, in memory
-            {"name": "spec", "mountPath": SPECS, "readOnly": True},
-        ],
+        "volumeMounts": MOUNTS,
     }
 
 
-def _environment(loop: Settings) -> dict[str, str]:
+def variables(values: Mapping[str, str]) -> list[dict[str, str]]:
+    """Write variables of the environment as Kubernetes does."""
+    return [{"name": name, "value": value} for name, value in values.items()]
+
+
+def environment(loop: Settings) -> dict[str, str]:
     """Give the loop's figures, which must be the same in the pod, and the places that are the pod's own."""
     figures = {
         f"DRIFTLOOP_{name.upper()}": str(value)
         for name, value in loop.model_dump(exclude_none=True).items()
-        if not name.endswith("_url") and name not in _PLACES
+        if not name.endswith("_url") and name not in _PLACES and not isinstance(value, SecretStr)
     }
     return {
         **figures,
@@ -145,10 +158,10 @@ def _as_user(user: int) -> dict[str, Any]:
     return {"runAsUser": user, "runAsGroup": user, "fsGroup": user, "fsGroupChangePolicy": "OnRootMismatch"}
 
 
-def _where(trainer: KubernetesTrainer) -> dict[str, Any]:
+def _where(trainer: PodPlace, gpus: int) -> dict[str, Any]:
     """Say on which nodes, for whom and with which rank; what is not set is left to the cluster."""
     tolerations = [each.model_dump(by_alias=True, exclude_none=True) for each in trainer.tolerations]
-    if trainer.gpus:
+    if gpus:
         tolerations.append({"key": trainer.gpu_resource, "operator": "Exists", "effect": "NoSchedule"})
     said = {
         "nodeSelector": dict(trainer.node_selector),
@@ -161,7 +174,8 @@ def _where(trainer: KubernetesTrainer) -> dict[str, Any]:
     return {name: value for name, value in said.items() if value}
 
 
-def _volumes(trainer: KubernetesTrainer, model: str) -> list[dict[str, Any]]:
+def volumes(trainer: PodPlace, model: str) -> list[dict[str, Any]]:
+    """Give the pod's volumes: what is kept, what is not, memory to share, and the model's YAML."""
     kept: Mapping[str, Any] = (
         {"persistentVolumeClaim": {"claimName": trainer.claim}} if trainer.claim else {"emptyDir": {}}
     )

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from datasets_defs.spec.trainers import KubernetesTrainer
+from datasets_defs.spec.trainers import PodPlace
 from training.trainers.contract import Ending, Look, Phase
 from training.trainers.pod import CONTAINER
 
@@ -40,14 +40,17 @@ class PodStanding:
     """What a hopeless one ends as."""
 
 
-def judge(pod: Mapping[str, Any], trainer: KubernetesTrainer, now: datetime) -> PodStanding:
+def judge(pod: Mapping[str, Any], trainer: PodPlace, now: datetime) -> PodStanding:
     """Say how the trainer's own container stands; another one beside it, such as a mesh's, decides nothing."""
     status, state = pod.get("status") or {}, _own_state(pod)
+    if status.get("reason") == "DeadlineExceeded":
+        words = "the pod took longer than `retrain.max_seconds` and the six hours for all else, and was ended"
+        return PodStanding(Look(Phase.ENDED, words), f"{words}; its log says what it waited for")
     if (ended := state.get("terminated")) is not None:
         return _ended(ended, trainer)
     if status.get("phase") in ("Failed", "Succeeded"):  # and no word on the container: it never ran, or is lost
         words = ": ".join(filter(None, [status.get("reason") or status["phase"], status.get("message")]))
-        return PodStanding(Look(Phase.ENDED, f"the pod ended: {_short(words)}"))
+        return PodStanding(Look(Phase.ENDED, f"the pod ended: {short(words)}"))
     if "deletionTimestamp" in pod["metadata"]:
         return PodStanding(
             Look(Phase.RUNNING, "the pod is being taken away: by a person, Kueue, or a node that is drained")
@@ -62,7 +65,7 @@ def _own_state(pod: Mapping[str, Any]) -> Mapping[str, Any]:
     return next((each.get("state") or {} for each in statuses if each["name"] == CONTAINER), {})
 
 
-def _ended(ended: Mapping[str, Any], trainer: KubernetesTrainer) -> PodStanding:
+def _ended(ended: Mapping[str, Any], trainer: PodPlace) -> PodStanding:
     code, reason = ended.get("exitCode"), ended.get("reason")
     if reason == "OOMKilled":
         words = f"the pod used more than its {trainer.memory} of memory and was killed"
@@ -75,7 +78,7 @@ def _ended(ended: Mapping[str, Any], trainer: KubernetesTrainer) -> PodStanding:
         return PodStanding(Look(Phase.ENDED, "the pod ended"))
     message = (ended.get("message") or "").strip()
     return PodStanding(
-        Look(Phase.ENDED, f"the pod ended with code {code} ({reason}){f': {_short(message)}' if message else ''}")
+        Look(Phase.ENDED, f"the pod ended with code {code} ({reason}){f': {short(message)}' if message else ''}")
     )
 
 
@@ -91,7 +94,7 @@ def _waiting(
     pod: Mapping[str, Any],
     status: Mapping[str, Any],
     state: Mapping[str, Any],
-    trainer: KubernetesTrainer,
+    trainer: PodPlace,
     now: datetime,
 ) -> PodStanding:
     placed = next((each for each in _conditions(status) if each.get("type") == "PodScheduled"), {})
@@ -99,7 +102,7 @@ def _waiting(
         return _being_made(status, state, now)
     words = _why_no_node(pod, placed, trainer)
     look = Look(Phase.WAITING, words)
-    waited = _seconds(pod["metadata"].get("creationTimestamp"), now)
+    waited = seconds(pod["metadata"].get("creationTimestamp"), now)
     if waited <= trainer.queue_seconds:
         return PodStanding(look)
     return PodStanding(
@@ -107,14 +110,14 @@ def _waiting(
     )
 
 
-def _why_no_node(pod: Mapping[str, Any], placed: Mapping[str, Any], trainer: KubernetesTrainer) -> str:
+def _why_no_node(pod: Mapping[str, Any], placed: Mapping[str, Any], trainer: PodPlace) -> str:
     gates = [each["name"] for each in (pod.get("spec") or {}).get("schedulingGates") or []]
     if any(gate.startswith(KUEUE) for gate in gates):
         return f"the pod stands in Kueue's queue {trainer.queue or '(the default one)'}"
     if gates:
         return f"the pod is held back by {', '.join(gates)}"
     if placed.get("reason") == "Unschedulable":
-        return f"no node takes the pod: {_short(placed.get('message') or 'the scheduler does not say why')}"
+        return f"no node takes the pod: {short(placed.get('message') or 'the scheduler does not say why')}"
     return "the pod waits for the scheduler"
 
 
@@ -123,10 +126,10 @@ def _being_made(status: Mapping[str, Any], state: Mapping[str, Any], now: dateti
     if reason not in BROKEN:
         return PodStanding(Look(Phase.WAITING, f"the pod's container is being made ({reason or 'Pending'})"))
     words = (
-        f"the pod's container cannot be made: {reason}{': ' + _short(state['message']) if state.get('message') else ''}"
+        f"the pod's container cannot be made: {reason}{': ' + short(state['message']) if state.get('message') else ''}"
     )
     look = Look(Phase.WAITING, words)
-    hopeless = _seconds(status.get("startTime"), now) > TROUBLE_SECONDS
+    hopeless = seconds(status.get("startTime"), now) > TROUBLE_SECONDS
     return PodStanding(look, f"{words}; see to `trainer.image`, `secret` and `claim`" if hopeless else None)
 
 
@@ -134,11 +137,12 @@ def _conditions(status: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     return status.get("conditions") or []
 
 
-def _seconds(since: str | None, now: datetime) -> float:
+def seconds(since: str | None, now: datetime) -> float:
+    """Give how long ago a time was, as Kubernetes writes times; 0 where there is none."""
     return (now - datetime.fromisoformat(since)).total_seconds() if since else 0.0
 
 
-def _short(words: str) -> str:
+def short(words: str) -> str:
     """Keep the end of long words: a log's last lines say most."""
     return words if len(words) <= MOST_WORDS else f"… {words[-MOST_WORDS:]}"
 

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from datasets_defs.core.errors import ContractError, TransientError
 from datasets_defs.core.faults import reached
 from datasets_defs.core.incidents import Incident
+from datasets_defs.core.settings import settings
 from training.trainers.contract import Ending, Job, JobResult, Look, Trainer
 
 log = logging.getLogger(__name__)
@@ -41,7 +42,7 @@ def watch(trainer: Trainer, job: Job, *, hold: Callable[[], None], incident: Cal
         TransientError: the job died without a result, or its place cannot be asked.
     """
     if (known := JobResult.of(job)) is not None:
-        return known
+        return _noted(trainer, job, known)
     trainer.submit(job)
     reached("retrain.submitted")
     words: deque[str] = deque(maxlen=LAST_WORDS)
@@ -58,7 +59,7 @@ def watch(trainer: Trainer, job: Job, *, hold: Callable[[], None], incident: Cal
             log.info("%s", line)
             words.append(line)
         if not look.active:
-            result = _result(job, look, words)
+            result = _noted(trainer, job, _result(job, look, words))
             trainer.stop(job)  # takes away what is left of it, such as a pod that ended
             return result
         time.sleep(POLL_SECONDS)
@@ -72,6 +73,16 @@ def _hold_or_stop(trainer: Trainer, job: Job, hold: Callable[[], None], incident
             log.info("%s is wanted no more and is stopped", job.name)
             trainer.stop(job)
         raise
+
+
+def _noted(trainer: Trainer, job: Job, result: JobResult) -> JobResult:
+    """Tag the version with what only the place that trained knows; done again by whoever takes the result next."""
+    facts = trainer.facts(job) if result.version is not None else {}
+    if facts and result.version is not None:
+        from training.registry.registry import Registry  # MLflow takes seconds to import
+
+        Registry(settings().mlflow_url).tag_made(job.model, result.version, facts)
+    return result
 
 
 def _result(job: Job, look: Look, words: deque[str]) -> JobResult:

@@ -36,7 +36,7 @@ from tests.ops.moving.installations import SECRET, Installation, incidents_of_ot
 from tests.training.conftest import running_mlflow
 from tests.training.test_killed import Serving
 from tests.training.uploads import model_folder
-from training.registry.registry import KEY
+from training.registry.manifest import KEY
 from training.roll_back import roll_back_by_hand
 
 EXPORT = ("export.recorded", "export.fetched", "export.sealed", "export.packed")

@@ -15,6 +15,7 @@ from ops.stack.postgres import LOOP_ROLE, Cluster
 from tests.airflow_server import PASSWORD, USER, Server, airflow_server, temporary_home
 from tests.browser import Browser, Refused, browser, waited
 from tests.ops.page.page_data import fill, hostile
+from tests.ops.page.test_hooks import EVENT, SECRET, signed
 
 pytestmark = pytest.mark.timeout(900)
 PAYLOAD = "</title></script><script>top.ran=1;parent.ran=1;window.ran=1</script><img src=x onerror=top.ran=1>\"'"
@@ -38,6 +39,7 @@ def server(cluster: Cluster) -> Iterator[Server]:
             "DRIFTLOOP_MODELS_DIR": str(folder),
             "DRIFTLOOP_ARTIFACT_ROOT": f"file://{home}/artifacts",
             "DRIFTLOOP_DATABASE_URL": loop,
+            "DRIFTLOOP_MLFLOW_WEBHOOK_SECRET": SECRET,
         }
         for name, value in known.items():
             patch.setenv(name, value)
@@ -150,3 +152,20 @@ def test_the_plugin_stands_as_airflow_reads_it(server):
     errors = httpx.get(f"{server.url}/api/v2/plugins/importErrors", headers=headers, trust_env=False, timeout=60).json()
     assert errors["total_entries"] == 0, json.dumps(errors)
     assert Path(server.log).exists()
+
+
+@pytest.mark.slow
+def test_mlflow_s_webhook_needs_a_signature_and_no_login(server):
+    """Signed, it reaches Airflow's own database, which knows no DAG here; unsigned, nothing of the loop answers."""
+    url = f"{server.url}/driftloop-hooks/mlflow"
+    asked = settings().models_dir / "writer.yaml"
+    asked.write_text("name: writer\nbase_model: {}\ntraining_text: builtin:python-docs\noffers: [registry]\n")
+    try:
+        headers, body = signed(EVENT, at=datetime.now(UTC))
+        said = httpx.post(url, headers=headers, content=body, trust_env=False, timeout=60)
+        assert (said.status_code, said.json()) == (503, {"error": "reconcile cannot be begun now: DagNotFound"})
+        refused = httpx.post(url, content=body, trust_env=False, timeout=60)
+        assert (refused.status_code, "MLflow signs" in refused.text) == (401, True)
+        assert httpx.get(f"{server.url}/driftloop-hooks/else", trust_env=False, timeout=60).status_code == 404
+    finally:
+        asked.unlink()

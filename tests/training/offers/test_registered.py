@@ -19,7 +19,8 @@ from training import evaluate
 from training.offers.noticed import may_take, steps_of, waiting
 from training.offers.registered import take_offer
 from training.reconcile import find_due, mend_and_list
-from training.registry.registry import OFFER, Registry
+from training.registry.manifest import OFFER
+from training.registry.registry import Registry
 
 db, serving = steps.db, steps.serving
 

@@ -18,8 +18,9 @@ from datasets_defs.spec.trainers import CommandTrainer
 from tests.waiting import wait_for
 from training.data.snapshot import Snapshot, SnapshotFile
 from training.fit.plan import Progress
+from training.own.child import MARK
 from training.own.given import Given, given_for
-from training.own.run import MARK, Remembered, run
+from training.own.run import Remembered, run
 from training.prepare.checks import Record
 
 NAME = "m|7|1"

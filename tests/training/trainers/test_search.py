@@ -17,7 +17,8 @@ from tests.training import test_steps as steps
 from tests.waiting import wait_for
 from training import evaluate, retrain
 from training.data.snapshot import Snapshot
-from training.registry.registry import KEY, Registry
+from training.registry.manifest import KEY
+from training.registry.registry import Registry
 from training.registry.trial_runs import PARENT
 from training.search.tried import all_tried, model_url
 from training.train_on_schedule import hand_over, order, settings_to_try, try_setting
