@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 
 import httpx
 import psycopg
@@ -224,12 +225,17 @@ class Run:
             self.say(self.person.act(f"approve {model}"))
 
     def _rest(self) -> list[str]:
-        """Wait until nothing is under way, every message is delivered and every component is healthy again.
+        """Wait until sensors see again, nothing is under way, every message is delivered and every part is healthy.
 
         An incident that is watched is at rest: users stay with the other text, and the model is as good at it.
         """
         layout = Layout(self.stack.home)
         what = {
+            "no window since the attacks is judged": (
+                "SELECT model FROM champion c WHERE NOT EXISTS (SELECT 1 FROM verdict v WHERE v.model = c.model "
+                "AND v.signal = 'drift' AND v.condition IN ('OK', 'WARN', 'BAD') "
+                f"AND v.window_start >= '{datetime.now(UTC).isoformat()}')"
+            ),
             "an incident is still at work": (
                 "SELECT id FROM incident WHERE state NOT IN ('resolved', 'rolled_back', 'escalated', 'quarantined') "
                 "AND NOT (state = 'open' AND action = 'watch')"
