@@ -27,9 +27,8 @@ TrainingText = Annotated[
 Quality = Annotated[
     str | None, typer.Option(help="Preset of signals on serving's metrics: one of these servers, or none.")
 ]
-Gpu = Annotated[
-    str | None, typer.Option(help="Preset of signals on GPUs: dcgm, amd, gaudi, nvidia_smi, xpu, ray, triton, or none.")
-]
+GPU_PRESETS = "dcgm, amd, gaudi, nvidia_smi, xpu, ray, triton"
+Gpu = Annotated[str | None, typer.Option(help=f"Preset of signals on GPUs: {GPU_PRESETS}, or none.")]
 Promotion = Annotated[
     str, typer.Option(help="auto: what the gate accepts is promoted; approve: a person is asked first.")
 ]
@@ -74,9 +73,7 @@ def init(
     text = _answer("--training-text", training_text, "Training text: a file, or builtin:python-docs?", None)
     own = server if server != "external" else "none"
     signals = _choice(quality, "Signals on serving's metrics: a server's name, or none?", own)
-    gpus = _choice(
-        gpu, "Signals on GPUs, by their exporter: dcgm, amd, gaudi, nvidia_smi, xpu, ray, triton, or none?", "none"
-    )
+    gpus = _choice(gpu, f"Signals on GPUs, by their exporter: {GPU_PRESETS}, or none?", "none")
     made = NewModel(
         name=name, description=description, serving=server, base_model=base, training_text=text,
         quality=signals, gpu=gpus, promotion=promotion,
