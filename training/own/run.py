@@ -59,11 +59,11 @@ class Remembered:
         path = folder / _STATE
         if not path.exists():
             return cls()
-        said = json.loads(path.read_text())
+        state = json.loads(path.read_text())
         curves = {
-            name: [(step, value, second) for step, value, second in curve] for name, curve in said["curves"].items()
+            name: [(step, value, second) for step, value, second in curve] for name, curve in state["curves"].items()
         }
-        return cls(**{**said, "curves": curves})
+        return cls(**{**state, "curves": curves})
 
     def save(self, folder: Path) -> None:
         """Write the state whole or not at all."""
@@ -253,8 +253,8 @@ def _require_program(name: str, directory: Path, environment: Mapping[str, str])
 
 def _look_of(folder: Path) -> str:
     """Give a word that changes when a file below the folder does."""
-    found = sorted((str(path), path.stat().st_mtime_ns, path.stat().st_size) for path in _files(folder))
-    return hashlib.sha256(repr(found).encode()).hexdigest() if found else ""
+    files = sorted((str(path), path.stat().st_mtime_ns, path.stat().st_size) for path in _files(folder))
+    return hashlib.sha256(repr(files).encode()).hexdigest() if files else ""
 
 
 def _size_of(folder: Path) -> int:
@@ -278,13 +278,13 @@ def _files(folder: Path) -> Iterator[Path]:
 
 def _end_all(name: str) -> None:
     """Kill every process of the training, whoever began it, and wait until all are gone."""
-    while found := [each for each in psutil.process_iter() if _is_of(each, name)]:
-        for process in found:
+    while processes := [candidate for candidate in psutil.process_iter() if _is_of(candidate, name)]:
+        for process in processes:
             try:
                 process.kill()
             except psutil.NoSuchProcess:
                 continue
-        psutil.wait_procs(found, timeout=1)
+        psutil.wait_procs(processes, timeout=1)
 
 
 def _is_of(process: psutil.Process, name: str) -> bool:
