@@ -20,9 +20,7 @@ def plots(evaluations: Sequence[Evaluation], curves: Mapping[str, Sequence[tuple
 
 def intervals(scores: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """Take the slices, each with its interval of the change, out of an evaluation's scores."""
-    return {
-        name: interval for name, interval in scores.items() if isinstance(interval, Mapping) and "change" in interval
-    }  # type: ignore[misc]
+    return {name: part for name, part in scores.items() if isinstance(part, Mapping) and "change" in part}  # type: ignore[misc]
 
 
 def _changes_plot(changes: Mapping[str, Mapping[str, Any]]) -> str:
