@@ -86,15 +86,12 @@ def add_feedback_batch(
     ]
     if not values:
         return
-    late, excluded = tables.feedback.c, insert(tables.feedback).excluded
-    new = {
-        "reference": func.coalesce(excluded.reference, late.reference),
-        "score": func.coalesce(excluded.score, late.score),
-    }
+    late, sent = tables.feedback.c, insert(tables.feedback).excluded
+    new = {"reference": func.coalesce(sent.reference, late.reference), "score": func.coalesce(sent.score, late.score)}
     changed = and_(
-        or_(*(late[name].is_distinct_from(value) for name, value in new.items())), _may_write_over(excluded.contributor)
+        or_(*(late[name].is_distinct_from(value) for name, value in new.items())), _may_write_over(sent.contributor)
     )
-    whose = case((excluded.reference.is_not(None), excluded.contributor), else_=late.contributor)
+    whose = case((sent.reference.is_not(None), sent.contributor), else_=late.contributor)
     with database_errors("writing feedback"), engine.begin() as on:
         on.execute(
             insert(tables.feedback).on_conflict_do_update(

@@ -210,12 +210,9 @@ class PodTrainer:
             pods = self._client.list_namespaced_pod(
                 self.trainer.namespace, label_selector=selector, _request_timeout=TIMEOUT
             )
-        for candidate in self._client.api_client.sanitize_for_serialization(pods)["items"]:
-            if (
-                candidate["metadata"]["name"] != pod_name(job)
-                and not own.items() <= candidate["metadata"]["labels"].items()
-            ):
-                self._delete(candidate, grace=GRACE_SECONDS)
+        for other in self._client.api_client.sanitize_for_serialization(pods)["items"]:
+            if other["metadata"]["name"] != pod_name(job) and not own.items() <= other["metadata"]["labels"].items():
+                self._delete(other, grace=GRACE_SECONDS)
 
     def _remove(self, there: dict[str, Any]) -> None:
         """Delete one very pod and wait until it is gone; by force once it had the time to stop."""
