@@ -15,5 +15,5 @@ def deliver_alerts(db: Engine) -> str:
     if sender is None:
         return f"{waiting(db)} messages unsent: Slack connection {CONNECTION} is not configured"
     report = deliver(db, sender, now=datetime.now(UTC))
-    said = f"{written} messages written, {report.sent} sent, {report.waiting} waiting"
-    return f"{said}; the last failure: {report.error}" if report.error else said
+    sentence = f"{written} messages written, {report.sent} sent, {report.waiting} waiting"
+    return f"{sentence}; the last failure: {report.error}" if report.error else sentence

@@ -80,18 +80,18 @@ class _Words(dict[str, str]):
 
 
 def _words(event: Event, incident: Incident | None) -> Mapping[str, str]:
-    said = event.evidence
-    trained = said.get("challenger_version") or (incident and incident.challenger_version)
+    evidence = event.evidence
+    trained = evidence.get("challenger_version") or (incident and incident.challenger_version)
     known = {
         "model": event.model,
         "id": event.incident_id,
         "challenger": f"challenger version {trained}" if trained else "challenger",
-        "version": said.get("to_version"),
-        "former": said.get("from_version"),
-        "signal": said.get("signal"),
-        "what": said.get("what"),
-        "answer": said.get("answer"),
-        "share": f"{said['share']:.0%}" if isinstance(said.get("share"), int | float) else None,
+        "version": evidence.get("to_version"),
+        "former": evidence.get("from_version"),
+        "signal": evidence.get("signal"),
+        "what": evidence.get("what"),
+        "answer": evidence.get("answer"),
+        "share": f"{evidence['share']:.0%}" if isinstance(evidence.get("share"), int | float) else None,
     }
     return _Words({name: str(value) for name, value in known.items() if value is not None})
 

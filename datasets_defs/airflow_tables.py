@@ -44,8 +44,8 @@ def clean(url: str, *, before: datetime) -> str:
     except subprocess.TimeoutExpired as err:
         raise TransientError(f"airflow db clean took longer than {LONGEST}; the next day goes on") from err
     if done.returncode:
-        said = (done.stderr.strip() or done.stdout.strip())[-_WORDS:]
-        raise TransientError(f"airflow db clean ended with exit code {done.returncode}: {said}")
+        output = (done.stderr.strip() or done.stdout.strip())[-_WORDS:]
+        raise TransientError(f"airflow db clean ended with exit code {done.returncode}: {output}")
     return f"Airflow's tables hold what is newer than {before:%Y-%m-%d %H:%M}Z: {_rows(done.stdout)} rows went"
 
 

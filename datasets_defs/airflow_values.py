@@ -35,16 +35,20 @@ class AirflowValues:
         from airflow.sdk.exceptions import AirflowNotFoundException
 
         try:
-            found = BaseHook.get_connection(connection)
+            airflow_connection = BaseHook.get_connection(connection)
         except AirflowNotFoundException as err:
             raise ContractError(f"there is no Airflow Connection {connection!r}; make it, or correct its name") from err
-        if not found.host:
+        if not airflow_connection.host:
             raise ContractError(f"the Airflow Connection {connection!r} has no host; write the API's address into it")
-        host = found.host if "://" in found.host else f"{found.schema or 'http'}://{found.host}"
-        port = f":{found.port}" if found.port and urlsplit(host).port is None else ""
-        path = str(found.extra_dejson.get("path", "")).strip("/")
+        host = (
+            airflow_connection.host
+            if "://" in airflow_connection.host
+            else f"{airflow_connection.schema or 'http'}://{airflow_connection.host}"
+        )
+        port = f":{airflow_connection.port}" if airflow_connection.port and urlsplit(host).port is None else ""
+        path = str(airflow_connection.extra_dejson.get("path", "")).strip("/")
         url = f"{host.rstrip('/')}{port}/{path}".rstrip("/").removesuffix("/v1")
-        return ApiAddress(url, found.password or None)
+        return ApiAddress(url, airflow_connection.password or None)
 
     def variable(self, name: str) -> str:
         """Give a Variable.

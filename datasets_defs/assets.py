@@ -225,12 +225,12 @@ def airflow_api() -> AirflowApi:
     from airflow.sdk.exceptions import AirflowNotFoundException
 
     try:
-        found = BaseHook.get_connection("airflow_api")
+        connection = BaseHook.get_connection("airflow_api")
     except AirflowNotFoundException as err:
         raise AirflowSkipException("there is no Connection airflow_api: pools stay as they were set by hand") from err
-    port = f":{found.port}" if found.port else ""
-    url = f"{found.schema or 'http'}://{found.host}{port}"
-    return AirflowApi(url=url, login=found.login or None, password=found.password or "")
+    port = f":{connection.port}" if connection.port else ""
+    url = f"{connection.schema or 'http'}://{connection.host}{port}"
+    return AirflowApi(url=url, login=connection.login or None, password=connection.password or "")
 
 
 def airflow_database() -> str:
@@ -251,11 +251,11 @@ def told(outcome: Outcome) -> str:
     return outcome.reason
 
 
-def listed(found: list[Any] | str) -> list[Any]:
+def listed(mapped: list[Any] | str) -> list[Any]:
     """Give what is to be mapped over; skip with the sentence that stands there instead."""
-    if isinstance(found, str):
-        raise AirflowSkipException(found)
-    return found
+    if isinstance(mapped, str):
+        raise AirflowSkipException(mapped)
+    return mapped
 
 
 def ring_each(keys: Sequence[str], asset: Asset, outlet_events: Any) -> str:

@@ -30,18 +30,21 @@ class Done:
     @property
     def rings(self) -> list[RingKey]:
         """Give the wake-ups that the outcomes ask for."""
-        found = self.outcomes.values()
-        return [each.ring for each in found if isinstance(each, Outcome) and each.ring is not None]
+        outcomes = self.outcomes.values()
+        return [outcome.ring for outcome in outcomes if isinstance(outcome, Outcome) and outcome.ring is not None]
 
     @property
     def reason(self) -> str:
         """Say what happened, a line for each model where there are several."""
-        said = {name: each.reason if isinstance(each, Outcome) else str(each) for name, each in self.outcomes.items()}
-        said |= self.retired
-        said |= {name: f"failed: {err}" for name, err in self.failures.items()}
-        if len(said) == 1:
-            return next(iter(said.values()))
-        return "\n".join(f"{name}: {words}" for name, words in said.items())
+        reasons = {
+            name: outcome.reason if isinstance(outcome, Outcome) else str(outcome)
+            for name, outcome in self.outcomes.items()
+        }
+        reasons |= self.retired
+        reasons |= {name: f"failed: {err}" for name, err in self.failures.items()}
+        if len(reasons) == 1:
+            return next(iter(reasons.values()))
+        return "\n".join(f"{name}: {words}" for name, words in reasons.items())
 
     def require(self) -> str:
         """Give the reason, if no model failed.

@@ -22,7 +22,7 @@ def tell_of_failure(context: Any) -> None:
 
     A mail that cannot be sent is an error in the task's log, and changes nothing else.
     """
-    people = [each.strip() for each in (settings().mail_to or "").split(",") if each.strip()]
+    people = [address.strip() for address in (settings().mail_to or "").split(",") if address.strip()]
     if not people:
         return
     from airflow.providers.smtp.notifications.smtp import SmtpNotifier

@@ -31,13 +31,13 @@ class ModelSchedule:
 
 def schedules() -> list[ModelSchedule]:
     """Give the DAG for people, and one for each model whose YAML has a schedule; a YAML with mistakes has none."""
-    found = [ModelSchedule(dag_id=DAG_ID, model=None, timetable=None)]
+    dags = [ModelSchedule(dag_id=DAG_ID, model=None, timetable=None)]
     for name, spec in load_all()[0].items():
         if spec.schedule is not None:
             timetable = timetable_of(spec.schedule)
             dag_id = f"{DAG_ID}.{name}"
-            found.append(ModelSchedule(dag_id=dag_id, model=name, timetable=timetable, after=spec.schedule.after))
-    return found
+            dags.append(ModelSchedule(dag_id=dag_id, model=name, timetable=timetable, after=spec.schedule.after))
+    return dags
 
 
 def timetable_of(schedule: ScheduleSpec) -> Any:

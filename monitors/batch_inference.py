@@ -34,14 +34,16 @@ def compare_input(runs: Sequence[Mapping[str, Any]] | None, *, db: Engine) -> st
         ContractError: the spec or the reference is wrong.
         TransientError: PostgreSQL is away.
     """
-    said = [_compared(run, db) for each in runs or () if (run := batch_run(db, each["model"], each["run"])) is not None]
-    return "; ".join(said) or "no run was opened, so there is nothing to compare"
+    sentences = [
+        _compared(run, db) for named in runs or () if (run := batch_run(db, named["model"], named["run"])) is not None
+    ]
+    return "; ".join(sentences) or "no run was opened, so there is nothing to compare"
 
 
 def _compared(run: BatchRun, db: Engine) -> str:
-    found = _input(run, spec_of(run.model), db, datetime.now(UTC))
-    note_batch(db, run, {"input": found})
-    return f"{run.name}: {found['reason']}"
+    comparison = _input(run, spec_of(run.model), db, datetime.now(UTC))
+    note_batch(db, run, {"input": comparison})
+    return f"{run.name}: {comparison['reason']}"
 
 
 def _input(run: BatchRun, spec: ModelSpec, db: Engine, now: datetime) -> dict[str, Any]:
@@ -69,7 +71,7 @@ def _judged(run: BatchRun, champion: Champion, profile: Profile, sketch: WindowS
     detector = profile.detector(at)
     after = detector.step(detector.start(), columns, rows_per_user=1.0)
     evidence = evidence_of(detector.evidence(after), columns, profile.reference_at(at))
-    evidence["columns"] = {name: each for name, each in evidence["columns"].items() if name in columns}
+    evidence["columns"] = {name: column for name, column in evidence["columns"].items() if name in columns}
     subject = Subject(model=run.model, window=sketch.window, champion_version=champion.version)
     verdict = drift_verdict(subject, sketch, evidence, in_burn_in=False)
     return {

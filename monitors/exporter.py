@@ -80,10 +80,10 @@ def metric_families(reading: Reading, now: datetime) -> Iterator[Metric]:
     yield from gpu_families(reading.gpus, now)
     beats = {(component,): (now - at).total_seconds() for component, at in reading.heartbeats.items()}
     yield _gauge("heartbeat_age_seconds", "Since the component was last heard of.", beats, ("component",))
-    each = [((item.dag, item.model), item) for item in reading.finished]
-    done = {key: item.at.timestamp() for key, item in each}
+    keyed = [((item.dag, item.model), item) for item in reading.finished]
+    done = {key: item.at.timestamp() for key, item in keyed}
     yield _gauge("last_finished_timestamp_seconds", "When a scheduled DAG last did its work.", done, ("dag", "model"))
-    pace = {key: item.every_seconds for key, item in each}
+    pace = {key: item.every_seconds for key, item in keyed}
     yield _gauge("finish_interval_seconds", "Every how many seconds it should.", pace, ("dag", "model"))
     yield _gauge("alerts_waiting", "Messages to people that are not sent yet.", {(): float(reading.alerts_waiting)})
     oldest = reading.oldest_alert
@@ -98,21 +98,21 @@ def metric_families(reading: Reading, now: datetime) -> Iterator[Metric]:
 
 
 def _verdicts(reading: Reading, now: datetime) -> Iterator[Metric]:
-    each = [((verdict.model, verdict.signal), verdict) for verdict in reading.verdicts]
+    keyed = [((verdict.model, verdict.signal), verdict) for verdict in reading.verdicts]
     yield _gauge(
         "condition",
         "Condition of the signal's newest verdict: 1 for the one it is in.",
-        {(*key, c.value): float(verdict.condition is c) for key, verdict in each for c in Condition},
+        {(*key, c.value): float(verdict.condition is c) for key, verdict in keyed for c in Condition},
         ("model", "signal", "condition"),
     )
     by_signal = ("model", "signal")
-    age = {key: (now - verdict.window.end).total_seconds() for key, verdict in each}
+    age = {key: (now - verdict.window.end).total_seconds() for key, verdict in keyed}
     yield _gauge("verdict_age_seconds", "Since the end of the newest judged window.", age, by_signal)
-    scores = {key: _number(verdict.score) for key, verdict in each}
+    scores = {key: _number(verdict.score) for key, verdict in keyed}
     yield _gauge("signal_score", "Score of the newest verdict; NaN when unknown.", scores, by_signal)
-    limits = {key: _number(verdict.limit) for key, verdict in each}
+    limits = {key: _number(verdict.limit) for key, verdict in keyed}
     yield _gauge("signal_limit", "Limit of the newest verdict; NaN when unknown.", limits, by_signal)
-    waits = {key: float(verdict.waits) for key, verdict in each}
+    waits = {key: float(verdict.waits) for key, verdict in keyed}
     yield _gauge("signal_waits", "Whether the newest verdict only waits for what is not due yet.", waits, by_signal)
     yield from _drift_and_loss(reading)
 
@@ -168,9 +168,9 @@ def _incidents(reading: Reading, now: datetime) -> Iterator[Metric]:
 
 
 def _champions(reading: Reading) -> Iterator[Metric]:
-    versions = {(each.model,): float(each.version) for each in reading.champions}
+    versions = {(champion.model,): float(champion.version) for champion in reading.champions}
     yield _gauge("champion_version", "Version that serves, as the ledger has it.", versions, ("model",))
-    since = {(each.model,): each.since.timestamp() for each in reading.champions}
+    since = {(champion.model,): champion.since.timestamp() for champion in reading.champions}
     yield _gauge("champion_since_timestamp_seconds", "When it began to serve.", since, ("model",))
     routes = [(model, reading.routes.get(model)) for model in reading.models]
     shares = {(model,): route.share if route is not None else 0.0 for model, route in routes}
@@ -194,7 +194,7 @@ def _trainings(reading: Reading) -> Iterator[Metric]:
         "elapsed_seconds": "How long the running training has trained, over all its resumptions.",
     }
     for name, text in figures.items():
-        values = {(model,): _number(said.get(name)) for model, said in reading.trainings.items()}
+        values = {(model,): _number(training.get(name)) for model, training in reading.trainings.items()}
         yield _gauge(f"training_{name}", text, values, ("model",))
     idle = {(model,): seconds for model, seconds in reading.idle.items() if model in reading.models}
     text = "Since the newest step of the training that the open incident waits for."

@@ -83,8 +83,8 @@ def _jobs(jobs: Sequence[JobRow], now: datetime) -> Iterator[Metric]:
     yield _gauge("gpu_job_gpus", "GPUs that the jobs of a task hold.", dict(gpus), ("job",))
     newest = {job.job: job for job in jobs if job.begun_at is not None}
     for name in _TOLD:
-        said = {job.job: (job.progress or {}).get(name) for job in newest.values()}
-        values = {(of,): number for of, number in said.items() if number is not None}
+        by_job = {job.job: (job.progress or {}).get(name) for job in newest.values()}
+        values = {(of,): number for of, number in by_job.items() if number is not None}
         text = f"What a task's newest running GPU job said of `{name}` last."
         yield _gauge(f"gpu_job_{name}", text, values, ("job",))
     ages = {(job.job,): (now - job.begun_at).total_seconds() for job in newest.values() if job.begun_at is not None}

@@ -65,7 +65,7 @@ def finished(beats: Mapping[str, datetime], since: Mapping[str, datetime]) -> li
 
     Without any champion nothing is expected of anybody.
     """
-    found = [
+    entries = [
         Finished(
             dag=dag, model=model, at=max(first, beats.get(f"{dag}:{model}", first)),
             every_seconds=settings().sensor_interval_seconds,
@@ -75,11 +75,11 @@ def finished(beats: Mapping[str, datetime], since: Mapping[str, datetime]) -> li
     ]  # fmt: skip
     if since:
         oldest = min(since.values())
-        found += [
+        entries += [
             Finished(dag=dag, model="", at=max(oldest, beats.get(f"dag:{dag}", oldest)), every_seconds=seconds)
             for dag, seconds in scheduled().items()
         ]
-    return found
+    return entries
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,8 +151,8 @@ def read(db: Engine, *, now: datetime, counted: CountedRows) -> Reading:
     champions = [served[model] for model in models if model in served]
     heard = heartbeats(db)
     beats = {component: at for component, (at, _) in heard.items() if _concerns(component, models)}
-    incidents = {each.model: each for each in ledger.open_incidents()}
-    verdicts = newest_verdicts_by_model(db, models, now=now, said=_SAID)
+    incidents = {incident.model: incident for incident in ledger.open_incidents()}
+    verdicts = newest_verdicts_by_model(db, models, now=now, evidence_keys=_SAID)
     heads = ledger.heads()
     return Reading(
         models=models,
@@ -184,11 +184,11 @@ def _trainings(
     beats: dict[str, tuple[datetime, dict[str, Any]]], models: Sequence[str], now: datetime
 ) -> dict[str, dict[str, Any]]:
     """Choose the trainings that are at work; one that says nothing any more was stopped, or its machine was."""
-    found = {model: beats.get(f"training:{model}") for model in models}
+    by_model = {model: beats.get(f"training:{model}") for model in models}
     return {
-        model: said
-        for model, beat in found.items()
-        if beat is not None and (said := beat[1]).get("at_work") and now - beat[0] <= _TRAINING_PATIENCE
+        model: details
+        for model, beat in by_model.items()
+        if beat is not None and (details := beat[1]).get("at_work") and now - beat[0] <= _TRAINING_PATIENCE
     }
 
 
@@ -200,13 +200,13 @@ def _idle(
     One that has not begun (it waits for a GPU, or prepares its data) or is over (it is being registered) is not idle,
     and one by hand has a person who looks on.
     """
-    found = {}
+    idle = {}
     for model, incident in incidents.items():
-        at, said = beats.get(f"training:{model}", (now, {}))
-        is_its = said.get("attempt") == attempt_name(incident.id, incident.attempt)
-        if incident.awaits_training and is_its and said.get("at_work"):
-            found[model] = max(0.0, (now - at).total_seconds())
-    return found
+        at, details = beats.get(f"training:{model}", (now, {}))
+        is_its = details.get("attempt") == attempt_name(incident.id, incident.attempt)
+        if incident.awaits_training and is_its and details.get("at_work"):
+            idle[model] = max(0.0, (now - at).total_seconds())
+    return idle
 
 
 def _concerns(component: str, models: Sequence[str]) -> bool:

@@ -84,9 +84,10 @@ def compact(db: Engine, *, before: datetime) -> int:
     gone = 0
     for (model, version, day), _ in groupby(single_windows(db, before=midnight), lambda key: (*key[:2], _day(key[2]))):
         there = read_sketches(db, model, version, day, judged_only=False)
-        accepted = {each.window.end for each in accepted_sketches(db, model, version, day, signal="drift")}
+        accepted = {sketch.window.end for sketch in accepted_sketches(db, model, version, day, signal="drift")}
         left = sorted(
-            (each for group in _alike(there, accepted) for each in _added_up(group)), key=lambda each: each.window.end
+            (sketch for group in _alike(there, accepted) for sketch in _added_up(group)),
+            key=lambda sketch: sketch.window.end,
         )
         if left != there:
             replace_sketches(db, there, left)
@@ -105,21 +106,22 @@ def _alike(sketches: Sequence[StoredSketch], accepted: set[datetime]) -> Iterato
     def kind(sketch: StoredSketch) -> tuple[str, bool, bool]:
         return sketch.encoding, sketch.state is None, sketch.window.end in accepted
 
-    for _, group in groupby(sorted((each for each in sketches if each.judged), key=kind), kind):
+    for _, group in groupby(sorted((sketch for sketch in sketches if sketch.judged), key=kind), kind):
         yield list(group)
 
 
 def _added_up(sketches: Sequence[StoredSketch]) -> list[StoredSketch]:
     """Add up sketches; a window that was judged again after it had gone into a day's is left out."""
-    days = [each.window for each in sketches if each.windows > 1]
+    days = [sketch.window for sketch in sketches if sketch.windows > 1]
     apart = [
-        each
-        for each in sketches
-        if each.windows > 1 or not any(day.start <= each.window.start and each.window.end <= day.end for day in days)
+        sketch
+        for sketch in sketches
+        if sketch.windows > 1
+        or not any(day.start <= sketch.window.start and sketch.window.end <= day.end for day in days)
     ]
     if len(apart) == 1:
         return apart
-    total = add_up([WindowSketch.from_bytes(each.content) for each in apart])
+    total = add_up([WindowSketch.from_bytes(sketch.content) for sketch in apart])
     last = apart[-1]
-    windows = sum(each.windows for each in apart)
+    windows = sum(sketch.windows for sketch in apart)
     return [replace(last, window=total.window, rows=total.rows, content=total.to_bytes(), windows=windows)]

@@ -43,17 +43,21 @@ def compare_take(named: Mapping[str, Any], *, db: Engine) -> str:
         raise ContractError(f"take {named['number']} of {named['pairs_set']} is not in the table pairs_take any more")
     if take.index is None or not take.kept:
         return f"{take.ring}: nothing was kept, so there is nothing to compare"
-    before = [each for each in takes_of(db, take.pairs_set) if each.number < take.number and each.index and each.kept]
-    found = _compared(take, before[-MOST_TAKES:])
-    write_bytes(f"{take.index.rpartition('/')[0]}/drift.json", json.dumps(found, indent=1).encode())
-    said = f"{take.ring}: {found['reason']}"
-    log.info("%s", said)
-    return said
+    before = [
+        past_take
+        for past_take in takes_of(db, take.pairs_set)
+        if past_take.number < take.number and past_take.index and past_take.kept
+    ]
+    comparison = _compared(take, before[-MOST_TAKES:])
+    write_bytes(f"{take.index.rpartition('/')[0]}/drift.json", json.dumps(comparison, indent=1).encode())
+    sentence = f"{take.ring}: {comparison['reason']}"
+    log.info("%s", sentence)
+    return sentence
 
 
 def _compared(take: Take, before: Sequence[Take]) -> dict[str, Any]:
-    rows, earlier = _pairs(take), [_pairs(each) for each in before]
-    known = [row for each in earlier for row in each]
+    rows, earlier = _pairs(take), [_pairs(past_take) for past_take in before]
+    known = [row for pairs in earlier for row in pairs]
     if min(len(rows), len(known)) < LEAST_ROWS:
         few = f"{len(rows)} pairs and {len(known)} before them; {LEAST_ROWS} of each are needed to compare them"
         return {"condition": "NO_DATA", "reason": few}
@@ -61,7 +65,7 @@ def _compared(take: Take, before: Sequence[Take]) -> dict[str, Any]:
     reference = _named(sketches(encoding, known, own=True))
     current = _named(sketches(encoding, rows))
     alone = dict.fromkeys(reference, 0.0)  # no pair says that it is like another one
-    eps = calibrate([Replayed(0, _named(sketches(encoding, each))) for each in earlier if each], alone).eps
+    eps = calibrate([Replayed(0, _named(sketches(encoding, pairs))) for pairs in earlier if pairs], alone).eps
     detector = Detector.of(
         {name: Reference(sketch=sketch, eps=eps[name], icc=0.0) for name, sketch in reference.items()}
     )
@@ -77,7 +81,7 @@ def _compared(take: Take, before: Sequence[Take]) -> dict[str, Any]:
         "log10_m": verdict.score,
         "rows": len(rows),
         "reference_rows": len(known),
-        "reference_takes": [each.number for each in before],
+        "reference_takes": [past_take.number for past_take in before],
         "columns": evidence["columns"],
     }
 

@@ -127,12 +127,12 @@ def _conditions(db: Engine, incident: Incident, spec: ModelSpec, now: datetime) 
     """Read how the signals stand that speak of machines; a verdict on an older window says nothing of now."""
     newest = NewestVerdicts(db=db, model=incident.model, window=judged_window(now))
     names = [name for name in incident.evidence if spec.about(name) in _CALLS] or list(incident.evidence)
-    found = {}
+    conditions = {}
     for name in names:
         verdicts = newest.of(name, 1)
         is_current = bool(verdicts) and verdicts[0].window.end >= newest.window.start
-        found[name] = verdicts[0].condition if is_current else Condition.NO_DATA
-    return found
+        conditions[name] = verdicts[0].condition if is_current else Condition.NO_DATA
+    return conditions
 
 
 def _scale(
@@ -156,9 +156,9 @@ def _scale(
 
 
 def _later(ledger: Ledger, incident: Incident, reason: str, again: datetime, *, actor: str) -> Outcome:
-    said = f"{reason}; triage looks again at {again:%H:%M:%S}Z"
-    ledger.move(incident, incident.state, actor=actor, reason=said, not_before=again)
-    return Outcome(said)
+    sentence = f"{reason}; triage looks again at {again:%H:%M:%S}Z"
+    ledger.move(incident, incident.state, actor=actor, reason=sentence, not_before=again)
+    return Outcome(sentence)
 
 
 def _ask(

@@ -94,8 +94,8 @@ def _add_operations(app: FastAPI, service: Service) -> None:
     @app.get("/healthz")
     async def healthz() -> JSONResponse:
         """Say which versions are loaded, and what is wrong: 200 when every model answers, 503 otherwise."""
-        ready, said = service.health()
-        return JSONResponse(said, 200 if ready else 503)
+        ready, details = service.health()
+        return JSONResponse(details, 200 if ready else 503)
 
     @app.get("/metrics")
     async def metrics(request: Request) -> Response:
@@ -141,12 +141,12 @@ def _version_of(given: str | None) -> int | None:
 
 
 def _completion(request: CompletionRequest, request_id: str, answer: ServedCompletion) -> dict[str, Any]:
-    said = answer.completion
-    choice = {"index": 0, "text": said.text, "finish_reason": said.finish_reason, "logprobs": None}
+    completion = answer.completion
+    choice = {"index": 0, "text": completion.text, "finish_reason": completion.finish_reason, "logprobs": None}
     usage = {
-        "prompt_tokens": said.prompt_tokens,
-        "completion_tokens": said.completion_tokens,
-        "total_tokens": said.prompt_tokens + said.completion_tokens,
+        "prompt_tokens": completion.prompt_tokens,
+        "completion_tokens": completion.completion_tokens,
+        "total_tokens": completion.prompt_tokens + completion.completion_tokens,
     }
     return {
         "id": request_id if request_id.startswith("cmpl-") else f"cmpl-{request_id}",

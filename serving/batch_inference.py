@@ -91,7 +91,7 @@ def _opened(
     request: Request, actor: str, key: str, spec: ModelSpec, batch: BatchSpec, version: int | None, **ways: Any
 ) -> BatchRun | str:
     db: Engine = ways["db"]
-    number = max((each.number for each in batch_runs(db, spec.name)), default=0) + 1
+    number = max((run.number for run in batch_runs(db, spec.name)), default=0) + 1
     folder = folder_of(number, key)
     name = spec.name if batch.machine == "local" else name_at_api(batch.api, spec, version, ways["outside"])
     taken = take_rows(spec.name, folder, batch, **ways)
@@ -117,8 +117,8 @@ def _opened(
 
 def list_shards(runs: list[Named], *, db: Engine) -> list[Named]:
     """Give the shards of a run that are not answered yet."""
-    found = [(named, each) for named in runs for each in shards_of(db, _run(named, db))]
-    return [{**named, "shard": each.number} for named, each in found if each.done_at is None]
+    shards = [(named, shard) for named in runs for shard in shards_of(db, _run(named, db))]
+    return [{**named, "shard": shard.number} for named, shard in shards if shard.done_at is None]
 
 
 def ask_shard(shard: Named, *, db: Engine, outside: Outside) -> str:
@@ -129,8 +129,8 @@ def ask_shard(shard: Named, *, db: Engine, outside: Outside) -> str:
         TransientError: PostgreSQL or the server is away, or another process is at this shard.
     """
     run = _run(shard, db)
-    (found,) = [each for each in shards_of(db, run) if each.number == shard["shard"]]
-    figures = ShardWork(db=db, spec=spec_of(run.model), run=run, shard=found, outside=outside).do()
+    (stored,) = [candidate for candidate in shards_of(db, run) if candidate.number == shard["shard"]]
+    figures = ShardWork(db=db, spec=spec_of(run.model), run=run, shard=stored, outside=outside).do()
     return summary_of(run.model, run.number, totals([figures]))
 
 
@@ -146,11 +146,11 @@ def finish(runs: list[Named] | None, *, db: Engine) -> list[str]:
 
 def _finish(run: BatchRun, db: Engine) -> str:
     shards = shards_of(db, run)
-    if left := [str(each.number) for each in shards if each.done_at is None]:
+    if left := [str(shard.number) for shard in shards if shard.done_at is None]:
         raise ContractError(
             f"{run.name}: shards {', '.join(left[:20])} are not answered; clear their tasks `ask_shard`"
         )
-    figures = {**run.figures, **totals([each.figures for each in shards])}
+    figures = {**run.figures, **totals([shard.figures for shard in shards])}
     url = write_manifest(run.output, _manifest(run, shards, figures, db))
     note_batch(db, run, {**figures, "manifest": url}, finished=True)
     reached("batch_inference.finished")
@@ -164,13 +164,13 @@ def _manifest(run: BatchRun, shards: list[BatchShard], figures: Mapping[str, Any
     weights = manifest_of(db, run.model, run.version) if run.version is not None else None
     files = [
         {
-            "file": output_url(run.output, each.number).rpartition("/")[2],
-            "sha256": each.output_sha256,
-            "input": input_url(run.model, folder, each.number),
-            "input_sha256": each.input_sha256,
-            "rows": each.figures["rows"],
+            "file": output_url(run.output, shard.number).rpartition("/")[2],
+            "sha256": shard.output_sha256,
+            "input": input_url(run.model, folder, shard.number),
+            "input_sha256": shard.input_sha256,
+            "rows": shard.figures["rows"],
         }
-        for each in shards
+        for shard in shards
     ]
     return {
         "run": run.name, "model": run.model, "version": run.version, "weights_manifest_sha256": weights,

@@ -87,7 +87,7 @@ def plan(request: Request, run_id: str, *, db: Engine, outside: Outside) -> list
     run = TextRun(
         id=run_id, model=model, why=_why(request), asked_model=asker.asked_model, version=version, figures=figures
     )
-    texts = [{"key": each.key, "topic": each.topic, "prompt": each.prompt} for each in rendered.texts]
+    texts = [{"key": text.key, "topic": text.topic, "prompt": text.prompt} for text in rendered.texts]
     size = batch_size(len(texts), spec.generate.pace.batch_prompts)
     batches = store.plan_texts(db, run, texts, batch_size=size, again=[str(fault) for fault in AGAIN | STOPS], now=now)
     return [{"model": model, "run": run_id, "batch": batch} for batch in batches]
@@ -155,26 +155,26 @@ def _publish(spec: ModelSpec, db: Engine, outside: Outside, now: datetime) -> in
         for place in places:
             place.publish(published)
             reached("generate_texts.published")
-        count += store.move_texts(db, spec.name, [each.key for each in texts], frm="accepted", to="published", now=now)
+        count += store.move_texts(db, spec.name, [text.key for text in texts], frm="accepted", to="published", now=now)
     return count
 
 
 def _published(texts: Sequence[StoredText], spec: ModelSpec, db: Engine) -> list[PublishedText]:
     """Give texts as places get them: redacted, each with who wrote it in its own run."""
-    clean = clean_texts([each.completion or "" for each in texts], spec.data.redact)
-    runs = {run_id: store.run_of(db, run_id) for run_id in {each.run_id for each in texts}}
+    clean = clean_texts([stored.completion or "" for stored in texts], spec.data.redact)
+    runs = {run_id: store.run_of(db, run_id) for run_id in {stored.run_id for stored in texts}}
     return [
         PublishedText(
-            key=each.key,
+            key=stored.key,
             model=spec.name,
-            version=run.version if (run := runs[each.run_id]) is not None else None,
+            version=run.version if (run := runs[stored.run_id]) is not None else None,
             written_by=run.asked_model if run is not None else "",
-            topic=each.topic,
+            topic=stored.topic,
             text=text,
-            scores=each.scores,
-            approved_by=each.decided_by,
+            scores=stored.scores,
+            approved_by=stored.decided_by,
         )
-        for each, text in zip(texts, clean, strict=True)
+        for stored, text in zip(texts, clean, strict=True)
     ]
 
 
@@ -196,18 +196,18 @@ def report(run_id: str, *, db: Engine) -> str:
     url = artifact_url("texts", run.model, f"{hashlib.sha256(run_id.encode()).hexdigest()[:16]}.md")
     write_bytes(url, report_of(run, states, faults, samples).encode())
     store.note_run(db, run_id, report_uri=url)
-    said = f"{summary(run.model, states, run.stopped)}; report: {url}"
+    words = f"{summary(run.model, states, run.stopped)}; report: {url}"
     if run.stopped is not None and run.stopped.partition(":")[0] in STOPS:
-        raise ContractError(said)
-    return said
+        raise ContractError(words)
+    return words
 
 
 def _cleaned(texts: Sequence[StoredText], spec: ModelSpec) -> list[StoredText]:
-    prompts = clean_texts([each.prompt for each in texts], spec.data.redact)
-    completions = clean_texts([each.completion or "" for each in texts], spec.data.redact)
+    prompts = clean_texts([text.prompt for text in texts], spec.data.redact)
+    completions = clean_texts([text.completion or "" for text in texts], spec.data.redact)
     return [
-        replace(each, prompt=prompt, completion=completion)
-        for each, prompt, completion in zip(texts, prompts, completions, strict=True)
+        replace(text, prompt=prompt, completion=completion)
+        for text, prompt, completion in zip(texts, prompts, completions, strict=True)
     ]
 
 
@@ -244,8 +244,8 @@ def record(
     moved = {"accepted": 0, "rejected": 0}
     for form, answer in zip(forms, given, strict=False):
         who = review.who_answered(answer, "nobody")
-        said = review.decided(form["options"], answer["chosen_options"])
-        for state, keys in (("accepted", said.accepted), ("rejected", said.rejected)):
+        decision = review.decided(form["options"], answer["chosen_options"])
+        for state, keys in (("accepted", decision.accepted), ("rejected", decision.rejected)):
             moved[state] += store.move_texts(
                 db, run.model, keys, frm="review", to=state, now=now, who=who, reason=f"{state} by {who}"
             )

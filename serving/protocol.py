@@ -171,5 +171,5 @@ def from_validation(errors: list[dict[str, Any]]) -> ApiError:
         case _, "stream" | "echo" | "logprobs" | "n" | "best_of" | "suffix" | "logit_bias":
             return ApiError(400, f"{param} is not supported by this server.", param=param, code="unsupported_value")
         case _:
-            said = "; ".join(f"{'.'.join(map(str, e['loc'][1:])) or 'body'}: {e['msg']}" for e in errors[:3])
-            return ApiError(400, said, param=param)
+            problems = "; ".join(f"{'.'.join(map(str, e['loc'][1:])) or 'body'}: {e['msg']}" for e in errors[:3])
+            return ApiError(400, problems, param=param)

@@ -77,8 +77,8 @@ class _Follower:
     def details(self) -> dict[str, Any]:
         """What the heartbeat says."""
         if self.is_beside:
-            said = {"beside_version": self.version, "beside_error": self.error}
-            return {name: value for name, value in said.items() if value is not None}
+            beside = {"beside_version": self.version, "beside_error": self.error}
+            return {name: value for name, value in beside.items() if value is not None}
         unusual = {"wanted_version": self.wanted, "loading_version": self.loading, "load_error": self.error}
         return {
             "loaded_version": self.version,

@@ -78,33 +78,33 @@ class Service:
 
     def record(self, request: CompletionRequest, request_id: str, answer: ServedCompletion, seconds: float) -> None:
         """Count an answered request and hand its row to the log; a batch's stand apart from live traffic."""
-        said = answer.completion
+        completion = answer.completion
         row = Inference(
             model=stream_of(request.model, request.metadata),
             request_id=request_id,
             at=datetime.now(UTC),
             prompt=request.prompt,
-            completion=said.text,
+            completion=completion.text,
             model_version=answer.version,
-            prompt_bits_per_byte=_per_byte(said.prompt_loss),
-            completion_bits_per_byte=_per_byte(said.completion_loss),
-            prompt_tokens=said.prompt_tokens,
-            completion_tokens=said.completion_tokens,
+            prompt_bits_per_byte=_per_byte(completion.prompt_loss),
+            completion_bits_per_byte=_per_byte(completion.completion_loss),
+            prompt_tokens=completion.prompt_tokens,
+            completion_tokens=completion.completion_tokens,
             latency_seconds=seconds,
             user_id=request.user,
             session_id=request.session_id,
             attributes=dict(request.metadata or {}),
         )
-        self.metrics.answered(row, prompt=_cost(said.prompt_loss), completion=_cost(said.completion_loss))
+        self.metrics.answered(row, prompt=_cost(completion.prompt_loss), completion=_cost(completion.completion_loss))
         self.log.put(row)
 
     def health(self) -> tuple[bool, dict[str, Any]]:
         """Say whether at least one model can answer, and how everything stands."""
         models = {
-            name: {**said, "queue_length": self.models[name].queue_length}
-            for name, said in self.reloader.status().items()
+            name: {**status, "queue_length": self.models[name].queue_length}
+            for name, status in self.reloader.status().items()
         }
-        ready = not models or any(said["loaded_version"] is not None for said in models.values())
+        ready = not models or any(status["loaded_version"] is not None for status in models.values())
         return ready, {
             "status": "ok" if ready else "no champion is loaded yet",
             "models": models,
@@ -151,7 +151,7 @@ def _forget_old(folder: Path, keep: int = 3) -> None:
             key=lambda path: path.stat().st_mtime,
         )
         kept = [folder, *others[-(keep - 1) :]]
-        bases = {f"v{base.version}" for each in kept if (base := base_of(each)) is not None}
+        bases = {f"v{base.version}" for place in kept if (base := base_of(place)) is not None}
         for path in others[: -(keep - 1)]:
             if path.name not in bases:  # an adapter that may be loaded again needs it
                 shutil.rmtree(path, ignore_errors=True)

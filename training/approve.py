@@ -34,8 +34,8 @@ def answer(model: str, approve: bool, *, who: str, reason: str, db: Engine) -> O
     ledger = Ledger(db)
     incident = ledger.open_of(model)
     if incident is None or incident.state is not State.APPROVING:
-        found = f"its incident {incident.id} is {incident.state}" if incident else "it has no open incident"
-        raise ContractError(f"{model}: no challenger waits for an answer; {found}")
+        standing = f"its incident {incident.id} is {incident.state}" if incident else "it has no open incident"
+        raise ContractError(f"{model}: no challenger waits for an answer; {standing}")
     version = incident.challenger_version
     if incident.approved:
         if approve:
@@ -50,12 +50,12 @@ def answer(model: str, approve: bool, *, who: str, reason: str, db: Engine) -> O
 def _answered(ledger: Ledger, incident: Incident, *, approve: bool, who: str, reason: str) -> Outcome:
     version = incident.challenger_version
     if approve:
-        said = f"challenger version {version} approved by {who}: {reason}"
-        ledger.move(incident, State.APPROVING, actor=who, reason=said, approved=True, not_before=None, ordered_by=who)
-        return Outcome(said)
-    said = f"challenger version {version} refused by {who}: {reason}"
-    _refuse(ledger, incident, said, actor=who, now=datetime.now(UTC))
-    return Outcome(said)
+        words = f"challenger version {version} approved by {who}: {reason}"
+        ledger.move(incident, State.APPROVING, actor=who, reason=words, approved=True, not_before=None, ordered_by=who)
+        return Outcome(words)
+    words = f"challenger version {version} refused by {who}: {reason}"
+    _refuse(ledger, incident, words, actor=who, now=datetime.now(UTC))
+    return Outcome(words)
 
 
 def _refuse(ledger: Ledger, incident: Incident, reason: str, *, actor: str, now: datetime) -> None:
@@ -133,8 +133,8 @@ def record(key: str, given: Sequence[Mapping[str, Any]], *, db: Engine, actor: s
         if user is None and datetime.now(UTC) < _deadline(ledger, incident, spec_of(incident.model)):
             return Outcome(f"nobody answered, and {incident.model} was paused meanwhile: the question stays")
         reason = "answered in Airflow" if user else "nobody answered in time, which is a no"
-        said = _answered(ledger, incident, approve=approve, who=who, reason=reason).reason
-        return Outcome(said, ledger.ring(incident.id) if approve else None)
+        words = _answered(ledger, incident, approve=approve, who=who, reason=reason).reason
+        return Outcome(words, ledger.ring(incident.id) if approve else None)
     if incident.state is State.APPROVING and incident.approved and approve:  # a retry of this very task, say
         return Outcome(f"version {incident.challenger_version} stands approved", ledger.ring(incident.id))
     return Outcome(f"{who} answered too late: {_last_word(ledger, incident)}")

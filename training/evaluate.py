@@ -151,8 +151,8 @@ def _announce(ledger: Ledger, incident: Incident, asked: Comparison, actor: str)
     """Say in the history what the look can see, before it is taken; once for an attempt."""
     reason = f"evaluation of version {asked.challenger}: {asked.plan.reason}"
     if any(
-        each.kind == EventKind.ANNOUNCED and each.reason == reason
-        for each in ledger.events(incident.model, incident_id=incident.id, newest=20)
+        event.kind == EventKind.ANNOUNCED and event.reason == reason
+        for event in ledger.events(incident.model, incident_id=incident.id, newest=20)
     ):
         return
     ledger.note(incident.model, EventKind.ANNOUNCED, reason, {}, actor=actor, incident=incident)
@@ -236,10 +236,10 @@ def _conclude(
         return _conclude_offer(ledger, incident, spec, decision, reason, actor=actor)
     if decision.decision == "accept":
         approved = spec.promotion == "auto" and not decision.ask
-        said = reason if approved else f"{reason}; waits for a person: `driftloop approve {spec.name}`"
-        ledger.move(incident, State.APPROVING, actor=actor, reason=said, evidence=decision.scores, approved=approved)
+        words = reason if approved else f"{reason}; waits for a person: `driftloop approve {spec.name}`"
+        ledger.move(incident, State.APPROVING, actor=actor, reason=words, evidence=decision.scores, approved=approved)
         reached("evaluate.accepted")
-        return Outcome(said, ledger.ring(incident.id) if approved else None)
+        return Outcome(words, ledger.ring(incident.id) if approved else None)
     if decision.escalate:
         ledger.move(incident, State.ESCALATED, actor=actor, reason=reason, evidence=decision.scores)
         return Outcome(reason)

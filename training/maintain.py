@@ -65,7 +65,7 @@ def tidy_files(*, db: Engine, now: datetime) -> dict[str, int]:
 
 def _of_attempts(now: datetime, incidents: Iterable[Incident]) -> dict[str, int]:
     """Delete old rows of evaluations and old results of trainings, but those of open incidents."""
-    attempts = [(each.model, attempt_name(each.id, each.attempt)) for each in incidents]
+    attempts = [(incident.model, attempt_name(incident.id, incident.attempt)) for incident in incidents]
     gone = {}
     for folder, ending in (("evaluations", "parquet"), ("training", "json")):
         name = f"artifacts/{folder}"
@@ -80,9 +80,9 @@ def _snapshots(now: datetime, used: Collection[tuple[str, int]], incidents: Iter
     What it cannot say of a model's versions leaves the model's snapshots where they are.
     """
     keep: dict[str, list[str]] = {model: [] for model, _ in used}
-    for each in incidents:
-        uri = artifact_url("snapshots", each.model, f"{attempt_name(each.id, each.attempt)}.parquet")
-        keep.setdefault(each.model, []).append(uri)
+    for incident in incidents:
+        uri = artifact_url("snapshots", incident.model, f"{attempt_name(incident.id, incident.attempt)}.parquet")
+        keep.setdefault(incident.model, []).append(uri)
     reader, name, gone = Reader(settings().mlflow_url), "artifacts/snapshots", 0
     for model, uris in keep.items():
         try:
@@ -90,7 +90,7 @@ def _snapshots(now: datetime, used: Collection[tuple[str, int]], incidents: Iter
         except DriftloopError as err:
             log.warning("the snapshots of %s stay for now: %s", model, err)
             continue
-        uris += [each["snapshot_uri"] for each in tags if "snapshot_uri" in each]
+        uris += [version_tags["snapshot_uri"] for version_tags in tags if "snapshot_uri" in version_tags]
         beside = [uri for snapshot in uris for uri in (snapshot, rejected_uri(snapshot), report_uri(snapshot))]
         gone += delete_older(artifact_url("snapshots", model), now - place(name).age, keep=beside)
     return {name: gone}
@@ -106,8 +106,12 @@ def _unused_copies(cache: Path, used: Collection[tuple[str, int]]) -> Iterator[P
 
 def _unwanted(root: Path, incidents: Iterable[Incident]) -> Iterator[Path]:
     """Give the folders of attempts that no incident waits for and that no process works in."""
-    wanted = {(each.model, attempt_name(each.id, each.attempt)) for each in incidents if each.awaits_training}
-    at_work = {tuple(each.split("/")) for each in running(settings().home)}
+    wanted = {
+        (incident.model, attempt_name(incident.id, incident.attempt))
+        for incident in incidents
+        if incident.awaits_training
+    }
+    at_work = {tuple(job.split("/")) for job in running(settings().home)}
     for path in root.glob("*/*-from-v*"):
         attempt = _ATTEMPT.fullmatch(path.name)
         if attempt is not None and (path.parent.name, attempt["name"]) not in wanted | at_work:
@@ -157,9 +161,9 @@ def _remove_empty(root: Path, before: datetime) -> None:
 
 def _newest(path: Path) -> datetime:
     times = [0.0]
-    for each in (path, *path.rglob("*")):
+    for entry in (path, *path.rglob("*")):
         try:
-            times.append(each.lstat().st_mtime)
+            times.append(entry.lstat().st_mtime)
         except FileNotFoundError:
             continue
     return datetime.fromtimestamp(max(times), UTC)

@@ -30,7 +30,7 @@ def open_takes(names: Sequence[str], *, db: Engine, now: datetime | None = None)
     """
     at = now or datetime.now(UTC)
     done = for_each(names, lambda name: take_up(pair_set(name), db, at))
-    takes = [take for found in done.outcomes.values() for take in found]
+    takes = [take for opened in done.outcomes.values() for take in opened]
     if not takes:
         done.require()
     return [{"pairs_set": take.pairs_set, "number": take.number} for take in takes]
@@ -38,10 +38,10 @@ def open_takes(names: Sequence[str], *, db: Engine, now: datetime | None = None)
 
 def batches_of_takes(takes: Sequence[Named], *, db: Engine) -> list[Named]:
     """Give every batch of these takes."""
-    found = [_take(each, db) for each in takes]
+    stored = [_take(named, db) for named in takes]
     return [
         {"pairs_set": take.pairs_set, "number": take.number, "batch": batch}
-        for take in found
+        for take in stored
         for batch in range(take.batches)
         if take.finished_at is None
     ]
@@ -78,9 +78,9 @@ def join(take: Named, *, db: Engine) -> Joined:
 
 def announce(take: Named, *, db: Engine) -> str:
     """Write down that a take's event is out: until then it is gone on with."""
-    found = _take(take, db)
-    announce_take(db, found)
-    return f"{found.ring} is done with"
+    stored = _take(take, db)
+    announce_take(db, stored)
+    return f"{stored.ring} is done with"
 
 
 def prepare_now(name: str, *, db: Engine, now: datetime | None = None) -> list[Joined]:

@@ -193,8 +193,8 @@ def mend(*, db: Engine, actor: str, now: datetime) -> dict[str, Any]:
 def mend_and_list(*, db: Engine, actor: str, now: datetime) -> list[str]:
     """Mend, then name the models that a version of others may be offered to now."""
     mend(db=db, actor=actor, now=now)
-    found = for_each(model_names(), may_take, db=db)
-    return [model for model, version in found.outcomes.items() if isinstance(version, int)]
+    results = for_each(model_names(), may_take, db=db)
+    return [model for model, version in results.outcomes.items() if isinstance(version, int)]
 
 
 def _mend_servers(model: str, *, db: Engine, now: datetime, actor: str) -> list[str]:
@@ -209,8 +209,8 @@ def _mend_servers(model: str, *, db: Engine, now: datetime, actor: str) -> list[
     if champion is None or not spec.serving.can_say:
         return []
     if spec.serving.swap == "none":
-        said = confirm_late(ledger, spec, champion, now=now, actor=actor)
-        return [said] if said else []
+        confirmed = confirm_late(ledger, spec, champion, now=now, actor=actor)
+        return [confirmed] if confirmed else []
     from training.registry.registry import Registry
     from training.servers.follow import follow, forget_old, unload_old
 

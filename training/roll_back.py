@@ -131,9 +131,9 @@ def _roll_back(order: _Order) -> Outcome:
             f"version {champion.version} is champion again, but {word.reason}; look at serving's log and health page"
         )
         return order.ended(State.ESCALATED, reason)
-    said = "" if spec.serving.kind == "driftloop" else f"; {word.reason}"
+    remark = "" if spec.serving.kind == "driftloop" else f"; {word.reason}"
     serves = "serves" if spec.serving.can_say else "is champion"
-    outcome = order.ended(State.ROLLED_BACK, f"version {champion.version} {serves} again ({order.reason}){said}")
+    outcome = order.ended(State.ROLLED_BACK, f"version {champion.version} {serves} again ({order.reason}){remark}")
     if order.incident is None:
         return outcome
     reached("roll_back.moved")

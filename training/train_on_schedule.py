@@ -139,7 +139,7 @@ def hand_over(key: str, *, db: Engine, actor: str) -> Outcome:
 def _evidence(ledger: Ledger, spec: ModelSpec, champion: Champion, now: datetime) -> OrderEvidence:
     db = ledger.engine
     paused = pause_of(db, spec.name, now)
-    data = next((each for each in newest_verdicts(db, spec.name, now=now) if each.signal == "data"), None)
+    data = next((verdict for verdict in newest_verdicts(db, spec.name, now=now) if verdict.signal == "data"), None)
     return OrderEvidence(
         governor=evidence_of(db, spec, since=min(champion.since, now - CLOCKS), attempts=0, now=now),
         open_incident=ledger.open_of(spec.name),
@@ -155,13 +155,13 @@ def _open(
     ledger: Ledger, champion: Champion, decision: GovernorDecision, *, why: str, actor: str, now: datetime
 ) -> Incident | None:
     """Open the incident; None where another one was opened since the decision."""
-    said = {"fresh_since": champion.since.isoformat(), "why": why, "by": actor}
+    evidence = {"fresh_since": champion.since.isoformat(), "why": why, "by": actor}
     reason = f"a challenger is trained on schedule, since {why}: {decision.reason}"
     with ledger.transaction() as on:
         if ledger.open_of(champion.model, connection=on, lock=True) is not None:
             return None
         incident, is_new = ledger.open_incident(
-            champion.model, signal=SCHEDULED, degraded_since=now, reason=reason, evidence=said, actor=actor,
+            champion.model, signal=SCHEDULED, degraded_since=now, reason=reason, evidence=evidence, actor=actor,
             connection=on,
         )  # fmt: skip
         if not is_new:

@@ -32,10 +32,10 @@ def bucket_level(charges: Sequence[Charge], now: datetime, capacity: float, refi
     It is full before the first charge and fills evenly, from empty to full in `refill_seconds`.
     """
     left, at = capacity, None
-    for each in charges:
+    for charge in charges:
         if at is not None:
-            left = _filled(left, each.at - at, capacity, refill_seconds)
-        left, at = left - each.gpu_hours, each.at
+            left = _filled(left, charge.at - at, capacity, refill_seconds)
+        left, at = left - charge.gpu_hours, charge.at
     return left if at is None or now <= at else _filled(left, now - at, capacity, refill_seconds)
 
 

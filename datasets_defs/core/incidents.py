@@ -190,16 +190,16 @@ class Incident:
     @property
     def fresh_since(self) -> datetime:
         """From when on documents are fresh: since it degraded, or what a schedule said, whichever was earlier."""
-        said = self.evidence.get(SCHEDULED, {}).get("fresh_since")
-        return min(self.degraded_since, datetime.fromisoformat(said)) if said else self.degraded_since
+        since = self.evidence.get(SCHEDULED, {}).get("fresh_since")
+        return min(self.degraded_since, datetime.fromisoformat(since)) if since else self.degraded_since
 
     @property
     def offer(self) -> Offer | None:
         """What a person offered, as long as that is the incident's challenger."""
-        said = self.evidence.get(BY_HAND)
-        if said is None or (said["version"], said["attempt"]) != (self.challenger_version, self.attempt):
+        evidence = self.evidence.get(BY_HAND)
+        if evidence is None or (evidence["version"], evidence["attempt"]) != (self.challenger_version, self.attempt):
             return None
-        return Offer.of(said)
+        return Offer.of(evidence)
 
     def holder(self, now: datetime) -> str | None:
         """Who is at work on it now; None when nobody's claim is live."""

@@ -24,16 +24,16 @@ class Offer:
     """What nobody can exclude about those rows: a person then decides on the gate's yes."""
 
     @classmethod
-    def of(cls, said: Mapping[str, Any]) -> "Offer":
+    def of(cls, evidence: Mapping[str, Any]) -> "Offer":
         """Read an offer from an incident's evidence."""
-        later = said["not_before"]
+        later = evidence["not_before"]
         return cls(
-            version=said["version"],
-            who=said["by"],
-            reason=said["reason"],
-            force=said["force"],
+            version=evidence["version"],
+            who=evidence["by"],
+            reason=evidence["reason"],
+            force=evidence["force"],
             not_before=datetime.fromisoformat(later) if later else None,
-            rows_uri=said.get("rows_uri"),
-            rows_sha256=said.get("rows_sha256"),
-            unexcluded=said.get("unexcluded"),
+            rows_uri=evidence.get("rows_uri"),
+            rows_sha256=evidence.get("rows_sha256"),
+            unexcluded=evidence.get("unexcluded"),
         )

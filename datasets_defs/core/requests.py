@@ -27,13 +27,13 @@ class Request:
     @classmethod
     def of(cls, key: str | None, who: str | None, form: Mapping[str, Any] | None) -> "Request":
         """Read a run's key, its user and its form, where an empty field is as good as none."""
-        said = {name: value for name, value in (form or {}).items() if value not in (None, "")}
+        filled = {name: value for name, value in (form or {}).items() if value not in (None, "")}
         return cls(
             key=key or None,
             who=f"airflow:{who or 'somebody'}",
-            model=said.get("model"),
-            version=said.get("version"),
-            reason=said.get("reason", NO_REASON),
+            model=filled.get("model"),
+            version=filled.get("version"),
+            reason=filled.get("reason", NO_REASON),
         )
 
 
@@ -51,18 +51,18 @@ def chosen(wake: Wake, request: Request, incidents: Sequence[Incident], now: dat
     A person does not wait for a lost wake-up's patience, but for whoever holds the incident, and for `not_before`,
     unless they named the model.
     """
-    about = [each for each in incidents if request.model in (None, each.model)]
+    about = [candidate for candidate in incidents if request.model in (None, candidate.model)]
     for incident in about:
         at = now if request.model is None or incident.not_before is None else max(now, incident.not_before)
-        found = None if incident.holder(now) else due(incident, at, timedelta())
-        if found is not None and found.wake is wake:
+        step = None if incident.holder(now) else due(incident, at, timedelta())
+        if step is not None and step.wake is wake:
             return incident
     of = f" of {request.model}" if request.model is not None else ""
     if not about:
         return f"no incident{of} is open, so there is nothing to do here"
     stand = "; ".join(
-        f"incident {each.id} of {each.model} is {each.state}"
-        + (f" in the hands of {holder}" if (holder := each.holder(now)) is not None else "")
-        for each in about[:5]
+        f"incident {candidate.id} of {candidate.model} is {candidate.state}"
+        + (f" in the hands of {holder}" if (holder := candidate.holder(now)) is not None else "")
+        for candidate in about[:5]
     )
     return f"nothing{of} is due here: {stand}"

@@ -99,7 +99,7 @@ class Settings(BaseSettings):
     @field_validator("gpu_devices")
     @classmethod
     def _names_each_once(cls, given: str) -> str:
-        devices = [each.strip() for each in given.split(",")] if given.strip() else []
+        devices = [device.strip() for device in given.split(",")] if given.strip() else []
         if not all(devices) or len(set(devices)) < len(devices):
             raise ValueError(f"{given!r} does not name each GPU once; write ids with commas, such as 0,1")
         return ",".join(devices)

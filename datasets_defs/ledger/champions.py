@@ -180,8 +180,8 @@ class Champions(Routes):
         on.execute(text("SELECT pg_advisory_xact_lock(hashtext('champion'), hashtext(:model))"), {"model": model})
         now = self.champion(model, connection=on, lock=True)
         if (now.version if now else None) != expected:
-            found = f"version {now.version}" if now else "no version"
-            raise ContractError(f"{model}: {found} serves, not {expected}; champion left as it is")
+            serving = f"version {now.version}" if now else "no version"
+            raise ContractError(f"{model}: {serving} serves, not {expected}; champion left as it is")
         return now
 
     def _record(self, on: Connection, champion: Champion, change: _Change) -> None:

@@ -172,5 +172,5 @@ def _newest(model: str, kinds: Sequence[str], about: str | None = None) -> Selec
         .subquery()
         for kind in kinds
     ]
-    found = union_all(*(select(each) for each in newest)).subquery()
-    return select(found).order_by(found.c.seq.desc()).limit(1)
+    rows = union_all(*(select(query) for query in newest)).subquery()
+    return select(rows).order_by(rows.c.seq.desc()).limit(1)

@@ -123,7 +123,7 @@ class Incidents(Champions):
 
     def models_in(self, state: State) -> list[str]:
         """List the models whose open incident is in a state, by name."""
-        return sorted(each.model for each in self.open_incidents() if each.state is state)
+        return sorted(incident.model for incident in self.open_incidents() if incident.state is state)
 
     def last_closed(self, model: str) -> Incident | None:
         """Read the model's incident that ended last, if any did."""

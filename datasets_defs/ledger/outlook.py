@@ -157,7 +157,7 @@ def _waits(incident: Incident, now: datetime) -> str:
 
 def _rung_again(incident: Incident, now: datetime, period: timedelta) -> datetime:
     """Give the first reconciliation at which nothing keeps the step back any more."""
-    at = _tick(max(each for each in (now, incident.not_before, incident.lease_until) if each is not None), period)
+    at = _tick(max(moment for moment in (now, incident.not_before, incident.lease_until) if moment is not None), period)
     rung = incident.rung_at
     if rung is None or not rung - period < at < rung + period:  # one from the future tells of a clock set back
         return at

@@ -41,10 +41,10 @@ def pause(ledger: Ledger, model: str, *, lasting: timedelta, actor: str, reason:
             .on_conflict_do_update(index_elements=[table.c.model], set_=values)
             .returning(table)
         ).one()
-        found = Pause(**row._mapping)
-        said = f"paused until {found.until:%Y-%m-%d %H:%M}Z: {found.reason}"
-        ledger.note(model, EventKind.PAUSED, said, {"until": found.until.isoformat()}, actor=actor, connection=on)
-    return found
+        stored = Pause(**row._mapping)
+        words = f"paused until {stored.until:%Y-%m-%d %H:%M}Z: {stored.reason}"
+        ledger.note(model, EventKind.PAUSED, words, {"until": stored.until.isoformat()}, actor=actor, connection=on)
+    return stored
 
 
 def resume(ledger: Ledger, model: str, *, actor: str, reason: str) -> bool:

@@ -44,8 +44,8 @@ _columns = [_table.c[field.name] for field in fields(ChampionChange)]
 
 def change_with(engine: Engine, model: str, token: int) -> ChampionChange | None:
     """Read the change that set a champion token; None if it is not recorded."""
-    found = _read(engine, _table.c.model == model, _table.c.token == token)
-    return found[0] if found else None
+    changes = _read(engine, _table.c.model == model, _table.c.token == token)
+    return changes[0] if changes else None
 
 
 def changes_of(engine: Engine, model: str) -> list[ChampionChange]:
@@ -55,7 +55,7 @@ def changes_of(engine: Engine, model: str) -> list[ChampionChange]:
 
 def is_made_by(engine: Engine, model: str, reason: str) -> bool:
     """Say whether a change of a model's champion was made for this very reason, and confirmed by serving."""
-    return any(each.is_confirmed for each in _read(engine, _table.c.model == model, _table.c.reason == reason))
+    return any(change.is_confirmed for change in _read(engine, _table.c.model == model, _table.c.reason == reason))
 
 
 def changes_of_version(engine: Engine, model: str, version: int) -> list[ChampionChange]:

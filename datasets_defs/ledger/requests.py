@@ -35,6 +35,6 @@ def key_of(request: Request, wake: Wake | None, *, db: Engine, actor: str) -> Ri
     incident = chosen(wake, request, ledger.open_incidents(), datetime.now(UTC))
     if isinstance(incident, str):
         return incident
-    said = f"asked for by {request.who}: {request.reason}"
-    ledger.note(incident.model, EventKind.NOTE, said, {"by": request.who}, actor=actor, incident=incident)
+    reason = f"asked for by {request.who}: {request.reason}"
+    ledger.note(incident.model, EventKind.NOTE, reason, {"by": request.who}, actor=actor, incident=incident)
     return ledger.ring(incident.id)

@@ -48,7 +48,7 @@ def closed_routes(db: Engine) -> dict[str, Retirement]:
     Raises:
         TransientError: PostgreSQL is away.
     """
-    return {model: found for model, found in retirements(db).items() if found.closes_route}
+    return {model: retirement for model, retirement in retirements(db).items() if retirement.closes_route}
 
 
 def retirement_of(db: Engine, model: str) -> Retirement | None:
@@ -74,5 +74,5 @@ def require_active(db: Engine, model: str) -> None:
         ContractError: it is retired; says since when, by whom, and how to bring it back.
         TransientError: PostgreSQL is away.
     """
-    if (found := retirement_of(db, model)) is not None:
-        raise ContractError(f"{found}. `driftloop bring-back {model}` ends that")
+    if (retirement := retirement_of(db, model)) is not None:
+        raise ContractError(f"{retirement}. `driftloop bring-back {model}` ends that")

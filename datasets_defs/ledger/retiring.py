@@ -43,13 +43,13 @@ def retire(
             .on_conflict_do_update(index_elements=[table.c.model], set_=values)
             .returning(table)
         ).one()
-        found = Retirement(**row._mapping)
-        ledger.note(model, EventKind.RETIRED, _told(found), values, actor=actor, connection=on)
+        retirement = Retirement(**row._mapping)
+        ledger.note(model, EventKind.RETIRED, _told(retirement), values, actor=actor, connection=on)
         if incident is not None:
-            _end(ledger, on, incident, found, actor=actor)
+            _end(ledger, on, incident, retirement, actor=actor)
         reached("retire.writing")
     reached("retire.written")
-    return found
+    return retirement
 
 
 def bring_back(ledger: Ledger, model: str, *, actor: str, reason: str) -> bool:
@@ -65,11 +65,11 @@ def bring_back(ledger: Ledger, model: str, *, actor: str, reason: str) -> bool:
 def end_opened_meanwhile(ledger: Ledger, *, actor: str) -> list[str]:
     """End incidents of retired models: a sensor that was at work may have opened one in the same moment."""
     ended = []
-    for model, found in retirements(ledger.engine).items():
+    for model, retirement in retirements(ledger.engine).items():
         with ledger.transaction() as on:
             incident = ledger.open_of(model, connection=on, lock=True)
             if incident is not None:
-                _end(ledger, on, incident, found, actor=actor)
+                _end(ledger, on, incident, retirement, actor=actor)
                 ended.append(f"incident {incident.id} of {model} ended: the model is retired")
     return ended
 
@@ -101,12 +101,12 @@ def _unsettled(ledger: Ledger, on: Connection, model: str, incident: Incident | 
     return "a drill is under way; wait for it" if made is not None and made.kind == "drill" else None
 
 
-def _end(ledger: Ledger, on: Connection, incident: Incident, found: Retirement, *, actor: str) -> None:
+def _end(ledger: Ledger, on: Connection, incident: Incident, retirement: Retirement, *, actor: str) -> None:
     """End an incident, with whatever was begun for it: trainer and steps find it gone at their next write."""
-    ledger.move(incident, State.RESOLVED, actor=actor, reason=str(found), connection=on)
+    ledger.move(incident, State.RESOLVED, actor=actor, reason=str(retirement), connection=on)
 
 
-def _told(found: Retirement) -> str:
-    route = "its route is closed" if found.closes_route else "its champion goes on serving"
-    aliases = "the registry's aliases are taken away" if found.drops_aliases else "the registry's aliases stay"
-    return f"{found.reason}; {route}, {aliases}"
+def _told(retirement: Retirement) -> str:
+    route = "its route is closed" if retirement.closes_route else "its champion goes on serving"
+    aliases = "the registry's aliases are taken away" if retirement.drops_aliases else "the registry's aliases stay"
+    return f"{retirement.reason}; {route}, {aliases}"

@@ -26,7 +26,7 @@ def hinted(texts: Any, *hints: str) -> list[int]:
     Each is a pass of its own: one that begins with a rare character takes next to no time, and one of many
     alternatives takes least in one.
     """
-    found = np.zeros(len(texts), dtype=bool)
+    mask = np.zeros(len(texts), dtype=bool)
     for hint in hints:
-        found |= pc.match_substring_regex(texts, hint).to_numpy(zero_copy_only=False)
-    return list(map(int, np.flatnonzero(found)))
+        mask |= pc.match_substring_regex(texts, hint).to_numpy(zero_copy_only=False)
+    return list(map(int, np.flatnonzero(mask)))

@@ -13,5 +13,5 @@ from datasets_defs.redaction.redact import finders
 def telling(values: Iterable[str], ids: Collection[str] = ()) -> frozenset[str]:
     """Give those of the values that hold an address, a secret or a telephone number, or are one of the `ids`."""
     distinct = sorted(set(values))
-    found = telling_ids([(value,) for value in distinct], finders(USUAL))
-    return frozenset(value for at, value in enumerate(distinct) if (at, 0) in found or value in ids)
+    positions = telling_ids([(value,) for value in distinct], finders(USUAL))
+    return frozenset(value for at, value in enumerate(distinct) if (at, 0) in positions or value in ids)

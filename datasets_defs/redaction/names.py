@@ -37,7 +37,7 @@ class Names:
 
 def telling_ids(ids: Sequence[tuple[str, ...]], finders: Sequence[Finder]) -> set[tuple[int, int]]:
     """Give row and place of the ids that hold something to redact, as an address or a token, or are telephones."""
-    whole = [tuple(each.encode("utf-8", "replace").decode() for each in row) for row in ids]
+    whole = [tuple(cell.encode("utf-8", "replace").decode() for cell in row) for row in ids]
     holding = {
         (number, place)
         for number, (after, _) in redact(whole, finders).items()
@@ -45,7 +45,7 @@ def telling_ids(ids: Sequence[tuple[str, ...]], finders: Sequence[Finder]) -> se
         if old != new
     }
     numbers = {
-        (at, place) for at, row in enumerate(whole) for place, each in enumerate(row) if _TELEPHONE.fullmatch(each)
+        (at, place) for at, row in enumerate(whole) for place, cell in enumerate(row) if _TELEPHONE.fullmatch(cell)
     }
     return holding | numbers
 

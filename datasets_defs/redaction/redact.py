@@ -102,19 +102,19 @@ def finders(kinds: Iterable[str]) -> tuple[Finder, ...]:
         ContractError: `pii` is asked for, and Presidio is not installed.
     """
     wanted = set(kinds)
-    found: tuple[Finder, ...] = ()
+    chosen: tuple[Finder, ...] = ()
     if "secrets" in wanted:
-        found += (_secrets(),)
+        chosen += (_secrets(),)
     if "pii" in wanted:
-        found += (_presidio(),)
+        chosen += (_presidio(),)
     if "emails" in wanted:
-        found += (
+        chosen += (
             Finder(("@",), partial(_cut_emails, _DOMAIN)),
             Finder(_DISGUISED_AT, partial(_cut_emails, _DISGUISED)),
         )
     if "telephones" in wanted:
-        found += (Finder(TELEPHONE_HINTS, _cut_telephones),)
-    return found
+        chosen += (Finder(TELEPHONE_HINTS, _cut_telephones),)
+    return chosen
 
 
 def redact(texts: Sequence[tuple[str, ...]], finders: Sequence[Finder]) -> dict[int, tuple[tuple[str, ...], list[str]]]:
@@ -125,8 +125,8 @@ def redact(texts: Sequence[tuple[str, ...]], finders: Sequence[Finder]) -> dict[
         for number in hinted(rows, *finder.hints):
             fields, reasons = changed.get(number, (texts[number], []))
             cut = [finder.cut(field) for field in fields]
-            if found := [reason for _, each in cut for reason in each]:
-                changed[number] = (tuple(text for text, _ in cut), list(dict.fromkeys([*reasons, *found])))
+            if new_reasons := [reason for _, of_field in cut for reason in of_field]:
+                changed[number] = (tuple(text for text, _ in cut), list(dict.fromkeys([*reasons, *new_reasons])))
     return changed
 
 
@@ -156,24 +156,24 @@ def known_secrets() -> list[tuple[str, str, str]]:
 def _detectors() -> tuple[tuple[str, re.Pattern[str]], ...]:
     from importlib import import_module
 
-    found = []
+    patterns = []
     for name in _PLUGINS:
         module, plugin = name.split(".")
         detector = getattr(import_module(f"detect_secrets.plugins.{module}"), plugin)
-        found += [(detector.secret_type, regex) for regex in detector.denylist]
-    return tuple(found)
+        patterns += [(detector.secret_type, regex) for regex in detector.denylist]
+    return tuple(patterns)
 
 
 @cache
 def _secrets() -> Finder:
     own = [(kind, re.compile(pattern, re.ASCII)) for kind, _, pattern in SHAPES]
-    found = [("Private Key", _KEY_BLOCK), *own, *_detectors()]
+    patterns = [("Private Key", _KEY_BLOCK), *own, *_detectors()]
     hints = ["PRIVATE KEY|PuTTY-User-Key-File-", *(hint for _, hint, _ in SHAPES)]
     hints += dict.fromkeys(_HINTS.get(kind, _EVERYTHING) for kind, _ in _detectors())
 
     def cut(text: str) -> tuple[str, list[str]]:
         reasons = []
-        for kind, regex in found:
+        for kind, regex in patterns:
             text, count = regex.subn("<secret>", text)
             if count:
                 reasons.append(f"secret ({kind})")
@@ -193,10 +193,10 @@ def _presidio() -> Finder:
 
     def cut(text: str) -> tuple[str, list[str]]:
         spans = [
-            (found.start, found.end)
+            (result.start, result.end)
             for recognizer, entity in recognizers
-            for found in recognizer.analyze(text, [entity], None) or []
-            if found.score >= _SURE
+            for result in recognizer.analyze(text, [entity], None) or []
+            if result.score >= _SURE
         ]
         return _without(text, spans, "<personal>"), ["personal data"] if spans else []
 

@@ -37,13 +37,13 @@ def telephones(text: str) -> Iterator[tuple[int, int]]:
         for whole in phonenumbers.PhoneNumberMatcher(near, None):
             if whole.start == 0:
                 yield begins.start(), begins.start() + whole.end
-    for found in _WITH_ZERO.finditer(text):
-        digits = sum(letter.isdigit() for letter in found[0])
-        if digits >= _FEWEST_DIGITS and any(_is_valid(found[0], region) for region in _WITH_TRUNK_ZERO):
-            yield found.span()
-    for found in _AMERICAN.finditer(text):
-        if _is_valid(found[0], "US"):
-            yield found.span()
+    for match in _WITH_ZERO.finditer(text):
+        digits = sum(letter.isdigit() for letter in match[0])
+        if digits >= _FEWEST_DIGITS and any(_is_valid(match[0], region) for region in _WITH_TRUNK_ZERO):
+            yield match.span()
+    for match in _AMERICAN.finditer(text):
+        if _is_valid(match[0], "US"):
+            yield match.span()
 
 
 def _is_valid(text: str, region: str) -> bool:
@@ -55,4 +55,4 @@ def _is_valid(text: str, region: str) -> bool:
     if not phonenumbers.is_valid_number(number):  # what takes long is looking at the groups
         return False
     matcher = phonenumbers.PhoneNumberMatcher(text, region, leniency=phonenumbers.Leniency.STRICT_GROUPING)
-    return any((found.start, found.end) == (0, len(text)) for found in matcher)
+    return any((match.start, match.end) == (0, len(text)) for match in matcher)

@@ -59,8 +59,8 @@ def turn_of(message: Any) -> Turn:
 
 def rendered(turns: Sequence[Turn], *, asks: bool) -> str:
     """Give a conversation as one text, a turn a paragraph; with `asks` it ends where the assistant begins to speak."""
-    said = "".join(f"{turn.role}: {turn.text}\n\n" for turn in turns)
-    return said + f"{ASSISTANT}: " if asks else said
+    text = "".join(f"{turn.role}: {turn.text}\n\n" for turn in turns)
+    return text + f"{ASSISTANT}: " if asks else text
 
 
 def answered(turns: Sequence[Turn]) -> tuple[str, str | None]:

@@ -45,12 +45,12 @@ def text_in(row: Row, columns: Mapping[Any, str] | None = None) -> Text:
     names = dict(columns or {})
     cells = given({name: row.get(names.get(name, name)) for name in COLUMNS})
     try:
-        found = next((made for form in _FORMS if (made := form(cells)) is not None), None)
-        if found is None:
+        parts = next((made for form in _FORMS if (made := form(cells)) is not None), None)
+        if parts is None:
             raise NoDocumentError(f"no text ({NEEDED})", described(row))
         return Text(
-            prompt=found[0],
-            reference=found[1],
+            prompt=parts[0],
+            reference=parts[1],
             user_id=_named(cells, "user_id"),
             id=_named(cells, "id"),
         )

@@ -83,8 +83,8 @@ def rows_of(
             for place, row in rows:
                 yield place, row
     except Exception as err:  # noqa: BLE001 a codec or a server may raise anything
-        said = f"{file.path}: {type(err).__name__}: {err}"[:300]
-        yield place + 1, Unreadable("the file breaks off here", said, rest_lost=True)
+        problem = f"{file.path}: {type(err).__name__}: {err}"[:300]
+        yield place + 1, Unreadable("the file breaks off here", problem, rest_lost=True)
 
 
 def _kind(path: str) -> str:

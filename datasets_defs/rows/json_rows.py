@@ -76,8 +76,8 @@ def _values(file: Utf8, longest: int) -> Iterator[Row | Unreadable]:
             yield Unreadable("not UTF-8", _shown(text)) if _is_damaged(text) else _object(content, text)
             at, size = end, _CHUNK
         elif ended or len(buffer) - at > longest:
-            said = reason if ended else f"longer than {longest} bytes"
-            yield Unreadable(said, _shown(buffer[at : at + EXCERPT]), rest_lost=True)
+            problem = reason if ended else f"longer than {longest} bytes"
+            yield Unreadable(problem, _shown(buffer[at : at + EXCERPT]), rest_lost=True)
             return
         else:
             more = file.read(size)

@@ -31,8 +31,8 @@ def parquet_rows(file: BinaryIO, columns: Collection[str], progress: Callable[[f
                     yield place, row
                 progress(place / total)
     except (pa.ArrowException, OSError, UnicodeDecodeError) as err:
-        said = "the Parquet file is damaged from here on; write it again"
-        yield place + 1, Unreadable(said, str(err)[:EXCERPT], rest_lost=True)
+        problem = "the Parquet file is damaged from here on; write it again"
+        yield place + 1, Unreadable(problem, str(err)[:EXCERPT], rest_lost=True)
 
 
 def _converted(batch: Any) -> list[TypedRow | Unreadable]:

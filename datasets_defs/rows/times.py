@@ -35,12 +35,12 @@ def moment(value: Any) -> datetime:
         ValueError: it is no time, or one that could mean two days; says what is needed.
     """
     try:
-        found = _read(value)
+        at = _read(value)
     except (TypeError, OverflowError, OSError) as err:
         raise ValueError(f"is no time; {_NEEDED}") from err
-    if not 1990 <= found.year <= 2200:
+    if not 1990 <= at.year <= 2200:
         raise ValueError("lies outside the years 1990 to 2200")
-    return found
+    return at
 
 
 def _read(value: Any) -> datetime:
@@ -68,18 +68,18 @@ def _from_text(text: str) -> datetime:
             return datetime.fromisoformat(form)
         except ValueError:
             continue
-    found = _in_other_forms(text, bare)
-    return datetime.fromisoformat(f"{found.replace(tzinfo=None).isoformat()}{zone}") if zone else found
+    at = _in_other_forms(text, bare)
+    return datetime.fromisoformat(f"{at.replace(tzinfo=None).isoformat()}{zone}") if zone else at
 
 
 def _zone(text: str) -> tuple[str | None, str]:
     """Give the zone at the end of a text, as ISO 8601 writes it, and the text before it."""
-    found = _ZULU.search(text)
-    if found is None:
+    match = _ZULU.search(text)
+    if match is None:
         return None, text
-    if found["offset"] is not None and not re.search(r":\d\d", text[: found.start()]):
+    if match["offset"] is not None and not re.search(r":\d\d", text[: match.start()]):
         return None, text  # `2026-05-01` ends in what looks like an offset
-    return found["offset"] or "+00:00", text[: found.start()]
+    return match["offset"] or "+00:00", text[: match.start()]
 
 
 def _in_other_forms(text: str, bare: str) -> datetime:
@@ -88,8 +88,8 @@ def _in_other_forms(text: str, bare: str) -> datetime:
             return datetime.strptime(bare, form)  # noqa: DTZ007 the caller adds the zone
         except ValueError:
             continue
-    if found := _SLASHED.fullmatch(bare):
-        return _slashed(*(int(part or 0) for part in found.groups()))
+    if match := _SLASHED.fullmatch(bare):
+        return _slashed(*(int(part or 0) for part in match.groups()))
     try:
         return parsedate_to_datetime(text)
     except (TypeError, ValueError) as err:

@@ -159,7 +159,7 @@ _MOST_SHOWN = 60
 
 def _shown(value: Any) -> str:
     if isinstance(value, list):
-        names = [str(each.get("name", each)) if isinstance(each, dict) else str(each) for each in value]
+        names = [str(entry.get("name", entry)) if isinstance(entry, dict) else str(entry) for entry in value]
         text = f"[{', '.join(names)}]"
     else:
         text = "none" if value is None else str(value)

@@ -128,7 +128,7 @@ class ModelSpec(NamedFile):
         anonymous = (
             bool(trust.get("anonymous", False)) if isinstance(trust, dict) else getattr(trust, "anonymous", False)
         )
-        told = [{"anonymous": anonymous, **each} if isinstance(each, dict) else each for each in labels]
+        told = [{"anonymous": anonymous, **label} if isinstance(label, dict) else label for label in labels]
         return {**value, "labels": told}
 
     @model_validator(mode="after")
@@ -222,16 +222,16 @@ class ModelSpec(NamedFile):
         kind, _, name = signal.partition(":")
         match kind:
             case "quality":
-                return next((each.about for each in self.quality if each.name == name), None)
+                return next((entry.about for entry in self.quality if entry.name == name), None)
             case "gpu":
-                return next((each.about for each in self.gpu if each.name == name), None) or About.MACHINES
+                return next((entry.about for entry in self.gpu if entry.name == name), None) or About.MACHINES
             case _:
                 return About.MODEL
 
     def is_mean_loss(self, signal: str) -> bool:
         """Say whether a signal is what all prompts cost on the mean, by what it asks and not by how it is called."""
         kind, _, name = signal.partition(":")
-        asked = next((each.promql for each in self.quality if each.name == name), None)
+        asked = next((entry.promql for entry in self.quality if entry.name == name), None)
         return kind == "quality" and asked in MEAN_LOSS_QUERIES
 
     @property

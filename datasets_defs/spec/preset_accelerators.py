@@ -28,7 +28,7 @@ class _Exporter:
 
     def all_of(self, name: str, template: str = "$") -> str:
         """Write all series of a metric, under any of its names; `template` is what each name (`$`) stands in."""
-        return " or ".join(template.replace("$", each) for each in self.metrics(name))
+        return " or ".join(template.replace("$", metric) for metric in self.metrics(name))
 
     def worst(self, name: str, template: str = "$", *, by: str | None = None) -> str:
         """Write a metric's highest value by device."""

@@ -44,7 +44,7 @@ _DRIFTLOOP_SIGNALS: tuple[dict[str, Any], ...] = (
         "bad": 0.05,  # one caller in twenty
     },
 )
-MEAN_LOSS_QUERIES = frozenset(each["promql"] for each in _DRIFTLOOP_SIGNALS if each["name"] == "prompt_loss")
+MEAN_LOSS_QUERIES = frozenset(signal["promql"] for signal in _DRIFTLOOP_SIGNALS if signal["name"] == "prompt_loss")
 """Queries for what all prompts cost on the mean, which moves with what is asked."""
 
 PRESETS: Mapping[str, Mapping[str, tuple[dict[str, Any], ...]]] = {

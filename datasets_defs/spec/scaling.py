@@ -94,7 +94,7 @@ class ScaleByCommand(Capacity):
 
     def arguments(self, command: tuple[str, ...], words: Mapping[str, object]) -> list[str]:
         """Give program and arguments with their words filled in. Pure."""
-        return [_IN_BRACES.sub(lambda found: str(words[found[1]]), argument) for argument in command]
+        return [_IN_BRACES.sub(lambda match: str(words[match[1]]), argument) for argument in command]
 
 
 class ScaleByMetric(Capacity):

@@ -130,8 +130,8 @@ def _preset_or_signal(value: Any, signal: ValidatorFunctionWrapHandler, info: Va
     if isinstance(value, dict) and value.keys() == {"remove"}:
         return _Removed(str(value["remove"]))
     if not isinstance(value, str):
-        found: SignalSpec = signal(value)
-        return found
+        entry: SignalSpec = signal(value)
+        return entry
     known = PRESETS[info.field_name or ""]
     if value not in known:
         raise ValueError(f"no preset of that name; {info.field_name} has {', '.join(known)}, or write the signal")

@@ -189,7 +189,7 @@ class CommandTrainer(Section):
 
     def arguments(self, places: Mapping[str, object]) -> list[str]:
         """Give program and arguments with their places filled in. Pure."""
-        return [_IN_BRACES.sub(lambda found: str(places[found[1]]), argument) for argument in self.run]
+        return [_IN_BRACES.sub(lambda match: str(places[match[1]]), argument) for argument in self.run]
 
 
 IN_A_WORD = ("local", "torchrun")

@@ -77,7 +77,7 @@ def _require_few(root: yaml.Node) -> None:
             raise _Refused(f"an alias in {_place(node.start_mark)} holds itself; write it out", node.start_mark)
         if id(node) not in sizes:
             above.add(id(node))
-            inner = [each for part in node.value for each in (part if isinstance(part, tuple) else (part,))]
+            inner = [child for part in node.value for child in (part if isinstance(part, tuple) else (part,))]
             sizes[id(node)] = 1 + sum(map(size, inner))
             above.discard(id(node))
         return sizes[id(node)]

@@ -70,8 +70,8 @@ def read_bytes(url: str, sha256: str | None = None) -> bytes:
         content: bytes = filesystem.cat_file(path)
     except FileNotFoundError as err:
         raise ContractError(f"artifact {url} is gone") from err
-    if sha256 is not None and (found := hashlib.sha256(content).hexdigest()) != sha256:
-        raise ContractError(f"artifact {url} is damaged: SHA-256 {found[:12]}…, written as {sha256[:12]}…")
+    if sha256 is not None and (actual := hashlib.sha256(content).hexdigest()) != sha256:
+        raise ContractError(f"artifact {url} is damaged: SHA-256 {actual[:12]}…, written as {sha256[:12]}…")
     return content
 
 
@@ -174,7 +174,7 @@ def delete_older(url: str, before: datetime, *, keep: Collection[str] = ()) -> i
     `keep` are URLs. What is not there any more is as good as deleted.
     """
     filesystem, root = fsspec.core.url_to_fs(url)
-    kept = {fsspec.core.url_to_fs(each)[1] for each in keep}
+    kept = {fsspec.core.url_to_fs(address)[1] for address in keep}
     gone = 0
     for path in filesystem.find(root) if filesystem.exists(root) else []:
         with suppress(FileNotFoundError):

@@ -83,7 +83,9 @@ def open_batch(db: Engine, values: Mapping[str, Any], inputs: Sequence[str]) -> 
     model, number = str(values["model"]), int(values["number"])
     with database_errors("opening a run of batch_inference"), db.begin() as on:
         on.execute(insert(_run).values({**values, "shards": len(inputs), "figures": plain(values["figures"])}))
-        rows = [{"model": model, "run": number, "number": at, "input_sha256": each} for at, each in enumerate(inputs)]
+        rows = [
+            {"model": model, "run": number, "number": at, "input_sha256": sha256} for at, sha256 in enumerate(inputs)
+        ]
         on.execute(insert(_shard), rows)
     opened = batch_run(db, model, number)
     assert opened is not None  # noqa: S101 it was written above

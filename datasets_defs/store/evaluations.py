@@ -58,13 +58,13 @@ def save_evaluation(engine: Engine, evaluation: NewEvaluation) -> None:
 
 def evaluation_of(engine: Engine, incident_id: int, attempt: int) -> Evaluation | None:
     """Read how an attempt's challenger was judged; None when it was not."""
-    found = _read(engine, _table.c.incident_id == incident_id, _table.c.attempt == attempt)
-    return found[0] if found else None
+    evaluations = _read(engine, _table.c.incident_id == incident_id, _table.c.attempt == attempt)
+    return evaluations[0] if evaluations else None
 
 
 def evaluations_of_incident(engine: Engine, incident_id: int) -> list[Evaluation]:
     """Read an incident's evaluations, newest attempt first."""
-    return sorted(_read(engine, _table.c.incident_id == incident_id), key=lambda each: -each.attempt)
+    return sorted(_read(engine, _table.c.incident_id == incident_id), key=lambda evaluation: -evaluation.attempt)
 
 
 def evaluations_of_version(engine: Engine, model: str, challenger: int) -> list[Evaluation]:

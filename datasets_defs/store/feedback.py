@@ -33,16 +33,16 @@ def add_feedback(
         "reference": clean_text(reference) if reference is not None else None,
         "score": score,
     }
-    said = {name: value for name, value in values.items() if value is not None and name != "contributor"}
+    given = {name: value for name, value in values.items() if value is not None and name != "contributor"}
     if reference is not None:
-        said |= {"contributor": contributor}  # type: ignore[dict-item]
+        given |= {"contributor": contributor}  # type: ignore[dict-item]
     with database_errors("writing feedback"), engine.begin() as on:
         written = on.execute(
             insert(tables.feedback)
             .values(values)
             .on_conflict_do_update(
                 index_elements=["model", "request_id"],
-                set_={**said, "received_at": func.now()},
+                set_={**given, "received_at": func.now()},
                 where=_may_write_over(insert(tables.feedback).excluded.contributor),
             )
             .returning(tables.feedback.c.request_id)
@@ -86,12 +86,12 @@ def add_feedback_batch(
     ]
     if not values:
         return
-    late, said = tables.feedback.c, insert(tables.feedback).excluded
-    new = {"reference": func.coalesce(said.reference, late.reference), "score": func.coalesce(said.score, late.score)}
+    late, sent = tables.feedback.c, insert(tables.feedback).excluded
+    new = {"reference": func.coalesce(sent.reference, late.reference), "score": func.coalesce(sent.score, late.score)}
     changed = and_(
-        or_(*(late[name].is_distinct_from(value) for name, value in new.items())), _may_write_over(said.contributor)
+        or_(*(late[name].is_distinct_from(value) for name, value in new.items())), _may_write_over(sent.contributor)
     )
-    whose = case((said.reference.is_not(None), said.contributor), else_=late.contributor)
+    whose = case((sent.reference.is_not(None), sent.contributor), else_=late.contributor)
     with database_errors("writing feedback"), engine.begin() as on:
         on.execute(
             insert(tables.feedback).on_conflict_do_update(

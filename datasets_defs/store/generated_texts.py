@@ -100,8 +100,8 @@ def plan_texts(
 def _plan(
     on: Connection, run: TextRun, texts: Sequence[Mapping[str, Any]], size: int, again: Collection[str], now: datetime
 ) -> None:
-    free = _not_free(on, run.model, [each["key"] for each in texts], again, now)
-    taken = [each for each in texts if each["key"] not in free]
+    free = _not_free(on, run.model, [planned["key"] for planned in texts], again, now)
+    taken = [planned for planned in texts if planned["key"] not in free]
     figures = {
         **run.figures,
         "prompts": len(taken),
@@ -113,8 +113,8 @@ def _plan(
     ))  # fmt: skip
     for start in range(0, len(taken), _ROWS):
         part = [
-            {**each, "model": run.model, "run_id": run.id, "batch": number // size, "state": "planned"}
-            for number, each in enumerate(taken[start : start + _ROWS], start)
+            {**planned, "model": run.model, "run_id": run.id, "batch": number // size, "state": "planned"}
+            for number, planned in enumerate(taken[start : start + _ROWS], start)
         ]
         statement = insert(_text).values(part)
         kept = {"run_id": statement.excluded.run_id, "batch": statement.excluded.batch}
@@ -201,11 +201,13 @@ def keep_answers(
     Raises:
         TransientError: PostgreSQL is away; nothing of these is kept then.
     """
-    rows = [{**asdict(each), "reasons": list(each.reasons), "scores": dict(each.scores or {})} for each in answers]
+    rows = [
+        {**asdict(answer), "reasons": list(answer.reasons), "scores": dict(answer.scores or {})} for answer in answers
+    ]
     values = {
         "rows": json.dumps(plain(rows)), "model": model, "run": run_id, "now": now,
-        "tokens": sum(each.prompt_tokens + each.completion_tokens for each in answers),
-        "cost": sum(each.cost for each in answers),
+        "tokens": sum(answer.prompt_tokens + answer.completion_tokens for answer in answers),
+        "cost": sum(answer.cost for answer in answers),
     }  # fmt: skip
     with database_errors("keeping answers"), db.begin() as on:
         total = on.execute(_KEEP, values).one()

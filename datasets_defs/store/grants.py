@@ -103,10 +103,10 @@ def _require_role(on: Connection, owner: str, loop: str) -> None:
     may = known and on.scalar(text("SELECT pg_has_role(:loop, 'MEMBER')"), {"loop": loop})
     if may:
         return
-    found = f"{owner} is no member of {loop}" if known else f"role {loop} does not exist"
+    missing = f"{owner} is no member of {loop}" if known else f"role {loop} does not exist"
     steps = [] if known else [f"CREATE ROLE {_quoted(on, loop)} LOGIN PASSWORD '…';"]
     steps.append(f"GRANT {_quoted(on, loop)} TO {_quoted(on, owner)};")
-    raise ContractError(f"{found}; let PostgreSQL's administrator run: {' '.join(steps)}")
+    raise ContractError(f"{missing}; let PostgreSQL's administrator run: {' '.join(steps)}")
 
 
 def _others(on: Connection) -> list[str]:

@@ -89,13 +89,13 @@ def read_scores(engine: Engine, model: str, version: int, within: Window, *, ano
         func.coalesce(func.sum(alike) / func.nullif(func.sum(users.labels), 0), 1).label("labels_per_user"),
     )
     with database_errors("reading labels"), engine.connect() as on:
-        found = on.execute(query).one()
+        row = on.execute(query).one()
     return LabelScores(
-        labels=int(found.labels),
-        total=float(found.total),
-        squares=float(found.squares),
-        wrong=int(found.wrong),
-        labels_per_user=float(found.labels_per_user),
+        labels=int(row.labels),
+        total=float(row.total),
+        squares=float(row.squares),
+        wrong=int(row.wrong),
+        labels_per_user=float(row.labels_per_user),
     )
 
 

@@ -163,4 +163,4 @@ def place(name: str) -> Place:
 
 def limited() -> Iterator[Place]:
     """Give the places whose limit is a setting."""
-    return (each for each in PLACES if each.limit is not None)
+    return (candidate for candidate in PLACES if candidate.limit is not None)

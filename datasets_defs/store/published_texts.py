@@ -52,7 +52,7 @@ def save_published(db: Engine, name: str, texts: Sequence[PublishedText]) -> int
         try:
             with db.begin() as on:
                 table.create(on, checkfirst=True)
-                rows = [asdict(each) for each in texts]
+                rows = [asdict(published) for published in texts]
                 return int(on.execute(insert(table).values(rows).on_conflict_do_nothing()).rowcount)
         except DBAPIError as err:
             if err.connection_invalidated or getattr(err.orig, "sqlstate", None) is None:

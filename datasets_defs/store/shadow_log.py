@@ -33,7 +33,7 @@ def save_shadow_scores(engine: Engine, scores: Sequence[ShadowScore]) -> int:
     """Keep pairs; give how many were new. A request that was scored for this champion keeps its first pair."""
     if not scores:
         return 0
-    values = [{**asdict(each), "request_id": clean_text(each.request_id)} for each in scores]
+    values = [{**asdict(score), "request_id": clean_text(score.request_id)} for score in scores]
     statement = insert(tables.shadow_score).on_conflict_do_nothing().returning(tables.shadow_score.c.request_id)
     with database_errors("saving shadow scores"), engine.begin() as on:
         return len(on.scalars(statement, values).all())

@@ -75,8 +75,8 @@ def save_sketch(engine: Engine, sketch: StoredSketch) -> None:
 
 def sketch_of(engine: Engine, model: str, version: int, window_end: datetime) -> StoredSketch | None:
     """Read the sketch of the window that ends then, if there is one."""
-    found = _sketches(engine, _of(model, version).where(tables.window_sketch.c.window_end == window_end))
-    return found[0] if found else None
+    sketches = _sketches(engine, _of(model, version).where(tables.window_sketch.c.window_end == window_end))
+    return sketches[0] if sketches else None
 
 
 def last_sketch(
@@ -88,8 +88,8 @@ def last_sketch(
     """
     table = tables.window_sketch.c
     query = _of(model, version).where(table.judged, table.window_end < before).order_by(table.window_end.desc())
-    found = _sketches(engine, (query.where(table.state.is_not(None)) if with_state else query).limit(1))
-    return found[0] if found else None
+    sketches = _sketches(engine, (query.where(table.state.is_not(None)) if with_state else query).limit(1))
+    return sketches[0] if sketches else None
 
 
 def read_sketches(

@@ -85,7 +85,9 @@ def recent_verdicts(
 def _of_signals(signals: Sequence[str]) -> ColumnElement[bool]:
     """Write that a verdict is on one of some signals; a name that ends in a colon stands for all that begin so."""
     name = tables.verdict.c.signal
-    return or_(*(name.startswith(each, autoescape=True) if each.endswith(":") else name == each for each in signals))
+    return or_(
+        *(name.startswith(signal, autoescape=True) if signal.endswith(":") else name == signal for signal in signals)
+    )
 
 
 def was_judged(engine: Engine, model: str, signals: Sequence[str], window_end: datetime) -> bool:
@@ -118,10 +120,10 @@ def newest_verdicts(engine: Engine, model: str, *, now: datetime) -> list[Verdic
 
 
 def newest_verdicts_by_model(
-    engine: Engine, models: Collection[str], *, now: datetime, said: Collection[str] = ()
+    engine: Engine, models: Collection[str], *, now: datetime, evidence_keys: Collection[str] = ()
 ) -> dict[str, list[Verdict]]:
     """Read the newest verdict of each signal of several models in one query; of its evidence these keys alone."""
-    keys = {f"said_{number}": key for number, key in enumerate(said)}
+    keys = {f"said_{number}": key for number, key in enumerate(evidence_keys)}
     rows = _newest(engine, models, [tables.verdict.c.evidence[key].label(label) for label, key in keys.items()])
     newest: dict[str, list[Verdict]] = {model: [] for model in models}
     for row in rows:

@@ -101,8 +101,8 @@ def adapter_of(db: Engine, model: str, version: int) -> int | None:
     table = tables.registered_version.c
     query = select(table.adapter_of).where(table.model == model, table.version == version)
     with database_errors("reading what a version is for"), db.connect() as on:
-        found: int | None = on.scalar(query)
-    return found
+        base: int | None = on.scalar(query)
+    return base
 
 
 def adapter_labels(db: Engine) -> dict[tuple[str, int], str]:

@@ -40,25 +40,31 @@ def accept(ledger: Ledger, champion: Champion, what: str, *, key: str | None, no
     """
     if what in NEVER:
         raise ContractError(f"{champion.model}: `{what}` cannot be accepted: {NEVER[what]}")
-    seen = [each for each in recent_breaks(ledger, champion, now=now) if each.kind == what and key in (None, each.key)]
+    seen = [
+        finding
+        for finding in recent_breaks(ledger, champion, now=now)
+        if finding.kind == what and key in (None, finding.key)
+    ]
     stands = accepted_in(decisions(ledger, champion), champion.version)
     before = sorted(kept for kind, kept in stands if kind == what and key in (None, kept))
     if not seen and before:
         return f"{champion.model}: {what} is accepted already"
     if not seen:
-        known = sorted({f"{each.kind} (--key {each.key})" for each in recent_breaks(ledger, champion, now=now)})
+        known = sorted(
+            {f"{finding.kind} (--key {finding.key})" for finding in recent_breaks(ledger, champion, now=now)}
+        )
         there = f"; there are: {', '.join(known)}" if known else "; no break was found in them"
         raise ContractError(f"{champion.model}: no window of the last {LOOKED_BACK} shows `{what}`{there}")
-    new = [each for each in seen if (each.kind, each.key) not in stands]
-    for each in new:
-        evidence = {"what": each.kind, "key": each.key, "version": champion.version, "found": each.reason}
+    new = [finding for finding in seen if (finding.kind, finding.key) not in stands]
+    for finding in new:
+        evidence = {"what": finding.kind, "key": finding.key, "version": champion.version, "found": finding.reason}
         ledger.note(
-            champion.model, EventKind.BREAK_ACCEPTED, f"accepted as normal: {each.reason}", evidence, actor=actor
+            champion.model, EventKind.BREAK_ACCEPTED, f"accepted as normal: {finding.reason}", evidence, actor=actor
         )
     if not new:
         return f"{champion.model}: {what} is accepted already"
-    said = "; ".join(each.reason for each in new)
-    return f"{champion.model}: accepted as normal from the next window on: {said}"
+    reasons = "; ".join(finding.reason for finding in new)
+    return f"{champion.model}: accepted as normal from the next window on: {reasons}"
 
 
 def refuse(ledger: Ledger, champion: Champion, what: str, *, key: str | None, actor: str) -> str:
@@ -82,4 +88,4 @@ def recent_breaks(ledger: Ledger, champion: Champion, *, now: datetime) -> list[
         if verdict.champion_version == champion.version
         for plain in verdict.evidence.get("breaks", ())
     ]
-    return list({(each.kind, each.key): each for each in reversed(named)}.values())
+    return list({(finding.kind, finding.key): finding for finding in reversed(named)}.values())

@@ -88,7 +88,7 @@ def learn_texts(prompts: Sequence[str]) -> Baseline:
     texts = [prompt[:LONGEST] for prompt in prompts[:MOST_TEXTS]]
     full = [text for text in texts if text.strip()]
     count = max(len(full), 1)
-    found = [marked(marker, texts) for marker in MARKERS]
+    hits = [marked(marker, texts) for marker in MARKERS]
     document_words: Counter[str] = Counter()
     for text in full:
         document_words.update(words_of(text))
@@ -98,7 +98,7 @@ def learn_texts(prompts: Sequence[str]) -> Baseline:
     return Baseline(
         texts=len(texts),
         marked=(
-            *((int(each.shows.sum()), int(each.possible.sum())) for each in found),
+            *((int(hit.shows.sum()), int(hit.possible.sum())) for hit in hits),
             (int(flags.sum()), len(texts)),
         ),
         lengths=lengths_of(prompts[:MOST_TEXTS]),
@@ -119,8 +119,8 @@ def lengths_of(texts: Sequence[str]) -> dict[str, dict[str, int]]:
         "words": [len(text.split()) for text in full],
     }
     return {
-        unit: {str(length): int(number) for length, number in zip(*np.unique(found, return_counts=True), strict=True)}
-        for unit, found in measures.items()
+        unit: {str(length): int(number) for length, number in zip(*np.unique(lengths, return_counts=True), strict=True)}
+        for unit, lengths in measures.items()
     }
 
 

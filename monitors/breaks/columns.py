@@ -163,9 +163,9 @@ def _facts(cells: Sequence[Any], rows: int, ids: Collection[str]) -> dict[str, A
     times = Counter(map(str, some))
     facts["top"] = times.most_common(1)[0][1] / len(some)
     if kind == "number":
-        found = np.clip(np.asarray(some, dtype=np.float64), -1e300, 1e300)
-        facts["zeros"] = float((found == 0).mean())
-        facts["quantiles"] = np.quantile(found, QUANTILES).tolist()
+        numbers = np.clip(np.asarray(some, dtype=np.float64), -1e300, 1e300)
+        facts["zeros"] = float((numbers == 0).mean())
+        facts["quantiles"] = np.quantile(numbers, QUANTILES).tolist()
     else:
         singles = sum(number == 1 for number in times.values())
         named = times.most_common(KNOWN_LEVELS) if singles <= 0.2 * len(some) else []

@@ -29,9 +29,9 @@ def find(texts: Sequence[str], baseline: Baseline) -> Iterator[Break]:
     now = lengths_of(texts)
     best: Break | None = None
     for unit, counts in now.items():
-        found = _pile(unit, _ints(counts), _ints(baseline.lengths.get(unit, {})), texts)
-        if found is not None and (best is None or found.share > best.share):
-            best = found
+        pile = _pile(unit, _ints(counts), _ints(baseline.lengths.get(unit, {})), texts)
+        if pile is not None and (best is None or pile.share > best.share):
+            best = pile
     if best is not None:
         yield best
 
@@ -40,12 +40,12 @@ def _pile(unit: str, now: Mapping[int, int], before: Mapping[int, int], texts: S
     count, of_before = sum(now.values()), sum(before.values())
     if count < 20 or not of_before:
         return None
-    for length in sorted(now, key=lambda each: (-now[each], -each))[:5]:
+    for length in sorted(now, key=lambda size: (-now[size], -size))[:5]:
         share, usual = now[length] / count, before.get(length, 0) / of_before
         if share - usual < LEAST_PILE or share < 2 * usual:
             continue
-        is_end = sum(number for each, number in now.items() if each > length) <= 0.01 * count
-        longer = sum(number for each, number in before.items() if each >= length) / of_before
+        is_end = sum(number for size, number in now.items() if size > length) <= 0.01 * count
+        longer = sum(number for size, number in before.items() if size >= length) / of_before
         is_edge = is_end and longer - usual >= LEAST_PILE and _at_edge(now, length) >= OF_LONGER * longer * count
         is_edge = is_edge and _edge_chance(now, before, length) < BY_CHANCE
         if (is_edge or (unit != "words" and _is_spike(now, length))) and _is_various(unit, length, texts):
@@ -65,8 +65,8 @@ def _edge_chance(now: Mapping[int, int], before: Mapping[int, int], length: int)
     two binomial tails are multiplied: of all texts at most so many above, and of the others at least so many at it.
     """
     count, of_before = sum(now.values()), sum(before.values())
-    above = sum(number for each, number in now.items() if each > length)
-    share_above = (sum(number for each, number in before.items() if each > length) + 1) / (of_before + 2)
+    above = sum(number for size, number in now.items() if size > length)
+    share_above = (sum(number for size, number in before.items() if size > length) + 1) / (of_before + 2)
     share_at = (_at_edge(before, length) + 1) / (of_before + 2)
     few = 1 - _at_least(above + 1, count, share_above)
     many = _at_least(_at_edge(now, length), count - above, min(share_at / (1 - share_above), 1.0))

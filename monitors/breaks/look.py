@@ -30,10 +30,10 @@ class SampledRows:
 
 def learn(rows: Sequence[Row]) -> Baseline:
     """Learn the detectors' figures from reference rows."""
-    found = learn_texts([row["prompt"] or "" for row in rows])
+    baseline = learn_texts([row["prompt"] or "" for row in rows])
     top = owner.top_user(rows)
     return replace(
-        found,
+        baseline,
         top_user=None if top is None else top[0],
         columns=columns.learn_columns(rows),
         roles=roles(rows),
@@ -51,19 +51,21 @@ def window_breaks(
         return ()
     rows = sample.rows
     prompts = [row["prompt"] or "" for row in rows]
-    found = text_breaks(prompts, baseline)
-    if not any(each.kind == "flood" for each in found):
-        found += owner.find(rows, baseline.top_user)
-        found += owner.senders(rows, {name: of["top"] for name, of in baseline.columns.items()})
-        found += owner.repeated(sample.of, sample.same_prompt, sample.same_row, usual=baseline.repeats)
+    breaks = text_breaks(prompts, baseline)
+    if not any(finding.kind == "flood" for finding in breaks):
+        breaks += owner.find(rows, baseline.top_user)
+        breaks += owner.senders(rows, {name: of["top"] for name, of in baseline.columns.items()})
+        breaks += owner.repeated(sample.of, sample.same_prompt, sample.same_row, usual=baseline.repeats)
     watched = {name: of for name, of in baseline.columns.items() if name not in baseline.roles}
-    found += columns.find(rows, watched, baseline.roles)
-    found += columns.vanished(
+    breaks += columns.find(rows, watched, baseline.roles)
+    breaks += columns.vanished(
         rows, {name: baseline.columns[name] for name in baseline.roles if name in baseline.columns}
     )
     since = min((row["at"] for row in rows), default=None)
-    dated = [replace(each, since=since) for each in found if (each.kind, each.key) not in accepted]
-    going_on = (next((each.begun(earlier) for earlier in before if each.is_same(earlier)), each) for each in dated)
+    dated = [replace(finding, since=since) for finding in breaks if (finding.kind, finding.key) not in accepted]
+    going_on = (
+        next((finding.begun(earlier) for earlier in before if finding.is_same(earlier)), finding) for finding in dated
+    )
     return (*_aside(baseline), *_settled(accepted), *going_on)
 
 
@@ -92,10 +94,12 @@ def text_breaks(prompts: Sequence[str], baseline: Baseline) -> list[Break]:
     if len(prompts) < LEAST_TEXTS or not baseline.is_known:
         return []
     short = [prompt[:LONGEST] for prompt in prompts]
-    found = list(texts.find(short, baseline))
-    if any(each.share > 0.5 for each in found):
-        return found
-    found += template.find(short, baseline)
+    breaks = list(texts.find(short, baseline))
+    if any(finding.share > 0.5 for finding in breaks):
+        return breaks
+    breaks += template.find(short, baseline)
     return (
-        found if any(each.kind in ("template", "flood") for each in found) else [*found, *cut.find(prompts, baseline)]
+        breaks
+        if any(finding.kind in ("template", "flood") for finding in breaks)
+        else [*breaks, *cut.find(prompts, baseline)]
     )

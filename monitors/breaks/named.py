@@ -38,10 +38,10 @@ def breaks_of(
     if not usual.is_known:
         return ()
     earlier = () if before is None else WindowSketch.from_bytes(before.content).breaks
-    found = window_breaks(
+    breaks = window_breaks(
         read_sample(db, champion, window, kinds=kinds),
         usual,
         before=[Break.of(plain) for plain in earlier],
         accepted=accepted_in(decisions(Ledger(db), champion), champion.version),
     )
-    return tuple(each.plain() for each in found)
+    return tuple(finding.plain() for finding in breaks)

@@ -36,9 +36,9 @@ def top_user(rows: Sequence[Row]) -> tuple[float, list[str]] | None:
 
 def find(rows: Sequence[Row], usual: float | None) -> Iterator[Break]:
     """Give a break where one user sends most of the rows, and none did in the reference."""
-    if len(rows) < LEAST_ROWS or usual is None or (found := top_user(rows)) is None:
+    if len(rows) < LEAST_ROWS or usual is None or (top := top_user(rows)) is None:
         return
-    share, prompts = found
+    share, prompts = top
     if share > TOP_SHARE and share > usual + TOP_RISE:
         yield Break(
             kind="one-user",
@@ -59,10 +59,10 @@ def senders(rows: Sequence[Row], usual: Mapping[str, float]) -> Iterator[Break]:
         if column == name or not SENDERS & set(_WORDS.findall(name.lower())) or len(rows) < LEAST_ROWS:
             continue
         values = [(row.get("attributes") or {}).get(name) for row in rows]
-        value, number = next(iter(Counter(str(each) for each in values if each is not None).most_common(1)), ("", 0))
+        value, number = next(iter(Counter(str(cell) for cell in values if cell is not None).most_common(1)), ("", 0))
         share = number / len(rows)
         if share > TOP_SHARE and share > before + TOP_RISE:
-            prompts = [row["prompt"] or "" for row, each in zip(rows, values, strict=True) if str(each) == value]
+            prompts = [row["prompt"] or "" for row, cell in zip(rows, values, strict=True) if str(cell) == value]
             yield Break(
                 kind="one-key",
                 share=share,

@@ -30,7 +30,7 @@ def roles(rows: Sequence[Row]) -> dict[str, str]:
         return {}
     timed = sorted(rows, key=_time) if all(isinstance(row.get("at"), datetime) for row in rows) else None
     names = {name for row in rows for name in row.get("attributes") or {}}
-    found = {}
+    by_column = {}
     for name in sorted(names):
         some = timed if timed is not None else rows
         cells = [(row.get("attributes") or {}).get(name) for row in some]
@@ -39,8 +39,8 @@ def roles(rows: Sequence[Row]) -> dict[str, str]:
             continue
         role = _role([cell for _, cell in present], timed is not None, [place for place, _ in present])
         if role is not None:
-            found[ATTRIBUTE + name] = role
-    return found
+            by_column[ATTRIBUTE + name] = role
+    return by_column
 
 
 def _time(row: Mapping[str, Any]) -> datetime:

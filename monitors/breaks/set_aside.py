@@ -14,7 +14,7 @@ def tell_set_aside(ledger: Ledger, champion: Champion, breaks: Iterable[Mapping[
 
     Doing it again changes nothing.
     """
-    aside = {each.key: each for each in map(Break.of, breaks) if each.scope == NOTE}
+    aside = {finding.key: finding for finding in map(Break.of, breaks) if finding.scope == NOTE}
     told = {
         name
         for event in ledger.events_of(champion.model, EventKind.COLUMNS_SET_ASIDE)

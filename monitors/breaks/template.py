@@ -35,19 +35,19 @@ def find(texts: Sequence[str], baseline: Baseline) -> Iterator[Break]:
     full = [place for place, text in enumerate(texts) if text.strip()]
     if len(full) < len(texts) / 2:
         return
-    found: list[Break] = []
+    breaks: list[Break] = []
     for name, turn, known in (("begin", 1, baseline.prefixes), ("end", -1, baseline.suffixes)):
         edges = {place: folded(texts[place])[::turn] for place in full}
         edge = _common(edges, known, len(texts))
         if edge is not None:
-            found.append(_break(name, turn, edge, edges, texts, usual=median_length(baseline)))
-    if not any(each.kind == "flood" for each in found):
-        found += _alike(texts, full, baseline)
-    templates = [each for each in found if each.kind == "template"]
+            breaks.append(_break(name, turn, edge, edges, texts, usual=median_length(baseline)))
+    if not any(finding.kind == "flood" for finding in breaks):
+        breaks += _alike(texts, full, baseline)
+    templates = [finding for finding in breaks if finding.kind == "template"]
     if len(templates) == 2:  # one finding in two parts
-        found.remove(min(templates, key=lambda each: each.share))
-    floods = [each for each in found if each.kind == "flood"]
-    yield from floods[:1] or found
+        breaks.remove(min(templates, key=lambda finding: finding.share))
+    floods = [finding for finding in breaks if finding.kind == "flood"]
+    yield from floods[:1] or breaks
 
 
 def _common(edges: Mapping[int, str], known: Mapping[str, float], count: int) -> _Edge | None:
@@ -88,7 +88,7 @@ def median_length(baseline: Baseline) -> float:
 def _break(name: str, turn: int, edge: _Edge, edges: Mapping[int, str], texts: Sequence[str], *, usual: float) -> Break:
     share = len(edge.members) / len(texts)
     rests = [edges[place][len(edge.text) :] for place in edge.members]
-    rest = float(np.median([len(each) for each in rests]))
+    rest = float(np.median([len(text) for text in rests]))
     various = len(set(rests)) / len(rests)
     shown = edge.text[::turn]
     short = shown if len(shown) <= 60 else f"{shown[:59]}…"

@@ -22,8 +22,8 @@ def find(texts: Sequence[str], baseline: Baseline) -> Iterator[Break]:
     """Give a break for each marker that more texts show than usually do; a text counts for the first one alone."""
     explained = np.zeros(len(texts), dtype=bool)
     for marker, before in zip(MARKERS, baseline.marked, strict=False):
-        found = marked(marker, texts)
-        left = Marked(found.shows & ~explained, found.possible & ~explained)
+        hits = marked(marker, texts)
+        left = Marked(hits.shows & ~explained, hits.possible & ~explained)
         if _has_risen(left, before, marker.least, whole=marker.whole):
             explained |= left.shows
             yield _break(marker.kind, marker.words, left, texts, marker)
@@ -33,9 +33,9 @@ def find(texts: Sequence[str], baseline: Baseline) -> Iterator[Break]:
         yield _break("scrambled", "have usual words only when read backwards or by ROT13", left, texts, None)
 
 
-def _has_risen(found: Marked, before: tuple[int, int], least: Rise, *, whole: bool) -> bool:
-    shown, possible = int(found.shows.sum()), int(found.possible.sum())
-    if shown < LEAST_SHOWN or shown < least.of_all * len(found.shows):
+def _has_risen(hits: Marked, before: tuple[int, int], least: Rise, *, whole: bool) -> bool:
+    shown, possible = int(hits.shows.sum()), int(hits.possible.sum())
+    if shown < LEAST_SHOWN or shown < least.of_all * len(hits.shows):
         return False
     now, usual = shown / possible, before[0] / max(before[1], 1)
     error = sqrt(now * (1 - now) / possible + (usual * (1 - usual) + 1 / (before[1] + 4)) / (before[1] + 4))
@@ -45,8 +45,8 @@ def _has_risen(found: Marked, before: tuple[int, int], least: Rise, *, whole: bo
     return not whole or now >= WHOLE
 
 
-def _break(kind: str, words: str, found: Marked, texts: Sequence[str], marker: Marker | None) -> Break:
-    places: NDArray[np.int64] = np.flatnonzero(found.shows)
+def _break(kind: str, words: str, hits: Marked, texts: Sequence[str], marker: Marker | None) -> Break:
+    places: NDArray[np.int64] = np.flatnonzero(hits.shows)
     share = len(places) / len(texts)
     keep = marker.keep if marker is not None else None
     return Break(

@@ -97,8 +97,8 @@ def added(codes: Codes, counts: Counts) -> tuple[Codes, Counts]:
     if len(codes) > _FEW:
         table = np.bincount(codes, weights=counts, minlength=_BUCKETS)
         if counts.sum() < 1 << 53:
-            found = np.flatnonzero(table)
-            return found.astype(np.uint16), table[found].astype(np.int64)
+            present = np.flatnonzero(table)
+            return present.astype(np.uint16), table[present].astype(np.int64)
     order = np.argsort(codes, kind="stable")
     codes, counts = codes[order], counts[order]
     starts = np.flatnonzero(np.diff(codes.astype(np.int64), prepend=-1))

@@ -44,9 +44,9 @@ class CategorySketch:
     @classmethod
     def of(cls, values: Iterable[str | None], *, nulls: int = 0, wrong: int = 0) -> "CategorySketch":
         """Count the values; each None is one more null."""
-        found: Counter[str | None] = Counter(values)
-        nulls += found.pop(None, 0)
-        return cls.of_counts({level: count for level, count in found.items() if level is not None},
+        counts: Counter[str | None] = Counter(values)
+        nulls += counts.pop(None, 0)
+        return cls.of_counts({level: count for level, count in counts.items() if level is not None},
                              nulls=nulls, wrong=wrong)  # fmt: skip
 
     @classmethod
@@ -133,9 +133,9 @@ class CategorySketch:
 def merge_category(some: Sequence[CategorySketch]) -> CategorySketch:
     """Add up sketches of texts."""
     counts: Counter[str] = Counter()
-    for each in some:
-        for level, count in zip(each.levels, each.counts.tolist(), strict=True):
+    for sketch in some:
+        for level, count in zip(sketch.levels, sketch.counts.tolist(), strict=True):
             counts[level] += count
     return CategorySketch.of_counts(
-        counts, nulls=sum(each.nulls for each in some), wrong=sum(each.wrong for each in some)
+        counts, nulls=sum(sketch.nulls for sketch in some), wrong=sum(sketch.wrong for sketch in some)
     )

@@ -123,13 +123,13 @@ class Encoding:
             raise ContractError(f"an encoding should begin with {_FORMAT!r}; found {content[: len(_FORMAT)]!r}")
         try:
             plain = zlib.decompress(content[len(_FORMAT) :])
-            found = json.loads(plain)
-            words, space = found["vocabulary"], found["space"]
+            parsed = json.loads(plain)
+            words, space = parsed["vocabulary"], parsed["space"]
             made = cls(
-                tuple(_column(fields) for fields in found["columns"]),
+                tuple(_column(fields) for fields in parsed["columns"]),
                 Vocabulary(words["texts"], words["counts"]) if words is not None else None,
                 EmbeddingSpace.from_bytes(b64decode(space)) if space is not None else None,
-                Kinds.from_plain(found["kinds"]) if "kinds" in found else None,
+                Kinds.from_plain(parsed["kinds"]) if "kinds" in parsed else None,
             )
         except (zlib.error, ValueError, KeyError, TypeError) as err:
             raise ContractError(f"the {len(content)} bytes of an encoding are damaged: {err}") from err
@@ -157,12 +157,12 @@ def learn_encoding(
     prompts = prompts_of(rows)
     words = vocabulary_of(prompts) if vocabulary is None else vocabulary
     space = EmbeddingSpace.learn(embedding, prompts[:EMBEDDED_ROWS]) if isinstance(embedding, str) else embedding
-    found = [_learn_log(name, rows) for name in LOG_COLUMNS]
-    found += [_learn_attribute(name, rows) for name in _attributes(rows)]
+    learned = [_learn_log(name, rows) for name in LOG_COLUMNS]
+    learned += [_learn_attribute(name, rows) for name in _attributes(rows)]
     texts = describe_texts(prompts, words, own=vocabulary is None)
-    found += [_learn(name, "text", list(values)) for name, values in texts.items()]
-    found += [_learn(name, "embedding", list(values)) for name, values in place_among_vectors(prompts, space).items()]
-    columns = tuple(column for column in found if column is not None and column.name not in exclude)
+    learned += [_learn(name, "text", list(values)) for name, values in texts.items()]
+    learned += [_learn(name, "embedding", list(values)) for name, values in place_among_vectors(prompts, space).items()]
+    columns = tuple(column for column in learned if column is not None and column.name not in exclude)
     return Encoding(columns, words, space, Kinds.learn(prompts) if kinds is None else kinds)
 
 
@@ -191,25 +191,26 @@ def sketches(encoding: Encoding, rows: Sequence[Row], *, own: bool = False) -> d
 
 def text_sketches(encoding: Encoding, prompts: Sequence[str], *, embedded: int = EMBEDDED_ROWS) -> dict[str, Sketch]:
     """Count what can be said of the prompts' text, and where the first `embedded` of them lie among vectors."""
-    found = _described(encoding, prompts, own=False)
-    found.update(place_among_vectors(prompts[:embedded], encoding.space if encoding.of("embedding") else None))
+    by_column = _described(encoding, prompts, own=False)
+    by_column.update(place_among_vectors(prompts[:embedded], encoding.space if encoding.of("embedding") else None))
     return {
-        column.name: count(column, found[column.name], nulls=0, wrong=0) for column in encoding.of("text", "embedding")
+        column.name: count(column, by_column[column.name], nulls=0, wrong=0)
+        for column in encoding.of("text", "embedding")
     }
 
 
-def count(column: ColumnEncoding, found: Sequence[Any] | NDArray[np.float64], *, nulls: int, wrong: int) -> Sketch:
+def count(column: ColumnEncoding, cells: Sequence[Any] | NDArray[np.float64], *, nulls: int, wrong: int) -> Sketch:
     """Count values of the column's kind; a level that is not known is counted under a hashed name."""
     if column.scale is not None:
-        return NumericSketch.of(found, column.scale, nulls=nulls, wrong=wrong)
-    return count_levels(column, Counter(found), nulls=nulls, wrong=wrong)
+        return NumericSketch.of(cells, column.scale, nulls=nulls, wrong=wrong)
+    return count_levels(column, Counter(cells), nulls=nulls, wrong=wrong)
 
 
-def count_levels(column: ColumnEncoding, found: Mapping[str, int], *, nulls: int, wrong: int) -> CategorySketch:
+def count_levels(column: ColumnEncoding, by_level: Mapping[str, int], *, nulls: int, wrong: int) -> CategorySketch:
     """Take over counts of levels; a level that is not known is counted under a hashed name."""
     known = frozenset(column.levels)
     counts: Counter[str] = Counter()
-    for level, number in found.items():
+    for level, number in by_level.items():
         counts[level if level in known else hashed_level(level)] += number
     return CategorySketch.of_counts(counts, nulls=nulls, wrong=wrong)
 
@@ -222,8 +223,8 @@ def _cells(encoding: Encoding, rows: Sequence[Row], *, own: bool) -> dict[str, t
     texts.update(place_among_vectors(prompts[:EMBEDDED_ROWS], encoding.space if encoding.of("embedding") else None))
     for column in encoding.columns:
         if column.origin in ("text", "embedding"):
-            said: list[Any] = [*texts[column.name]]
-            cells[column.name] = (column, said + [None] * (len(rows) - len(said)), 0)
+            described: list[Any] = [*texts[column.name]]
+            cells[column.name] = (column, described + [None] * (len(rows) - len(described)), 0)
             continue
         raw = _raw(column.name, rows)
         typed = [number_of(value) if column.kind == "numeric" else level_of(value) for value in raw]
@@ -274,13 +275,13 @@ def ids_of(rows: Sequence[Row]) -> frozenset[str]:
     return frozenset(str(row[name]) for row in rows for name in ("user_id", "session_id") if row.get(name) is not None)
 
 
-def _learn(name: str, origin: Origin, found: Sequence[Any], ids: Collection[str] = ()) -> ColumnEncoding | None:
-    if not found:
+def _learn(name: str, origin: Origin, cells: Sequence[Any], ids: Collection[str] = ()) -> ColumnEncoding | None:
+    if not cells:
         return None
-    if not isinstance(found[0], str):
-        return ColumnEncoding(name, "numeric", origin, scale=Scale.of(found)) if np.isfinite(found).any() else None
-    counts = Counter(found)
-    if sum(number == 1 for number in counts.values()) > MAX_SINGLETONS * len(found):
+    if not isinstance(cells[0], str):
+        return ColumnEncoding(name, "numeric", origin, scale=Scale.of(cells)) if np.isfinite(cells).any() else None
+    counts = Counter(cells)
+    if sum(number == 1 for number in counts.values()) > MAX_SINGLETONS * len(cells):
         return None
     named = [level for level in counts if len(level) <= MAX_NAME_CHARACTERS and not is_hashed(level)]
     most = sorted(set(named) - _telling(named, ids), key=lambda level: (-counts[level], level))[:MAX_LEVELS]

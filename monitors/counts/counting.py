@@ -118,15 +118,15 @@ def _numbers(texts: pa.ChunkedArray) -> tuple[pa.ChunkedArray, int]:
 
 
 def _count_texts(column: ColumnEncoding, cells: pa.ChunkedArray) -> Sketch:
-    found: Counter[str] = Counter()
+    counts: Counter[str] = Counter()
     wrong = 0
     for chunk in cells.chunks:
         numbers = np.bincount(chunk.indices.drop_null().to_numpy(), minlength=len(chunk.dictionary)).tolist()
         for value, number in zip(chunk.dictionary.to_pylist(), numbers, strict=True):
             if value.startswith('"'):
-                found[json.loads(value.replace("\\\\", "\\"))] += number  # COPY doubles backslashes
+                counts[json.loads(value.replace("\\\\", "\\"))] += number  # COPY doubles backslashes
             elif value in ("true", "false"):
-                found[value] += number
+                counts[value] += number
             else:
                 wrong += number
-    return count_levels(column, found, nulls=cells.null_count, wrong=wrong)
+    return count_levels(column, counts, nulls=cells.null_count, wrong=wrong)

@@ -47,9 +47,9 @@ def _batches(texts: Sequence[str]) -> Iterator[Sequence[str]]:
 def _describe(texts: Sequence[str]) -> dict[str, Column]:
     heads = [text[:MAX_CHARACTERS] for text in texts]
     flags, breaks, starts = _kinds_of_characters(heads)
-    found = [_WORD.findall(head) for head in heads]
-    count = np.array([len(words) for words in found], dtype=np.float64)
-    distinct = np.array([len(set(words)) for words in found], dtype=np.float64)
+    word_lists = [_WORD.findall(head) for head in heads]
+    count = np.array([len(words) for words in word_lists], dtype=np.float64)
+    distinct = np.array([len(set(words)) for words in word_lists], dtype=np.float64)
     in_text = np.array([len(head) for head in heads], dtype=np.float64)
     characters, words = np.maximum(in_text, 1), np.maximum(count, 1)
 

@@ -77,7 +77,7 @@ def _shares(a: Sketch, b: Sketch) -> tuple[Floats, Floats]:
     if isinstance(a, NumericSketch) and isinstance(b, NumericSketch):
         _common(a, b)
         edges = decile_edges(a)
-        p, q = (np.diff(each.share_at_most(edges), prepend=0.0, append=1.0) for each in (a, b))
+        p, q = (np.diff(sketch.share_at_most(edges), prepend=0.0, append=1.0) for sketch in (a, b))
         return p, q
     raise ContractError("numbers and texts cannot be compared: the column changed its type")
 

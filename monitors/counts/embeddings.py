@@ -103,9 +103,9 @@ class EmbeddingSpace:
         Raises:
             ContractError: the model at the path is another one by now, or cannot be read.
         """
-        if (found := fingerprint(self.path)) != self.model:
+        if (actual := fingerprint(self.path)) != self.model:
             raise ContractError(
-                f"the embedding model {self.path} has other weights ({found[:12]}…) than the reference was embedded "
+                f"the embedding model {self.path} has other weights ({actual[:12]}…) than the reference was embedded "
                 f"with ({self.model[:12]}…); put it back, or calibrate anew"
             )
         return embed(self.path, texts)

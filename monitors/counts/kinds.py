@@ -128,15 +128,15 @@ class Kinds:
         return {"likely": table, "prior": list(self.prior), "least": self.least, "names": list(self.names)}
 
     @classmethod
-    def from_plain(cls, found: Mapping[str, Any]) -> "Kinds":
+    def from_plain(cls, plain: Mapping[str, Any]) -> "Kinds":
         """Read what `plain` gave.
 
         Raises:
             KeyError, ValueError: it is damaged.
         """
-        prior = tuple(found["prior"])
-        table = np.frombuffer(decompress(b64decode(found["likely"])), dtype=np.float16).reshape(BUCKETS, len(prior))
-        return cls(table, prior, float(found["least"]), tuple(found["names"]))
+        prior = tuple(plain["prior"])
+        table = np.frombuffer(decompress(b64decode(plain["likely"])), dtype=np.float16).reshape(BUCKETS, len(prior))
+        return cls(table, prior, float(plain["least"]), tuple(plain["names"]))
 
 
 def count_kinds(

@@ -62,7 +62,7 @@ class WindowSketch:
             "rows_per_user": self.rows_per_user,
             "empty_prompts": self.empty_prompts,
             **({"breaks": list(self.breaks)} if self.breaks else {}),
-            **({"kinds": [astuple(each) for each in self.kinds], "kind_rows": self.kind_rows} if self.kinds else {}),
+            **({"kinds": [astuple(kind) for kind in self.kinds], "kind_rows": self.kind_rows} if self.kinds else {}),
         }
         return packed(_FORMAT, head, {name: sketch.to_bytes() for name, sketch in self.columns.items()})
 
@@ -98,18 +98,22 @@ def add_up(sketches: Sequence[WindowSketch]) -> WindowSketch:
     """
     if not sketches:
         raise ContractError("there is no window to add up; one at least is needed")
-    rows = sum(each.rows for each in sketches)
-    names = dict.fromkeys(name for each in sketches for name in each.columns)
+    rows = sum(sketch.rows for sketch in sketches)
+    names = dict.fromkeys(name for sketch in sketches for name in sketch.columns)
     return WindowSketch(
-        window=Window(min(each.window.start for each in sketches), max(each.window.end for each in sketches)),
+        window=Window(min(sketch.window.start for sketch in sketches), max(sketch.window.end for sketch in sketches)),
         rows=rows,
-        columns={name: merge([each.columns[name] for each in sketches if name in each.columns]) for name in names},
-        loss=sum((each.loss for each in sketches), Moments()),
-        rows_per_user=sum(each.rows * each.rows_per_user for each in sketches) / rows if rows else 1.0,
-        empty_prompts=sum(each.empty_prompts for each in sketches),
-        breaks=tuple({(found["kind"], found["key"]): found for each in sketches for found in each.breaks}.values()),
-        kinds=_added([each.kinds for each in sketches], Moments()),
-        kind_rows=_added([each.kind_rows for each in sketches], 0),
+        columns={
+            name: merge([sketch.columns[name] for sketch in sketches if name in sketch.columns]) for name in names
+        },
+        loss=sum((sketch.loss for sketch in sketches), Moments()),
+        rows_per_user=sum(sketch.rows * sketch.rows_per_user for sketch in sketches) / rows if rows else 1.0,
+        empty_prompts=sum(sketch.empty_prompts for sketch in sketches),
+        breaks=tuple(
+            {(finding["kind"], finding["key"]): finding for sketch in sketches for finding in sketch.breaks}.values()
+        ),
+        kinds=_added([sketch.kinds for sketch in sketches], Moments()),
+        kind_rows=_added([sketch.kind_rows for sketch in sketches], 0),
     )
 
 
@@ -119,7 +123,7 @@ COUNTING = timedelta(minutes=5)
 
 def _added(by_window: Sequence[Sequence[S]], nothing: S) -> tuple[S, ...]:
     """Add up what windows have of each kind."""
-    there = [each for each in by_window if each]
+    there = [counts for counts in by_window if counts]
     return tuple(sum(of_kind, nothing) for of_kind in zip(*there, strict=True))
 
 
@@ -201,8 +205,8 @@ def _rows_per_user(on: psycopg.Connection, rows: _Rows) -> float:
     """Give the sum of squares of users' rows over their sum, by user id or else session id; others stand for one."""
     users = rows.select([sql.SQL("coalesce(user_id, session_id) AS who, count(*) AS n")], sql.SQL("GROUP BY 1"))
     query = sql.SQL("SELECT (sum(CASE WHEN who IS NULL THEN n ELSE n * n END) / sum(n))::float8 FROM ({}) AS users")
-    found = on.execute(query.format(users)).fetchone()
-    return 1.0 if found is None or found[0] is None else float(found[0])
+    row = on.execute(query.format(users)).fetchone()
+    return 1.0 if row is None or row[0] is None else float(row[0])
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,18 +226,18 @@ def _texts(
     tail = sql.SQL("AND md5(request_id) < {} ORDER BY md5(request_id), request_id, at LIMIT {}").format(
         sql.Literal(highest), sql.Literal(limit)
     )
-    found = [text_sketches(encoding, [], embedded=0)]
+    parts = [text_sketches(encoding, [], embedded=0)]
     kinds = [count_kinds(encoding.kinds, [], [])]
     characters, read = 0, 0
     with on.cursor(name="prompts") as cursor:
         cursor.execute(rows.select([sql.Identifier("prompt"), sql.Identifier("prompt_bits_per_byte")], tail))
         while characters < MAX_TEXT_CHARACTERS and (batch := cursor.fetchmany(TEXT_BATCH)):
             prompts = clean_texts([prompt for (prompt, _) in batch], redact)
-            found.append(text_sketches(encoding, prompts, embedded=max(EMBEDDED_ROWS - read, 0)))
+            parts.append(text_sketches(encoding, prompts, embedded=max(EMBEDDED_ROWS - read, 0)))
             kinds.append(count_kinds(encoding.kinds, prompts, [loss for (_, loss) in batch]))
             characters, read = characters + sum(map(len, prompts)), read + len(prompts)
     return _Texts(
-        {name: merge([part[name] for part in found]) for name in found[0]},
+        {name: merge([part[name] for part in parts]) for name in parts[0]},
         _added([losses for losses, _ in kinds], Moments()),
         _added([counts for _, counts in kinds], 0),
     )

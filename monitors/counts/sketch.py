@@ -156,8 +156,8 @@ def merge(sketches: Iterable[Sketch]) -> Sketch:
     some = list(sketches)
     if not some:
         raise ContractError("there is no sketch to merge; one at least is needed")
-    numeric = [each for each in some if isinstance(each, NumericSketch)]
-    category = [each for each in some if isinstance(each, CategorySketch)]
+    numeric = [sketch for sketch in some if isinstance(sketch, NumericSketch)]
+    category = [sketch for sketch in some if isinstance(sketch, CategorySketch)]
     if numeric and category:
         raise ContractError("sketches of numbers and of texts cannot be merged: the column changed its type")
     return merge_numeric(numeric) if numeric else merge_category(category)
@@ -180,15 +180,17 @@ def decile_edges(sketch: NumericSketch) -> Codes:
 
 def merge_numeric(some: Sequence[NumericSketch]) -> NumericSketch:
     """Add up sketches of one scale."""
-    scales = {each.scale for each in some}
+    scales = {sketch.scale for sketch in some}
     if len(scales) > 1:
         raise ContractError(f"sketches on {len(scales)} scales cannot be merged; they come from different encodings")
-    codes, counts = added(np.concatenate([each.codes for each in some]), np.concatenate([each.counts for each in some]))
+    codes, counts = added(
+        np.concatenate([sketch.codes for sketch in some]), np.concatenate([sketch.counts for sketch in some])
+    )
     return NumericSketch(
         scales.pop(),
         codes,
         counts,
-        sum(each.nulls for each in some),
-        sum(each.nans for each in some),
-        sum(each.wrong for each in some),
+        sum(sketch.nulls for sketch in some),
+        sum(sketch.nans for sketch in some),
+        sum(sketch.wrong for sketch in some),
     )

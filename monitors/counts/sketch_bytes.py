@@ -51,8 +51,8 @@ def unpacked(content: bytes) -> Form:
         ContractError: the bytes are no sketch.
     """
     if not content or content[0] != _FORMAT:
-        found = f"format {content[0]}" if content else "no bytes"
-        raise ContractError(f"a column's sketch should begin with format {_FORMAT}; found {found}")
+        actual = f"format {content[0]}" if content else "no bytes"
+        raise ContractError(f"a column's sketch should begin with format {_FORMAT}; found {actual}")
     try:
         reader = zlib.decompressobj()
         form = _form_of(reader.decompress(content[1:], _MAX_BYTES))

@@ -48,27 +48,27 @@ def gate(sketch: WindowSketch, profile: Profile | None, *, min_rows: int) -> Gat
     if sketch.rows < min_rows:
         return Gate(too_few=f"{sketch.rows} rows in {sketch.window}, {min_rows} are needed")
     named = [Break.of(plain) for plain in sketch.breaks]
-    found = list(_empty(sketch)) or [each.reason for each in named if each.scope == ROWS]
+    problems = list(_empty(sketch)) or [finding.reason for finding in named if finding.scope == ROWS]
     if profile is None:
-        return Gate(broken=_sentence(found), breaks=tuple(named))
+        return Gate(broken=_sentence(problems), breaks=tuple(named))
     texts = {column.name for column in profile.encoding.of("text", "embedding")}
     left_out = {}
-    by_column = {each.column: each for each in named if each.column is not None}
+    by_column = {finding.column: finding for finding in named if finding.column is not None}
     for name, reference in profile.reference.items():
         window = sketch.columns.get(name)
         if name not in by_column and (broken := _column_break(name, window, reference, levels=name not in texts)):
             by_column[name] = broken
         if name not in by_column and window is not None and (reason := _few_for_levels(window, reference)):
             left_out[name] = reason
-    left_out |= {name: each.reason for name, each in by_column.items() if name in profile.reference}
+    left_out |= {name: finding.reason for name, finding in by_column.items() if name in profile.reference}
     return Gate(
-        broken=_sentence(found),
-        about_columns=_sentence([each.reason for each in by_column.values() if each.scope == COLUMN]),
+        broken=_sentence(problems),
+        about_columns=_sentence([finding.reason for finding in by_column.values() if finding.scope == COLUMN]),
         left_out=left_out,
         breaks=tuple(
-            each
-            for each in (*(some for some in named if some.column is None), *by_column.values())
-            if each.scope != ACCEPTED
+            finding
+            for finding in (*(some for some in named if some.column is None), *by_column.values())
+            if finding.scope != ACCEPTED
         ),
     )
 
@@ -144,8 +144,8 @@ def _share(count: int, sketch: Sketch) -> float:
     return count / max(sketch.rows, 1)
 
 
-def _sentence(found: list[str]) -> str | None:
-    if not found:
+def _sentence(problems: list[str]) -> str | None:
+    if not problems:
         return None
-    more = f"; and {len(found) - _TOLD} more" if len(found) > _TOLD else ""
-    return "; ".join(found[:_TOLD]) + more
+    more = f"; and {len(problems) - _TOLD} more" if len(problems) > _TOLD else ""
+    return "; ".join(problems[:_TOLD]) + more

@@ -30,15 +30,15 @@ class Repeated:
     """Its share of the rows of the windows before whose data was whole; None: there were none, or nobody asked."""
 
 
-def flood(found: Repeated | None, *, min_rows: int) -> str | None:
+def flood(prompt: Repeated | None, *, min_rows: int) -> str | None:
     """Say in words that one prompt floods the window; None where it does not. Pure."""
-    if found is None or found.rows < min_rows or found.share_before is None:
+    if prompt is None or prompt.rows < min_rows or prompt.share_before is None:
         return None
-    share = found.times / found.rows
-    if share <= FLOOD_SHARE or found.share_before >= share / 2:
+    share = prompt.times / prompt.rows
+    if share <= FLOOD_SHARE or prompt.share_before >= share / 2:
         return None
     return (
-        f"one and the same prompt makes up {share:.0%} of {found.rows} rows, {found.share_before:.0%} of those before"
+        f"one and the same prompt makes up {share:.0%} of {prompt.rows} rows, {prompt.share_before:.0%} of those before"
     )
 
 

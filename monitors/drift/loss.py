@@ -68,12 +68,12 @@ class LossSeen:
         )
 
 
-def loss_seen(found: Split, usual: Usual, growth_tolerance: float, *, learning: bool) -> LossSeen:
+def loss_seen(by_kind: Split, usual: Usual, growth_tolerance: float, *, learning: bool) -> LossSeen:
     """Hold a window's loss against what is usual at its hour."""
     return LossSeen(
-        same=Point(1 + found.same.value - usual.same, found.same.error),
-        new=Point(1 + found.new.value - usual.new, found.new.error),
-        growth=() if usual.share is None else tuple(found.grown.log_e(usual.share + growth_tolerance)),
+        same=Point(1 + by_kind.same.value - usual.same, by_kind.same.error),
+        new=Point(1 + by_kind.new.value - usual.new, by_kind.new.error),
+        growth=() if usual.share is None else tuple(by_kind.grown.log_e(usual.share + growth_tolerance)),
         learning=learning,
     )
 
@@ -92,29 +92,31 @@ def judge_loss(
     evidence = {**about, **_measured(sketch, profile, learning)}
     costs, icc = profile.kind_costs, profile.icc.get("prompt_bits_per_byte", 0.0)
     effect = 1 + max(sketch.rows_per_user - 1, 0) * icc
-    found = split(sketch.kinds, sketch.kind_rows, costs, effect=effect) if costs is not None and sketch.kinds else None
-    if found is None or costs is None:
-        windows = [each.moments for each in seen if each.moments is not None]
+    by_kind = (
+        split(sketch.kinds, sketch.kind_rows, costs, effect=effect) if costs is not None and sketch.kinds else None
+    )
+    if by_kind is None or costs is None:
+        windows = [loss.moments for loss in seen if loss.moments is not None]
         least = LEARNING_RATIO if learning is not None else None
         return judge_whole(subject, sketch, profile, spec, windows, evidence, least_ratio=least)
     usual = profile.usual_loss(sketch.window.start, spec.harm_ratio, seasonal=spec.season == "week")
-    now = loss_seen(found, usual, profile.growth_tolerance, learning=learning is not None)
+    now = loss_seen(by_kind, usual, profile.growth_tolerance, learning=learning is not None)
     verdict = weigh([*seen, now], profile_limits(profile, spec, costs), learning=now.learning)
-    listed = _listed(found, costs, profile)
+    listed = _listed(by_kind, costs, profile)
     evidence |= {
         "same": _plain(now.same), "new": _plain(now.new),
-        "growth": list(now.growth), "mixture": found.mixture, "loss_ratio": found.ratio,
+        "growth": list(now.growth), "mixture": by_kind.mixture, "loss_ratio": by_kind.ratio,
         "loss_ratio_at_least": verdict.at_least, "log10_m": verdict.log10_m, "kinds": listed,
         **({"harm": verdict.harm} if verdict.harm is not None else {}),
     }  # fmt: skip
-    reason = _reason(found, sketch, costs, verdict, listed)
+    reason = _reason(by_kind, sketch, costs, verdict, listed)
     if learning is not None:
         reason = f"{reason}; {learning}, so only {LEARNING_RATIO:.2f} times the reference's counts"
     condition = verdict.condition
     if learning is not None and not profile.is_scored_apart and condition is not Condition.BAD:
         condition, evidence["waits"] = Condition.NO_DATA, True
     return subject.verdict(
-        "loss", condition, reason, LOSS_METHOD, score=found.ratio, limit=verdict.limit, evidence=evidence
+        "loss", condition, reason, LOSS_METHOD, score=by_kind.ratio, limit=verdict.limit, evidence=evidence
     )
 
 
@@ -165,11 +167,11 @@ def weigh(seen: Sequence[LossSeen], limits: LossLimits, *, learning: bool) -> We
     seem to cost more while new ones add at least half as much, prompts of a new kind pass for known ones: a warning,
     until it is sure of the new ones.
     """
-    some = [each for each in seen if each.same is not None and (learning or not each.learning)]
-    same, new = ([point for each in some if (point := getattr(each, name)) is not None] for name in ("same", "new"))
+    some = [loss for loss in seen if loss.same is not None and (learning or not loss.learning)]
+    same, new = ([point for loss in some if (point := getattr(loss, name)) is not None] for name in ("same", "new"))
     limit = max(limits.same, LEARNING_RATIO) if learning else limits.same
     of_same = _condition(same, limit)
-    growth = np.array([each.growth for each in some if each.growth])
+    growth = np.array([loss.growth for loss in some if loss.growth])
     grown = log_m_of(growth) / log(10) if len(growth) else LEAST_LOG10
     of_new = Condition.OK  # kinds that have grown and cost no more are no harm
     if condition_of(grown) is not Condition.OK and some[-1].growth and 1 + _excess(new) > limits.new:
@@ -225,16 +227,16 @@ def _plain(point: Point | None) -> list[float] | None:
     return [point.value, point.error] if point is not None and isfinite(point.error) else None
 
 
-def _listed(found: Split, costs: KindCosts, profile: Profile) -> list[dict[str, Any]]:
+def _listed(by_kind: Split, costs: KindCosts, profile: Profile) -> list[dict[str, Any]]:
     """List the kinds that add most to the window's loss, with shares and costs, before and now."""
     names = [*range(len(costs.costs) - 1), -1]
     kinds = profile.encoding.kinds
     rows = [
         {
             "kind": kinds.name(number) if kinds is not None else str(number),
-            "share": found.shares[at],
+            "share": by_kind.shares[at],
             "usual_share": float(costs.shares[at]),
-            "bits_per_byte": found.costs[at],
+            "bits_per_byte": by_kind.costs[at],
             "usual_bits_per_byte": float(costs.costs[at]) if number >= 0 else costs.mean,
         }
         for at, number in enumerate(names)
@@ -249,20 +251,20 @@ def _adds(row: Mapping[str, Any], mean: float) -> float:
 
 
 def _reason(
-    found: Split, sketch: WindowSketch, costs: KindCosts, verdict: Weighed, listed: Sequence[Mapping[str, Any]]
+    by_kind: Split, sketch: WindowSketch, costs: KindCosts, verdict: Weighed, listed: Sequence[Mapping[str, Any]]
 ) -> str:
     mean = sketch.loss.mean or 0.0
-    start = f"prompts cost {mean:.2f} bits per byte, {found.ratio:.2f} times the reference's {costs.mean:.2f}"
-    parts = f"known kinds cost {found.same.value:.2f} times what they did, new ones add {found.new.value - 1:+.0%}"
+    start = f"prompts cost {mean:.2f} bits per byte, {by_kind.ratio:.2f} times the reference's {costs.mean:.2f}"
+    parts = f"known kinds cost {by_kind.same.value:.2f} times what they did, new ones add {by_kind.new.value - 1:+.0%}"
     if verdict.harm is HarmKind.SAME:
         return (
             f"the same prompts cost more: {start}; {parts} (surely {verdict.at_least:.2f}, limit {verdict.limit:.2f})"
         )
     if verdict.harm is HarmKind.NEW:
-        said = "; ".join(_in_words(row) for row in listed[:2])
-        return f"new kinds of prompts cost more: {start}; {parts} (limit {verdict.limit - 1:+.0%}); most of it: {said}"
-    if found.mixture >= 0.02:
-        return f"{start}; more of known hard prompts ({found.mixture:+.0%}); {parts}"
+        kinds = "; ".join(_in_words(row) for row in listed[:2])
+        return f"new kinds of prompts cost more: {start}; {parts} (limit {verdict.limit - 1:+.0%}); most of it: {kinds}"
+    if by_kind.mixture >= 0.02:
+        return f"{start}; more of known hard prompts ({by_kind.mixture:+.0%}); {parts}"
     return f"{start}; {parts}; harmful from {verdict.limit:.2f} on"
 
 

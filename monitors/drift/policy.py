@@ -50,24 +50,24 @@ def judge_window(
     earlier judged windows showed of this champion's loss, oldest first. In the burn-in drift is at most a warning.
     `brought` is how many of the rows the newest window brought: too few rows are waited for as long as some come.
     """
-    found = _gated(subject, sketch, profile, spec)
-    if found.too_few is not None:
+    gated = _gated(subject, sketch, profile, spec)
+    if gated.too_few is not None:
         waits = brought > 0 and _covers(subject, sketch) < spec.carry_over_windows
-        return subject.unknown(found.too_few, **_about(subject, sketch), brought=brought, waits=waits)
-    if found.broken is not None:
-        unknown = subject.unknown(f"the data is broken: {found.broken}", rows=sketch.rows, data_break=found.broken)
-        return replace(unknown, data=_data(subject, sketch, found), is_done=True)
+        return subject.unknown(gated.too_few, **_about(subject, sketch), brought=brought, waits=waits)
+    if gated.broken is not None:
+        unknown = subject.unknown(f"the data is broken: {gated.broken}", rows=sketch.rows, data_break=gated.broken)
+        return replace(unknown, data=_data(subject, sketch, gated), is_done=True)
     at = sketch.window.start
     learning = profile.learning(at, Calendar.of(spec))
     detector = profile.detector(at)
-    data = _data(subject, sketch, found, sight=sight_of(sketch, profile, spec, detector, learning=learning))
+    data = _data(subject, sketch, gated, sight=sight_of(sketch, profile, spec, detector, learning=learning))
     loss = judge_loss(subject, sketch, profile, spec, losses, learning=learning, about=_about(subject, sketch))
     state = detector.start() if log_m is None else log_m
     if learning is not None:
         told = {**_about(subject, sketch), "learning": learning, "waits": True}
         drift = subject.verdict("drift", Condition.NO_DATA, learning, DRIFT_METHOD, evidence=told)
         return Step(data=data, drift=drift, loss=loss, log_m=state, is_done=True)
-    columns = {name: column for name, column in sketch.columns.items() if name not in found.left_out}
+    columns = {name: column for name, column in sketch.columns.items() if name not in gated.left_out}
     after = detector.step(state, columns, rows_per_user=sketch.rows_per_user)
     evidence = evidence_of(detector.evidence(after), columns, profile.reference_at(at))
     drift = drift_verdict(subject, sketch, evidence, in_burn_in=in_burn_in)
@@ -76,13 +76,13 @@ def judge_window(
 
 def _gated(subject: Subject, sketch: WindowSketch, profile: Profile, spec: DriftSpec) -> Gate:
     """Say what hinders a judgement; few rows that look broken are too few to say so."""
-    found = gate(sketch, profile, min_rows=LEAST_ROWS)
-    if subject.flooded is not None and found.too_few is None:
-        found = replace(found, broken=f"{subject.flooded}; {found.broken}" if found.broken else subject.flooded)
-    if found.broken is not None and sketch.rows < spec.min_rows:
-        few = f"{sketch.rows} rows look broken ({found.broken}); {spec.min_rows} are needed to say so"
-        found = replace(found, too_few=few)
-    return found
+    gated = gate(sketch, profile, min_rows=LEAST_ROWS)
+    if subject.flooded is not None and gated.too_few is None:
+        gated = replace(gated, broken=f"{subject.flooded}; {gated.broken}" if gated.broken else subject.flooded)
+    if gated.broken is not None and sketch.rows < spec.min_rows:
+        few = f"{sketch.rows} rows look broken ({gated.broken}); {spec.min_rows} are needed to say so"
+        gated = replace(gated, too_few=few)
+    return gated
 
 
 def should_rebaseline(drift: Sequence[Verdict], loss: Sequence[Verdict], windows: int = REBASELINE_WINDOWS) -> bool:
@@ -100,29 +100,29 @@ def should_rebaseline(drift: Sequence[Verdict], loss: Sequence[Verdict], windows
     )
 
 
-def _data(subject: Subject, sketch: WindowSketch, found: Gate, *, sight: Mapping[str, Any] | None = None) -> Verdict:
+def _data(subject: Subject, sketch: WindowSketch, gated: Gate, *, sight: Mapping[str, Any] | None = None) -> Verdict:
     evidence = _about(subject, sketch)
     if sight is not None:
         evidence["sight"] = dict(sight)
-    if found.left_out:
-        evidence["left_out"] = dict(found.left_out)
-    broken = "; ".join(filter(None, (found.broken, found.about_columns)))
+    if gated.left_out:
+        evidence["left_out"] = dict(gated.left_out)
+    broken = "; ".join(filter(None, (gated.broken, gated.about_columns)))
     if broken:
         evidence["data_break"] = broken
-    if found.breaks:
-        evidence["breaks"] = [each.plain() for each in found.breaks]
+    if gated.breaks:
+        evidence["breaks"] = [finding.plain() for finding in gated.breaks]
     return subject.verdict(
         "data",
         Condition.BAD if broken else Condition.OK,
-        f"{broken}{_cures(subject.model, found)}" if broken else f"{sketch.rows} whole rows",
+        f"{broken}{_cures(subject.model, gated)}" if broken else f"{sketch.rows} whole rows",
         DATA_METHOD,
         evidence=evidence,
     )
 
 
-def _cures(model: str, found: Gate) -> str:
+def _cures(model: str, gated: Gate) -> str:
     """Give the commands by which a person says that what is broken is the new normal."""
-    commands = dict.fromkeys(each.cure(model) for each in found.breaks if each.scope in (ROWS, COLUMN))
+    commands = dict.fromkeys(finding.cure(model) for finding in gated.breaks if finding.scope in (ROWS, COLUMN))
     some = list(commands)[:MOST_CURES]
     return f". If this is the new normal: {'; '.join(some)}" if some else ""
 
@@ -160,7 +160,7 @@ def drift_verdict(subject: Subject, sketch: WindowSketch, evidence: Mapping[str,
     )
 
 
-def evidence_of(found: Evidence, columns: Mapping[str, Sketch], reference: Mapping[str, Sketch]) -> dict[str, Any]:
+def evidence_of(evidence: Evidence, columns: Mapping[str, Sketch], reference: Mapping[str, Sketch]) -> dict[str, Any]:
     """List what the detector found by column, the strongest first, with how far each lies from the reference."""
     listed = {
         name: {
@@ -168,11 +168,11 @@ def evidence_of(found: Evidence, columns: Mapping[str, Sketch], reference: Mappi
             "drifted": log10_m >= BAD_LOG10,
             **(_distance(columns[name], reference[name]) if name in columns else {}),
         }
-        for name, log10_m in found.by_column.items()
+        for name, log10_m in evidence.by_column.items()
     }
     drifted = sum(column["drifted"] for column in listed.values())
     return {
-        "log10_m": found.log10_m,
+        "log10_m": evidence.log10_m,
         "drift_share": drifted / len(listed) if listed else 0.0,
         "columns": listed,
     }

@@ -27,32 +27,32 @@ def judge_whole(
     `seen` is what earlier windows cost, oldest first.
     """
     limit = least_ratio or max(spec.harm_ratio, 1 + profile.loss_tolerance)
-    found = harm(
+    figure = harm(
         profile.loss,
         [*seen, sketch.loss],
         limit=limit,
         rows_per_user=sketch.rows_per_user,
         icc=profile.icc.get("prompt_bits_per_byte", 0.0),
     )
-    if found is None:
+    if figure is None:
         side = "the window" if sketch.loss.mean is None else "the reference"
         reason = f"{side} has no prompt_bits_per_byte"
         return subject.verdict("loss", Condition.NO_DATA, reason, LOSS_METHOD, evidence=evidence)
     return subject.verdict(
         "loss",
-        harm_condition(found, limit),
-        f"prompts cost {sketch.loss.mean:.2f} bits per byte, {found.ratio:.2f} times the reference's "
-        f"{profile.loss.mean:.2f} (surely {found.at_least:.2f} times; harmful from {limit:.2f} on)",
+        harm_condition(figure, limit),
+        f"prompts cost {sketch.loss.mean:.2f} bits per byte, {figure.ratio:.2f} times the reference's "
+        f"{profile.loss.mean:.2f} (surely {figure.at_least:.2f} times; harmful from {limit:.2f} on)",
         LOSS_METHOD,
-        score=found.ratio,
+        score=figure.ratio,
         limit=limit,
         evidence={
-            **evidence, "loss_ratio": found.ratio, "loss_ratio_at_least": found.at_least, "log10_m": found.log10_m
+            **evidence, "loss_ratio": figure.ratio, "loss_ratio_at_least": figure.at_least, "log10_m": figure.log10_m
         },
     )  # fmt: skip
 
 
-def harm_condition(found: Harm, limit: float) -> Condition:
+def harm_condition(figure: Harm, limit: float) -> Condition:
     """Say how a figure stands; BAD needs the newest window beyond the limit, too: what is over harms no more."""
-    condition = condition_of(found.log10_m)
-    return Condition.WARN if condition is Condition.BAD and found.ratio < limit else condition
+    condition = condition_of(figure.log10_m)
+    return Condition.WARN if condition is Condition.BAD and figure.ratio < limit else condition

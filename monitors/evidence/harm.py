@@ -77,10 +77,10 @@ class _Ratios:
     @classmethod
     def of(cls, reference: Moments, windows: Sequence[Moments], effect: float) -> "_Ratios":
         there = reference.mean or 1.0
-        some = [each for each in windows if each.rows >= LEAST_ROWS]
-        errors = np.array([each.error for each in some]) * effect / there
+        some = [window for window in windows if window.rows >= LEAST_ROWS]
+        errors = np.array([window.error for window in some]) * effect / there
         return cls(
-            np.array([(each.mean or 0.0) / there for each in some]),
+            np.array([(window.mean or 0.0) / there for window in some]),
             1 / errors**2,
             1 + SURE * effect * reference.relative_error,
         )
@@ -132,10 +132,10 @@ def log_m(points: Sequence[Point], limits: Floats) -> Floats:
     The e-detector of `harm`. Where no effect's M ever comes near the ceiling, as nearly always, it is found in one go:
     M is the sum over all beginnings of the product of the e-values since.
     """
-    some = [each for each in points[-WINDOWS:] if isfinite(each.error) and each.error > 0]
+    some = [point for point in points[-WINDOWS:] if isfinite(point.error) and point.error > 0]
     if not some:
         return np.full(len(limits), -np.inf)
-    ratios = _Ratios(np.array([each.value for each in some]), np.array([each.error**-2 for each in some]), 1.0)
+    ratios = _Ratios(np.array([point.value for point in some]), np.array([point.error**-2 for point in some]), 1.0)
     return ratios.newest(limits)
 
 
@@ -153,16 +153,16 @@ def log_m_of(log_e: Floats) -> float:
 
 def surely(points: Sequence[Point]) -> float:
     """Give the limit that the figure is surely above: where `log_m` would just reach the BAD run length; 0 if none."""
-    most = max((each.value for each in points[-WINDOWS:]), default=0.0)
+    most = max((point.value for point in points[-WINDOWS:]), default=0.0)
     return _highest(lambda limits: log_m(points, limits), log(BAD_RUN_LENGTH), below=most)
 
 
 def highest(points: Sequence[Point], limits: Sequence[float]) -> Floats:
     """Give the highest log M that the points, looked at one after another, would ever have shown for each limit."""
-    some = [each for each in points if isfinite(each.error) and each.error > 0]
+    some = [point for point in points if isfinite(point.error) and point.error > 0]
     if not some:
         return np.full(len(limits), -np.inf)
-    ratios = _Ratios(np.array([each.value for each in some]), np.array([each.error**-2 for each in some]), 1.0)
+    ratios = _Ratios(np.array([point.value for point in some]), np.array([point.error**-2 for point in some]), 1.0)
     return np.asarray(ratios.log_m(np.array(limits)).max(axis=0))
 
 

@@ -146,4 +146,4 @@ def _new(sums: Floats, total: float, reference: KindCosts, effect: float) -> Poi
 
 def sums_of(kinds: Sequence[Moments]) -> Floats:
     """Give the six sums of `Moments` (rows) of each kind."""
-    return np.array([(each.rows, each.w, each.wx, each.w2, each.w2x, each.w2x2) for each in kinds], dtype=np.float64).T
+    return np.array([(kind.rows, kind.w, kind.wx, kind.w2, kind.w2x, kind.w2x2) for kind in kinds], dtype=np.float64).T

@@ -54,19 +54,19 @@ def answer(model: str, answer: DriftAnswer, *, who: str, reason: str, db: Engine
     last = ledger.newest_of(model, EventKind.DRIFT_ANSWERED)
     is_asked = incident is not None and incident.state is State.OPEN and incident.action is Action.ASK
     if incident is not None and is_asked:
-        said = record(ledger, incident, answer, spec, who=who, actor=who, reason=reason, now=now)
+        words = record(ledger, incident, answer, spec, who=who, actor=who, reason=reason, now=now)
         incident = ledger.incident(incident.id)
     elif _is_repeated(last, answer, incident):
-        said = f"{model}: answered before: {answer}"
+        words = f"{model}: answered before: {answer}"
     else:
-        found = f"its incident {incident.id} is {incident.state}" if incident else "it has no open incident"
+        standing = f"its incident {incident.id} is {incident.state}" if incident else "it has no open incident"
         before = f"; the last question was answered with {last.evidence['answer']}" if last is not None else ""
-        raise ContractError(f"{model}: no question about its drift is open; {found}{before}")
+        raise ContractError(f"{model}: no question about its drift is open; {standing}{before}")
     if incident is None or incident.state is not State.OPEN:
-        return Outcome(said)
+        return Outcome(words)
     if answer is DriftAnswer.ACCEPT:
-        return Outcome(f"{said}; {accept(ledger, incident, spec, who=who, now=now, actor=who)}")
-    return Outcome(said, ledger.ring(incident.id) if answer is DriftAnswer.RETRAIN else None)
+        return Outcome(f"{words}; {accept(ledger, incident, spec, who=who, now=now, actor=who)}")
+    return Outcome(words, ledger.ring(incident.id) if answer is DriftAnswer.RETRAIN else None)
 
 
 def record(
@@ -94,15 +94,15 @@ def record(
         "version": champion and champion.version,
     }
     what = f" until {until:%Y-%m-%d %H:%M}Z" if until is not None else ""
-    said = f"the drift of incident {incident.id}: {answer}{what}, says {who}: {reason}"
+    words = f"the drift of incident {incident.id}: {answer}{what}, says {who}: {reason}"
     with ledger.transaction() as on:
         moved = ledger.move(
-            incident, State.OPEN, actor=actor, reason=said, action=_ACTIONS[answer], not_before=until, connection=on
+            incident, State.OPEN, actor=actor, reason=words, action=_ACTIONS[answer], not_before=until, connection=on
         )
         ledger.note(
-            spec.name, EventKind.DRIFT_ANSWERED, said, evidence, actor=actor, incident=moved, connection=on
+            spec.name, EventKind.DRIFT_ANSWERED, words, evidence, actor=actor, incident=moved, connection=on
         )  # fmt: skip
-    return said
+    return words
 
 
 def accept(ledger: Ledger, incident: Incident, spec: ModelSpec, *, who: str, now: datetime, actor: str) -> str:
@@ -157,13 +157,13 @@ def _answered(ledger: Ledger, incident: Incident) -> Answered | None:
     last = ledger.newest_of(incident.model, EventKind.DRIFT_ANSWERED)
     if last is None:
         return None
-    found, until = DriftAnswer(last.evidence["answer"]), last.evidence["until"]
+    choice, until = DriftAnswer(last.evidence["answer"]), last.evidence["until"]
     champion = ledger.champion(incident.model)
     is_same_champion = champion is not None and champion.version == last.evidence["version"]
-    if last.incident_id != incident.id and not (found is DriftAnswer.IGNORE and is_same_champion):
+    if last.incident_id != incident.id and not (choice is DriftAnswer.IGNORE and is_same_champion):
         return None
     ends = datetime.fromisoformat(until) if until else None
-    return Answered(answer=found, who=str(last.evidence["by"]), until=ends)
+    return Answered(answer=choice, who=str(last.evidence["by"]), until=ends)
 
 
 def _is_repeated(last: Event | None, answer: DriftAnswer, incident: Incident | None) -> bool:

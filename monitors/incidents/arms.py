@@ -61,14 +61,16 @@ def compare_arms(
         name: _measure(_moments(name, champion), _moments(name, challenger), margins[name], miss, name)
         for name in MEASURES
     }
-    result = _together([each.result for each in measures.values()])
-    told = {name: each for name, each in measures.items() if result is not Shadow.WORSE or each.result is result}
-    reason = "; ".join(f"{name} {each.words}" for name, each in told.items())
+    result = _together([measure.result for measure in measures.values()])
+    told = {
+        name: measure for name, measure in measures.items() if result is not Shadow.WORSE or measure.result is result
+    }
+    reason = "; ".join(f"{name} {measure.words}" for name, measure in told.items())
     return ArmsComparison(result=result, reason=reason, measures=measures)
 
 
 def _together(results: Iterable[Shadow]) -> Shadow:
-    known = {each for each in results if each is not Shadow.TOO_FEW}
+    known = {result for result in results if result is not Shadow.TOO_FEW}
     if not known:
         return Shadow.TOO_FEW
     if Shadow.WORSE in known:

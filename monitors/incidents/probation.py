@@ -78,11 +78,13 @@ def judge_probation(evidence: ProbationEvidence) -> ProbationVerdict:
     requests went unanswered before it came.
     """
     if evidence.shadow.result is Shadow.WORSE:
-        said = f"worse than the champion before it: {evidence.shadow.reason}"
-        return ProbationVerdict(result=Probation.FAILED, reason=said)
+        reason = f"worse than the champion before it: {evidence.shadow.reason}"
+        return ProbationVerdict(result=Probation.FAILED, reason=reason)
     if evidence.arms is not None and evidence.arms.result is Shadow.WORSE:
-        said = f"its users fared worse than those of the champion before it, while both served: {evidence.arms.reason}"
-        return ProbationVerdict(result=Probation.FAILED, reason=said)
+        reason = (
+            f"its users fared worse than those of the champion before it, while both served: {evidence.arms.reason}"
+        )
+        return ProbationVerdict(result=Probation.FAILED, reason=reason)
     bad = [name for name, verdicts in evidence.verdicts.items() if is_confirmed(verdicts, evidence.confirm[name])]
     harm = [name for name in bad if evidence.about[name] is About.MODEL]
     if silent := [name for name in bad if evidence.about[name] is About.ANSWERS and name not in evidence.bad_before]:
@@ -101,18 +103,18 @@ def judge_probation(evidence: ProbationEvidence) -> ProbationVerdict:
     )
 
 
-def _judge_good(evidence: ProbationEvidence, good: int, said: str) -> ProbationVerdict:
+def _judge_good(evidence: ProbationEvidence, good: int, summary: str) -> ProbationVerdict:
     shadow = evidence.shadow
     match shadow.result:
         case Shadow.NOT_WORSE:
-            reason = f"{said}; {shadow.reason}"
+            reason = f"{summary}; {shadow.reason}"
         case Shadow.OPEN if good >= PATIENCE * evidence.windows:
-            reason = f"{said}; it cannot be told apart from the champion before it: {shadow.reason}"
+            reason = f"{summary}; it cannot be told apart from the champion before it: {shadow.reason}"
         case Shadow.OPEN:
-            reason = f"{said}; whether it is worse than the champion before it is not sure yet: {shadow.reason}"
+            reason = f"{summary}; whether it is worse than the champion before it is not sure yet: {shadow.reason}"
             return ProbationVerdict(result=Probation.UNDECIDED, reason=reason)
         case _:
-            reason = f"{said}; no comparison with the champion before it: {shadow.reason}"
+            reason = f"{summary}; no comparison with the champion before it: {shadow.reason}"
     return ProbationVerdict(result=Probation.PASSED, reason=reason)
 
 
@@ -133,7 +135,7 @@ def _judge_bad(evidence: ProbationEvidence, bad: Sequence[str], harm: Sequence[s
         kept = f"{reasons}; yet {mean:.2f} bits per byte is better than {before:.2f} before: kept, not passed"
     else:
         return ProbationVerdict(result=Probation.FAILED, reason=f"the new champion is bad: {reasons}{compared}")
-    seen = max(sum(each.condition.is_known for each in verdicts) for verdicts in evidence.verdicts.values())
+    seen = max(sum(verdict.condition.is_known for verdict in verdicts) for verdicts in evidence.verdicts.values())
     again = seen >= 2 * evidence.windows
     return ProbationVerdict(
         result=Probation.AGAIN if again else Probation.UNDECIDED,
@@ -150,20 +152,20 @@ def _no_fault(evidence: ProbationEvidence, bad: Sequence[str]) -> str:
 
 def loss_windows(verdicts: Sequence[Verdict]) -> list[Verdict]:
     """Give the verdicts that were measured and are not BAD."""
-    return [each for each in verdicts if each.condition.is_known and each.condition is not Condition.BAD]
+    return [verdict for verdict in verdicts if verdict.condition.is_known and verdict.condition is not Condition.BAD]
 
 
 def _good_quality_windows(verdicts: dict[str, tuple[Verdict, ...]]) -> int:
     by_window: dict[datetime, list[Condition]] = {}
     for name, of_signal in verdicts.items():
-        for each in of_signal if name.startswith(("quality:", "label:")) else ():
-            if each.condition.is_known:
-                by_window.setdefault(each.window.end, []).append(each.condition)
+        for verdict in of_signal if name.startswith(("quality:", "label:")) else ():
+            if verdict.condition.is_known:
+                by_window.setdefault(verdict.window.end, []).append(verdict.condition)
     return sum(Condition.BAD not in conditions for conditions in by_window.values())
 
 
 def _mean_bits_per_byte(verdicts: Sequence[Verdict]) -> float | None:
-    values = [float(v) for each in verdicts if (v := each.evidence.get("window_bits_per_byte")) is not None]
+    values = [float(v) for verdict in verdicts if (v := verdict.evidence.get("window_bits_per_byte")) is not None]
     return sum(values) / len(values) if values else None
 
 
@@ -236,11 +238,15 @@ def _gather(
     stored = {name: recent_verdicts(db, spec.name, name, until=until, count=count, waiting=False) for name in confirm}
     verdicts = {
         name: tuple(
-            each for each in recent if each.champion_version == champion.version and each.window.start >= champion.since
+            verdict
+            for verdict in recent
+            if verdict.champion_version == champion.version and verdict.window.start >= champion.since
         )
         for name, recent in stored.items()
     }
-    before = {name: [each for each in recent if each.window.end <= champion.since] for name, recent in stored.items()}
+    before = {
+        name: [verdict for verdict in recent if verdict.window.end <= champion.since] for name, recent in stored.items()
+    }
     return ProbationEvidence(
         verdicts=verdicts,
         confirm=confirm,

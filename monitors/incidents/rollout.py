@@ -74,7 +74,7 @@ def _carry_out(
     ledger: Ledger, incident: Incident, route: Route, verdict: RolloutVerdict, comparison: ArmsComparison, *, actor: str
 ) -> Outcome:
     reason = f"version {route.challenger_version} with {route.share:.0%} of users: {verdict.reason}"
-    told = {"rollout": {name: asdict(each) for name, each in comparison.measures.items()}, "share": route.share}
+    told = {"rollout": {name: asdict(measure) for name, measure in comparison.measures.items()}, "share": route.share}
     match verdict.step:
         case RolloutStep.STAY:
             return Outcome(f"incident {incident.id}: {reason}")

@@ -51,8 +51,8 @@ def decide_step(comparison: ArmsComparison, spec: RolloutSpec, *, windows: int) 
             )
         case Shadow.OPEN:
             step = RolloutStep.ON if spec.unsure == "go_on" else RolloutStep.BACK
-            said = f"could not tell whether it is worse {took}, and `unsure: {spec.unsure}` decides"
-            return RolloutVerdict(step=step, reason=f"{said}: {comparison.reason}")
+            reason = f"could not tell whether it is worse {took}, and `unsure: {spec.unsure}` decides"
+            return RolloutVerdict(step=step, reason=f"{reason}: {comparison.reason}")
         case _ if windows < PATIENCE * spec.windows:
             return RolloutVerdict(
                 step=RolloutStep.STAY, reason=f"too few users to say anything {took}: {comparison.reason}"

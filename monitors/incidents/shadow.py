@@ -46,4 +46,6 @@ def on_probation(db: Engine) -> list[str]:
     ledger = Ledger(db)
     models = (incident.model for incident in ledger.open_incidents() if incident.state is State.PROBATION)
     champions = (ledger.champion(model) for model in models)
-    return sorted(each.model for each in champions if each is not None and each.previous_version is not None)
+    return sorted(
+        champion.model for champion in champions if champion is not None and champion.previous_version is not None
+    )

@@ -63,19 +63,19 @@ def compare(scores: Iterable[ShadowScore], spec: ShadowSpec) -> ShadowComparison
     """
     units: dict[str, tuple[float, float]] = {}
     prompts = 0
-    for each in scores:
-        if not (isfinite(each.champion_bits) and isfinite(each.previous_bits) and each.previous_bits > 0):
+    for score in scores:
+        if not (isfinite(score.champion_bits) and isfinite(score.previous_bits) and score.previous_bits > 0):
             continue
         prompts += 1
-        key = f"user {each.user_id}" if each.user_id is not None else f"prompt {each.request_id}"
+        key = f"user {score.user_id}" if score.user_id is not None else f"prompt {score.request_id}"
         champion, previous = units.get(key, (0.0, 0.0))
-        units[key] = (champion + each.champion_bits, previous + each.previous_bits)
+        units[key] = (champion + score.champion_bits, previous + score.previous_bits)
     pairs = [pair for _, pair in sorted(units.items())]
     moments = Moments.of([champion / previous for champion, previous in pairs], [previous for _, previous in pairs])
     ratio = moments.mean
     if ratio is None or moments.rows < LEAST_UNITS:
-        said = f"{prompts} prompts of {moments.rows} users were scored by both; {LEAST_UNITS} users are needed"
-        return ShadowComparison(result=Shadow.TOO_FEW, reason=said, prompts=prompts, units=moments.rows, ratio=ratio)
+        reason = f"{prompts} prompts of {moments.rows} users were scored by both; {LEAST_UNITS} users are needed"
+        return ShadowComparison(result=Shadow.TOO_FEW, reason=reason, prompts=prompts, units=moments.rows, ratio=ratio)
     width = half_width(moments.error, (1 - spec.confidence) / 2, units=moments.rows)
     low, high = ratio - width, ratio + width
     result = Shadow.WORSE if low > 1 else Shadow.NOT_WORSE if high < 1 + spec.margin else Shadow.OPEN

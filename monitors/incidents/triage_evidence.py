@@ -101,15 +101,15 @@ def read_evidence(
         degradation,
         learning=bool(loss) and loss[0].is_learning,
         is_measured=_is_measured(spec, newest),
-        harm_kind=next((kind for each in loss if (kind := harm_kind_of(each.evidence)) is not None), None),
+        harm_kind=next((kind for verdict in loss if (kind := harm_kind_of(verdict.evidence)) is not None), None),
     )
     return evidence_of(degradation, spec, newest.window, former=former, conditions=conditions)
 
 
 def _is_measured(spec: ModelSpec, newest: NewestVerdicts) -> bool:
     """Say whether the last windows have a verdict on how well the model does; one that is still learned counts."""
-    labels = [f"label:{each.name}" for each in spec.labels]
-    quality = [f"quality:{each.name}" for each in spec.quality if each.about is About.MODEL]
+    labels = [f"label:{label.name}" for label in spec.labels]
+    quality = [f"quality:{signal.name}" for signal in spec.quality if signal.about is About.MODEL]
     return any(
         verdict.condition.is_known or verdict.is_learning
         for signal in ("loss", *labels, *quality)
@@ -120,8 +120,8 @@ def _is_measured(spec: ModelSpec, newest: NewestVerdicts) -> bool:
 
 def harm_kind_of(evidence: Mapping[str, Any]) -> HarmKind | None:
     """Give which prompts cost more, by the evidence of a verdict on the loss; None where that did not say."""
-    found = evidence.get("harm")
-    return None if found is None else HarmKind(found)
+    kind = evidence.get("harm")
+    return None if kind is None else HarmKind(kind)
 
 
 def condition_now(verdicts: Iterable[Verdict], window: Window, version: int | None) -> Condition:

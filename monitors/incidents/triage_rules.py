@@ -86,7 +86,7 @@ def _that_speak_of(evidence: TriageEvidence, *about: About | None) -> list[str]:
 
 def _unsaid(unsaid: list[str]) -> TriageDecision:
     names = ", ".join(unsaid)
-    needs = " or ".join(f"`about: {each}`" for each in About)
+    needs = " or ".join(f"`about: {about}`" for about in About)
     why = f"{names}: the YAML does not say what it speaks of, so a person decides; give it {needs}"
     return _decided(Cause.QUALITY_LOSS, Action.ALERT, why)
 

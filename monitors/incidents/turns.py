@@ -58,10 +58,10 @@ def turn(last: Window, *, concluded: datetime | None, is_known: bool) -> SensorT
         missed = max(0, (last.start - concluded) // last.length)
         passed_over = max(0, missed + 1 - most)
         windows = tuple(last.before(count) for count in range(missed - passed_over, -1, -1))
-        said = f"{len(windows) - 1} windows before it were judged afterwards, in order" if len(windows) > 1 else ""
+        reason = f"{len(windows) - 1} windows before it were judged afterwards, in order" if len(windows) > 1 else ""
         if passed_over:
-            said += f"; the {passed_over} before those stay unjudged: {most} are judged afterwards at most"
-        return SensorTurn(judged=windows, reason=said)
+            reason += f"; the {passed_over} before those stay unjudged: {most} are judged afterwards at most"
+        return SensorTurn(judged=windows, reason=reason)
     if is_known:
         return SensorTurn(reason=f"{last} was judged before, as were windows after it; its verdicts stand")
     after = (concluded - last.end) // last.length
@@ -117,8 +117,8 @@ def in_order(
 def _summed_up(outcomes: Sequence[Outcome], reason: str) -> Outcome:
     if not outcomes:
         return Outcome(reason)
-    ring = next((each.ring for each in reversed(outcomes) if each.ring is not None), None)
-    told = next((each for each in reversed(outcomes) if each.ring is not None), outcomes[-1])
+    ring = next((outcome.ring for outcome in reversed(outcomes) if outcome.ring is not None), None)
+    told = next((outcome for outcome in reversed(outcomes) if outcome.ring is not None), outcomes[-1])
     return Outcome(f"{told.reason} ({reason})" if reason else told.reason, ring)
 
 
@@ -129,6 +129,6 @@ def _concluded(db: Engine, name: str, model: str, signals: Sequence[str], until:
     newest verdict says it.
     """
     now = max(datetime.now(UTC), until)
-    said = heartbeat_of(db, name)
-    end = datetime.fromisoformat(said["end"]) if said is not None and "end" in said else None
+    heartbeat = heartbeat_of(db, name)
+    end = datetime.fromisoformat(heartbeat["end"]) if heartbeat is not None and "end" in heartbeat else None
     return end if end is not None and end <= now else newest_end(db, model, signals, until=now)

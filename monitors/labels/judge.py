@@ -68,7 +68,7 @@ class Rescored:
 
 def judge(spec: ModelSpec, champion: Champion | None, window: Window, *, db: Engine) -> list[Verdict]:
     """Give the verdicts on a model's labels at one window; keep the references for which there is enough by now."""
-    return [each.verdict for each in _judge(spec, champion, window, db)]
+    return [assessment.verdict for assessment in _judge(spec, champion, window, db)]
 
 
 def assess(spec: ModelSpec, champion: Champion | None, window: Window, *, db: Engine) -> list[Verdict]:
@@ -95,10 +95,10 @@ def rescore(model: str, *, since: datetime, until: datetime, db: Engine) -> list
         return []
     day = oldest.replace(hour=0, minute=0, second=0, microsecond=0)  # the log is dropped by days
     changes = (
-        _replace(found.verdict, db)
+        _replace(assessment.verdict, db)
         for window in _windows(max(since, first), until)
-        for found in _judge(spec, ledger.champion_at(model, window.end), window, db)
-        if found.stretch.start >= day
+        for assessment in _judge(spec, ledger.champion_at(model, window.end), window, db)
+        if assessment.stretch.start >= day
     )
     return [change for change in changes if change is not None]
 
@@ -130,24 +130,24 @@ def _substance(verdict: Verdict) -> tuple[Any, ...]:
 
 def _judge(spec: ModelSpec, champion: Champion | None, window: Window, db: Engine) -> Iterator[LabelAssessment]:
     for label in spec.labels:
-        found = _assess(spec.name, label, champion, window, db)
-        if found.made is not None:
-            save_label_reference(db, found.made)
-        yield found
+        assessment = _assess(spec.name, label, champion, window, db)
+        if assessment.made is not None:
+            save_label_reference(db, assessment.made)
+        yield assessment
 
 
 def _assess(model: str, label: LabelSpec, champion: Champion | None, window: Window, db: Engine) -> LabelAssessment:
     subject = Subject(model=model, window=window, champion_version=None if champion is None else champion.version)
     due = window.before(label.maturity_windows)
     if champion is None:
-        found = _waiting(subject, label, due, "no champion serves yet; `driftloop bootstrap` makes the first")
+        assessment = _waiting(subject, label, due, "no champion serves yet; `driftloop bootstrap` makes the first")
     elif due.end <= champion.since:
-        said = f"{span(due)}, whose labels are due by now, was before version {champion.version} served"
-        found = _waiting(subject, label, due, f"{said} (since {champion.since:%Y-%m-%d %H:%M:%S}Z)")
+        reason = f"{span(due)}, whose labels are due by now, was before version {champion.version} served"
+        assessment = _waiting(subject, label, due, f"{reason} (since {champion.since:%Y-%m-%d %H:%M:%S}Z)")
     else:
-        found = _of_champion(subject, label, champion, due, db)
-    evidence = {**found.verdict.evidence, "lag_seconds": (window.end - due.end).total_seconds()}
-    return replace(found, verdict=replace(found.verdict, evidence=evidence))
+        assessment = _of_champion(subject, label, champion, due, db)
+    evidence = {**assessment.verdict.evidence, "lag_seconds": (window.end - due.end).total_seconds()}
+    return replace(assessment, verdict=replace(assessment.verdict, evidence=evidence))
 
 
 def _of_champion(subject: Subject, label: LabelSpec, champion: Champion, due: Window, db: Engine) -> LabelAssessment:
@@ -201,8 +201,8 @@ def _first_reference(
         scores=read_scores(db, model, version, window, anonymous=bool(label.anonymous)),
         icc=intraclass_correlation([score for score, _ in single], [who for _, who in single]),
     )
-    said = f"{made.scores.labels} labels of {span(window)} became version {version}'s reference just now"
-    return replace(_waiting(subject, label, due, said), made=made)
+    reason = f"{made.scores.labels} labels of {span(window)} became version {version}'s reference just now"
+    return replace(_waiting(subject, label, due, reason), made=made)
 
 
 def _collected(subject: Subject, label: LabelSpec, champion: Champion, due: Window, db: Engine) -> Collected:

@@ -35,8 +35,8 @@ def base(scores: LabelScores, better: str) -> Moments:
 
     Against no badness at all the next bad label would be infinitely worse.
     """
-    found = badness(scores, better)
-    return found if found.wx > 0 else found + Moments.of([1.0])
+    moments = badness(scores, better)
+    return moments if moments.wx > 0 else moments + Moments.of([1.0])
 
 
 def steadied(window: Moments, reference: Moments) -> Moments:
@@ -72,22 +72,22 @@ def judge_label(
         reason = f"{scores.labels} of the {spec.min_labels} labels needed, of {due}{left_out(scores)}{more}"
         return subject.verdict(signal, Condition.NO_DATA, reason, METHOD, evidence={**evidence, "waits": may_wait})
     there = base(reference.scores, spec.better)
-    windows = [steadied(badness(each, spec.better), there) for each in (*earlier, scores)]
-    found = harm(there, windows, limit=spec.harm_ratio, rows_per_user=scores.labels_per_user, icc=reference.icc)
-    if found is None:
+    windows = [steadied(badness(stretch_scores, spec.better), there) for stretch_scores in (*earlier, scores)]
+    figure = harm(there, windows, limit=spec.harm_ratio, rows_per_user=scores.labels_per_user, icc=reference.icc)
+    if figure is None:
         reason = f"the reference's {reference.scores.labels} labels are too few to compare with"
         return subject.verdict(signal, Condition.NO_DATA, reason, METHOD, evidence=evidence)
     evidence |= {
-        "ratio_at_least": found.at_least,
-        "log10_m": found.log10_m,
+        "ratio_at_least": figure.at_least,
+        "log10_m": figure.log10_m,
         "scores": [scores.labels, scores.total, scores.squares],
         "scores_of": [stretch.start.isoformat(), stretch.end.isoformat()],
     }
     means = f"score {scores.mean:.3f}, the reference {reference.scores.mean:.3f}"
-    reason = f"{scores.labels} labels of {due} {means}: {_compared(found, spec)}{left_out(scores)}"
+    reason = f"{scores.labels} labels of {due} {means}: {_compared(figure, spec)}{left_out(scores)}"
     return subject.verdict(
-        signal, harm_condition(found, spec.harm_ratio), reason, METHOD,
-        score=found.ratio, limit=spec.harm_ratio, evidence=evidence,
+        signal, harm_condition(figure, spec.harm_ratio), reason, METHOD,
+        score=figure.ratio, limit=spec.harm_ratio, evidence=evidence,
     )  # fmt: skip
 
 
@@ -102,11 +102,11 @@ def _counted(stretch: Window, scores: LabelScores, reference: LabelReference) ->
     }
 
 
-def _compared(found: Harm, spec: LabelSpec) -> str:
+def _compared(figure: Harm, spec: LabelSpec) -> str:
     """Say in words how much worse the answers are than the reference's."""
     measured = "1 - score" if spec.better == "higher" else "the score"
     return (
-        f"{measured} is {found.ratio:.2f} times the reference's (surely {found.at_least:.2f} times; harmful from "
+        f"{measured} is {figure.ratio:.2f} times the reference's (surely {figure.at_least:.2f} times; harmful from "
         f"{spec.harm_ratio:.2f} on)"
     )
 
@@ -116,16 +116,16 @@ def judged_scores(verdicts: Sequence[Verdict], version: int, *, until: datetime)
 
     Stretches that overlap a later one's are left out, so that no label counts twice.
     """
-    found: list[tuple[Window, LabelScores]] = []
+    stretches: list[tuple[Window, LabelScores]] = []
     for verdict in verdicts:
         if verdict.champion_version != version or "scores" not in verdict.evidence:
             continue
         start, end = (datetime.fromisoformat(at) for at in verdict.evidence["scores_of"])
-        if end > (found[-1][0].start if found else until):
+        if end > (stretches[-1][0].start if stretches else until):
             continue
         labels, total, squares = verdict.evidence["scores"]
-        found.append((Window(start, end), LabelScores(labels=labels, total=total, squares=squares)))
-    return found[::-1]
+        stretches.append((Window(start, end), LabelScores(labels=labels, total=total, squares=squares)))
+    return stretches[::-1]
 
 
 def left_out(scores: LabelScores) -> str:

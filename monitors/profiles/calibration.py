@@ -62,7 +62,7 @@ def calibrate(windows: Sequence[Replayed], icc: Mapping[str, float]) -> Calibrat
     """
     pooled = _calibrate(windows, icc, by_hour=False)
     worst = max(pooled.eps.values(), default=0.0)
-    if worst <= HOUR_OF_DAY_EPS or not covers_days([each.hour for each in windows]):
+    if worst <= HOUR_OF_DAY_EPS or not covers_days([window.hour for window in windows]):
         return pooled
     by_hour = _calibrate(windows, icc, by_hour=True)
     return by_hour if sum(by_hour.eps.values()) < sum(pooled.eps.values()) else pooled
@@ -87,11 +87,11 @@ class _Replay:
             for name, sketch in _merged(reference).items()
         }
         detector = Detector.of(columns)
-        hours = sorted({each.hour for each in reference}) if by_hour else []
+        hours = sorted({window.hour for window in reference}) if by_hour else []
         return cls(
             detector=detector,
-            rates={hour: _merged([each for each in reference if each.hour == hour]) for hour in hours},
-            tallies=[(each.hour, detector.count(each.columns), each.rows_per_user) for each in replayed],
+            rates={hour: _merged([window for window in reference if window.hour == hour]) for hour in hours},
+            tallies=[(window.hour, detector.count(window.columns), window.rows_per_user) for window in replayed],
         )
 
     def log_m(self, eps: Mapping[str, float]) -> Floats:
@@ -181,15 +181,15 @@ def _alarms(log_m: Floats) -> int:
 def _reference_rows(windows: Sequence[Replayed], icc: Mapping[str, float], *, by_hour: bool) -> dict[str, float]:
     """Give, per column, the rows that a share of the reference rests on, clusters discounted."""
     rows: dict[str, dict[int, float]] = {}
-    for each in windows:
-        for name, sketch in each.columns.items():
-            effect = 1 + max(each.rows_per_user - 1, 0) * icc.get(name, 0.0)
+    for window in windows:
+        for name, sketch in window.columns.items():
+            effect = 1 + max(window.rows_per_user - 1, 0) * icc.get(name, 0.0)
             of_hour = rows.setdefault(name, {})
-            hour = each.hour if by_hour else 0
+            hour = window.hour if by_hour else 0
             of_hour[hour] = of_hour.get(hour, 0.0) + sketch.present / effect
     return {name: float(np.median(list(of_hour.values()))) for name, of_hour in rows.items()}
 
 
 def _merged(windows: Sequence[Replayed]) -> dict[str, Sketch]:
-    names = sorted({name for each in windows for name in each.columns})
-    return {name: merge(each.columns[name] for each in windows if name in each.columns) for name in names}
+    names = sorted({name for window in windows for name in window.columns})
+    return {name: merge(window.columns[name] for window in windows if name in window.columns) for name in names}

@@ -22,9 +22,9 @@ def detectable(
     """
     detector = Detector.of(columns)
     numeric = {
-        name: each.sketch
-        for name, each in columns.items()
-        if isinstance(each.sketch, NumericSketch) and each.sketch.numbers
+        name: reference.sketch
+        for name, reference in columns.items()
+        if isinstance(reference.sketch, NumericSketch) and reference.sketch.numbers
     }
     return {
         shift: _median([_delay(detector, name, sketch, shift, rows_per_window) for name, sketch in numeric.items()])

@@ -58,7 +58,7 @@ def _season_not_due(
     present: Profile, calendar: Calendar, accepted: Sequence[StoredSketch], effective_from: datetime, *, force: bool
 ) -> str | None:
     """Say why a season is not to be learned again yet; None where it is."""
-    count = sum(each.windows for each in accepted)
+    count = sum(sketch.windows for sketch in accepted)
     if count < LEAST_WINDOWS:
         return f"{count} of the {LEAST_WINDOWS} accepted windows that a new profile needs"
     if force or present.season is None or present.calendar != calendar or present.effective_from is None:
@@ -80,7 +80,7 @@ def _plain_not_due(
     force: bool,
 ) -> str | None:
     """Say why a profile that knows no season is not to be made again yet; None where it is."""
-    count = sum(each.windows for each in accepted)
+    count = sum(sketch.windows for sketch in accepted)
     if count < LEAST_WINDOWS:
         return f"{count} of the {LEAST_WINDOWS} accepted windows that a new profile needs"
     newest = last_sketch(db, champion.model, champion.version, before=effective_from + timedelta(microseconds=1))

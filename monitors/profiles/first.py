@@ -41,9 +41,9 @@ def first_profile(db: Engine, spec: ModelSpec, champion: Champion, *, until: dat
         return Profile.of(present)
     made = proposed_profile(db, spec, champion, until=until)
     if made is None:
-        said = build_reference(db, spec, champion, until=until)
+        missing = build_reference(db, spec, champion, until=until)
         made = proposed_profile(db, spec, champion, until=until)
-    return said if made is None else keep_profile(db, made)
+    return missing if made is None else keep_profile(db, made)
 
 
 def proposed_profile(db: Engine, spec: ModelSpec, champion: Champion, *, until: datetime) -> Profile | None:

@@ -46,7 +46,7 @@ def gather(
     db: Engine, spec: ModelSpec, champion: Champion, present: Profile, stored: Sequence[StoredSketch]
 ) -> Gathered:
     """Gather windows counted alike: as they are stored where no column has changed, otherwise again from the log."""
-    rows = _sample(db, spec, champion, [each for each in stored if each.windows == 1])
+    rows = _sample(db, spec, champion, [sketch for sketch in stored if sketch.windows == 1])
     usual = learn(rows) if rows else present.usual
     usual = replace(usual, roles={**present.usual.roles, **usual.roles})
     watched = spec.drift.model_copy(update={"exclude": (*spec.drift.exclude, *usual.roles)})

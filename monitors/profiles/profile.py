@@ -143,7 +143,7 @@ class Profile:
             "begins": self.begins and self.begins.isoformat(),
             "unsteady": list(self.unsteady),
             "usual": self.usual.plain(),
-            "kinds": [astuple(each) for each in self.kinds],
+            "kinds": [astuple(kind) for kind in self.kinds],
             "kind_rows": list(self.kind_rows),
             "calendar": None if self.calendar is None else self.calendar.plain(),
             "growth_tolerance": self.growth_tolerance,

@@ -38,8 +38,8 @@ def recent_rows(db: Engine, champion: Champion, *, limit: int) -> list[dict[str,
     Raises:
         ContractError: the reference's file is gone or damaged.
     """
-    found = reference_of(db, champion.model, champion.version)
-    rows = read_rows(found.uri, found.sha256) if found is not None else []
+    reference = reference_of(db, champion.model, champion.version)
+    rows = read_rows(reference.uri, reference.sha256) if reference is not None else []
     return [row for row in rows if row["role"] == "recent"][:limit]
 
 

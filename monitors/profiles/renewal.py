@@ -77,9 +77,9 @@ def rebaseline(db: Engine, spec: ModelSpec, champion: Champion, *, until: dateti
         return present
     since = Window(effective_from - 2 * windows * settings().window_length, effective_from)
     judged = [
-        each
-        for each in read_sketches(db, champion.model, champion.version, since)
-        if each.state is not None and each.windows == 1
+        sketch
+        for sketch in read_sketches(db, champion.model, champion.version, since)
+        if sketch.state is not None and sketch.windows == 1
     ][-windows:]
     material = gather(db, spec, champion, present, judged)
     if not material.windows:

@@ -28,7 +28,7 @@ def next_revision(
     total = add_up([*material.days, *material.windows])
     if calendar.is_seasonal:
         return _seasonal(present, material, total, effective_from, source, calendar)
-    replayed = [Replayed(each.window.start.hour, each.columns, each.rows_per_user) for each in material.windows]
+    replayed = [Replayed(window.window.start.hour, window.columns, window.rows_per_user) for window in material.windows]
     calibration = calibrate(replayed, material.icc)
     return replace(
         present,
@@ -43,8 +43,8 @@ def next_revision(
         icc=material.icc,
         usual=material.usual,
         loss_tolerance=loss_tolerance(
-            [each.loss for each in material.windows],
-            hours=[each.window.start.hour for each in material.windows],
+            [window.loss for window in material.windows],
+            hours=[window.window.start.hour for window in material.windows],
             rows_per_user=total.rows_per_user,
             icc=material.icc.get("prompt_bits_per_byte", 0.0),
         ),
@@ -56,8 +56,8 @@ def next_revision(
 
 def _by_hour(windows: Sequence[WindowSketch], total: WindowSketch) -> dict[int, dict[str, Sketch]]:
     """Add up the windows of each hour of the day; a column that an hour never saw is that of all hours."""
-    hours = sorted({each.window.start.hour for each in windows})
-    of_hour = {hour: add_up([each for each in windows if each.window.start.hour == hour]) for hour in hours}
+    hours = sorted({window.window.start.hour for window in windows})
+    of_hour = {hour: add_up([window for window in windows if window.window.start.hour == hour]) for hour in hours}
     return {hour: {**total.columns, **some.columns} for hour, some in of_hour.items()}
 
 
@@ -105,17 +105,17 @@ def _lessons(made: Profile, windows: Sequence[WindowSketch], calendar: Calendar)
     """Learn the season of windows, counted and costed as a profile says."""
     detector, costs = made.pooled(made.reference), made.kind_costs
     icc = made.icc.get("prompt_bits_per_byte", 0.0)
-    starts = [each.window.start for each in windows]
+    starts = [window.window.start for window in windows]
     return learn_season(
         Material(
             detector=detector,
-            tallies=[detector.count(each.columns) for each in windows],
-            rows_per_user=[each.rows_per_user for each in windows],
+            tallies=[detector.count(window.columns) for window in windows],
+            rows_per_user=[window.rows_per_user for window in windows],
             losses=[
-                split(each.kinds, each.kind_rows, costs, effect=1 + max(each.rows_per_user - 1, 0) * icc)
-                if costs is not None and each.kinds
+                split(window.kinds, window.kind_rows, costs, effect=1 + max(window.rows_per_user - 1, 0) * icc)
+                if costs is not None and window.kinds
                 else None
-                for each in windows
+                for window in windows
             ],
             slots=np.array(calendar.slots(starts)),
             days=np.array([calendar.day(at) for at in starts]),

@@ -60,12 +60,12 @@ def words(response: httpx.Response) -> str:
 
 def _check(where: str, promql: str, response: httpx.Response) -> None:
     """Refuse an answer that holds no samples."""
-    code, said = response.status_code, words(response) if response.status_code != httpx.codes.OK else ""
+    code, text = response.status_code, words(response) if response.status_code != httpx.codes.OK else ""
     if code in _WRONG_QUERY:
-        raise ContractError(f"{where} refuses the query {promql!r}: {said}")
+        raise ContractError(f"{where} refuses the query {promql!r}: {text}")
     if code in _WRONG_CREDENTIALS:
         raise ContractError(
-            f"{where} refuses these credentials (HTTP {code}: {said}); mend the Connection's login, password or extra, "
+            f"{where} refuses these credentials (HTTP {code}: {text}); mend the Connection's login, password or extra, "
             "or DRIFTLOOP_PROMETHEUS_OPTIONS for commands"
         )
     if response.is_redirect:
@@ -74,7 +74,7 @@ def _check(where: str, promql: str, response: httpx.Response) -> None:
             "page or a proxy does; give the address that answers queries itself, and its credentials"
         )
     if code != httpx.codes.OK:
-        raise TransientError(f"{where} answered HTTP {code}: {said}")
+        raise TransientError(f"{where} answered HTTP {code}: {text}")
 
 
 def _of_json(content: Any) -> str:

@@ -79,24 +79,24 @@ def _combined(needed: Input, known: Mapping[str, Freshness]) -> Freshness:
     if isinstance(needed, str):
         return known.get(needed, NEVER)
     if isinstance(needed, AnyOf):
-        return _of_choices([_combined(each, known) for each in needed.choices])
-    return _oldest([_combined(each, known) for each in needed.parts])
+        return _of_choices([_combined(choice, known) for choice in needed.choices])
+    return _oldest([_combined(part, known) for part in needed.parts])
 
 
 def _of_choices(choices: Sequence[Freshness]) -> Freshness:
     """Give the oldest of the live ones, for any of them may hold the value; of ended ones the last to end."""
-    live = [each for each in choices if each.live]
+    live = [choice for choice in choices if choice.live]
     if live:
         return _oldest(live)
-    ages = [each.age for each in choices if each.age is not None]
+    ages = [choice.age for choice in choices if choice.age is not None]
     return Freshness(age=min(ages, default=None), live=False)
 
 
 def _oldest(needed: Sequence[Freshness]) -> Freshness:
     if not needed:  # an expression of constants
         return Freshness(age=timedelta(0), live=True)
-    ages = [each.age for each in needed if each.age is not None]
+    ages = [freshness.age for freshness in needed if freshness.age is not None]
     return Freshness(
         age=max(ages) if len(ages) == len(needed) else None,
-        live=all(each.live for each in needed),
+        live=all(freshness.live for freshness in needed),
     )

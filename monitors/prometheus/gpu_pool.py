@@ -39,9 +39,9 @@ def size(seen: Mapping[str, Any], *, age: timedelta | None, patience: timedelta,
         return Size(None, "how many GPUs there are is not known")
     if age > patience:
         return Size(None, f"how many GPUs there are was last seen {age.total_seconds():.0f} s ago")
-    each = max([1, *needs])
-    slots = max(1, int(total) // each)
-    return Size(slots, f"{int(total)} GPUs work, and a training takes up to {each}: {slots} at a time")
+    per_training = max([1, *needs])
+    slots = max(1, int(total) // per_training)
+    return Size(slots, f"{int(total)} GPUs work, and a training takes up to {per_training}: {slots} at a time")
 
 
 def resize(*, db: Engine, airflow: AirflowApi, now: datetime) -> str:

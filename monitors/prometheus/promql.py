@@ -61,7 +61,7 @@ def inputs(expression: str) -> AllOf:
 def _leaves(node: Input) -> list[str]:
     if isinstance(node, str):
         return [node]
-    return [leaf for each in (node.parts if isinstance(node, AllOf) else node.choices) for leaf in _leaves(each)]
+    return [leaf for part in (node.parts if isinstance(node, AllOf) else node.choices) for leaf in _leaves(part)]
 
 
 def _needed(node: promql.Expr) -> tuple[Input, ...]:
@@ -102,8 +102,8 @@ def _children(node: promql.Expr) -> list[promql.Expr]:
 def _selector(node: promql.VectorSelector) -> str:
     """Write a selector without its offset and `@`: its name and its matchers."""
     sides = [node.matchers.matchers, *node.matchers.or_matchers]
-    said = " or ".join(",".join(_matcher(each) for each in side) for side in sides if side)
-    return f"{node.name or ''}{{{said}}}" if said or not node.name else str(node.name)
+    matchers = " or ".join(",".join(_matcher(matcher) for matcher in side) for side in sides if side)
+    return f"{node.name or ''}{{{matchers}}}" if matchers or not node.name else str(node.name)
 
 
 def _matcher(matcher: promql.Matcher) -> str:

@@ -126,8 +126,8 @@ def _history(windows: Sequence[Judged], at: int, signal: str, count: int) -> lis
     """Give the signal's newest verdicts up to window number `at`, newest first; none if that one waits for more."""
     if windows[at].verdicts[signal].waits:
         return []
-    found = (each.verdicts[signal] for each in windows[at::-1])
-    return list(islice((each for each in found if not each.waits), count))
+    verdicts = (window.verdicts[signal] for window in windows[at::-1])
+    return list(islice((verdict for verdict in verdicts if not verdict.waits), count))
 
 
 def _confirmed(windows: Sequence[Judged], at: int, spec: ModelSpec) -> dict[str, datetime]:
@@ -138,12 +138,12 @@ def _confirmed(windows: Sequence[Judged], at: int, spec: ModelSpec) -> dict[str,
 
 
 def _incidents(windows: Sequence[Judged], spec: ModelSpec) -> list[ReplayedIncident]:
-    found: list[ReplayedIncident] = []
+    incidents: list[ReplayedIncident] = []
     present: _Open | None = None
     serving: int | None = None
     for at, now in enumerate(windows):
         if present is not None and now.version not in (None, serving):
-            found.append(present.ended(now.window.start))
+            incidents.append(present.ended(now.window.start))
             present = None
         serving = serving if now.version is None else now.version
         bad = _confirmed(windows, at, spec)
@@ -155,18 +155,22 @@ def _incidents(windows: Sequence[Judged], spec: ModelSpec) -> list[ReplayedIncid
         quiet = 2 * spec.drift.confirm.of
         standing = [name for name in present.signals if not is_quiet(_history(windows, at, name, quiet), quiet)]
         if not standing:
-            found.append(present.ended(now.window.end))
+            incidents.append(present.ended(now.window.end))
             present = None
             continue
         present.decision = _decide(standing, now, present.degraded_since, spec, int(present.retrain_at is not None))
-        if present.decision.action is Action.RETRAIN and now.window.end >= _cool(found, spec, now):
+        if present.decision.action is Action.RETRAIN and now.window.end >= _cool(incidents, spec, now):
             present.retrain_at = present.retrain_at or now.window.end
-    return [*found, present.ended(None)] if present is not None else found
+    return [*incidents, present.ended(None)] if present is not None else incidents
 
 
-def _cool(found: Sequence[ReplayedIncident], spec: ModelSpec, now: Judged) -> datetime:
+def _cool(incidents: Sequence[ReplayedIncident], spec: ModelSpec, now: Judged) -> datetime:
     """Give the time from which a retrain may start again."""
-    ends = [each.closed_at for each in found if each.retrain_at is not None and each.closed_at is not None]
+    ends = [
+        incident.closed_at
+        for incident in incidents
+        if incident.retrain_at is not None and incident.closed_at is not None
+    ]
     return ends[-1] + spec.retrain.cool_down_windows * now.window.length if ends else now.window.start
 
 
@@ -190,28 +194,28 @@ _COMPARED = ("condition", "reason", "method", "score", "limit", "champion_versio
 
 
 def _differences(windows: Sequence[Judged]) -> tuple[list[Difference], int]:
-    found, compared = [], 0
-    for each in windows:
-        for signal, recorded in each.recorded.items():
-            if not each.is_replayed or (signal == "drift" and not each.is_state_known):
+    differences, compared = [], 0
+    for window in windows:
+        for signal, recorded in window.recorded.items():
+            if not window.is_replayed or (signal == "drift" and not window.is_state_known):
                 continue
             compared += 1
-            replayed = each.verdicts[signal]
+            replayed = window.verdicts[signal]
             fields = [name for name in _COMPARED if getattr(recorded, name) != getattr(replayed, name)]
             evidence = plain(replayed.evidence)
             if any(recorded.evidence.get(key) != value for key, value in evidence.items()):
                 fields.append("evidence")
             if fields:
-                found.append(
+                differences.append(
                     Difference(
-                        window=each.window,
+                        window=window.window,
                         signal=signal,
                         fields=tuple(fields),
                         recorded=_said(recorded),
                         replayed=_said(replayed),
                     )
                 )
-    return found, compared
+    return differences, compared
 
 
 def _said(verdict: Verdict) -> str:
@@ -221,10 +225,10 @@ def _said(verdict: Verdict) -> str:
 def _score(
     windows: Sequence[Judged], incidents: Sequence[ReplayedIncident], shifts: Sequence[Window], spec: ModelSpec
 ) -> Score:
-    confirming = [each.window for at, each in enumerate(windows) if _confirmed(windows, at, spec)]
+    confirming = [window.window for at, window in enumerate(windows) if _confirmed(windows, at, spec)]
 
     def delay(shift: Window) -> timedelta | None:
-        return next((each.end - shift.start for each in confirming if _meet(each.start, each.end, shift)), None)
+        return next((window.end - shift.start for window in confirming if _meet(window.start, window.end, shift)), None)
 
     def is_false(start: datetime, end: datetime) -> bool:
         return not any(_meet(start, end, shift) for shift in shifts)
@@ -232,9 +236,11 @@ def _score(
     return Score(
         shifts=tuple(shifts),
         delays=tuple(delay(shift) for shift in shifts),
-        false_alarms=sum(is_false(each.degraded_since, each.opened_at) for each in incidents),
+        false_alarms=sum(is_false(incident.degraded_since, incident.opened_at) for incident in incidents),
         false_retrains=sum(
-            is_false(each.degraded_since, each.retrain_at) for each in incidents if each.retrain_at is not None
+            is_false(incident.degraded_since, incident.retrain_at)
+            for incident in incidents
+            if incident.retrain_at is not None
         ),
     )
 

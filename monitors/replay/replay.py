@@ -65,7 +65,7 @@ def replay(
     holds its rows.
     """
     state = _State(spec=spec, unwatched=unwatched, losses=[*losses])
-    return [_judge(model, each, state) for each in stored]
+    return [_judge(model, window, state) for window in stored]
 
 
 @dataclass(slots=True)
@@ -89,11 +89,11 @@ class _State:
 def _judge(model: str, stored: Stored, state: _State) -> Judged:
     subject = Subject(model=model, window=stored.window, champion_version=stored.version, flooded=stored.flooded)
     if stored.sketch is None or stored.profile is None:
-        unknown = {each.signal: each for each in subject.unknown("nothing is kept of the window").verdicts}
+        unknown = {verdict.signal: verdict for verdict in subject.unknown("nothing is kept of the window").verdicts}
         verdicts: Mapping[str, Verdict] = {**unknown, **stored.recorded}
     else:
         step = _step(subject, stored, stored.sketch, stored.profile, state)
-        verdicts = {each.signal: each for each in step.verdicts}
+        verdicts = {verdict.signal: verdict for verdict in step.verdicts}
     state.losses.append(verdicts["loss"])
     return Judged(
         window=stored.window,

@@ -39,7 +39,7 @@ def backtest(
         TransientError: PostgreSQL is away.
     """
     stored = _Reader.of(db, spec.name).stored(within)
-    if not any(each.sketch is not None for each in stored):
+    if not any(window.sketch is not None for window in stored):
         raise ContractError(f"{spec.name}: {_nothing(within, stored)}")
     tried = policy if policy is not None else spec.drift
     losses = recent_verdicts(db, spec.name, "loss", until=stored[0].window.start, count=HARM_WINDOWS - 1)
@@ -50,16 +50,16 @@ def backtest(
 
 def without_effect(policy: DriftSpec, present: DriftSpec) -> list[str]:
     """Say in words what a policy changes that a replay cannot try, because what it needs is not kept."""
-    said = [
+    remarks = [
         f"{name} changes what is counted, and the counts are kept"
         for name in ("max_rows", "embedding")
         if getattr(policy, name) != getattr(present, name)
     ]
     if back := sorted(set(present.exclude) - set(policy.exclude)):
-        said.append(f"{', '.join(back)} was excluded and is not in the counts")
+        remarks.append(f"{', '.join(back)} was excluded and is not in the counts")
     if policy.min_rows < present.min_rows:
-        said.append("a lower min_rows: windows that were too small were counted again with the next")
-    return said
+        remarks.append("a lower min_rows: windows that were too small were counted again with the next")
+    return remarks
 
 
 def _nothing(within: Window, stored: Sequence[Stored]) -> str:
@@ -73,7 +73,7 @@ def _nothing(within: Window, stored: Sequence[Stored]) -> str:
 
 
 def _said(stored: Stored) -> str:
-    return next((each.reason for each in stored.recorded.values()), "nothing")
+    return next((verdict.reason for verdict in stored.recorded.values()), "nothing")
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,8 +108,8 @@ class _Reader:
         """Give the windows that were looked at, oldest first."""
         recorded = self._recorded(within)
         judged = self._judged(within)
-        found = {end: self._uncounted(of_window) for end, of_window in recorded.items()}
-        for version in sorted({each.version for each in self.reigns}):
+        by_end = {end: self._uncounted(of_window) for end, of_window in recorded.items()}
+        for version in sorted({reign.version for reign in self.reigns}):
             rows = read_sketches(self.db, self.model, version, within, judged_only=False)
             if not rows:
                 continue
@@ -120,25 +120,25 @@ class _Reader:
                 known = last is None or (before is not None and before.window.end == last)
                 window = self._counted(row, recorded.get(row.window.end, {}), before, continues=replayed and known)
                 if window is not None:
-                    found[row.window.end] = replace(window, is_state_known=known)
+                    by_end[row.window.end] = replace(window, is_state_known=known)
                 if row.state is not None:
                     before, replayed = row, window is not None
-        return [found[end] for end in sorted(found)]
+        return [by_end[end] for end in sorted(by_end)]
 
     def _recorded(self, within: Window) -> dict[datetime, dict[str, Verdict]]:
         count = within.length // settings().window_length + 1
-        found: dict[datetime, dict[str, Verdict]] = {}
+        by_end: dict[datetime, dict[str, Verdict]] = {}
         for signal in SIGNALS:
             for verdict in recent_verdicts(self.db, self.model, signal, until=within.end, count=count):
                 if verdict.window.end > within.start:
-                    found.setdefault(verdict.window.end, {})[signal] = verdict
-        return found
+                    by_end.setdefault(verdict.window.end, {})[signal] = verdict
+        return by_end
 
     def _judged(self, within: Window) -> list[tuple[datetime, int | None]]:
         """Give the ends of the windows whose drift was judged, from some days before on, with their versions."""
         count = (within.length + _BEFORE) // settings().window_length + 1
         verdicts = recent_verdicts(self.db, self.model, "drift", until=within.end, count=count)
-        return [(each.window.end, each.champion_version) for each in verdicts if each.condition.is_known]
+        return [(verdict.window.end, verdict.champion_version) for verdict in verdicts if verdict.condition.is_known]
 
     def _counted(
         self, row: StoredSketch, recorded: Mapping[str, Verdict], before: StoredSketch | None, *, continues: bool
@@ -149,7 +149,7 @@ class _Reader:
         """
         window = Window(row.window.end - settings().window_length, row.window.end)
         reign = self._reign(row.version, window)
-        if row.windows > 1 or any(each.champion_version != row.version for each in recorded.values()):
+        if row.windows > 1 or any(verdict.champion_version != row.version for verdict in recorded.values()):
             return None
         profile = self._profile(reign, window)
         if profile is None or profile.encoding.digest != row.encoding:
@@ -180,10 +180,10 @@ class _Reader:
         )
 
     def _reign(self, version: int | None, window: Window) -> _Reign:
-        before = [each for each in self.reigns if each.version == version and each.since < window.end]
+        before = [reign for reign in self.reigns if reign.version == version and reign.since < window.end]
         return before[-1] if before else _Reign(version or 0, window.start, promoted=False)
 
     def _profile(self, reign: _Reign, window: Window) -> Profile | None:
         champion = Champion(self.model, reign.version, None, reign.since, 0)
-        found = profile_of(self.db, champion, at=window.start)
-        return None if found is None else self.profiles.setdefault((found.version, found.revision), found)
+        profile = profile_of(self.db, champion, at=window.start)
+        return None if profile is None else self.profiles.setdefault((profile.version, profile.revision), profile)

@@ -45,9 +45,9 @@ def write(model: str, *, until: datetime, db: Engine) -> str:
         return f"no report on {window}: drift {why}"
     if not _is_wanted(spec.drift, drift, loss):
         return f"no report on {window}: drift and loss are OK, and the spec wants reports of other windows only"
-    found = _verdict(drift, _report(drift, db))
-    save_verdict(db, found)
-    return found.reason
+    verdict = _verdict(drift, _report(drift, db))
+    save_verdict(db, verdict)
+    return verdict.reason
 
 
 def sample_of(sketch: Sketch, rows: int = MAX_ROWS) -> Values:
@@ -79,7 +79,7 @@ def _is_wanted(spec: DriftSpec, drift: Verdict, loss: Verdict | None) -> bool:
 
 def _report(drift: Verdict, db: Engine) -> DriftReport | str:
     """Make the report, or say how it would differ from the verdict."""
-    told = {name: _column_verdict(said, drift) for name, said in drift.evidence["columns"].items()}
+    told = {name: _column_verdict(figures, drift) for name, figures in drift.evidence["columns"].items()}
     profile, stretch = _judged_by(drift, db)
     reference = profile.reference_at(stretch.start)
     try:
@@ -93,12 +93,12 @@ def _report(drift: Verdict, db: Engine) -> DriftReport | str:
         return str(err)
 
 
-def _column_verdict(said: Mapping[str, Any], drift: Verdict) -> ColumnVerdict:
-    score = said["log10_m"]
+def _column_verdict(figures: Mapping[str, Any], drift: Verdict) -> ColumnVerdict:
+    score = figures["log10_m"]
     return ColumnVerdict(
         score=float("-inf") if score is None else float(score),
         limit=float("inf") if drift.limit is None else drift.limit,
-        drifted=bool(said["drifted"]),
+        drifted=bool(figures["drifted"]),
     )
 
 
@@ -116,17 +116,19 @@ def _rows(drift: Verdict, profile: Profile, stretch: Window, db: Engine) -> dict
     """Give the columns of a sample of the rows that were judged, in the order of their time."""
     rows = read_window(db, drift.model, stretch, limit=MAX_ROWS)
     own = [row for row in rows if row["model_version"] in (drift.champion_version, None)]
-    found: dict[str, Values] = {**columns.values(profile.encoding, sorted(own, key=lambda row: row["at"]))}
+    values: dict[str, Values] = {**columns.values(profile.encoding, sorted(own, key=lambda row: row["at"]))}
     for column in profile.encoding.columns:
         if column.kind == "category":  # a level that is not known by name may be anybody's address
             known = frozenset(column.levels)
-            levels = [None if level is None else str(level) for level in found[column.name]]
-            found[column.name] = [level if level is None or level in known else hashed_level(level) for level in levels]
-    return found
+            levels = [None if level is None else str(level) for level in values[column.name]]
+            values[column.name] = [
+                level if level is None or level in known else hashed_level(level) for level in levels
+            ]
+    return values
 
 
 def _verdict(drift: Verdict, report: DriftReport | str) -> Verdict:
-    found = Verdict(
+    verdict = Verdict(
         model=drift.model,
         signal=SIGNAL,
         window=drift.window,
@@ -136,14 +138,16 @@ def _verdict(drift: Verdict, report: DriftReport | str) -> Verdict:
         champion_version=drift.champion_version,
     )
     if isinstance(report, str):
-        return found
+        return verdict
     share, decided = report.drift_share, drift.evidence.get("drift_share")
-    found = replace(found, score=share, evidence=_store(drift.model, drift.window, report))
+    verdict = replace(verdict, score=share, evidence=_store(drift.model, drift.window, report))
     if decided is not None and not math.isclose(share, decided, abs_tol=1e-9):
-        return replace(found, reason=f"Evidently's drift share is {share:.2f}, the detector's {decided:.2f}")
+        return replace(verdict, reason=f"Evidently's drift share is {share:.2f}, the detector's {decided:.2f}")
     drifted = round(share * len(drift.evidence["columns"]))
-    said = f"{drifted} of {len(drift.evidence['columns'])} columns drifted, as Evidently counts them"
-    return replace(found, condition=drift.condition, reason=f"{said}: share {share:.2f}; drift is {drift.condition}")
+    counted = f"{drifted} of {len(drift.evidence['columns'])} columns drifted, as Evidently counts them"
+    return replace(
+        verdict, condition=drift.condition, reason=f"{counted}: share {share:.2f}; drift is {drift.condition}"
+    )
 
 
 def _store(model: str, window: Window, report: DriftReport) -> dict[str, str]:

@@ -51,20 +51,20 @@ def compare_day(model: str, *, until: datetime, db: Engine) -> str:
     prompts = _one_of_each_user(row for row in rows if row["model_version"] in (champion.version, None))[:MAX_ROWS]
     if (fewest := min(len(reference), len(prompts))) < MIN_ROWS:
         return f"{fewest} prompts of a side on {day.start:%Y-%m-%d}, {MIN_ROWS} are needed to compare"
-    found = discrepancy(embed(path, reference), embed(path, prompts))
-    moved = found.p_value <= LEVEL
+    result = discrepancy(embed(path, reference), embed(path, prompts))
+    moved = result.p_value <= LEVEL
     verdict = Verdict(
         model=model,
         signal=SIGNAL,
         window=day,
         condition=Condition.WARN if moved else Condition.OK,
         reason=f"prompts of the day lie {'elsewhere than' if moved else 'where'} the reference's do: "
-        f"p {found.p_value:.3f} {'≤' if moved else '>'} {LEVEL}, {len(prompts)} against {len(reference)} prompts",
+        f"p {result.p_value:.3f} {'≤' if moved else '>'} {LEVEL}, {len(prompts)} against {len(reference)} prompts",
         method=METHOD,
-        score=found.p_value,
+        score=result.p_value,
         limit=LEVEL,
         champion_version=champion.version,
-        evidence={"statistic": found.statistic, "rows": len(prompts), "reference_rows": len(reference)},
+        evidence={"statistic": result.statistic, "rows": len(prompts), "reference_rows": len(reference)},
     )
     save_verdict(db, verdict)
     return verdict.reason

@@ -122,10 +122,10 @@ def _run(columns: Mapping[str, tuple[Values, Values]], verdicts: Mapping[str, Co
 
     limits = {name: verdict.limit for name, verdict in verdicts.items()}
     count = DriftedColumnsCount(columns=list(columns), method=STATTEST, per_column_threshold=limits)
-    each = [ValueDrift(column=name, method=STATTEST, threshold=limits[name]) for name in columns]
+    value_drifts = [ValueDrift(column=name, method=STATTEST, threshold=limits[name]) for name in columns]
     with _telling(verdicts), warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore")  # of pandas and numpy about constant columns; the verdict does not need them
-        snapshot = Report([count, *each]).run(dataset(1), dataset(0))
+        snapshot = Report([count, *value_drifts]).run(dataset(1), dataset(0))
         return snapshot.json(), snapshot.get_html_str(as_iframe=False)
 
 

@@ -87,9 +87,9 @@ def may_scale(evidence: ScaleEvidence, capacity: Capacity) -> ScaleDecision:
 
 def not_known_bad(conditions: Mapping[str, Condition]) -> str | None:
     """Say why nothing measured calls for capacity; None: something does."""
-    if any(each in (Condition.BAD, Condition.WARN) for each in conditions.values()):
+    if any(condition in (Condition.BAD, Condition.WARN) for condition in conditions.values()):
         return None
-    seen = ", ".join(f"{name} is {each}" for name, each in sorted(conditions.items())) or "nothing is known"
+    seen = ", ".join(f"{name} is {condition}" for name, condition in sorted(conditions.items())) or "nothing is known"
     return f"nothing measured calls for capacity now ({seen}): nothing is scaled on what is not known"
 
 

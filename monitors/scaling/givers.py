@@ -46,12 +46,12 @@ class CommandGiver:
         """Read the number that the command prints, or believe what was set."""
         if self._spec.read is None:
             return known
-        said = self._run(self._spec.read, known, known).strip()
-        if not said.isdecimal():
+        output = self._run(self._spec.read, known, known).strip()
+        if not output.isdecimal():
             raise ContractError(
-                f"scale.read ({self._spec.read[0]} …) printed {said[:80]!r}; needed: a number of replicas"
+                f"scale.read ({self._spec.read[0]} …) printed {output[:80]!r}; needed: a number of replicas"
             )
-        return int(said)
+        return int(output)
 
     def set(self, replicas: int, *, before: int) -> None:
         """Run the command."""

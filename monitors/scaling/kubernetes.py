@@ -54,14 +54,14 @@ class KubernetesGiver:
     def _read(self) -> dict[str, Any]:
         with self._asked("reading its scale"):
             if self._kind == "deployment":
-                found = self._apps.read_namespaced_deployment_scale(
+                answer = self._apps.read_namespaced_deployment_scale(
                     self._object, self._spec.namespace, _request_timeout=TIMEOUT
                 )
             else:
-                found = self._apps.read_namespaced_stateful_set_scale(
+                answer = self._apps.read_namespaced_stateful_set_scale(
                     self._object, self._spec.namespace, _request_timeout=TIMEOUT
                 )
-        scale: dict[str, Any] = self._apps.api_client.sanitize_for_serialization(found)
+        scale: dict[str, Any] = self._apps.api_client.sanitize_for_serialization(answer)
         return scale
 
     @property

@@ -56,10 +56,10 @@ class Calendar:
         return {"zone": self.zone, "country": self.country, "dates": [str(day) for day in self.dates]}
 
     @classmethod
-    def from_plain(cls, found: dict[str, Any]) -> "Calendar":
+    def from_plain(cls, plain: dict[str, Any]) -> "Calendar":
         """Read what `plain` gave."""
         return cls(
-            zone=found["zone"], country=found["country"], dates=tuple(date.fromisoformat(day) for day in found["dates"])
+            zone=plain["zone"], country=plain["country"], dates=tuple(date.fromisoformat(day) for day in plain["dates"])
         )
 
     def slots(self, times: Sequence[datetime]) -> list[int]:

@@ -23,13 +23,13 @@ MOST_GROWTH = 0.06
 
 def growth_tolerance(losses: Sequence[Split | None], slots: Ints, days: Ints, classes: tuple[int, ...]) -> float:
     """Choose the tolerance from accepted windows; the largest where fewer than two days are known."""
-    kept = [at for at, each in enumerate(losses) if each is not None and each.grown.rows > 0]
-    found = [each for each in losses if each is not None and each.grown.rows > 0]
+    kept = [at for at, loss in enumerate(losses) if loss is not None and loss.grown.rows > 0]
+    known = [loss for loss in losses if loss is not None and loss.grown.rows > 0]
     seen_days = len(np.unique(days[kept]))
     if seen_days < 2:
         return MOST_GROWTH
-    shares = np.array([each.shares for each in found])
-    rows = np.array([each.grown.rows for each in found])
+    shares = np.array([loss.shares for loss in known])
+    rows = np.array([loss.grown.rows for loss in known])
     usual = np.average(shares, axis=0, weights=rows)
     scale = np.maximum(usual * (1 - usual), 1e-9)
     windows = Windows(

@@ -51,7 +51,7 @@ def learn_season(material: Material, classes: tuple[int, ...]) -> Lessons:
     """Learn from windows; `classes` gives each kind of day its class."""
     detector = material.detector
     values, weights, noise = figures_of(detector, material.tallies, material.rows_per_user)
-    points = [_points(each) for each in material.losses]
+    points = [_points(loss) for loss in material.losses]
     loss_values, loss_weights, loss_noise = _figures(points)
     columns = np.repeat(np.arange(len(detector.columns) + LOSS_FIGURES), [*detector.widths, *[1] * LOSS_FIGURES])
     windows = Windows(
@@ -69,12 +69,12 @@ def learn_season(material: Material, classes: tuple[int, ...]) -> Lessons:
     )
 
 
-def _points(found: Split | None) -> tuple[Point, ...]:
-    if found is None:
+def _points(by_kind: Split | None) -> tuple[Point, ...]:
+    if by_kind is None:
         return (_UNKNOWN,) * LOSS_FIGURES
-    share = (found.grown.hits + 0.5) / (found.grown.rows + 1)
-    error = sqrt(share * (1 - share) / max(found.grown.rows, 1))
-    return found.same, found.new, Point(found.grown.value, error)
+    share = (by_kind.grown.hits + 0.5) / (by_kind.grown.rows + 1)
+    error = sqrt(share * (1 - share) / max(by_kind.grown.rows, 1))
+    return by_kind.same, by_kind.new, Point(by_kind.grown.value, error)
 
 
 def _figures(points: Sequence[tuple[Point, ...]]) -> tuple[Floats, Floats, Floats]:

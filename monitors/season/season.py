@@ -89,9 +89,9 @@ class Season:
         day, hour = np.divmod(slots, HOURS)
         beside = np.stack([day * HOURS + (hour + step) % HOURS for step in (-1, 0, 1)])
         known = (self.seen[beside] > 0) | (beside == slots)
-        found = (self.expected[beside] + self.expected[slots]) / 2
-        low = np.where(known[..., None], found, np.inf).min(axis=0)
-        high = np.where(known[..., None], found, -np.inf).max(axis=0)
+        halfway = (self.expected[beside] + self.expected[slots]) / 2
+        low = np.where(known[..., None], halfway, np.inf).min(axis=0)
+        high = np.where(known[..., None], halfway, -np.inf).max(axis=0)
         return low, high
 
 

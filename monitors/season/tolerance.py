@@ -79,7 +79,7 @@ def bounds(season: Season, slots: Ints) -> tuple[Floats, Floats]:
 
 def figures_of(detector: Detector, tallies: Sequence[Tally], rows_per_user: Sequence[float]) -> tuple[Floats, ...]:
     """Give windows' shares of each indicator, the rows behind them, and the variance that rows alone give."""
-    effects = np.array([detector.effects(each) for each in rows_per_user])
+    effects = np.array([detector.effects(per_user) for per_user in rows_per_user])
     hits = np.array([tally.hits for tally in tallies])
     rows = np.array([tally.rows for tally in tallies])
     weights = rows / effects

@@ -55,7 +55,9 @@ def conclude(
         )
         if verdict.waits:
             continue  # for more rows, or for labels that are not due: it says nothing, and nothing is missed
-        served = [each for each in recent if each.champion_version is not None]  # before that there is nothing to see
+        served = [
+            judged for judged in recent if judged.champion_version is not None
+        ]  # before that there is nothing to see
         if is_blind(served, blind_after):
             blindness[verdict.signal] = (True, verdict)
         elif verdict.condition.is_known:
@@ -64,9 +66,9 @@ def conclude(
             findings.append(_finding(verdict, recent, rule))
     if not verdicts:
         return Outcome("there is nothing to judge: the spec names no such signals")
-    model, said = verdicts[0].model, "; ".join(f"{v.signal} {v.condition}: {v.reason}" for v in verdicts)
+    model, reasons = verdicts[0].model, "; ".join(f"{v.signal} {v.condition}: {v.reason}" for v in verdicts)
     _note_blindness(model, blindness, db=db, actor=actor)
-    return _open(model, findings, db=db, actor=actor) if findings else Outcome(said)
+    return _open(model, findings, db=db, actor=actor) if findings else Outcome(reasons)
 
 
 def _finding(verdict: Verdict, recent: Sequence[Verdict], rule: ConfirmSpec) -> ConfirmedSignal:

@@ -21,22 +21,22 @@ def comparable(verdicts: Sequence[Verdict], count: int) -> list[Verdict]:
         return []
     newest = verdicts[0]
     kept, edge, left = [newest], newest.covers.start, count - 1
-    for each in verdicts[1:]:
-        if each.waits:
+    for verdict in verdicts[1:]:
+        if verdict.waits:
             continue
-        left -= 1 + max(round((edge - each.window.end) / each.window.length), 0)
+        left -= 1 + max(round((edge - verdict.window.end) / verdict.window.length), 0)
         if left < 0:
             break
-        if each.champion_version == newest.champion_version:
-            kept.append(each)
-        edge = each.covers.start
+        if verdict.champion_version == newest.champion_version:
+            kept.append(verdict)
+        edge = verdict.covers.start
     return kept
 
 
 def is_confirmed(verdicts: Sequence[Verdict], confirm: ConfirmSpec) -> bool:
     """Say whether the newest window and enough of the last `confirm.of` are BAD; unknown windows count as neither."""
     last = comparable(verdicts, confirm.of)
-    bad = sum(each.condition is Condition.BAD for each in last)
+    bad = sum(verdict.condition is Condition.BAD for verdict in last)
     return bool(last) and last[0].condition is Condition.BAD and bad >= confirm.bad
 
 
@@ -46,16 +46,16 @@ def bad_since(verdicts: Sequence[Verdict], confirm: ConfirmSpec) -> datetime:
     Raises:
         ValueError: none is BAD; ask `is_confirmed` first.
     """
-    return min(each.since for each in comparable(verdicts, confirm.of) if each.condition is Condition.BAD)
+    return min(verdict.since for verdict in comparable(verdicts, confirm.of) if verdict.condition is Condition.BAD)
 
 
 def is_quiet(verdicts: Sequence[Verdict], count: int) -> bool:
     """Say whether each of the last `count` windows was measured and OK."""
-    last = comparable([each for each in verdicts if not each.waits], count)
-    return len(last) == count and all(each.condition is Condition.OK for each in last)
+    last = comparable([verdict for verdict in verdicts if not verdict.waits], count)
+    return len(last) == count and all(verdict.condition is Condition.OK for verdict in last)
 
 
 def is_blind(verdicts: Sequence[Verdict], count: int) -> bool:
     """Say whether the last `count` verdicts are all NO_DATA or STALE, and not because they wait for more."""
-    last = [each for each in verdicts if not each.waits][:count]
-    return len(last) == count and not any(each.condition.is_known for each in last)
+    last = [verdict for verdict in verdicts if not verdict.waits][:count]
+    return len(last) == count and not any(verdict.condition.is_known for verdict in last)

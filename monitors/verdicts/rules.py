@@ -9,5 +9,5 @@ def rule_of(spec: ModelSpec, signal: str) -> ConfirmSpec | None:
     if signal in ("drift", "loss", "data"):
         return spec.drift.confirm
     kinds = (("quality", spec.quality), ("label", spec.labels), ("gpu", spec.gpu))
-    named = {f"{kind}:{each.name}": each.confirm for kind, signals in kinds for each in signals}
+    named = {f"{kind}:{entry.name}": entry.confirm for kind, signals in kinds for entry in signals}
     return named.get(signal)

@@ -103,8 +103,8 @@ def _tell(db: Engine, console: Console, quiet_windows: int, pace: Tempo) -> Stor
         traffic.stop()
     progress.remember_domain(story.to_version, new_domain)
     counts = traffic.counts
-    said = f", the last one because of {counts.why}" if counts.failed else ""
-    console.print(f"  {counts.answered} requests answered, {counts.failed} not{said}", style="dim", markup=False)
+    reason = f", the last one because of {counts.why}" if counts.failed else ""
+    console.print(f"  {counts.answered} requests answered, {counts.failed} not{reason}", style="dim", markup=False)
     return story
 
 

@@ -54,7 +54,7 @@ def models_of(
         raise ContractError(f"--trainer {trainer}: the demo trains with {' or '.join(TRAINERS)}")
     if trainer == "trl" and importlib.util.find_spec("trl") is None:
         raise ContractError("--trainer trl: TRL is not installed here; run `.venv/bin/pip install 'trl>=1.16'` first")
-    changes = [each for each in (METHODS[method], TRAINERS[trainer], more or {}) if each]
+    changes = [change for change in (METHODS[method], TRAINERS[trainer], more or {}) if change]
     if not changes and slowness == 1:
         return {}
     own = settings().home.resolve() / DEMO_MODELS
@@ -64,7 +64,7 @@ def models_of(
     shutil.rmtree(own, ignore_errors=True)
     shutil.copytree(source, own, ignore=lambda _, names: [name for name in names if not name.endswith(".yaml")])
     spec = yaml.safe_load((source / f"{MODEL}.yaml").read_text(encoding="utf-8"))
-    for name, section in (item for each in changes for item in each.items()):
+    for name, section in (item for change in changes for item in change.items()):
         spec[name] = {**spec.get(name, {}), **section} if isinstance(section, Mapping) else section
     spec["base_model"]["train_seconds"] *= slowness
     spec["retrain"]["max_seconds"] *= slowness

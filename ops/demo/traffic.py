@@ -90,7 +90,7 @@ class Traffic:
             self.counts.answered += 1
         except httpx.HTTPError as err:
             self.counts.failed += 1
-            said = err.response.text if isinstance(err, httpx.HTTPStatusError) else repr(err)
-            self.counts.why = f"{err.request.url.path}: {said}"
+            reason = err.response.text if isinstance(err, httpx.HTTPStatusError) else repr(err)
+            self.counts.why = f"{err.request.url.path}: {reason}"
         finally:
             self._idle.release()

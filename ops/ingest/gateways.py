@@ -32,7 +32,7 @@ def _litellm(row: _Columns, model: str) -> _Columns:
     """LiteLLM's spend log: a model is named with its provider, or by its group; a user is the end user."""
     names = [str(row[name]) for name in ("model_group", "model") if row.get(name)]
     short = [name.rpartition("/")[2] for name in names]
-    found: _Columns = {
+    columns: _Columns = {
         "request_id": row.get("request_id"),
         "at": row["startTime"],
         "model": model if model in (*names, *short) else next(iter(names), None),
@@ -46,9 +46,9 @@ def _litellm(row: _Columns, model: str) -> _Columns:
     messages = _json(row.get("messages"))
     if not messages:
         raise ValueError("the row holds no messages: set `store_prompts_in_spend_logs: true` in LiteLLM")
-    found["prompt"] = rendered(_turns(messages, "messages"), asks=True)
-    found["completion"] = _answer(_json(row.get("response")))
-    return given(found)
+    columns["prompt"] = rendered(_turns(messages, "messages"), asks=True)
+    columns["completion"] = _answer(_json(row.get("response")))
+    return given(columns)
 
 
 def _openai(row: _Columns, model: str) -> _Columns:
@@ -78,7 +78,7 @@ def _langfuse(row: _Columns) -> _Columns:
     """Langfuse's observations; only generations are requests."""
     if row["type"] != "GENERATION":
         raise ValueError(f"a Langfuse observation of type {str(row['type'])[:40]} is no request; only GENERATION is")
-    asked, said = _json(row.get("input")), _json(row.get("output"))
+    asked, reply = _json(row.get("input")), _json(row.get("output"))
     if is_missing(asked):
         raise ValueError("the row holds no input")
     return given(
@@ -87,7 +87,7 @@ def _langfuse(row: _Columns) -> _Columns:
             "at": row["startTime"],
             "model": row.get("model"),
             "prompt": _asked(asked),
-            "completion": said if isinstance(said, str) or said is None else _message(said),
+            "completion": reply if isinstance(reply, str) or reply is None else _message(reply),
             "user_id": row.get("userId") or row.get("user_id"),
             "session_id": row.get("sessionId") or row.get("session_id"),
             "latency_seconds": _seconds_between(row["startTime"], row.get("endTime")),

@@ -64,11 +64,11 @@ def ingest(
         ContractError: the file is missing, or of a kind that is not read.
         TransientError: PostgreSQL is away; run it again.
     """
-    (found,) = find(str(file))
-    if found.kind == "txt":
+    (source,) = find(str(file))
+    if source.kind == "txt":
         raise ContractError(f"{file} is plain text; give requests as .jsonl, .json, .csv, .tsv or .parquet")
     summary, before = Summary(), first_day_kept(now or datetime.now(UTC))
-    parsed = _parsed(rows_of(found, progress=progress), model, summary)
+    parsed = _parsed(rows_of(source, progress=progress), model, summary)
     while batch := list(islice(parsed, BATCH_ROWS)):
         _write(db, model, file, batch, summary)
         _count_past(batch, before, summary)
@@ -109,10 +109,10 @@ def _write(db: Engine, model: str, file: Path, batch: list[Row | _Bad], summary:
     bad = [item for item in batch if isinstance(item, _Bad)]
     requests = [row.inference for row in good if row.inference is not None]
     new = inference_log.append(db, requests)
-    said = [row.feedback for row in good if row.feedback is not None]
-    told = [(item.request_id, item.reference, item.score) for item in said]
+    feedback = [row.feedback for row in good if row.feedback is not None]
+    told = [(item.request_id, item.reference, item.score) for item in feedback]
     add_feedback_batch(db, model, told, contributor=INGEST + getpass.getuser())
-    summary.feedback += len(said)
+    summary.feedback += len(feedback)
     quarantine(db, model, str(file.expanduser().resolve()), [(item.number, item.reason, item.content) for item in bad])
     summary.new += new
     summary.known += len(requests) - new

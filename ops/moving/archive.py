@@ -64,14 +64,14 @@ def listed(folder: Path) -> dict[str, list[int | str]]:
     Raises:
         ContractError: there is something else than files and folders.
     """
-    found: dict[str, list[int | str]] = {}
+    files: dict[str, list[int | str]] = {}
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()
         if path.is_symlink() or not (path.is_file() or path.is_dir()):
             raise ContractError(f"{folder}: {name} is neither a file nor a folder; an archive holds nothing else")
         if path.is_file() and name != ARCHIVE:
-            found[name] = [path.stat().st_size, file_sha256(path)]
-    return found
+            files[name] = [path.stat().st_size, file_sha256(path)]
+    return files
 
 
 def seal(folder: Path, archive: Archive) -> None:

@@ -48,24 +48,24 @@ def import_model(path: Path, *, db: Engine, actor: str, tell: Tell = lambda _: N
     """
     with archive.opened(path) as folder:
         tell("checking the archive")
-        found = archive.read(folder)
-        archive.require_whole(folder, found)
-        _require_consistent(folder, found)
+        contents = archive.read(folder)
+        archive.require_whole(folder, contents)
+        _require_consistent(folder, contents)
         _require_same_schema(db)
         yaml = (folder / MODEL_YAML).read_bytes()
         identity = archive.identity(folder)
-        was_here = _is_here(db, found, identity)
+        was_here = _is_here(db, contents, identity)
         if not was_here:
-            _require_absent(db, found, yaml)
-            _bring_versions(folder, found, tell)
+            _require_absent(db, contents, yaml)
+            _bring_versions(folder, contents, tell)
             tell("writing references and record")
-            uris = _bring_references(folder, found)
+            uris = _bring_references(folder, contents)
             reached("import.stored")
-            arrival = Arrival(archive=found, identity=identity, folder=folder / "tables", uris=uris, actor=actor)
+            arrival = Arrival(archive=contents, identity=identity, folder=folder / "tables", uris=uris, actor=actor)
             write_record(db, arrival)
             reached("import.recorded")
-        _write_yaml(db, found.model, yaml)
-    return Imported(archive=found, was_here=was_here)
+        _write_yaml(db, contents.model, yaml)
+    return Imported(archive=contents, was_here=was_here)
 
 
 def _yaml_path(model: str) -> Path:
@@ -79,27 +79,27 @@ def _write_yaml(db: Engine, model: str, yaml: bytes) -> None:
         write_bytes(f"file://{path.absolute()}", yaml)
 
 
-def _require_consistent(folder: Path, found: Archive) -> None:
+def _require_consistent(folder: Path, contents: Archive) -> None:
     """Check what hashes of files cannot say: the chain, the YAML, and that versions are the ledger's.
 
     Raises:
         ContractError: the archive contradicts itself.
     """
-    parse((folder / MODEL_YAML).read_text(encoding="utf-8"), Path(f"{found.model}.yaml"))
+    parse((folder / MODEL_YAML).read_text(encoding="utf-8"), Path(f"{contents.model}.yaml"))
     events = [Event(**row) for row in rows.load(folder / "tables", "incident_event")]
-    if wrong := broken_links(events, Head(found.events, found.head)):
+    if wrong := broken_links(events, Head(contents.events, contents.head)):
         raise ContractError(f"{folder}: the history in it is broken: {'; '.join(wrong)}")
     models = {row["model"] for name in rows.TRAVELS for row in rows.load(folder / "tables", name)}
-    if models != {found.model}:
-        raise ContractError(f"{folder}: rows of {', '.join(sorted(models))} stand in it; {found.model} alone may")
+    if models != {contents.model}:
+        raise ContractError(f"{folder}: rows of {', '.join(sorted(models))} stand in it; {contents.model} alone may")
     noted = {str(row["version"]): row["manifest_sha256"] for row in rows.load(folder / "tables", "registered_version")}
-    for version, sha256 in found.versions.items():
-        place = folder / "versions" / found.model / f"v{version}"
+    for version, sha256 in contents.versions.items():
+        place = folder / "versions" / contents.model / f"v{version}"
         problems = verify_manifest(place, noted.get(version))
         if problems or noted.get(version) != sha256:
             raise ContractError(f"{place} is not what the ledger knows version {version} to be: {'; '.join(problems)}")
     for row in rows.load(folder / "tables", "reference_profile"):
-        place = folder / "references" / found.references.get(str(row["version"]), "none")
+        place = folder / "references" / contents.references.get(str(row["version"]), "none")
         if not place.is_file() or file_sha256(place) != row["sha256"]:
             raise ContractError(f"{place} is not the reference that the ledger knows of version {row['version']}")
 
@@ -117,19 +117,19 @@ def _require_same_schema(db: Engine) -> None:
                             "run `driftloop migrate`")  # fmt: skip
 
 
-def _is_here(db: Engine, found: Archive, identity: str) -> bool:
+def _is_here(db: Engine, contents: Archive, identity: str) -> bool:
     """Say whether this very archive was imported before."""
-    event = History(db).newest_of(found.model, EventKind.IMPORTED)
+    event = History(db).newest_of(contents.model, EventKind.IMPORTED)
     return event is not None and event.evidence.get("archive") == identity
 
 
-def _require_absent(db: Engine, found: Archive, yaml: bytes) -> None:
+def _require_absent(db: Engine, contents: Archive, yaml: bytes) -> None:
     """Refuse a model of which something is here.
 
     Raises:
         ContractError: says what.
     """
-    model, path = found.model, _yaml_path(found.model)
+    model, path = contents.model, _yaml_path(contents.model)
     with database_errors("looking for the model"), db.connect() as on:
         names = rows.present(on, model)
     if names:
@@ -141,34 +141,36 @@ def _require_absent(db: Engine, found: Archive, yaml: bytes) -> None:
         raise ContractError(f"{path} exists here already and says something else than the archive; move it away first")
 
 
-def _bring_versions(folder: Path, found: Archive, tell: Tell) -> None:
+def _bring_versions(folder: Path, contents: Archive, tell: Tell) -> None:
     """Register the versions that MLflow lacks under the numbers that they had, and set the aliases.
 
     Raises:
         ContractError: a number stands for something else there.
     """
     registry = MovingRegistry(settings().mlflow_url)
-    for version in registry.missing(found.model, {int(each): sha256 for each, sha256 in found.versions.items()}):
+    for version in registry.missing(
+        contents.model, {int(number): sha256 for number, sha256 in contents.versions.items()}
+    ):
         tell(f"registering version {version}")
         portrait = portrait_of(json.loads((folder / "portraits" / f"v{version}.json").read_text()))
         with work_folder("version") as work:  # the archive may lie where nothing can be written
-            copy = archive.copy_files(folder / "versions" / found.model / f"v{version}", work / "model")
+            copy = archive.copy_files(folder / "versions" / contents.model / f"v{version}", work / "model")
             (copy / MANIFEST).unlink()
-            registry.bring(found.model, version, copy, portrait, manifest=found.versions[str(version)])
+            registry.bring(contents.model, version, copy, portrait, manifest=contents.versions[str(version)])
         reached("import.registered")
-    registry.let_go(found.model)
+    registry.let_go(contents.model)
     (champion,) = rows.load(folder / "tables", "champion")
     registry.sync_aliases(
-        found.model, champion=champion["version"], previous=champion["previous_version"], challenger=None
+        contents.model, champion=champion["version"], previous=champion["previous_version"], challenger=None
     )
 
 
-def _bring_references(folder: Path, found: Archive) -> dict[int, str]:
+def _bring_references(folder: Path, contents: Archive) -> dict[int, str]:
     """Copy the references to where artifacts are; give their URLs by version."""
     uris: dict[int, str] = {}
-    for version, name in found.references.items():
+    for version, name in contents.references.items():
         file = folder / "references" / name
-        url = artifact_url("references", found.model, f"v{version}-{file_sha256(file)[:16]}.parquet")
+        url = artifact_url("references", contents.model, f"v{version}-{file_sha256(file)[:16]}.parquet")
         write_file(url, file)
         uris[int(version)] = url
     return uris

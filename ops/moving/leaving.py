@@ -104,13 +104,13 @@ def _standing(model: str, target: Path, head: Head) -> Archive:
     """
     try:
         with archive.opened(target) as folder:
-            found = archive.read(folder)
-            archive.require_whole(folder, found)
+            contents = archive.read(folder)
+            archive.require_whole(folder, contents)
     except ContractError as err:
         raise ContractError(f"{target} is there already, and is no whole archive ({err}); give another name") from err
-    if (found.model, found.head) != (model, head.hash):
-        raise ContractError(f"{target} is there already: {found}; give another name")
-    return found
+    if (contents.model, contents.head) != (model, head.hash):
+        raise ContractError(f"{target} is there already: {contents}; give another name")
+    return contents
 
 
 def _record(db: Engine, model: str, folder: Path) -> tuple[Champion, list[Event], dict[int, str]]:
@@ -167,7 +167,7 @@ def _versions(
     """
     registry = MovingRegistry(settings().mlflow_url)
     needed = {champion.version, champion.previous_version} - {None}
-    if unknown := sorted(each for each in needed if each not in known and each is not None):
+    if unknown := sorted(number for number in needed if number not in known and number is not None):
         raise ContractError(f"the ledger has no hash of {model} version {unknown[0]}; let the champion be served once")
     versions, left = dict[str, str](), dict[str, str]()
     for killed in (folder / "versions" / model).glob(".*"):  # a download that did not end

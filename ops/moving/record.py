@@ -79,14 +79,14 @@ def _here(arrival: Arrival, name: str, incidents: Mapping[int, int]) -> Iterator
         yield row
 
 
-def _insert(on: Connection, name: str, found: Iterator[dict[str, Any]]) -> None:
-    while batch := list(islice(found, rows.BATCH)):
+def _insert(on: Connection, name: str, records: Iterator[dict[str, Any]]) -> None:
+    while batch := list(islice(records, rows.BATCH)):
         on.execute(insert(tables.metadata.tables[name]), batch)
 
 
 def _count_as_sent(on: Connection, history: History, model: str) -> None:
     """Write the messages of the model's events as sent, so that nobody is told anew of what is long past."""
-    incidents: dict[int | None, Incident] = {each.id: each for each in incidents_of(on, model)}
+    incidents: dict[int | None, Incident] = {incident.id: incident for incident in incidents_of(on, model)}
     for event in history.events(model, connection=on):
         if (values := _sent(event, incidents.get(event.incident_id))) is not None:
             on.execute(insert(tables.alert_outbox).values(values))
@@ -112,13 +112,13 @@ def _reason(arrival: Arrival) -> str:
 
 
 def _evidence(arrival: Arrival, incidents: Mapping[int, int]) -> dict[str, Any]:
-    found = arrival.archive
+    contents = arrival.archive
     return {
         "archive": arrival.identity,
-        "head": found.head,
-        "events": found.events,
-        "driftloop": found.driftloop,
-        "schema": found.schema,
+        "head": contents.head,
+        "events": contents.events,
+        "driftloop": contents.driftloop,
+        "schema": contents.schema,
         "incidents": {str(old): new for old, new in incidents.items() if old != new},
-        "left": dict(found.left),
+        "left": dict(contents.left),
     }

@@ -67,7 +67,7 @@ def dump(on: Connection, model: str, folder: Path) -> None:
     for name, order in TRAVELS.items():
         table = tables.metadata.tables[name]
         columns = [column for column in table.c if column.name not in _LOCAL.get(name, ())]
-        query = select(*columns).where(table.c.model == model).order_by(*(table.c[each] for each in order))
+        query = select(*columns).where(table.c.model == model).order_by(*(table.c[key] for key in order))
         with (folder / f"{name}.jsonl").open("w", encoding="utf-8") as file:
             for row in on.execute(query.execution_options(yield_per=BATCH)):
                 content = {column: _written(value) for column, value in row._mapping.items()}
@@ -94,8 +94,8 @@ def load(folder: Path, name: str) -> Iterator[dict[str, Any]]:
 
 def present(on: Connection, model: str) -> list[str]:
     """Name the tables that hold rows of the model already."""
-    found = [tables.metadata.tables[name] for name in TRAVELS]
-    return [table.name for table in found if on.scalar(select(exists().where(table.c.model == model)))]
+    travelling = [tables.metadata.tables[name] for name in TRAVELS]
+    return [table.name for table in travelling if on.scalar(select(exists().where(table.c.model == model)))]
 
 
 def _written(value: Any) -> Any:

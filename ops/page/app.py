@@ -90,16 +90,16 @@ def _show_models(app: FastAPI, database: Callable[[], Engine], clock: Callable[[
     @app.get("/", response_class=HTMLResponse)
     def overview(request: Request) -> Response:
         """Show all models."""
-        found = reading.read_overview(database(), now=clock())
-        return _page(request, "overview.html", headers={"Refresh": str(REFRESH_SECONDS)}, **_overview(found))
+        state = reading.read_overview(database(), now=clock())
+        return _page(request, "overview.html", headers={"Refresh": str(REFRESH_SECONDS)}, **_overview(state))
 
     @app.get("/models/{name}", response_class=HTMLResponse)
     def model(request: Request, name: str) -> Response:
         """Show one model."""
-        found = reading.read_model(database(), name, now=clock())
-        if found is None:
+        detail = reading.read_model(database(), name, now=clock())
+        if detail is None:
             raise HTTPException(404, f"no model is called {name!r}")
-        return _page(request, "model.html", **_detail(found))
+        return _page(request, "model.html", **_detail(detail))
 
     @app.get("/models/{name}/similar", response_class=HTMLResponse)
     def similar(request: Request, name: str, text: str = "") -> Response:
@@ -113,12 +113,12 @@ def _show_models(app: FastAPI, database: Callable[[], Engine], clock: Callable[[
     @app.get("/models/{name}/report", response_class=HTMLResponse)
     def report(name: str) -> Response:
         """Give the model's latest drift report, as it was written."""
-        found = reading.read_report(database(), name)
-        if found is None:
+        latest = reading.read_report(database(), name)
+        if latest is None:
             raise HTTPException(404, f"there is no drift report of {name!r}")
-        if not found.url.startswith(artifact_url("reports", "")) or ".." in found.url:
+        if not latest.url.startswith(artifact_url("reports", "")) or ".." in latest.url:
             raise HTTPException(404, "the report's address is none of ours")
-        return HTMLResponse(read_bytes(found.url), headers={"Content-Security-Policy": REPORT_POLICY})
+        return HTMLResponse(read_bytes(latest.url), headers={"Content-Security-Policy": REPORT_POLICY})
 
 
 def _give_files(app: FastAPI) -> None:
@@ -144,8 +144,8 @@ def _handle_errors(app: FastAPI) -> None:
 
     @app.exception_handler(StarletteHTTPException)
     def refused(request: Request, err: StarletteHTTPException) -> Response:
-        said = "Log in to Airflow, then open this page again." if err.status_code == 401 else str(err.detail)
-        return _message(request, err.status_code, titles.get(err.status_code, "Refused"), said)
+        text = "Log in to Airflow, then open this page again." if err.status_code == 401 else str(err.detail)
+        return _message(request, err.status_code, titles.get(err.status_code, "Refused"), text)
 
     @app.exception_handler(TransientError)
     def away(request: Request, err: TransientError) -> Response:
@@ -157,14 +157,14 @@ def _handle_errors(app: FastAPI) -> None:
 
     @app.exception_handler(ValidationError)
     def misconfigured(request: Request, err: ValidationError) -> Response:
-        found = "; ".join(f"DRIFTLOOP_{str(item['loc'][0]).upper()}: {item['msg']}" for item in err.errors())
-        return _message(request, 503, "The settings are wrong", found)
+        mistakes = "; ".join(f"DRIFTLOOP_{str(item['loc'][0]).upper()}: {item['msg']}" for item in err.errors())
+        return _message(request, 503, "The settings are wrong", mistakes)
 
 
-def _message(request: Request, status: int, title: str, said: str, *, hint: bool = False) -> Response:
+def _message(request: Request, status: int, title: str, text: str, *, hint: bool = False) -> Response:
     headers = {"Refresh": "15"} if status == 503 else {}
     return _page(
-        request, "message.html", status=status, headers=headers, title=title, said=said, hint=hint,
+        request, "message.html", status=status, headers=headers, title=title, said=text, hint=hint,
         now=utc_now(),
     )  # fmt: skip
 
@@ -178,43 +178,43 @@ def _page(
     return HTMLResponse(content, status_code=status, headers=dict(headers or {}))
 
 
-def _overview(found: Overview) -> dict[str, Any]:
-    axis = Axis(found.last_end, found.length, SHOWN_WINDOWS)
+def _overview(overview: Overview) -> dict[str, Any]:
+    axis = Axis(overview.last_end, overview.length, SHOWN_WINDOWS)
     strips = {
         model.name: {
-            "cells": axis.worst(found.cells.get(model.name, {})),
-            "spans": axis.spans(found.incidents.get(model.name, []), found.now),
-            "marks": axis.marks(found.changes.get(model.name, [])),
+            "cells": axis.worst(overview.cells.get(model.name, {})),
+            "spans": axis.spans(overview.incidents.get(model.name, []), overview.now),
+            "marks": axis.marks(overview.changes.get(model.name, [])),
         }
-        for model in found.models
+        for model in overview.models
     }
-    counts = {each: sum(model.condition is each for model in found.models) for each in WORST_FIRST}
+    counts = {condition: sum(model.condition is condition for model in overview.models) for condition in WORST_FIRST}
     return {
         "title": "Models",
-        "found": found,
-        "now": found.now,
+        "found": overview,
+        "now": overview.now,
         "strips": strips,
         "ticks": axis.ticks(),
         "counts": counts,
     }
 
 
-def _detail(found: Detail) -> dict[str, Any]:
-    axis, name = Axis(found.last_end, found.length, SHOWN_WINDOWS), found.model.name
-    judged = {verdict.signal: verdict for verdict in found.model.verdicts}
-    signals = [*judged, *found.model.unjudged]
-    signals += sorted(set(found.windows) - set(signals))
+def _detail(detail: Detail) -> dict[str, Any]:
+    axis, name = Axis(detail.last_end, detail.length, SHOWN_WINDOWS), detail.model.name
+    judged = {verdict.signal: verdict for verdict in detail.model.verdicts}
+    signals = [*judged, *detail.model.unjudged]
+    signals += sorted(set(detail.windows) - set(signals))
     return {
         "title": name,
-        "found": found,
-        "model": found.model,
-        "now": found.now,
+        "found": detail,
+        "model": detail.model,
+        "now": detail.now,
         "rows": [
-            {"signal": each, "verdict": judged.get(each), "cells": axis.verdicts(found.windows.get(each, []))}
-            for each in signals
+            {"signal": signal, "verdict": judged.get(signal), "cells": axis.verdicts(detail.windows.get(signal, []))}
+            for signal in signals
         ],
         "ticks": axis.ticks(),
-        "spans": axis.spans(found.incidents, found.now),
-        "marks": axis.marks(found.changes),
-        "links": words.links(name, found.model.champion.version if found.model.champion else None, settings()),
+        "spans": axis.spans(detail.incidents, detail.now),
+        "marks": axis.marks(detail.changes),
+        "links": words.links(name, detail.model.champion.version if detail.model.champion else None, settings()),
     }

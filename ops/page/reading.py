@@ -76,8 +76,8 @@ def snapshot(db: Engine) -> Iterator[Connection]:
             on.execute(text(f"SET LOCAL statement_timeout = '{TIMEOUT_SECONDS}s'"))
             yield on
     except ProgrammingError as err:
-        said = str(err.orig).strip().splitlines()[0]
-        raise TransientError(f"the loop's tables are not this release's; run `driftloop migrate` ({said})") from err
+        problem = str(err.orig).strip().splitlines()[0]
+        raise TransientError(f"the loop's tables are not this release's; run `driftloop migrate` ({problem})") from err
 
 
 def read_overview(db: Engine, *, now: datetime | None = None) -> Overview:
@@ -103,7 +103,7 @@ def read_overview(db: Engine, *, now: datetime | None = None) -> Overview:
             length=settings().window_length,
             models=tuple(sorted(models, key=urgency)),
             cells=worst_by_window(on, names, since),
-            incidents=_by_model((each.model, each) for each in incidents_since(on, since)),
+            incidents=_by_model((incident.model, incident) for incident in incidents_since(on, since)),
             changes=_by_model(_changes(changes_with_grounds(on, since=since))),
             unsent=count,
             oldest_unsent=oldest,
@@ -120,8 +120,8 @@ def read_model(db: Engine, name: str, *, now: datetime | None = None) -> Detail 
     at = now or datetime.now(UTC)
     with snapshot(db) as on:
         paused = pauses(db.execution_options(postgresql_readonly=True), at)
-        found = [model for model in _models(on, at, paused, only=name) if model.name == name]
-        if not found:
+        models = [model for model in _models(on, at, paused, only=name) if model.name == name]
+        if not models:
             return None
         windows: dict[str, list[Verdict]] = {}
         for verdict in verdicts_since(on, name, _shown_since(at)):
@@ -131,7 +131,7 @@ def read_model(db: Engine, name: str, *, now: datetime | None = None) -> Detail 
             now=at,
             last_end=judged_window(at).end,
             length=settings().window_length,
-            model=found[0],
+            model=models[0],
             windows=windows,
             incidents=[*newest_incidents(on, name, limit=PAST_INCIDENTS)],
             changes=[change for _, change in _changes(changes_with_grounds(on, model=name, limit=PAST_CHANGES))],
@@ -169,16 +169,16 @@ def _models(on: Connection, now: datetime, paused: Mapping[str, Pause], *, only:
     """Read the models that have a file, and those that only the ledger knows; of one name, if it is given."""
     specs, problems = load_all()
     champions = {row.model: Champion(**row._mapping) for row in on.execute(select(tables.champion))}
-    incidents, routes = {each.model: each for each in open_incidents(on)}, all_routes(on)
+    incidents, routes = {opened.model: opened for opened in open_incidents(on)}, all_routes(on)
     names, retired = {*model_names(), *champions, *incidents}, retirements_in(on)
     if only is not None:
         names &= {only}
     expected = {name: expected_signals(specs.get(name)) for name in names}
     verdicts = newest_verdicts(on, expected, now)
-    found = []
+    models = []
     for name in sorted(names):
         spec, incident, pause, judged = specs.get(name), incidents.get(name), paused.get(name), verdicts.get(name, {})
-        found.append(
+        models.append(
             Model(
                 name=name,
                 spec=spec,
@@ -193,7 +193,7 @@ def _models(on: Connection, now: datetime, paused: Mapping[str, Pause], *, only:
                 outlook=_outlook(incident, pause, retired.get(name), spec, now),
             )
         )
-    return found
+    return models
 
 
 def _outlook(
@@ -212,7 +212,9 @@ def _outlook(
 
 def _problem(name: str, problems: Sequence[str]) -> str:
     path = f"{settings().models_dir / name}.yaml"
-    return next((each for each in problems if each.startswith(path)), f"{path} is gone: the model is not watched")
+    return next(
+        (problem for problem in problems if problem.startswith(path)), f"{path} is gone: the model is not watched"
+    )
 
 
 def _shown_since(now: datetime) -> datetime:
@@ -232,7 +234,7 @@ def _changes(rows: Iterable[Any]) -> Iterator[tuple[str, ServedChange]]:
 def _by_slice(scores: dict[str, Any]) -> dict[str, Any]:
     """Keep the slices' changes of an evaluation, the deciding ones first; its other metrics are told elsewhere."""
     needed = {"champion", "challenger", "low", "high", "documents"}
-    kept = {name: each for name, each in scores.items() if isinstance(each, dict) and needed <= each.keys()}
+    kept = {name: figures for name, figures in scores.items() if isinstance(figures, dict) and needed <= figures.keys()}
     first = [name for name in ("recent", "old") if name in kept]
     return {name: kept[name] for name in (*first, *sorted(set(kept) - set(first)))}
 
@@ -256,7 +258,7 @@ def _heartbeats(on: Connection) -> dict[str, datetime]:
 
 
 def _by_model(pairs: Iterator[tuple[str, T]]) -> dict[str, list[T]]:
-    found: dict[str, list[T]] = {}
-    for model, each in pairs:
-        found.setdefault(model, []).append(each)
-    return found
+    grouped: dict[str, list[T]] = {}
+    for model, value in pairs:
+        grouped.setdefault(model, []).append(value)
+    return grouped

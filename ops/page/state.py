@@ -44,16 +44,16 @@ class Model:
     def condition(self) -> Condition:
         """The worst of what is known; a model of which nothing is known is NO_DATA, never OK."""
         missing = [Condition.NO_DATA] if self.unjudged else []
-        return worst([*missing, *(each.condition for each in self.counted)])
+        return worst([*missing, *(verdict.condition for verdict in self.counted)])
 
     @property
     def counted(self) -> list[Verdict]:
         """The verdicts that make the condition: not those that only wait for rows or labels."""
-        return [each for each in self.verdicts if each.signal not in NOW_AND_THEN and not each.waits]
+        return [verdict for verdict in self.verdicts if verdict.signal not in NOW_AND_THEN and not verdict.waits]
 
     def signals_in(self, condition: Condition) -> list[str]:
         """Name the signals in a condition."""
-        names = [each.signal for each in self.counted if each.condition is condition]
+        names = [verdict.signal for verdict in self.counted if verdict.condition is condition]
         return names + (list(self.unjudged) if condition is Condition.NO_DATA else [])
 
 
@@ -160,6 +160,6 @@ def expected_signals(spec: ModelSpec | None) -> tuple[str, ...]:
     always = ("data", "drift", "loss")
     if spec is None:
         return always
-    quality, gpu = ([each.name for each in signals] for signals in (spec.quality, spec.gpu))
-    named = {"quality": quality, "label": [each.name for each in spec.labels], "gpu": gpu}
+    quality, gpu = ([signal.name for signal in signals] for signals in (spec.quality, spec.gpu))
+    named = {"quality": quality, "label": [label.name for label in spec.labels], "gpu": gpu}
     return (*always, *(f"{kind}:{name}" for kind, names in named.items() for name in names))

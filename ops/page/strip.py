@@ -15,7 +15,7 @@ from ops.page.state import ServedChange
 GLYPHS = {"bootstrap": "●", "promote": "▲", "roll_back": "▼", "revert": "▽"}
 WORDS = {"bootstrap": "first champion", "promote": "promoted", "roll_back": "rolled back", "revert": "taken back"}
 MOST_TICKS = 8
-_STEPS = [timedelta(minutes=each) for each in (1, 2, 5, 10, 30, 60, 120, 180, 360, 720, 1440, 2880, 10080)]
+_STEPS = [timedelta(minutes=minutes) for minutes in (1, 2, 5, 10, 30, 60, 120, 180, 360, 720, 1440, 2880, 10080)]
 _GAP = 0.14
 """Share of a window's width that is left free between two cells."""
 _HEIGHTS = {"ok": 38, "warn": 68, "waits": 38}
@@ -121,51 +121,51 @@ class Axis:
 
     def spans(self, incidents: Iterable[Incident], now: datetime) -> list[Span]:
         """Give the incidents that touch the strip, from opening to end."""
-        found = []
-        for each in incidents:
-            end = each.closed_at or now
+        shown = []
+        for incident in incidents:
+            end = incident.closed_at or now
             if end < self.start:
                 continue
-            left, right = self.share(each.opened_at), self.share(end)
-            ended = f", ended {each.closed_at:%Y-%m-%d %H:%M} UTC" if each.closed_at is not None else ""
-            found.append(
+            left, right = self.share(incident.opened_at), self.share(end)
+            ended = f", ended {incident.closed_at:%Y-%m-%d %H:%M} UTC" if incident.closed_at is not None else ""
+            shown.append(
                 Span(
                     x=_percent(min(left, 1 - 0.5 / self.count)),
                     width=_percent(max(right - left, 0.5 / self.count)),
-                    tone=each.state.value if each.state in TERMINAL else "open",
-                    title=f"incident {each.id} ({each.signal}) opened {each.opened_at:%Y-%m-%d %H:%M} UTC: "
-                    f"{_words(each.state)}{ended}",
-                    incident_id=each.id,
+                    tone=incident.state.value if incident.state in TERMINAL else "open",
+                    title=f"incident {incident.id} ({incident.signal}) opened {incident.opened_at:%Y-%m-%d %H:%M} UTC: "
+                    f"{_words(incident.state)}{ended}",
+                    incident_id=incident.id,
                 )
             )
-        return found
+        return shown
 
     def marks(self, changes: Iterable[ServedChange]) -> list[Mark]:
         """Give the changes of champion that fall on the strip."""
         return [
             Mark(
-                x=_percent(self.share(each.at)),
-                kind=each.kind,
-                glyph=GLYPHS.get(each.kind, "●"),
-                title=f"v{each.to_version} {WORDS.get(each.kind, each.kind)} "
-                f"{each.at:%Y-%m-%d %H:%M:%S} UTC: {each.reason}",
+                x=_percent(self.share(change.at)),
+                kind=change.kind,
+                glyph=GLYPHS.get(change.kind, "●"),
+                title=f"v{change.to_version} {WORDS.get(change.kind, change.kind)} "
+                f"{change.at:%Y-%m-%d %H:%M:%S} UTC: {change.reason}",
             )
-            for each in changes
-            if each.at >= self.start
+            for change in changes
+            if change.at >= self.start
         ]
 
     def ticks(self) -> list[Tick]:
         """Give round times, at most eight; midnights by their date."""
         whole = self.last_end - self.start
-        step = next((each for each in _STEPS if whole <= MOST_TICKS * each), _STEPS[-1])
+        step = next((size for size in _STEPS if whole <= MOST_TICKS * size), _STEPS[-1])
         first = EPOCH - ((EPOCH - self.start) // step) * step
-        found = []
+        times = []
         for number in range(whole // step + 1):
             at = first + number * step
             if at <= self.last_end:
                 midnight = at.time() == time()
-                found.append(Tick(x=_percent(self.share(at)), text=f"{at:%b %d}" if midnight else f"{at:%H:%M}"))
-        return found
+                times.append(Tick(x=_percent(self.share(at)), text=f"{at:%b %d}" if midnight else f"{at:%H:%M}"))
+        return times
 
 
 def tone(condition: Condition | None, *, waits: bool = False) -> str:

@@ -38,12 +38,14 @@ def newest_verdicts(on: Connection, expected: Mapping[str, Sequence[str]], now: 
         .lateral("newest")
     )
     patience = STALE_AFTER_WINDOWS * settings().window_length
-    found: BySignal = {}
+    by_model: BySignal = {}
     for row in on.execute(select(newest).select_from(asked.join(newest, true()))):
         verdict = verdict_of(row, {"waits": row.waits}).as_of(now, patience=patience)
         if not (verdict.signal in NOW_AND_THEN and verdict.condition is Condition.STALE):
-            found.setdefault(verdict.model, {})[verdict.signal] = verdict
-    return {model: dict(sorted(signals.items(), key=lambda item: _order(item[0]))) for model, signals in found.items()}
+            by_model.setdefault(verdict.model, {})[verdict.signal] = verdict
+    return {
+        model: dict(sorted(signals.items(), key=lambda item: _order(item[0]))) for model, signals in by_model.items()
+    }
 
 
 def _order(signal: str) -> tuple[int, str]:
@@ -68,10 +70,10 @@ def worst_by_window(on: Connection, models: Sequence[str], since: datetime) -> B
         .where(_verdict.model.in_(models), _verdict.window_end > since, _verdict.signal.not_in(NOW_AND_THEN))
         .group_by(_verdict.model, _verdict.window_end)
     )
-    found: ByWindow = {}
+    by_model: ByWindow = {}
     for row in on.execute(query):
-        found.setdefault(row.model, {})[row.window_end] = None if row.rank is None else WORST_FIRST[row.rank]
-    return found
+        by_model.setdefault(row.model, {})[row.window_end] = None if row.rank is None else WORST_FIRST[row.rank]
+    return by_model
 
 
 def report_of(on: Connection, model: str) -> ReportLink | None:

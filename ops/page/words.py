@@ -29,9 +29,9 @@ def number(value: float | None) -> str:
 
 def links(model: str, version: int | None, known: Settings) -> list[tuple[str, str]]:
     """Give what else there is to look at: the served version in MLflow, the loop's metrics in Prometheus."""
-    found = []
+    pages = []
     if version is not None:
-        found.append(
+        pages.append(
             (
                 f"v{version} in MLflow",
                 f"{known.mlflow_url.rstrip('/')}/#/models/{quote(model, safe='')}/versions/{version}",
@@ -40,8 +40,8 @@ def links(model: str, version: int | None, known: Settings) -> list[tuple[str, s
     query = urlencode(
         {"g0.expr": f'driftloop_condition{{model="{model}"}} == 1', "g0.tab": "0", "g0.range_input": "3d"}
     )
-    found.append(("conditions in Prometheus", f"{without_user(known.prometheus_url)}/graph?{query}"))
-    return found
+    pages.append(("conditions in Prometheus", f"{without_user(known.prometheus_url)}/graph?{query}"))
+    return pages
 
 
 def without_user(url: str) -> str:

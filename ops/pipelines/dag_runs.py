@@ -44,7 +44,7 @@ class DagRuns:
                 f"run {run_id} of {dag_id} failed in {', '.join(failed) or 'no task'}; see its log in Airflow"
             )
         states = [str(task["state"]) for task in tasks]
-        return {each: states.count(each) for each in sorted(set(states))}
+        return {name: states.count(name) for name in sorted(set(states))}
 
     def start(self, dag_id: str, form: Mapping[str, Any], *, seconds: float) -> str:
         """Trigger a DAG with a form's values, once the dag-processor has read its file; give the run's id.

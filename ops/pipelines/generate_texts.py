@@ -31,8 +31,8 @@ def run(stage: Stage) -> Told:
     def reported() -> str | None:
         if stage.airflow.has_failed("generate_texts", run_id):
             raise ContractError(f"run {run_id} of generate_texts failed; see its log in Airflow")
-        found = run_of(stage.db, name)
-        return found.report_uri if found is not None else None
+        stored = run_of(stage.db, name)
+        return stored.report_uri if stored is not None else None
 
     url = wait_until(
         reported,
@@ -46,7 +46,7 @@ def run(stage: Stage) -> Told:
     samples = texts_in(stage.db, stage.model, "published", run_id=name, limit=2)
     return Told(
         figures={**written.figures, **states, "tokens": written.tokens, "report": url},
-        samples=[f"{each.prompt[-80:]} → {each.completion}" for each in samples],
+        samples=[f"{sample.prompt[-80:]} → {sample.completion}" for sample in samples],
     )
 
 

@@ -62,7 +62,7 @@ def what_came_of(incident: Incident, ledger: Ledger) -> dict[str, object]:
     if judged is None or len(tried) < len(RATES):
         raise ContractError(f"incident {incident.id} is {state}: {len(tried)} settings were tried, none judged")
     return {
-        **{f"learning rate {each.settings['learning_rate']:g}": _cost(each) for each in tried},
+        **{f"learning rate {trial.settings['learning_rate']:g}": _cost(trial) for trial in tried},
         "challenger": f"version {judged.challenger_version}, from {judged.champion_version}",
         "the gate": f"{judged.decision}: {judged.reason}",
         "incident": f"{incident.id} is {state}",

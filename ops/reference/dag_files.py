@@ -57,7 +57,9 @@ def read_dags() -> list[DagFacts]:
 def _read(path: Path, assets: dict[str, str]) -> DagFacts:
     tree = ast.parse(path.read_text(encoding="utf-8"))
     (function,) = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef) and node.name == path.stem]
-    schedule = next(_argument(each, "schedule") for each in function.decorator_list if isinstance(each, ast.Call))
+    schedule = next(
+        _argument(decorator, "schedule") for decorator in function.decorator_list if isinstance(decorator, ast.Call)
+    )
     waits_for = tuple(_assets(schedule, assets))
     text = (ast.get_docstring(tree) or "").partition("\n")[2].strip()
     return DagFacts(
@@ -71,7 +73,9 @@ def _read(path: Path, assets: dict[str, str]) -> DagFacts:
 
 def _tasks(tree: ast.Module, function: ast.FunctionDef, assets: dict[str, str]) -> Iterator[TaskFacts]:
     for node in (*tree.body, *function.body):
-        if isinstance(node, ast.FunctionDef) and any("task" in ast.unparse(each) for each in node.decorator_list):
+        if isinstance(node, ast.FunctionDef) and any(
+            "task" in ast.unparse(decorator) for decorator in node.decorator_list
+        ):
             yield TaskFacts(
                 name=node.name, rings=tuple(_rings(node, assets)), calls=", ".join(dict.fromkeys(_calls(node)))
             )
@@ -81,8 +85,8 @@ def _tasks(tree: ast.Module, function: ast.FunctionDef, assets: dict[str, str]) 
 
 
 def _rings(node: ast.FunctionDef, assets: dict[str, str]) -> Iterator[str]:
-    for each in node.decorator_list:
-        outlets = _argument(each, "outlets") if isinstance(each, ast.Call) else None
+    for decorator in node.decorator_list:
+        outlets = _argument(decorator, "outlets") if isinstance(decorator, ast.Call) else None
         if outlets is not None and "ASSET_OF" in ast.unparse(outlets):
             yield from (wake.value for wake in Wake)
         elif outlets is not None:
@@ -90,13 +94,13 @@ def _rings(node: ast.FunctionDef, assets: dict[str, str]) -> Iterator[str]:
 
 
 def _calls(node: ast.FunctionDef) -> Iterator[str]:
-    for each in ast.walk(node):
+    for inner in ast.walk(node):
         if (
-            isinstance(each, ast.ImportFrom)
-            and each.module
-            and not each.module.startswith(("airflow", "datasets_defs"))
+            isinstance(inner, ast.ImportFrom)
+            and inner.module
+            and not inner.module.startswith(("airflow", "datasets_defs"))
         ):
-            yield from (f"{each.module}.{alias.name}" for alias in each.names if not alias.name[0].isupper())
+            yield from (f"{inner.module}.{alias.name}" for alias in inner.names if not alias.name[0].isupper())
 
 
 def _argument(call: ast.Call, name: str) -> ast.expr | None:

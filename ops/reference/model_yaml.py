@@ -87,8 +87,8 @@ def section(title: str, content: Mapping[str, Any], definitions: Mapping[str, An
 
 
 def _sentence(facts: Mapping[str, Any], definitions: Mapping[str, Any]) -> str:
-    if said := facts.get("description"):
-        return str(said)
+    if description := facts.get("description"):
+        return str(description)
     for name, _ in _targets({key: value for key, value in facts.items() if key == "$ref"}):
         return str(definitions[name].get("description", "")).split("\n\n")[0]
     return ""
@@ -112,7 +112,7 @@ def form(facts: Mapping[str, Any]) -> str:
         case {"enum": values}:
             return " or ".join(code(_plain(value)) for value in values)
         case {"anyOf": forms} | {"oneOf": forms}:
-            return ", or ".join(dict.fromkeys(form(each) for each in forms))
+            return ", or ".join(dict.fromkeys(form(choice) for choice in forms))
         case {"type": "array", **rest}:
             return f"list of {form(rest.get('items', {}))}"
         case {"type": "object", "additionalProperties": dict() as values}:
@@ -128,7 +128,7 @@ def limits(facts: Mapping[str, Any]) -> str:
     if "pattern" in facts and facts["pattern"] != r"\S":
         here.append(f"matches {code(facts['pattern'])}")
     inner = [*facts.get("anyOf", ()), facts.get("items", {}), facts.get("additionalProperties", {})]
-    here += [said for part in inner if part and isinstance(part, dict) and (said := limits(part))]
+    here += [words for part in inner if part and isinstance(part, dict) and (words := limits(part))]
     return ", ".join(dict.fromkeys(here))
 
 

@@ -23,7 +23,7 @@ def write() -> str:
         for name, signals in presets.items():
             rows = [_row(signal) for signal in signals]
             listing = table(("signal", "about", "warn", "bad", "worse", "confirmed by", "why these limits"), rows)
-            queries = "\n\n".join(f"`{each['name']}`\n\n```promql\n{each['promql']}\n```" for each in signals)
+            queries = "\n\n".join(f"`{signal['name']}`\n\n```promql\n{signal['promql']}\n```" for signal in signals)
             parts.append(f"## `{field}: {name}`\n\n{listing}\n\n### Queries of `{name}`\n\n{queries}")
     return page("Presets", LEAD, *parts)
 

@@ -40,4 +40,4 @@ def _targets(state: State) -> str:
 
 
 def _members(kind: type[StrEnum], texts: Mapping[str, str]) -> str:
-    return table(("value", "meaning"), [(code(each.value), texts[each.name]) for each in kind])
+    return table(("value", "meaning"), [(code(member.value), texts[member.name]) for member in kind])

@@ -18,7 +18,7 @@ LEAD = (
 
 def write() -> str:
     """Write the page."""
-    return page("Tables", LEAD, *(_table(each) for each in metadata.tables.values()))
+    return page("Tables", LEAD, *(_table(db_table) for db_table in metadata.tables.values()))
 
 
 def _table(content: SqlTable) -> str:

@@ -23,7 +23,7 @@ GENTLE = {"postgres": signal.SIGINT}
 
 def leftovers(home: Path, component: str | None = None) -> list[psutil.Process]:
     """Find the processes of a stack, or of one of its components, by the environment they were started with."""
-    found = []
+    processes = []
     for process in psutil.process_iter():
         if process.pid == os.getpid():
             continue
@@ -33,8 +33,8 @@ def leftovers(home: Path, component: str | None = None) -> list[psutil.Process]:
             continue
         name = environment.get("DRIFTLOOP_COMPONENT")
         if name and environment.get("DRIFTLOOP_HOME") == str(home) and component in (None, name):
-            found.append(process)
-    return found
+            processes.append(process)
+    return processes
 
 
 def end(home: Path, component: str | None = None) -> int:

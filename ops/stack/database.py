@@ -8,6 +8,6 @@ from datasets_defs.store.schema import require_schema
 
 def database() -> Engine:
     """Give the loop's database, checked to have its tables."""
-    found = engine()
-    require_schema(found)
-    return found
+    db = engine()
+    require_schema(db)
+    return db

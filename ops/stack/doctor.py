@@ -98,21 +98,21 @@ def writable(home: Path) -> Diagnosis:
 
 def disk_space(home: Path, free_gib: float) -> Diagnosis:
     """Judge the free space for databases, artifacts and models."""
-    found = f"{free_gib:.1f} GiB free on the disk of {home}"
+    free = f"{free_gib:.1f} GiB free on the disk of {home}"
     if free_gib >= DISK_GIB:
-        return Diagnosis("disk", Grade.OK, found)
+        return Diagnosis("disk", Grade.OK, free)
     return Diagnosis(
-        "disk", Grade.WARN, f"{found}; {DISK_GIB:g} GiB are advised: free some, or set DRIFTLOOP_HOME to another disk"
+        "disk", Grade.WARN, f"{free}; {DISK_GIB:g} GiB are advised: free some, or set DRIFTLOOP_HOME to another disk"
     )
 
 
 def memory(available_gib: float) -> Diagnosis:
     """Judge the memory for Airflow, MLflow, serving and a trainer at the same time."""
-    found = f"{available_gib:.1f} GiB of memory available"
+    available = f"{available_gib:.1f} GiB of memory available"
     if available_gib >= MEMORY_GIB:
-        return Diagnosis("memory", Grade.OK, found)
+        return Diagnosis("memory", Grade.OK, available)
     return Diagnosis(
-        "memory", Grade.WARN, f"{found}; the stack and a training run need {MEMORY_GIB:g} GiB: end something"
+        "memory", Grade.WARN, f"{available}; the stack and a training run need {MEMORY_GIB:g} GiB: end something"
     )
 
 
@@ -174,7 +174,7 @@ def prometheus_server(home: Path) -> Diagnosis:
 
 def retention() -> Diagnosis:
     """Tell for how long what users wrote is kept."""
-    holds = [f"{each.name} {each.days}" for each in limited() if each.texts]
+    holds = [f"{place.name} {place.days}" for place in limited() if place.texts]
     return Diagnosis("retention", Grade.OK, f"days that users' texts are kept: {', '.join(holds)}")
 
 

@@ -104,10 +104,12 @@ def _serving_waits_for(detail: str) -> str:
         models = json.loads(detail[detail.index("{") :])["models"]
     except (ValueError, KeyError):
         return detail
-    for name, said in models.items():
-        if "load_error" in said:
-            return f"{name}: {said['load_error']}"
-    loads = [f"{name} version {said['wanted_version']}" for name, said in models.items() if "wanted_version" in said]
+    for name, status in models.items():
+        if "load_error" in status:
+            return f"{name}: {status['load_error']}"
+    loads = [
+        f"{name} version {status['wanted_version']}" for name, status in models.items() if "wanted_version" in status
+    ]
     return f"loads {', '.join(loads)}" if loads else "waits for a first champion"
 
 

@@ -113,8 +113,8 @@ class Layout:
         folder = self.supervisor_socket.parent
         if folder != self.home:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            found = folder.lstat()
-            if found.st_uid != os.geteuid() or not stat.S_ISDIR(found.st_mode) or found.st_mode & 0o077:
+            status = folder.lstat()
+            if status.st_uid != os.geteuid() or not stat.S_ISDIR(status.st_mode) or status.st_mode & 0o077:
                 raise ContractError(f"{folder} is open to others; remove it, or set DRIFTLOOP_HOME to a shorter path")
 
     @contextmanager

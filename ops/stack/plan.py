@@ -83,10 +83,10 @@ def _window_seconds(chosen: Mapping[str, str]) -> float:
     try:
         return Settings(**fields).sensor_interval_seconds
     except ValidationError as err:
-        found = [
+        mistakes = [
             f"DRIFTLOOP_{str(item['loc'][0]).upper()} is {item['input']!r}: {item['msg']}" for item in err.errors()
         ]
-        raise ContractError("; ".join(found)) from err
+        raise ContractError("; ".join(mistakes)) from err
 
 
 def _connections(layout: Layout) -> dict[str, str]:

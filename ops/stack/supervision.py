@@ -100,8 +100,8 @@ class Supervisor:
         )
         if result.returncode:
             raise ContractError(f"supervisord did not start: {(result.stdout + result.stderr).strip()[-500:]}")
-        said = f"supervisord does not answer after 30 s; see {self.layout.logs}/supervisord.log"
-        wait_until(self.is_running, seconds=30, complain=lambda _: ContractError(said))
+        problem = f"supervisord does not answer after 30 s; see {self.layout.logs}/supervisord.log"
+        wait_until(self.is_running, seconds=30, complain=lambda _: ContractError(problem))
 
     def start_component(self, name: str) -> None:
         """Have a component started; already running is fine.

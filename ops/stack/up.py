@@ -175,14 +175,14 @@ def _ensure_pool(stack: Stack) -> None:
 
 def _wait(layout: Layout, progress: Progress) -> None:
     waiting: list[health.Health] = []
-    said: list[str] = []
+    told: list[str] = []
 
     def started() -> bool:
         waiting[:] = [item for item in health.check(layout).values() if not item.started]
         names = ", ".join(item.name for item in waiting)
-        if names and said[-1:] != [names]:
+        if names and told[-1:] != [names]:
             progress(f"waiting for {names}")
-            said.append(names)
+            told.append(names)
         return not waiting
 
     wait_until(

@@ -17,8 +17,8 @@ def ring(asset: str, key: RingKey) -> bool:
     """Wake the asset's consumer; False when Airflow could not be reached, and `reconcile` will ring instead."""
     try:
         with own_airflow().session() as client:
-            found = client.get("/api/v2/assets", params={"name_pattern": asset}).raise_for_status().json()["assets"]
-            asset_id = next(item["id"] for item in found if item["name"] == asset)
+            assets = client.get("/api/v2/assets", params={"name_pattern": asset}).raise_for_status().json()["assets"]
+            asset_id = next(item["id"] for item in assets if item["name"] == asset)
             event = {"asset_id": asset_id, "partition_key": str(key)}
             client.post("/api/v2/assets/events", json=event).raise_for_status()
     except (httpx.HTTPError, json.JSONDecodeError, KeyError, StopIteration):

@@ -52,11 +52,11 @@ def warm(names: Iterable[str]) -> list[str]:
 
 def fingerprint() -> str:
     """Give a hash of our sources: a part that holds them is started again where they are others."""
-    found = hashlib.sha256()
+    digest = hashlib.sha256()
     for package in ("alerts", "datasets_defs", "monitors", "ops", "serving", "training"):
         for path in sorted((ROOT / package).rglob("*.py")):
-            found.update(f"{path.relative_to(ROOT)}\n".encode() + path.read_bytes())
-    return found.hexdigest()
+            digest.update(f"{path.relative_to(ROOT)}\n".encode() + path.read_bytes())
+    return digest.hexdigest()
 
 
 def main() -> None:

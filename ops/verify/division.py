@@ -13,7 +13,10 @@ def broken_division(
     incidents: Sequence[Incident], champions: Sequence[Champion], routes: Mapping[str, Route]
 ) -> Iterator[str]:
     """Check that users are divided where a rollout says so, between its versions, and nowhere else."""
-    by_id, served = {incident.id: incident for incident in incidents}, {each.model: each.version for each in champions}
+    by_id, served = (
+        {incident.id: incident for incident in incidents},
+        {champion.model: champion.version for champion in champions},
+    )
     for model, route in routes.items():
         incident = by_id.get(route.incident_id)
         if not route.ending and (incident is None or incident.state not in _DIVIDED):

@@ -256,8 +256,8 @@ def _promotions(record: LoopRecord) -> Iterator[str]:
         if (change.model, change.to_version) in rolled_back:
             yield f"{what} was promoted after it had been rolled back"
         incident = incidents.get(change.incident_id or 0)
-        found = accepted.get((change.incident_id or 0, change.from_version or 0, change.to_version))
-        if found is None or incident is None or found.attempt > incident.attempt or found.at > change.at:
+        evaluation = accepted.get((change.incident_id or 0, change.from_version or 0, change.to_version))
+        if evaluation is None or incident is None or evaluation.attempt > incident.attempt or evaluation.at > change.at:
             yield f"{what} was promoted without an accepting evaluation of it against version {change.from_version}"
         elif incident.state is State.PROBATION and change.confirmed_at is None:
             yield f"{what} is on probation, though serving never confirmed it"

@@ -38,10 +38,10 @@ def why_again(answers: Sequence[BatchAnswer], pace: BatchPace) -> str | None:
 
     A row may fail by a fault of the server, since a row may be the reason. Many do not, nor do all for a server away.
     """
-    passing = Counter(each.fault for each in answers if each.fault in AGAIN)
+    passing = Counter(answer.fault for answer in answers if answer.fault in AGAIN)
     if not passing:
         return None
-    answered = sum(each.fault is None for each in answers)
+    answered = sum(answer.fault is None for answer in answers)
     words = ", ".join(f"{count} {fault}" for fault, count in passing.most_common())
     if not answered and set(passing) <= AWAY:
         return f"none of {len(answers)} rows was answered: {words}"
@@ -55,15 +55,17 @@ def figures_of(
     answers: Sequence[BatchAnswer], skipped: Mapping[str, int], *, began: datetime, ended: datetime
 ) -> dict[str, Any]:
     """Give a shard's figures; `skipped` counts the rows that were not asked by their fault."""
-    faults = Counter(each.fault for each in answers if each.fault is not None) + Counter(skipped)
+    faults = Counter(answer.fault for answer in answers if answer.fault is not None) + Counter(skipped)
     return {
         "rows": len(answers) + sum(skipped.values()),
-        "answered": sum(each.fault is None for each in answers),
+        "answered": sum(answer.fault is None for answer in answers),
         "faults": dict(sorted(faults.items())),
-        "versions": dict(sorted(Counter(str(each.version) for each in answers if each.version is not None).items())),
-        "prompt_tokens": sum(each.prompt_tokens or 0 for each in answers),
-        "completion_tokens": sum(each.completion_tokens or 0 for each in answers),
-        "cost": sum(each.cost for each in answers),
+        "versions": dict(
+            sorted(Counter(str(answer.version) for answer in answers if answer.version is not None).items())
+        ),
+        "prompt_tokens": sum(answer.prompt_tokens or 0 for answer in answers),
+        "completion_tokens": sum(answer.completion_tokens or 0 for answer in answers),
+        "cost": sum(answer.cost for answer in answers),
         "began_at": began.isoformat(),
         "ended_at": ended.isoformat(),
     }
@@ -72,12 +74,12 @@ def figures_of(
 def totals(shards: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Add up the figures of shards, with what was answered in a second in which one at least was at work."""
     names = ("rows", "answered", "prompt_tokens", "completion_tokens", "cost")
-    sums = {name: sum(each.get(name, 0) for each in shards) for name in names}
+    sums = {name: sum(shard.get(name, 0) for shard in shards) for name in names}
     counted = {
-        name: dict(sorted(sum((Counter(each.get(name, {})) for each in shards), Counter()).items()))
+        name: dict(sorted(sum((Counter(shard.get(name, {})) for shard in shards), Counter()).items()))
         for name in ("faults", "versions")
     }
-    times = [(datetime.fromisoformat(each["began_at"]), datetime.fromisoformat(each["ended_at"])) for each in shards]
+    times = [(datetime.fromisoformat(shard["began_at"]), datetime.fromisoformat(shard["ended_at"])) for shard in shards]
     seconds = at_work(times)
     rates = {
         "rows_per_second": round(sums["answered"] / seconds, 3) if seconds else None,

@@ -41,13 +41,13 @@ class AtServer:
         Raises:
             ContractError: nothing further may be asked (no key, no such model, a limit), or a Connection is missing.
         """
-        by_key = {log_key(self.folder, each.row): each for each in rows}
+        by_key = {log_key(self.folder, row.row): row for row in rows}
         answers: list[BatchAnswer] = []
 
         def keep(some: Sequence[PromptAnswer]) -> Spent:
-            answers.extend(self._answered(by_key[each.key], each) for each in some)
-            tokens = sum((each.prompt_tokens or 0) + (each.completion_tokens or 0) for each in answers)
-            return self.spent + Spent(tokens=tokens, cost=sum(each.cost for each in answers))
+            answers.extend(self._answered(by_key[answer.key], answer) for answer in some)
+            tokens = sum((answer.prompt_tokens or 0) + (answer.completion_tokens or 0) for answer in answers)
+            return self.spent + Spent(tokens=tokens, cost=sum(answer.cost for answer in answers))
 
         asking = Asking(
             address=address_of(self.batch.api, self.spec, self.outside),

@@ -27,7 +27,7 @@ def output_url(output: str, shard: int) -> str:
 
 def write_input(url: str, rows: Sequence[BatchRow]) -> str:
     """Write a shard's rows; give the file's SHA-256."""
-    return _written(url, [asdict(each) for each in rows], _input_schema())
+    return _written(url, [asdict(row) for row in rows], _input_schema())
 
 
 def read_input(url: str, sha256: str) -> list[BatchRow]:
@@ -36,15 +36,15 @@ def read_input(url: str, sha256: str) -> list[BatchRow]:
     Raises:
         ContractError: the file is gone or damaged.
     """
-    return [BatchRow(**each) for each in read_rows(url, sha256)]
+    return [BatchRow(**row) for row in read_rows(url, sha256)]
 
 
 def write_output(
     url: str, rows: Sequence[BatchRow], answers: Sequence[BatchAnswer], asked_model: str, about: Mapping[str, Any]
 ) -> str:
     """Write a shard's rows with their completions, in their order, whole or not at all; give the file's SHA-256."""
-    by_row = {each.row: each for each in answers}
-    table = [_line(each, by_row.get(each.row), asked_model) for each in rows]
+    by_row = {answer.row: answer for answer in answers}
+    table = [_line(row, by_row.get(row.row), asked_model) for row in rows]
     try:
         return _written(url, table, _output_schema(about))
     except (OSError, ValueError) as err:
@@ -52,9 +52,9 @@ def write_output(
 
 
 def _line(row: BatchRow, answer: BatchAnswer | None, asked_model: str) -> dict[str, Any]:
-    said = asdict(answer) if answer is not None else {"fault": row.fault, "reason": row.reason}
+    values = asdict(answer) if answer is not None else {"fault": row.fault, "reason": row.reason}
     return {
-        **said,
+        **values,
         **{name: getattr(row, name) for name in ("row", "id", "prompt", "input")},
         "asked_model": asked_model,
     }
@@ -66,10 +66,10 @@ def figures_in(url: str, sha256: str) -> dict[str, Any]:
     import pyarrow.parquet as pq
 
     with pq.ParquetFile(pa.BufferReader(read_bytes(url, sha256))) as file:
-        found = (file.schema_arrow.metadata or {}).get(_FIGURES)
-    if found is None:
+        stored = (file.schema_arrow.metadata or {}).get(_FIGURES)
+    if stored is None:
         raise ContractError(f"{url} is no shard of batch_inference; take it away, and clear the task")
-    figures: dict[str, Any] = json.loads(found)["figures"]
+    figures: dict[str, Any] = json.loads(stored)["figures"]
     return figures
 
 

@@ -44,23 +44,23 @@ def answer_here(
         _gpu(db, f"batch_inference of {folder.name}") as (environment, files),
         Completing(folder, environment, files) as it,
     ):
-        return [answered(each, it.ask(each.prompt or "", batch), version) for each in rows]
+        return [answered(row, it.ask(row.prompt or "", batch), version) for row in rows]
 
 
-def answered(row: BatchRow, said: Mapping[str, Any], version: int) -> BatchAnswer:
+def answered(row: BatchRow, answer: Mapping[str, Any], version: int) -> BatchAnswer:
     """Give what a row becomes by what the process said of it."""
     now = datetime.now(UTC)
-    if "fault" in said:
-        return BatchAnswer(row=row.row, at=now, fault=said["fault"], reason=said["reason"])
-    if "refused" in said:
-        return BatchAnswer(row=row.row, at=now, fault=ReplyFault.PROMPT_TOO_LONG, reason=said["refused"])
-    if not said["text"].strip():
+    if "fault" in answer:
+        return BatchAnswer(row=row.row, at=now, fault=answer["fault"], reason=answer["reason"])
+    if "refused" in answer:
+        return BatchAnswer(row=row.row, at=now, fault=ReplyFault.PROMPT_TOO_LONG, reason=answer["refused"])
+    if not answer["text"].strip():
         return BatchAnswer(row=row.row, at=now, fault=ReplyFault.NO_TEXT, reason="the model ended without a word")
     return BatchAnswer(
-        row=row.row, at=now, completion=said["text"], finish_reason=said["finish_reason"],
-        prompt_tokens=said["prompt_tokens"], completion_tokens=said["completion_tokens"], version=version,
-        prompt_bits_per_byte=_finite(said["prompt_bits_per_byte"]),
-        completion_bits_per_byte=_finite(said["completion_bits_per_byte"]),
+        row=row.row, at=now, completion=answer["text"], finish_reason=answer["finish_reason"],
+        prompt_tokens=answer["prompt_tokens"], completion_tokens=answer["completion_tokens"], version=version,
+        prompt_bits_per_byte=_finite(answer["prompt_bits_per_byte"]),
+        completion_bits_per_byte=_finite(answer["completion_bits_per_byte"]),
     )  # fmt: skip
 
 
@@ -138,8 +138,8 @@ class Completing:
         line = child.stdout.readline()  # type: ignore[union-attr]
         if not line.endswith("\n"):
             raise EOFError
-        said: dict[str, Any] = json.loads(line)
-        return said
+        answer: dict[str, Any] = json.loads(line)
+        return answer
 
     def _end(self) -> None:
         child, self._child = self._child, None
@@ -156,10 +156,10 @@ def _gpu(db: Engine, holder: str) -> Iterator[tuple[Mapping[str, str], Sequence[
         return
     on = db.connect().execution_options(isolation_level="AUTOCOMMIT")
     try:
-        with lease(on, 1, holder=holder) as found:
-            if found is None:
+        with lease(on, 1, holder=holder) as granted:
+            if granted is None:
                 raise TransientError("no GPU of this machine is free now; the shard waits for its next try")
-            yield found.environment, found.files
+            yield granted.environment, granted.files
     finally:
         on.invalidate()
         on.close()

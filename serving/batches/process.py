@@ -15,16 +15,16 @@ from datasets_defs.core.errors import ContractError
 def answer_of(model: Any, asked: dict[str, Any]) -> dict[str, Any]:
     """Complete one prompt; what the model cannot take is an answer, too."""
     try:
-        said = model.complete(asked["prompt"], max_tokens=asked["max_tokens"], temperature=asked["temperature"])
+        completion = model.complete(asked["prompt"], max_tokens=asked["max_tokens"], temperature=asked["temperature"])
     except ContractError as err:
         return {"refused": str(err)}
-    loss = said.completion_loss
+    loss = completion.completion_loss
     return {
-        "text": said.text,
-        "finish_reason": said.finish_reason,
-        "prompt_tokens": said.prompt_tokens,
-        "completion_tokens": said.completion_tokens,
-        "prompt_bits_per_byte": said.prompt_loss.bits_per_byte,
+        "text": completion.text,
+        "finish_reason": completion.finish_reason,
+        "prompt_tokens": completion.prompt_tokens,
+        "completion_tokens": completion.completion_tokens,
+        "prompt_bits_per_byte": completion.prompt_loss.bits_per_byte,
         "completion_bits_per_byte": loss.bits_per_byte if loss is not None else None,
     }
 

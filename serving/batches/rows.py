@@ -60,10 +60,10 @@ def batch_rows(source: Iterable[Mapping[str, Any] | str], spec: BatchSpec) -> It
         if fault is None:
             prompt, reason = rendered(template, {name: value for name, value in row.items() if value is not None})
             fault = RowFault.NO_PROMPT if prompt is None else None
-        said = json.dumps(plain(dict(row)), ensure_ascii=False)
+        as_json = json.dumps(plain(dict(row)), ensure_ascii=False)
         yield BatchRow(
             row=number, id=name, prompt=clean_text(prompt) if prompt is not None else None, fault=fault,
-            reason=clean_text(reason) if fault is not None else None, input=said,
+            reason=clean_text(reason) if fault is not None else None, input=as_json,
         )  # fmt: skip
 
 

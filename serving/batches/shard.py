@@ -83,12 +83,12 @@ class ShardWork:
 
     def _write(self) -> None:
         rows = read_input(input_url(self.run.model, self.folder, self.shard.number), self.shard.input_sha256)
-        asked = [each for each in rows if each.prompt is not None]
+        asked = [row for row in rows if row.prompt is not None]
         began = datetime.now(UTC)
         answers = self._answers(asked) if asked else []
         if (reason := why_again(answers, self.batch.pace)) is not None:
             raise TransientError(f"shard {self.shard.number} of {self.run.name} is asked again: {reason}")
-        skipped = Counter(str(each.fault) for each in rows if each.prompt is None)
+        skipped = Counter(str(row.fault) for row in rows if row.prompt is None)
         figures = figures_of(answers, skipped, began=began, ended=datetime.now(UTC))
         about = {"run": self.run.name, "shard": self.shard.number, "version": self.run.version, "figures": figures}
         reached("batch_inference.answered")
@@ -97,9 +97,9 @@ class ShardWork:
     def _answers(self, rows: list[BatchRow]) -> list[BatchAnswer]:
         if self.batch.machine == "local":
             return self._here(rows)
-        done = [each.figures for each in shards_of(self.db, self.run) if each.done_at is not None]
-        tokens = sum(each["prompt_tokens"] + each["completion_tokens"] for each in done)
-        spent = Spent(tokens=tokens, cost=sum(each["cost"] for each in done))
+        done = [shard.figures for shard in shards_of(self.db, self.run) if shard.done_at is not None]
+        tokens = sum(figures["prompt_tokens"] + figures["completion_tokens"] for figures in done)
+        spent = Spent(tokens=tokens, cost=sum(figures["cost"] for figures in done))
         return AtServer(
             spec=self.spec, batch=self.batch, run=self.run, folder=self.folder, outside=self.outside, spent=spent
         ).answer(rows)  # fmt: skip
@@ -117,9 +117,9 @@ class ShardWork:
         """Write what was completed into the batches' stream of the log; what stands there already stays."""
         if logs_itself(self.batch, self.spec):
             return
-        rows = (each for each in read_rows(self.url) if each["completion"] is not None)
+        rows = (row for row in read_rows(self.url) if row["completion"] is not None)
         for some in _some(rows):
-            append(self.db, [self._logged(each) for each in some])
+            append(self.db, [self._logged(row) for row in some])
 
     def _logged(self, row: dict[str, Any]) -> Inference:
         return Inference(

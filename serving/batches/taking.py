@@ -54,19 +54,19 @@ def take_rows(model: str, folder: str, batch: BatchSpec, *, db: Engine, outside:
     first = list(islice(rows, LOOKED_AHEAD))
     most = len(first) if len(first) < LOOKED_AHEAD else limit
     size = batch_size(min(most, limit), batch.pace.batch_prompts, MOST_SHARDS)
-    found, inputs, count, bad = chain(first, rows), list[str](), 0, 0
-    for some in in_shards(islice(found, limit), size):
+    all_rows, inputs, count, bad = chain(first, rows), list[str](), 0, 0
+    for some in in_shards(islice(all_rows, limit), size):
         inputs.append(write_input(input_url(model, folder, len(inputs)), some))
         count += len(some)
-        bad += sum(each.fault is not None for each in some)
-    cut = next(found, None) is not None
+        bad += sum(row.fault is not None for row in some)
+    cut = next(all_rows, None) is not None
     figures = {"source": _source(batch), "unusable": bad, **({"cut_at_limit": limit} if cut else {})}
     return TakenRows(rows=count, inputs=tuple(inputs), figures=figures)
 
 
 def _source(batch: BatchSpec) -> str:
-    found = batch.input
-    return found.file or (f"Asset {found.asset}" if found.asset else f"SQL {found.sql}")
+    source = batch.input
+    return source.file or (f"Asset {source.asset}" if source.asset else f"SQL {source.sql}")
 
 
 def digest_of(section: dict[str, Any]) -> str:

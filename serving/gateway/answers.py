@@ -25,19 +25,19 @@ class LoggedChoice:
     def text(self) -> str:
         """What it says; a call of a tool as `name(arguments)`, as conversations are written."""
         called = [f"{call['name']}({call['arguments']})" for _, call in sorted(self.calls.items())]
-        said = "".join(self.parts)
-        return "\n".join([said, *called]) if said else "\n".join(called)
+        content = "".join(self.parts)
+        return "\n".join([content, *called]) if content else "\n".join(called)
 
     def add(self, choice: dict[str, Any]) -> bool:
         """Take a whole choice, or a part of a stream's; say whether it brought any text."""
-        said = choice.get("message") or choice.get("delta")
-        said = said if isinstance(said, dict) else {}
-        brought = self._say(choice.get("text")) | self._say(said.get("content"))
-        for call in _listed(said.get("tool_calls")):
+        message = choice.get("message") or choice.get("delta")
+        message = message if isinstance(message, dict) else {}
+        brought = self._say(choice.get("text")) | self._say(message.get("content"))
+        for call in _listed(message.get("tool_calls")):
             brought |= self._call(call)
         if isinstance(choice.get("finish_reason"), str):
             self.finish_reason = choice["finish_reason"]
-        return brought or bool(said.get("reasoning_content") or said.get("reasoning"))
+        return brought or bool(message.get("reasoning_content") or message.get("reasoning"))
 
     def _say(self, text: object) -> bool:
         if not isinstance(text, str) or not text:
@@ -73,21 +73,21 @@ class LoggedAnswer:
     fingerprint: str | None = None
     prompt_bits_per_byte: float | None = None
 
-    def add(self, said: dict[str, Any]) -> bool:
+    def add(self, content: dict[str, Any]) -> bool:
         """Take a whole answer, or one event of a stream; say whether it brought any text."""
         brought = False
-        for given in _listed(said.get("choices")):
+        for given in _listed(content.get("choices")):
             if isinstance(given, dict):
                 index = given.get("index")
                 at = index if isinstance(index, int) else 0
                 if at in self.choices or len(self.choices) < MOST_CHOICES:
                     brought |= self.choices.setdefault(at, LoggedChoice()).add(given)
-        usage = said.get("usage")
+        usage = content.get("usage")
         if isinstance(usage, dict):
             self.prompt_tokens = _count(usage.get("prompt_tokens"))
             self.completion_tokens = _count(usage.get("completion_tokens"))
-        if isinstance(said.get("system_fingerprint"), str):
-            self.fingerprint = said["system_fingerprint"]
+        if isinstance(content.get("system_fingerprint"), str):
+            self.fingerprint = content["system_fingerprint"]
         return brought
 
     def listed(self, indices: Container[int]) -> list[dict[str, Any]] | None:
@@ -106,13 +106,13 @@ class LoggedAnswer:
         ]
 
 
-def prompt_logprobs(said: dict[str, Any]) -> list[Any] | None:
+def prompt_logprobs(content: dict[str, Any]) -> list[Any] | None:
     """Find vLLM's log-probabilities of the prompt: in a choice of a completion, at the top of a chat's answer."""
-    found = said.get("prompt_logprobs")
-    choices = said.get("choices")
-    if found is None and isinstance(choices, list) and choices and isinstance(choices[0], dict):
-        found = choices[0].get("prompt_logprobs")
-    return found if isinstance(found, list) else None
+    logprobs = content.get("prompt_logprobs")
+    choices = content.get("choices")
+    if logprobs is None and isinstance(choices, list) and choices and isinstance(choices[0], dict):
+        logprobs = choices[0].get("prompt_logprobs")
+    return logprobs if isinstance(logprobs, list) else None
 
 
 def bits_per_byte(logprobs: list[Any], prompt: str | None) -> float | None:
@@ -136,17 +136,17 @@ def bits_per_byte(logprobs: list[Any], prompt: str | None) -> float | None:
     return loss if loss is not None and math.isfinite(loss) else None
 
 
-def without_logprobs(said: dict[str, Any]) -> bytes:
+def without_logprobs(content: dict[str, Any]) -> bytes:
     """Give an answer as the server would have written it had nobody asked for the prompt's log-probabilities.
 
     The field itself stays, as null: vLLM writes it in every answer.
     """
     choices = [
         {**choice, "prompt_logprobs": None} if isinstance(choice, dict) and "prompt_logprobs" in choice else choice
-        for choice in said["choices"]
+        for choice in content["choices"]
     ]
-    cleaned = {**said, "choices": choices}
-    if "prompt_logprobs" in said:
+    cleaned = {**content, "choices": choices}
+    if "prompt_logprobs" in content:
         cleaned["prompt_logprobs"] = None
     return json.dumps(cleaned, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
 

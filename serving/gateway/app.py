@@ -71,9 +71,11 @@ def _own_routes(gateway: Gateway) -> list[Route]:
 def _feedback(gateway: Gateway) -> Endpoint:
     async def answer(request: Request) -> Response:
         key = feedback.admit(gateway, request.headers.get("authorization"))
-        said = feedback.read(await body_of(request.scope, request.receive))
-        await asyncio.to_thread(feedback.keep, gateway, key, said)
-        return JSONResponse({"object": "feedback", "model": said.model, "request_id": said.request_id, "stored": True})
+        posted = feedback.read(await body_of(request.scope, request.receive))
+        await asyncio.to_thread(feedback.keep, gateway, key, posted)
+        return JSONResponse(
+            {"object": "feedback", "model": posted.model, "request_id": posted.request_id, "stored": True}
+        )
 
     return answer
 
@@ -100,12 +102,12 @@ def _model(gateway: Gateway) -> Endpoint:
 
 def _health(gateway: Gateway) -> Endpoint:
     async def answer(request: Request) -> Response:
-        well, said = gateway.health()
+        well, details = gateway.health()
         try:
             gateway.doorkeeper.admit(request.headers.get("authorization"), SEES, time.monotonic())
         except ApiError:
-            said = {"status": said["status"] if well else "not well; a key with the scope read sees more"}
-        return JSONResponse(said, 200 if well else 503)
+            details = {"status": details["status"] if well else "not well; a key with the scope read sees more"}
+        return JSONResponse(details, 200 if well else 503)
 
     return answer
 

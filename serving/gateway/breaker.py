@@ -75,12 +75,16 @@ class Replicas:
         count = len(self.all)
         order = [self.all[(self.turn + step) % count] for step in range(count)]
         able = [
-            each
-            for each in order
-            if each.breaker.may(now) and (among is None or each.url in among) and not any(each is one for one in tried)
+            replica
+            for replica in order
+            if replica.breaker.may(now)
+            and (among is None or replica.url in among)
+            and not any(replica is one for one in tried)
         ]
-        return min(able, key=lambda each: each.in_flight, default=None)
+        return min(able, key=lambda replica: replica.in_flight, default=None)
 
     def rest(self, now: float) -> float:
         """Say in how many seconds the first of them may be asked again; 0: at once."""
-        return max(0.0, min((each.breaker.until for each in self.all if not each.breaker.closed), default=now) - now)
+        return max(
+            0.0, min((replica.breaker.until for replica in self.all if not replica.breaker.closed), default=now) - now
+        )

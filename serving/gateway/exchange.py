@@ -69,30 +69,30 @@ class Exchange:
         if not self.logged or self.status != 200:
             return body
         try:
-            said = json.loads(body)
+            content = json.loads(body)
         except (ValueError, RecursionError):
             return body
-        if not isinstance(said, dict) or not isinstance(said.get("choices"), list):
+        if not isinstance(content, dict) or not isinstance(content.get("choices"), list):
             return body
-        self._add(said)
-        logprobs = prompt_logprobs(said)
+        self._add(content)
+        logprobs = prompt_logprobs(content)
         if logprobs is not None:
             self.answer.prompt_bits_per_byte = bits_per_byte(logprobs, self._only_prompt())
-        return without_logprobs(said) if self.hides_loss and logprobs is not None else body
+        return without_logprobs(content) if self.hides_loss and logprobs is not None else body
 
     def read_events(self, events: list[bytes]) -> None:
         """Read events of a stream for the log."""
         if not self.logged:
             return
         for event in events:
-            said = payload(event)
-            if said is not None and self._add(said) and self.first_token_seconds is None:
+            content = payload(event)
+            if content is not None and self._add(content) and self.first_token_seconds is None:
                 self.first_token_seconds = time.perf_counter() - self.began
 
-    def _add(self, said: dict[str, Any]) -> bool:
+    def _add(self, content: dict[str, Any]) -> bool:
         """Read what came; an answer of another form than OpenAI's passes on all the same."""
         try:
-            return self.answer.add(said)
+            return self.answer.add(content)
         except (TypeError, AttributeError, ValueError):
             return False
 
@@ -106,10 +106,12 @@ class Exchange:
         prompts = self.asked.prompts()
         if prompts is None:
             return None
-        each = max(1, (max(self.answer.choices, default=0) + 1) // len(prompts))  # numbered through, prompt by prompt
+        per_prompt = max(
+            1, (max(self.answer.choices, default=0) + 1) // len(prompts)
+        )  # numbered through, prompt by prompt
         now = datetime.now(UTC)
         return [
-            self._row(prompt, at, range(at * each, (at + 1) * each), several=len(prompts) > 1, now=now)
+            self._row(prompt, at, range(at * per_prompt, (at + 1) * per_prompt), several=len(prompts) > 1, now=now)
             for at, prompt in enumerate(prompts)
         ]
 

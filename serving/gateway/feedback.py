@@ -35,34 +35,39 @@ def gateways_id(given: str) -> str:
     return match.group(1) if match else given
 
 
-def keep(gateway: Gateway, key: ClientKey | None, said: FeedbackRequest) -> None:
+def keep(gateway: Gateway, key: ClientKey | None, feedback: FeedbackRequest) -> None:
     """Keep what was said; with keys only of a request that the same key asked, or by a key that may send references.
 
     Raises:
         ApiError: there is no such model, or this key may not say anything of this request.
         TransientError: PostgreSQL is away; the caller has to try again.
     """
-    gateway.upstream(said.model)
-    gateway.doorkeeper.require_model(key, said.model)
-    request_id = gateways_id(said.request_id)
+    gateway.upstream(feedback.model)
+    gateway.doorkeeper.require_model(key, feedback.model)
+    request_id = gateways_id(feedback.request_id)
     if key is not None and Scope.REFERENCES not in key.scopes:
-        asked_by = gateway.recent.asked_by(request_id) or inference_log.asked_by(gateway.db, said.model, request_id)
+        asked_by = gateway.recent.asked_by(request_id) or inference_log.asked_by(gateway.db, feedback.model, request_id)
         if asked_by != key.name:
             raise ApiError(
                 403,
-                f"The key {key.name!r} did not ask the request {said.request_id!r}; feedback on others' requests "
+                f"The key {key.name!r} did not ask the request {feedback.request_id!r}; feedback on others' requests "
                 f"needs a key with the scope {Scope.REFERENCES}, since references are training data.",
                 param="request_id",
                 code="insufficient_scope",
             )
     contributor = _whose(key)
     kept = add_feedback(
-        gateway.db, said.model, request_id, reference=said.reference, score=said.score, contributor=contributor
+        gateway.db,
+        feedback.model,
+        request_id,
+        reference=feedback.reference,
+        score=feedback.score,
+        contributor=contributor,
     )
     if not kept:
         raise ApiError(
             409,
-            f"Somebody else's word on the request {said.request_id!r} stands; only who sent it can replace it.",
+            f"Somebody else's word on the request {feedback.request_id!r} stands; only who sent it can replace it.",
             param="request_id",
             code="others_word",
         )

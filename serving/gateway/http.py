@@ -87,8 +87,8 @@ def headers_for_caller(headers: Iterable[tuple[str, str]], request_id: str, vers
 
 def marks(request_id: str, version: int | None) -> RawHeaders:
     """Give the gateway's own headers."""
-    said = [(REQUEST_ID.encode(), request_id.encode())]
-    return said if version is None else [*said, (VERSION.encode(), str(version).encode())]
+    headers = [(REQUEST_ID.encode(), request_id.encode())]
+    return headers if version is None else [*headers, (VERSION.encode(), str(version).encode())]
 
 
 async def send_error(send: Send, err: ApiError, own: RawHeaders) -> None:

@@ -103,7 +103,7 @@ class Asking:
         Raises:
             TransientError: answers cannot be kept.
         """
-        self._waiting = [(0.0, number, 0, each) for number, each in enumerate(requests)]
+        self._waiting = [(0.0, number, 0, request) for number, request in enumerate(requests)]
         self._others = self.spent
         await self._client.start()
         writer = asyncio.create_task(self._write())
@@ -183,12 +183,12 @@ class Asking:
                 return
             if reply.fault in STOPS:
                 self.stopped = f"{reply.fault}: {reply.detail}"
-        asked, said = tokens_of(reply, request.prompt_tokens)
+        asked, answered = tokens_of(reply, request.prompt_tokens)
         answer = PromptAnswer(
             key=request.key, reply=reply, tries=tries, why=why,
-            prompt_tokens=asked, completion_tokens=said, cost=cost_of(asked, said, self.api),
+            prompt_tokens=asked, completion_tokens=answered, cost=cost_of(asked, answered, self.api),
         )  # fmt: skip
-        self._heard_here += Spent(tokens=asked + said, cost=answer.cost)
+        self._heard_here += Spent(tokens=asked + answered, cost=answer.cost)
         self._kept.append(answer)
         self._unkept += 1
         self._news.set()
@@ -202,8 +202,8 @@ class Asking:
                 some, self._kept = self._kept, []
                 total = await asyncio.to_thread(self.keep, some)
                 self._unkept -= len(some)
-                for each in some:
-                    self._kept_here += Spent(tokens=each.prompt_tokens + each.completion_tokens, cost=each.cost)
+                for answer in some:
+                    self._kept_here += Spent(tokens=answer.prompt_tokens + answer.completion_tokens, cost=answer.cost)
                 self._others = total - self._kept_here
             elif self._over:
                 return

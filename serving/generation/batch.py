@@ -54,11 +54,11 @@ class TextBatch:
     def _ask(self, texts: Sequence[StoredText]) -> str | None:
         api, endpoint = self.generate.api, endpoint_of(self.generate.api)
         requests, marks = [], MARKS if api.is_own else {}
-        for each in texts:
+        for text in texts:
             body = request_of(
-                each.prompt, self.generate, asked_model=self.run.asked_model, endpoint=endpoint, marks=marks
+                text.prompt, self.generate, asked_model=self.run.asked_model, endpoint=endpoint, marks=marks
             )
-            requests.append(_request(each.key, each.prompt, self.generate.max_tokens, api, body))
+            requests.append(_request(text.key, text.prompt, self.generate.max_tokens, api, body))
         return self._asked(api, requests, self._kept_text)
 
     def _kept_text(self, answer: PromptAnswer) -> KeptAnswer:
@@ -77,20 +77,20 @@ class TextBatch:
         if judge is None or not texts:
             return None
         name = name_at_api(judge, self.spec, self.run.version, self.outside)
-        by_key = {each.key: each for each in texts}
+        by_key = {text.key: text for text in texts}
 
         def keep(answer: PromptAnswer) -> KeptAnswer:
-            text, said = by_key[answer.key], answer.reply.text
-            score, words = verdict_of(said) if said is not None else (None, answer.reply.detail)
+            text, reply = by_key[answer.key], answer.reply.text
+            score, words = verdict_of(reply) if reply is not None else (None, answer.reply.detail)
             before = route(text.completion or "", text.finish_reason or "", text.scores, self.generate.quality)
             routing = judged(before, score, words, judge)
             return _kept(answer, str(routing.route), routing.reasons, {**text.scores, "judge": score}, is_judge=True)
 
-        return self._asked(judge, [_judging(each, judge, name) for each in texts], keep, prefix="judge-")
+        return self._asked(judge, [_judging(text, judge, name) for text in texts], keep, prefix="judge-")
 
     def _asked(self, api: ApiSpec, requests: Sequence[PromptRequest], keeper: _Keeper, prefix: str = "") -> str | None:
         def keep(answers: Sequence[PromptAnswer]) -> Spent:
-            rows = [keeper(each) for each in answers]
+            rows = [keeper(answer) for answer in answers]
             tokens, cost = keep_answers(self.db, self.spec.name, self.run.id, rows, now=datetime.now(UTC))
             reached("generate_texts.kept")
             return Spent(tokens=tokens, cost=cost)

@@ -65,46 +65,48 @@ def route(text: str, finish_reason: str, scores: Mapping[str, float | None], qua
 
 def _rejects(text: str, scores: Mapping[str, float | None], quality: TextQualitySpec) -> list[str]:
     folded, characters, repeated = _folded(text), scores["characters"] or 0, scores["repetition"] or 0
-    found = []
+    reasons = []
     if characters < quality.min_characters:
-        found.append(f"{characters:.0f} characters, at least {quality.min_characters} are wanted")
+        reasons.append(f"{characters:.0f} characters, at least {quality.min_characters} are wanted")
     if repeated >= quality.reject_repetition:
-        found.append(f"{repeated:.0%} of it repeats itself, {quality.reject_repetition:.0%} rejects")
-    found += [f"holds the blocked phrase {phrase!r}" for phrase in quality.blocked_phrases if _folded(phrase) in folded]
+        reasons.append(f"{repeated:.0%} of it repeats itself, {quality.reject_repetition:.0%} rejects")
+    reasons += [
+        f"holds the blocked phrase {phrase!r}" for phrase in quality.blocked_phrases if _folded(phrase) in folded
+    ]
     if folded.lstrip().startswith(tuple(_folded(phrase) for phrase in quality.refusals)):
-        found.append("begins as a refusal does")
-    return found
+        reasons.append("begins as a refusal does")
+    return reasons
 
 
 def _doubts(finish_reason: str, scores: Mapping[str, float | None], quality: TextQualitySpec) -> list[str]:
     characters, repeated, index = scores["characters"] or 0, scores["repetition"] or 0, scores["lix"]
-    found = ["every text is to be read (`quality.always_review`)"] if quality.always_review else []
+    doubts = ["every text is to be read (`quality.always_review`)"] if quality.always_review else []
     if finish_reason == "length" and quality.cut_off == "review":
-        found.append("cut off at the longest length (finish_reason `length`)")
+        doubts.append("cut off at the longest length (finish_reason `length`)")
     if characters > quality.max_characters:
-        found.append(f"{characters:.0f} characters, at most {quality.max_characters} are wanted")
+        doubts.append(f"{characters:.0f} characters, at most {quality.max_characters} are wanted")
     if repeated >= quality.review_repetition:
-        found.append(f"{repeated:.0%} of it repeats itself, from {quality.review_repetition:.0%} on a person looks")
+        doubts.append(f"{repeated:.0%} of it repeats itself, from {quality.review_repetition:.0%} on a person looks")
     if index is None and (quality.min_lix is not None or quality.max_lix is not None):
-        found.append("its readability cannot be measured: it has no words")
+        doubts.append("its readability cannot be measured: it has no words")
     if index is not None and quality.min_lix is not None and index < quality.min_lix:
-        found.append(f"LIX {index:.0f}, at least {quality.min_lix:g} is wanted")
+        doubts.append(f"LIX {index:.0f}, at least {quality.min_lix:g} is wanted")
     if index is not None and quality.max_lix is not None and index > quality.max_lix:
-        found.append(f"LIX {index:.0f}, at most {quality.max_lix:g} is wanted")
-    return found
+        doubts.append(f"LIX {index:.0f}, at most {quality.max_lix:g} is wanted")
+    return doubts
 
 
 def judged(before: Routing, score: float | None, words: str, judge: JudgeSpec) -> Routing:
     """Route a text by its judge's score, too; where that is not known, a person decides."""
     if score is None:
         return Routing(TextRoute.REVIEW, (*_without_praise(before), f"its judge gave no score: {words}"))
-    said = f"judge {score:.2f}: {words}"
+    reason = f"judge {score:.2f}: {words}"
     if score < judge.reject_below:
-        return Routing(TextRoute.REJECTED, (f"{said} (under {judge.reject_below:g} rejects)",))
+        return Routing(TextRoute.REJECTED, (f"{reason} (under {judge.reject_below:g} rejects)",))
     if score < judge.publish_from:
-        doubt = f"{said} (from {judge.publish_from:g} on no person is needed)"
+        doubt = f"{reason} (from {judge.publish_from:g} on no person is needed)"
         return Routing(TextRoute.REVIEW, (*_without_praise(before), doubt))
-    return Routing(before.route, (*before.reasons, said))
+    return Routing(before.route, (*before.reasons, reason))
 
 
 def verdict_of(text: str) -> tuple[float | None, str]:

@@ -50,9 +50,9 @@ class TextFiles:
 
     def publish(self, texts: Sequence[PublishedText]) -> None:
         """Write those that are not there, each whole or not at all."""
-        for each in texts:
+        for text in texts:
             try:
-                write_bytes(f"{self._url}/{each.key}.json", _json(each), once=True)
+                write_bytes(f"{self._url}/{text.key}.json", _json(text), once=True)
             except (OSError, ValueError) as err:
                 raise ContractError(f"generate.publish: {self._url} cannot be written: {err}") from err
 
@@ -66,9 +66,9 @@ class TextWebhook:
 
     def publish(self, texts: Sequence[PublishedText]) -> None:
         """Post them one after the other."""
-        for each in texts:
-            at, body = str(int(time.time())), _json(each)
-            signed = {TIME: at, SIGNATURE: signature(self._secret, at, body), KEY: each.key}
+        for text in texts:
+            at, body = str(int(time.time())), _json(text)
+            signed = {TIME: at, SIGNATURE: signature(self._secret, at, body), KEY: text.key}
             headers = {**signed, "Content-Type": "application/json"}
             asked(self._client, "POST", "", content=body, headers=headers, hint="look at generate.publish")
 

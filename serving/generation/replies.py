@@ -89,17 +89,17 @@ class ApiReply:
 def read_reply(status: int, headers: Mapping[str, str], body: bytes, now: datetime) -> ApiReply:
     """Read an answer; whatever came is a text or a named fault."""
     content, wrong = _json(body)
-    said = _error_of(content)
+    error = _error_of(content)
     if status == 200:
-        answer = _read_answer(content, said) if wrong is None else ApiReply(fault=ReplyFault.NOT_JSON, detail=wrong)
+        answer = _read_answer(content, error) if wrong is None else ApiReply(fault=ReplyFault.NOT_JSON, detail=wrong)
         return replace(answer, version=_version(headers))
-    shown = said.get("message") or body[:SHOWN].decode("utf-8", "replace")
+    shown = error.get("message") or body[:SHOWN].decode("utf-8", "replace")
     detail = f"{status}: {str(shown)[:SHOWN]}"
-    return ApiReply(fault=_fault_of(status, said), detail=detail, retry_after=retry_after(headers, now))
+    return ApiReply(fault=_fault_of(status, error), detail=detail, retry_after=retry_after(headers, now))
 
 
-def _fault_of(status: int, said: Mapping[str, Any]) -> ReplyFault:
-    code = f"{said.get('code') or ''} {said.get('type') or ''}".lower()
+def _fault_of(status: int, error: Mapping[str, Any]) -> ReplyFault:
+    code = f"{error.get('code') or ''} {error.get('type') or ''}".lower()
     by_code = {
         "content_filter": ReplyFault.CONTENT_FILTER, "content_policy": ReplyFault.CONTENT_FILTER,
         "context_length": ReplyFault.PROMPT_TOO_LONG, "insufficient_quota": ReplyFault.OUT_OF_CREDIT,
@@ -119,11 +119,11 @@ def _fault_of(status: int, said: Mapping[str, Any]) -> ReplyFault:
     return ReplyFault.REQUEST_REFUSED if 400 <= status < 500 else ReplyFault.SERVER_ERROR
 
 
-def _read_answer(content: Any, said: Mapping[str, Any]) -> ApiReply:
-    if said:
-        fault = _fault_of(0, said)
+def _read_answer(content: Any, error: Mapping[str, Any]) -> ApiReply:
+    if error:
+        fault = _fault_of(0, error)
         fault = ReplyFault.ERROR_INSIDE if fault is ReplyFault.SERVER_ERROR else fault
-        return ApiReply(fault=fault, detail=f"200 with an error: {str(said.get('message') or said)[:SHOWN]}")
+        return ApiReply(fault=fault, detail=f"200 with an error: {str(error.get('message') or error)[:SHOWN]}")
     choices = content.get("choices") if isinstance(content, dict) else None
     if not isinstance(choices, list) or not choices or not isinstance(choices[0], dict):
         return ApiReply(fault=ReplyFault.NO_CHOICES, detail=f"no choices in {json.dumps(content)[:SHOWN]}")
@@ -156,12 +156,12 @@ def _read_choice(choice: Mapping[str, Any]) -> ApiReply:
 
 def retry_after(headers: Mapping[str, str], now: datetime) -> float | None:
     """Read how long a server asks to wait: seconds, or a date; what is neither is as good as none."""
-    said = next((value for name, value in headers.items() if name.lower() == "retry-after"), "").strip()
+    header = next((value for name, value in headers.items() if name.lower() == "retry-after"), "").strip()
     try:
-        seconds = float(said)
+        seconds = float(header)
     except ValueError:
         try:
-            at = parsedate_to_datetime(said)
+            at = parsedate_to_datetime(header)
         except (TypeError, ValueError):
             return None
         seconds = ((at if at.tzinfo else at.replace(tzinfo=UTC)) - now).total_seconds()
@@ -169,8 +169,8 @@ def retry_after(headers: Mapping[str, str], now: datetime) -> float | None:
 
 
 def _version(headers: Mapping[str, str]) -> int | None:
-    said = next((value for name, value in headers.items() if name.lower() == VERSION_HEADER), "")
-    return int(said) if said.isascii() and said.isdigit() and len(said) < 10 else None
+    header = next((value for name, value in headers.items() if name.lower() == VERSION_HEADER), "")
+    return int(header) if header.isascii() and header.isdigit() and len(header) < 10 else None
 
 
 def _json(body: bytes) -> tuple[Any, str | None]:

@@ -38,7 +38,7 @@ def _rows(url: str, line: str) -> Iterator[dict[str, Any] | str]:
                 yield row.reason
             elif file.kind == "txt":
                 yield from (
-                    {line: said.strip()} for text in row.values() for said in str(text).splitlines() if said.strip()
+                    {line: value.strip()} for text in row.values() for value in str(text).splitlines() if value.strip()
                 )
             else:
                 yield dict(row)

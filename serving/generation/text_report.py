@@ -44,11 +44,11 @@ def _table(title: str, rows: Mapping[str, object]) -> list[str]:
 
 
 def _sample(text: StoredText) -> list[str]:
-    said = " ".join((text.completion or "").split())[:_EXCERPT]
+    excerpt = " ".join((text.completion or "").split())[:_EXCERPT]
     why = "; ".join(text.reasons)
     return [
         f"- **{plainly(' '.join(text.prompt.split())[:200])}**",
-        f"  {plainly(said) or '(no text)'}",
+        f"  {plainly(excerpt) or '(no text)'}",
         f"  *{plainly(why)}*",
     ]
 

@@ -44,8 +44,8 @@ def retrain_at_request(request: Request, step: Step, *, db: Engine, actor: str) 
         trained = train_by_hand.by_hand(
             spec, db=db, registry=registry, since=None, now=datetime.now(UTC), actor=request.who
         )
-        said = f"version {trained.version}, trained from version {trained.parent}, is registered"
-        return Outcome(f"{said}; no incident is touched. To make it champion, trigger `promote`", is_done=True)
+        words = f"version {trained.version}, trained from version {trained.parent}, is registered"
+        return Outcome(f"{words}; no incident is touched. To make it champion, trigger `promote`", is_done=True)
 
     return _refused_in_words(train)
 

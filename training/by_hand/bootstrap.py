@@ -158,12 +158,12 @@ def _save_reference(spec: ModelSpec, db: Engine, registry: Registry, version: in
     if not isinstance(spec.base_model, FromScratch):
         return ""
     mean = sum(loss.bits for loss in losses) / sum(loss.bytes for loss in losses)
-    found = baseline(model, mean, training_documents(spec), [cut.prompt for cut in cuts])
-    registry.log_evaluation(spec.name, version, metrics=found.metrics, files={})
-    if found.is_trained:
+    measured = baseline(model, mean, training_documents(spec), [cut.prompt for cut in cuts])
+    registry.log_evaluation(spec.name, version, metrics=measured.metrics, files={})
+    if measured.is_trained:
         return ""
     warning = (
-        f"version {version} is barely trained: {found}. Give `base_model.train_seconds` "
+        f"version {version} is barely trained: {measured}. Give `base_model.train_seconds` "
         f"({spec.base_model.train_seconds:g} s) more time"
     )
     registry.set_tags(spec.name, version, {WARNING: warning})

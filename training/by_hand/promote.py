@@ -67,9 +67,9 @@ def by_hand(
         incident = offer(ledger, what)
     if incident.state in _JUDGED:
         tell(f"judging version {version}")
-        incident, said = _judged(ledger, incident, actor=actor)
+        incident, judgement = _judged(ledger, incident, actor=actor)
         if not incident.approved:
-            return PromotionByHand(is_champion=False, reason=_over(ledger, incident, said, actor=actor))
+            return PromotionByHand(is_champion=False, reason=_over(ledger, incident, judgement, actor=actor))
     tell(f"waiting until serving reports version {version}")
     outcome = promote.promote(str(ledger.ring(incident.id)), db=db, actor=actor, by_hand=True)
     if outcome.ring is None and ledger.incident(incident.id).state is State.PROMOTING:
@@ -79,11 +79,11 @@ def by_hand(
 
 def _judged(ledger: Ledger, incident: Incident, *, actor: str) -> tuple[Incident, str]:
     """Evaluate the offer; give the incident afterwards, approved if the version may go ahead, and what was said."""
-    said = evaluate.evaluate(str(ledger.ring(incident.id)), db=ledger.engine, actor=actor, by_hand=True).reason
+    judgement = evaluate.evaluate(str(ledger.ring(incident.id)), db=ledger.engine, actor=actor, by_hand=True).reason
     after = ledger.incident(incident.id)
     if after.state in _JUDGED:
-        raise ContractError(f"{said}; it goes on there: `driftloop incident show {incident.id}`")
-    return after, said
+        raise ContractError(f"{judgement}; it goes on there: `driftloop incident show {incident.id}`")
+    return after, judgement
 
 
 def is_of(incident: Incident, version: int) -> bool:
@@ -105,8 +105,8 @@ def _require_promotable(ledger: Ledger, model: str, version: int, judged_by: Jud
         evaluate.snapshot_of(registry, model, version)
 
 
-def _over(ledger: Ledger, incident: Incident, said: str, *, actor: str) -> str:
+def _over(ledger: Ledger, incident: Incident, judgement: str, *, actor: str) -> str:
     """End an incident that was opened for the offer alone; any other goes on as before."""
     if incident.is_no_alarm and incident.state in FREE:
-        ledger.move(incident, State.RESOLVED, actor=actor, reason=f"the offer is over: {said}")
-    return said
+        ledger.move(incident, State.RESOLVED, actor=actor, reason=f"the offer is over: {judgement}")
+    return judgement

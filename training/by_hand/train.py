@@ -113,5 +113,5 @@ def unfinished(attempt: Attempt) -> Attempt | None:
     """Find the newest training by hand from the same version and time that did not come to its end."""
     beginning, end = attempt.name.partition("-at-")[0], f"-from-v{attempt.parent}"
     folder: Path = settings().home / "training" / attempt.spec.name
-    found = sorted(path.name.removesuffix(end) for path in folder.glob(f"{beginning}-at-*{end}"))
-    return replace(attempt, name=found[-1]) if found else None
+    names = sorted(path.name.removesuffix(end) for path in folder.glob(f"{beginning}-at-*{end}"))
+    return replace(attempt, name=names[-1]) if names else None

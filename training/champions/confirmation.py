@@ -129,9 +129,9 @@ def require_champion(ledger: Ledger, known: Champion) -> None:
     """
     now = ledger.champion(known.model)
     if now is None or now.token != known.token:
-        found = f"version {now.version}" if now else "none"
+        successor = f"version {now.version}" if now else "none"
         raise ChampionChangedError(
-            f"version {known.version} was made champion, and {found} took its place before it served"
+            f"version {known.version} was made champion, and {successor} took its place before it served"
         )
 
 

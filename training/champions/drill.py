@@ -81,9 +81,9 @@ def drill(model: str, *, db: Engine, actor: str) -> Drilled:
         if not _is_under_way(db, ledger.champion(model)):
             there = _leave(ledger, model, actor=actor)
         back = _timed(lambda: _forward(ledger, model, actor=actor), ledger)
-        found = Drilled(there=there, back=back)
-        ledger.note(model, EventKind.NOTE, found.reason, {"drill": _figures(found)}, actor=actor)
-    return found
+        drilled = Drilled(there=there, back=back)
+        ledger.note(model, EventKind.NOTE, drilled.reason, {"drill": _figures(drilled)}, actor=actor)
+    return drilled
 
 
 def end_abandoned(model: str, *, db: Engine, actor: str) -> bool:
@@ -166,12 +166,14 @@ def _require_healthy(ledger: Ledger, champion: Champion) -> None:
         raise ContractError(f"{model}: incident {incident.id} is {incident.state}; drill when it is over")
     if spec_of(model).serving.kind == "external":
         return
-    at, said = heartbeats(ledger.engine).get(f"serving:{model}", (None, {}))
-    if at is None or at < datetime.now(UTC) - _ALIVE or said.get("loaded_version") != champion.version:
-        found = (
-            "is not heard of" if at is None else f"said at {at:%H:%M:%S}Z that it serves {said.get('loaded_version')}"
+    at, details = heartbeats(ledger.engine).get(f"serving:{model}", (None, {}))
+    if at is None or at < datetime.now(UTC) - _ALIVE or details.get("loaded_version") != champion.version:
+        standing = (
+            "is not heard of"
+            if at is None
+            else f"said at {at:%H:%M:%S}Z that it serves {details.get('loaded_version')}"
         )
-        raise ContractError(f"{model}: serving {found}; a drill needs it to serve version {champion.version} now")
+        raise ContractError(f"{model}: serving {standing}; a drill needs it to serve version {champion.version} now")
 
 
 def _timed(change: Callable[[], Champion], ledger: Ledger) -> Leg:
@@ -183,13 +185,13 @@ def _timed(change: Callable[[], Champion], ledger: Ledger) -> Leg:
     return Leg(version=champion.version, seconds=time.monotonic() - begin, is_confirmed=word.is_confirmed)
 
 
-def _figures(found: Drilled) -> dict[str, float | int | bool | None]:
-    there, back = found.there, found.back
+def _figures(drilled: Drilled) -> dict[str, float | int | bool | None]:
+    there, back = drilled.there, drilled.back
     return {
         "there_seconds": round(there.seconds, 1) if there is not None and there.is_confirmed else None,
         "back_seconds": round(back.seconds, 1) if back.is_confirmed else None,
         "version": back.version,
-        "is_good": found.is_good,
+        "is_good": drilled.is_good,
     }
 
 

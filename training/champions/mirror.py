@@ -55,8 +55,8 @@ def _mend_registry(ledger: Ledger, champion: Champion, *, now: datetime, actor: 
 
     done = _mend_aliases(ledger, champion, actor=actor, before=before)
     spec, made = spec_of(champion.model), last_change(ledger.engine, champion)
-    if not spec.serving.can_say and (said := confirm_late(ledger, spec, champion, now=now, actor=actor)):
-        done.append(said)
+    if not spec.serving.can_say and (confirmed := confirm_late(ledger, spec, champion, now=now, actor=actor)):
+        done.append(confirmed)
     if made is not None and made.kind == "roll_back":
         registry = Registry(settings().mlflow_url)
         if marked_rolled_back(registry, made.model, made.from_version, made.reason):

@@ -19,19 +19,19 @@ def drop_aliases(db: Engine, *, actor: str) -> dict[str, str]:
     Killed anywhere and run again, it goes on. An alias that others set again later is taken away again.
     """
     ledger, done = Ledger(db), dict[str, str]()
-    for model, found in sorted(retirements(db).items()):
-        if not found.drops_aliases:
+    for model, retirement in sorted(retirements(db).items()):
+        if not retirement.drops_aliases:
             continue
         try:
-            said = _drop(ledger, model, actor=actor)
+            sentence = _drop(ledger, model, actor=actor)
         except ContractError as err:
-            said = f"aliases stay: {err}"
+            sentence = f"aliases stay: {err}"
         except TransientError as err:  # the others would wait for its time limit, too
             done[model] = f"aliases stay until the next look: {err}"
             break
-        if said:
-            log.info("%s: %s", model, said)
-            done[model] = said
+        if sentence:
+            log.info("%s: %s", model, sentence)
+            done[model] = sentence
     return done
 
 

@@ -99,12 +99,12 @@ def stop_by_hand(ledger: Ledger, spec: ModelSpec, incident: Incident, *, actor: 
 
 def give_up(ledger: Ledger, incident: Incident, to: State, reason: str, *, actor: str) -> Outcome:
     """End a rollout: all users are the champion's at once, and the incident moves, in one transaction."""
-    said = f"version {incident.challenger_version} is taken back from its users: {reason}"
+    words = f"version {incident.challenger_version} is taken back from its users: {reason}"
     with ledger.transaction() as on:
-        ledger.move(incident, to, actor=actor, reason=said, approved=False, connection=on)
+        ledger.move(incident, to, actor=actor, reason=words, approved=False, connection=on)
         reached("rollout.ending")
     reached("rollout.ended")
-    return Outcome(said)
+    return Outcome(words)
 
 
 def _beside(
@@ -136,11 +136,11 @@ def _beside(
 
 def _told(ledger: Ledger, route: Route) -> Word:
     """Ask once whether our own server says that it holds the challenger beside the champion."""
-    _, said = heartbeats(ledger.engine).get(f"serving:{route.model}", (None, {}))
-    if said.get("beside_version") == route.challenger_version:
+    _, details = heartbeats(ledger.engine).get(f"serving:{route.model}", (None, {}))
+    if details.get("beside_version") == route.challenger_version:
         return Word(True, "serving holds both versions")
     late = f"serving did not load version {route.challenger_version} beside the champion"
-    return Word(False, f"{late}: {said['beside_error']}" if said.get("beside_error") else late, may_change=True)
+    return Word(False, f"{late}: {details['beside_error']}" if details.get("beside_error") else late, may_change=True)
 
 
 def _waited(ask: Callable[[], Word]) -> Word:

@@ -155,16 +155,18 @@ def rehearse(
 
 
 def _in_order(documents: Sequence[Document]) -> Iterator[Record]:
-    for place, each in enumerate(sorted(documents, key=lambda each: (each.at, each.request_id)), start=1):
+    for place, document in enumerate(
+        sorted(documents, key=lambda document: (document.at, document.request_id)), start=1
+    ):
         yield Record(
             source=LOG,
             place=place,
-            request_id=each.request_id,
-            prompt=each.prompt,
-            reference=each.reference,
-            user_id=each.user_id,
-            at=each.at,
-            contributor=each.contributor,
+            request_id=document.request_id,
+            prompt=document.prompt,
+            reference=document.reference,
+            user_id=document.user_id,
+            at=document.at,
+            contributor=document.contributor,
         )
 
 
@@ -290,7 +292,7 @@ def _overlaps(file: Path, judging: Judging) -> int:
 
     Rows of corpora were all held against the same texts as they came, and are not read again.
     """
-    found = 0
+    count = 0
     for batch in read_batches(str(file), columns=(*TEXT, "part"), where=pc.field("part").isin(REPLAYED)):
-        found += len(judging.contaminated(Words.of([text_of(row) for row in batch.to_pylist()])))
-    return found
+        count += len(judging.contaminated(Words.of([text_of(row) for row in batch.to_pylist()])))
+    return count

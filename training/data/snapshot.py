@@ -46,10 +46,10 @@ class Snapshot:
         Raises:
             ContractError: it is gone, or is not what was written.
         """
-        found = url_sha256(uri)
-        if sha256 is not None and found != sha256:
-            raise ContractError(f"snapshot {uri} is damaged: SHA-256 {found[:12]}…, written as {sha256[:12]}…")
-        return cls(uri=uri, sha256=found)
+        actual = url_sha256(uri)
+        if sha256 is not None and actual != sha256:
+            raise ContractError(f"snapshot {uri} is damaged: SHA-256 {actual[:12]}…, written as {sha256[:12]}…")
+        return cls(uri=uri, sha256=actual)
 
     def rows(self, *parts: str) -> Iterator[dict[str, Any]]:
         """Give the rows of these parts, in their order; of all parts when none is named."""
@@ -145,7 +145,7 @@ class SnapshotFile:
         """Write the records as rows of a part."""
         rest = iter(records)
         while some := list(islice(rest, _TOGETHER)):
-            columns = [pa.array([getattr(each, name) for each in some], pa.string()) for name in _COLUMNS]
+            columns = [pa.array([getattr(record, name) for record in some], pa.string()) for name in _COLUMNS]
             self.add_batch(part, pa.record_batch(columns, names=_COLUMNS))
 
     def add_batch(self, part: str, batch: Any) -> None:

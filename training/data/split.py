@@ -52,7 +52,9 @@ def split(records: Sequence[Record], spec: ModelSpec, *, of: int) -> Sides:
         return Sides(by_time.holdout, by_time.train, how)
     train = [record for record in newest if _group(record, spec) not in chosen]
     how = f"users who came last are held out with all they wrote; {len(users)} users are known"
-    return Sides(holdout, train, how, frozenset(each.user_id for each in holdout if each.user_id is not None))
+    return Sides(
+        holdout, train, how, frozenset(document.user_id for document in holdout if document.user_id is not None)
+    )
 
 
 def _last_users(newest: Sequence[Record], held: int, spec: ModelSpec) -> set[str]:

@@ -112,8 +112,8 @@ def _boundary(text: str, near: int, start: int) -> int:
         return len(text)
     floor = max(start + 1, near - 80)
     for mark in ("\n", " "):
-        if (found := text.rfind(mark, floor, near)) >= 0:
-            return found + 1
+        if (at := text.rfind(mark, floor, near)) >= 0:
+            return at + 1
     return near
 
 
@@ -145,10 +145,10 @@ def _text_of(row: Row | Unreadable, where: str) -> str:
         excerpt = clean_texts([row.content], USUAL)[0][:SHOWN]
         raise ContractError(f"{where}: {row.reason}; correct the file ({excerpt})")
     try:
-        found = text_in(row)
+        document = text_in(row)
     except NoDocumentError as err:
         raise ContractError(f"{where}: {err}, or a `prompt` alone; found {err.columns or 'nothing'}") from err
-    return found.prompt + (found.reference or "")
+    return document.prompt + (document.reference or "")
 
 
 def _pieces(text: str) -> Iterator[str]:

@@ -42,7 +42,7 @@ class Curve:
         """Give (step, value, second) by name for people to look at, thinned where it is long."""
         every = -(-len(self) // SHOWN) or 1
         kept = [at for at in range(len(self)) if at % every == 0 or at == len(self) - 1]
-        found: dict[str, list[tuple[int, float, float]]] = {
+        curves: dict[str, list[tuple[int, float, float]]] = {
             "loss": [(at + 1, self.losses[at], self.seconds[at]) for at in kept],
             "learning_rate": [(at + 1, self.rates[at], self.seconds[at]) for at in kept],
             "tokens_per_second": [],
@@ -53,8 +53,8 @@ class Curve:
         for before, at in zip([None, *kept], kept, strict=False):
             tokens, seconds = (self.tokens[before], self.seconds[before]) if before is not None else (0.0, 0.0)
             speed = (self.tokens[at] - tokens) / max(self.seconds[at] - seconds, 1e-9)
-            found["tokens_per_second"].append((at + 1, speed, self.seconds[at]))
-        return {name: points for name, points in found.items() if points}
+            curves["tokens_per_second"].append((at + 1, speed, self.seconds[at]))
+        return {name: points for name, points in curves.items() if points}
 
     def tensors(self) -> dict[str, torch.Tensor]:
         """Give the curve as tensors that hold every digit."""

@@ -104,9 +104,15 @@ class _Loop:
         self.steps = max(1, math.ceil(len(rows) * plan.epochs / self.batch))
         self.goes_on = adapters.are_attached(model.network)
         self.adapted = self._attach()
-        own = [each for name, each in trainable(model.network).items() if self.goes_on or not adapters.is_adapter(name)]
+        own = [
+            parameter
+            for name, parameter in trainable(model.network).items()
+            if self.goes_on or not adapters.is_adapter(name)
+        ]
         self.start = [(weight, weight.detach().clone()) for weight in own] if plan.blend < 1 else []
-        self.rate = plan.learning_rate or default_rate(sum(each.numel() for each in self._weights()), plan.method)
+        self.rate = plan.learning_rate or default_rate(
+            sum(parameter.numel() for parameter in self._weights()), plan.method
+        )
         self.trained, self.forward = group.prepare(model.network)
         self.device = self.trained.device
         self.dtype = dtype_of(plan, self.device.type)
@@ -120,7 +126,7 @@ class _Loop:
         )
 
     def _weights(self) -> list[torch.nn.Parameter]:
-        return [each for name, each in self.model.network.named_parameters() if not adapters.is_adapter(name)]
+        return [parameter for name, parameter in self.model.network.named_parameters() if not adapters.is_adapter(name)]
 
     def _attach(self) -> Any:
         if self.plan.method == "full" or self.goes_on:
@@ -268,9 +274,9 @@ class _Loop:
         stopped = self._why_stop() if state.step < self.steps else ""
         if state.step < self.steps and not stopped:
             stopped = f"max_seconds is reached after {state.elapsed:.0f} s"
-        said = self._progress()
+        progress = self._progress()
         return Result(
-            **asdict(said),
+            **asdict(progress),
             curve=state.curve,
             learning_rate=self.rate,
             trained_parameters=trained,
@@ -288,7 +294,7 @@ def _blend(start: Iterable[tuple[torch.Tensor, torch.Tensor]], share: float) -> 
 def _fingerprint(plan: FitPlan, rows: PackedRows, validation: Sequence[str]) -> str:
     """Name what decides on the curve: the plan without its limits in time, the rows and the validation texts."""
     decides = {name: value for name, value in asdict(plan).items() if name not in ("max_seconds", "checkpoint_seconds")}
-    found = hashlib.sha256(repr((sorted(decides.items()), validation)).encode("utf-8", "replace"))
+    digest = hashlib.sha256(repr((sorted(decides.items()), validation)).encode("utf-8", "replace"))
     for tensor in (rows.inputs, rows.targets):
-        found.update(tensor.numpy().tobytes())
-    return f"plan-{found.hexdigest()[:16]}"
+        digest.update(tensor.numpy().tobytes())
+    return f"plan-{digest.hexdigest()[:16]}"

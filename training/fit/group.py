@@ -46,9 +46,9 @@ class Group:
         """Add up a figure over all processes."""
         return value
 
-    def agree(self, *said: bool) -> tuple[bool, ...]:
+    def agree(self, *answers: bool) -> tuple[bool, ...]:
         """Give what the first process says, to all."""
-        return said
+        return answers
 
     def cost(self, model: LanguageModel, texts: Sequence[str]) -> tuple[float, int]:
         """Give what texts cost together, in bits, and how many bytes they have; the same in all processes."""
@@ -128,9 +128,9 @@ class Together(Group):
         distributed.all_reduce(sums)
         return float(sums)
 
-    def agree(self, *said: bool) -> tuple[bool, ...]:
+    def agree(self, *answers: bool) -> tuple[bool, ...]:
         """Give what the first process says, to all."""
-        words = torch.tensor(said, dtype=torch.uint8, device=self.device)
+        words = torch.tensor(answers, dtype=torch.uint8, device=self.device)
         distributed.broadcast(words, 0)
         return tuple(bool(word) for word in words.tolist())
 
@@ -145,8 +145,8 @@ class Together(Group):
 
     def whole(self, tensor: torch.Tensor) -> torch.Tensor | None:
         """Gather a split weight; only the first process keeps it."""
-        found = tensor.full_tensor() if _is_split(tensor) else tensor  # type: ignore[attr-defined]  # a DTensor's
-        return found.detach().cpu().contiguous() if self.rank == 0 else None
+        full = tensor.full_tensor() if _is_split(tensor) else tensor  # type: ignore[attr-defined]  # a DTensor's
+        return full.detach().cpu().contiguous() if self.rank == 0 else None
 
     def part(self, tensor: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
         """Cut this process's part out of a whole weight."""
@@ -159,28 +159,30 @@ class Together(Group):
 
     def generators(self) -> Tensors:
         """Gather the states of all processes' generators of chance."""
-        found: list[Any] = [None] * self.size
-        distributed.all_gather_object(found, _generators())
-        return {name: state for rank, states in enumerate(found) for name, state in _named(rank, states).items()}
+        gathered: list[Any] = [None] * self.size
+        distributed.all_gather_object(gathered, _generators())
+        return {name: state for rank, states in enumerate(gathered) for name, state in _named(rank, states).items()}
 
     def from_first(self, read: Callable[[], tuple[Tensors, dict[str, str]] | None]) -> Any:
         """Have the first process read something, and hand it out, tensor by tensor."""
-        found = read() if self.rank == 0 else None
-        shapes = {name: (each.shape, each.dtype) for name, each in found[0].items()} if found is not None else None
-        said: list[Any] = [shapes, found[1] if found is not None else None]
-        distributed.broadcast_object_list(said, 0)
-        if said[0] is None:
+        content = read() if self.rank == 0 else None
+        shapes = (
+            {name: (tensor.shape, tensor.dtype) for name, tensor in content[0].items()} if content is not None else None
+        )
+        header: list[Any] = [shapes, content[1] if content is not None else None]
+        distributed.broadcast_object_list(header, 0)
+        if header[0] is None:
             return None
         tensors = {}
-        for name, (shape, dtype) in said[0].items():
-            each = (
-                found[0][name].to(self.device)
-                if found is not None
+        for name, (shape, dtype) in header[0].items():
+            tensor = (
+                content[0][name].to(self.device)
+                if content is not None
                 else torch.empty(shape, dtype=dtype, device=self.device)
             )
-            distributed.broadcast(each, 0)
-            tensors[name] = each.cpu()
-        return tensors, said[1]
+            distributed.broadcast(tensor, 0)
+            tensors[name] = tensor.cpu()
+        return tensors, header[1]
 
     @torch.no_grad()
     def finish(self, trained: Any, network: Any) -> None:
@@ -189,9 +191,9 @@ class Together(Group):
             return
         into = dict(network.named_parameters())
         for name, weight in trained.named_parameters():
-            found = self.whole(weight)
-            if found is not None:
-                into[name].copy_(found)
+            whole = self.whole(weight)
+            if whole is not None:
+                into[name].copy_(whole)
 
 
 def passes_of(chosen: Sequence[int], *, rank: int, size: int, most: int) -> list[list[int]]:

@@ -40,7 +40,7 @@ def factor_at(step: int, steps: int, warm_up_share: float) -> float:
 
 def trainable(network: Any) -> dict[str, torch.nn.Parameter]:
     """Give the weights that are trained, by name."""
-    return {name: each for name, each in network.named_parameters() if each.requires_grad}
+    return {name: weight for name, weight in network.named_parameters() if weight.requires_grad}
 
 
 def optimizer(weights: dict[str, torch.nn.Parameter], plan: FitPlan) -> torch.optim.Optimizer:
@@ -54,5 +54,5 @@ def optimizer(weights: dict[str, torch.nn.Parameter], plan: FitPlan) -> torch.op
         decay = plan.weight_decay if weight.ndim > 1 else 0.0
         share = 1 / ADAPTERS_FACTOR if slower and not adapters.is_adapter(name) else 1.0
         groups.setdefault((decay, share), []).append(weight)
-    listed = [{"params": each, "weight_decay": decay, "share": share} for (decay, share), each in groups.items()]
+    listed = [{"params": group, "weight_decay": decay, "share": share} for (decay, share), group in groups.items()]
     return torch.optim.AdamW(listed, betas=(0.9, 0.95), fused=True)

@@ -88,9 +88,9 @@ def best_fit(sizes: Sequence[int], capacity: int) -> list[list[int]]:
     bins: list[list[int]] = []
     room: list[tuple[int, int]] = []  # free places and number of each bin that is not full, in order
     for item, size in enumerate(sizes):
-        found = bisect_left(room, (size, -1))
-        if found < len(room):
-            free, number = room.pop(found)
+        index = bisect_left(room, (size, -1))
+        if index < len(room):
+            free, number = room.pop(index)
         else:
             free, number = capacity, len(bins)
             bins.append([])

@@ -70,10 +70,10 @@ class FitState:
         Raises:
             ContractError: it is what was written, and cannot be read.
         """
-        found = self.group.from_first(lambda: _read(folder))
-        if found is None:
+        checkpoint = self.group.from_first(lambda: _read(folder))
+        if checkpoint is None:
             return False
-        self._take(*found)
+        self._take(*checkpoint)
         log.info("resumed at step %d from %s", self.step, folder)
         return True
 

@@ -44,14 +44,14 @@ def function_of(target: str) -> Callable[..., Any]:
     """
     where, _, name = target.rpartition(":")
     try:
-        found: Any = _module(where)
+        value: Any = _module(where)
         for part in name.split("."):
-            found = getattr(found, part)
+            value = getattr(value, part)
     except (ImportError, AttributeError, OSError) as err:
         raise ContractError(f"there is no function {target} here: {err}") from err
-    if not callable(found):
-        raise ContractError(f"{target} is a {type(found).__name__} and no function")
-    function: Callable[..., Any] = found
+    if not callable(value):
+        raise ContractError(f"{target} is a {type(value).__name__} and no function")
+    function: Callable[..., Any] = value
     return function
 
 

@@ -81,8 +81,8 @@ class GPUJob:
         """
         path = folder / "job.json"
         try:
-            said: dict[str, Any] = json.loads(path.read_text())
-            return cls(**{**said, "command": tuple(said["command"])})
+            description: dict[str, Any] = json.loads(path.read_text())
+            return cls(**{**description, "command": tuple(description["command"])})
         except (OSError, ValueError, KeyError, TypeError) as err:
             raise ContractError(f"{path} describes no GPU job ({err}); clear the task, and it is written anew") from err
 

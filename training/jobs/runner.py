@@ -66,10 +66,10 @@ def ended(job: GPUJob) -> JobEnd | None:
     """Read how this attempt of a job ended; None: it has not, or without a word."""
     path = job.folder / "ended.json"
     try:
-        found = JobEnd(**json.loads(path.read_text()))
+        end = JobEnd(**json.loads(path.read_text()))
     except (FileNotFoundError, ValueError, TypeError):
         return None
-    return found if found.attempt == job.attempt else None
+    return end if end.attempt == job.attempt else None
 
 
 def run(job: GPUJob, db: Engine) -> JobEnd:

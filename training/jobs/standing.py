@@ -46,13 +46,13 @@ def submit(job: GPUJob, db: Engine) -> JobRow:
         TransientError: PostgreSQL is away.
     """
     devices_here(job.gpus)
-    found = look(job.key, db)
-    if found is not None and found.standing is JobStanding.AT_WORK:
-        return found.row
-    if found is not None and found.standing is JobStanding.ENDED and found.row.taken_at is None:
-        return found.row
-    if found is not None and found.standing is JobStanding.LOST:
-        _settle_lost(job, found.row, db)
+    job_look = look(job.key, db)
+    if job_look is not None and job_look.standing is JobStanding.AT_WORK:
+        return job_look.row
+    if job_look is not None and job_look.standing is JobStanding.ENDED and job_look.row.taken_at is None:
+        return job_look.row
+    if job_look is not None and job_look.standing is JobStanding.LOST:
+        _settle_lost(job, job_look.row, db)
     attempt = begin_job(db, job.key, job=job.name, machine=machine(), gpus=job.gpus)
     begun = replace(job, attempt=attempt)
     begun.save()
@@ -98,8 +98,8 @@ def stop(key: str, db: Engine, *, who: str) -> bool:
 
 def at_work(db: Engine) -> list[JobRow]:
     """Give the jobs that wait or run; such as died without a word are left out."""
-    found = [look(row.key, db) for row in jobs_at_work(db)]
-    return [each.row for each in found if each is not None and each.standing is JobStanding.AT_WORK]
+    looks = [look(row.key, db) for row in jobs_at_work(db)]
+    return [job_look.row for job_look in looks if job_look is not None and job_look.standing is JobStanding.AT_WORK]
 
 
 def _look_here(row: JobRow, db: Engine) -> JobLook:

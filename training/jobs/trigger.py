@@ -56,12 +56,12 @@ class GPUJobTrigger(BaseTrigger):
 
     def _look(self, db: Engine) -> JobLook:
         try:
-            found = look(self.key, db)
+            job_look = look(self.key, db)
         finally:
             db.dispose()
-        if found is None:
+        if job_look is None:
             raise ContractError(f"GPU job {self.key} is not in the database any more; clear the task")
-        return found
+        return job_look
 
 
 def words(reader: DetachedTrainer, seen: JobLook) -> list[str]:
@@ -73,10 +73,10 @@ def words(reader: DetachedTrainer, seen: JobLook) -> list[str]:
 
 async def _loop_database() -> Engine:
     """Give the loop's database as the Connection `driftloop_db` names it, inside the triggerer's event loop."""
-    found = await BaseHook.aget_connection("driftloop_db")
+    connection = await BaseHook.aget_connection("driftloop_db")
     url = URL.create(
-        "postgresql+psycopg", username=found.login or None, password=found.password or None,
-        host=found.host or None, port=found.port, database=found.schema or None,
-        query=found.extra_dejson.get("sqlalchemy_query", {}),
+        "postgresql+psycopg", username=connection.login or None, password=connection.password or None,
+        host=connection.host or None, port=connection.port, database=connection.schema or None,
+        query=connection.extra_dejson.get("sqlalchemy_query", {}),
     )  # fmt: skip
     return engine_for(url.render_as_string(hide_password=False))

@@ -90,10 +90,10 @@ def command_of(
             raise ContractError("`command` is empty; give a program and its arguments as a list")
         return (*_torchrun(where, gpus), *given) if isinstance(where, Torchrun) else given
     try:
-        said = json.dumps(dict(arguments))
+        as_json = json.dumps(dict(arguments))
     except (TypeError, ValueError) as err:
         raise ContractError(f"`arguments` cannot be written as JSON ({err}); pass texts, numbers, lists") from err
-    called = ("-m", "training.jobs.call", target_of(function), said)
+    called = ("-m", "training.jobs.call", target_of(function), as_json)
     if isinstance(where, Torchrun):
         return (*_torchrun(where, gpus), *called)
     python = "python" if isinstance(where, Pod) else sys.executable

@@ -134,18 +134,18 @@ def slices(rows: Sequence[dict[str, Any]], specs: Sequence[SliceSpec]) -> list[S
 
     Without `values` every value with enough rows is a slice, and the rest are one called `other`.
     """
-    found: list[SliceRows] = []
+    parts: list[SliceRows] = []
     for spec in specs:
         values = [_attributes(row).get(spec.attribute) for row in rows]
         counts = Counter(value for value in values if value is not None)
         named = spec.values or tuple(sorted(name for name, count in counts.items() if count >= spec.min_documents))
         for name in named:
             numbers = [number for number, value in enumerate(values) if value == name]
-            found.append(SliceRows(f"slice:{spec.attribute}={name}", numbers, spec, required=bool(spec.values)))
+            parts.append(SliceRows(f"slice:{spec.attribute}={name}", numbers, spec, required=bool(spec.values)))
         rest = [number for number, value in enumerate(values) if value is not None and value not in named]
         if rest and not spec.values:
-            found.append(SliceRows(f"slice:{spec.attribute}={OTHER}", rest, spec, required=False))
-    return found
+            parts.append(SliceRows(f"slice:{spec.attribute}={OTHER}", rest, spec, required=False))
+    return parts
 
 
 def _plain(which: str, rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -157,8 +157,8 @@ def _with_origins(db: Engine, spec: ModelSpec, rows: list[dict[str, Any]], names
 
     A value that tells who somebody is gets a name, but for those that the YAML itself names.
     """
-    wanted = {each.attribute for each in spec.evaluation.slices}
-    in_yaml = {value for each in spec.evaluation.slices for value in each.values or ()}
+    wanted = {slice_spec.attribute for slice_spec in spec.evaluation.slices}
+    in_yaml = {value for slice_spec in spec.evaluation.slices for value in slice_spec.values or ()}
     origins = read_origins(db, spec.name, [str(row["request_id"]) for row in rows if row["slice"] != "golden"])
     tongues: list[str | None] = [None] * len(rows)
     if LANGUAGE in wanted:
@@ -174,14 +174,14 @@ def _with_origins(db: Engine, spec: ModelSpec, rows: list[dict[str, Any]], names
         known = {name: names.of(value) if value in hidden else value for name, value in known.items()}
         if tongue is not None:
             known[LANGUAGE] = tongue
-        said = json.dumps(known, sort_keys=True) if known else None
-        full.append({**row, "user_id": row["user_id"] or user, "attributes": said})
+        as_json = json.dumps(known, sort_keys=True) if known else None
+        full.append({**row, "user_id": row["user_id"] or user, "attributes": as_json})
     return full
 
 
 def _attributes(row: dict[str, Any]) -> dict[str, str]:
-    found: dict[str, str] = json.loads(row.get("attributes") or "{}")
-    return found
+    attributes: dict[str, str] = json.loads(row.get("attributes") or "{}")
+    return attributes
 
 
 def _by_hash(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:

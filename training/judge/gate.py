@@ -80,8 +80,8 @@ class GateDecision:
     @property
     def scores(self) -> dict[str, Any]:
         """The intervals as plain values, by slice."""
-        found = {"recent": self.recent, "old": self.old, **self.protected, "archived": self.archived}
-        return {name: asdict(interval) for name, interval in found.items() if interval is not None}
+        by_slice = {"recent": self.recent, "old": self.old, **self.protected, "archived": self.archived}
+        return {name: asdict(interval) for name, interval in by_slice.items() if interval is not None}
 
 
 def decide(evidence: GateEvidence, spec: GateSpec) -> GateDecision:
@@ -109,10 +109,10 @@ def _looked(evidence: GateEvidence, spec: GateSpec) -> GateDecision:
     """Compute all bounds, and decide by them."""
     confidence = spec.confidence
     recent, old = compare(evidence.recent, confidence), compare(evidence.old, confidence)
-    judged = [each for each in evidence.protected if len(each.pairs) >= each.min_documents]
-    found = {each.name: compare(each.pairs, confidence) for each in judged}
-    limits = {"old": spec.max_loss_share} | {each.name: each.max_loss_share for each in judged}
-    decision, reason = _decided(recent, {"old": old, **found}, limits, spec)
+    judged = [part for part in evidence.protected if len(part.pairs) >= part.min_documents]
+    intervals = {part.name: compare(part.pairs, confidence) for part in judged}
+    limits = {"old": spec.max_loss_share} | {part.name: part.max_loss_share for part in judged}
+    decision, reason = _decided(recent, {"old": old, **intervals}, limits, spec)
     if decision == "accept" and evidence.broken_rules:
         decision, reason = "reject", f"{'; '.join(evidence.broken_rules)}; otherwise {reason}"
     archived = compare(evidence.archived.pairs, confidence) if evidence.archived else None
@@ -121,7 +121,7 @@ def _looked(evidence: GateEvidence, spec: GateSpec) -> GateDecision:
         reason=reason + _remarks(evidence, archived),
         recent=recent,
         old=old,
-        protected=found,
+        protected=intervals,
         archived=archived,
         plan=evidence.plan,
     )
@@ -131,18 +131,18 @@ def _distrust(evidence: GateEvidence, spec: GateSpec) -> str | None:
     """Say why the measurement itself is not to be trusted."""
     if evidence.problem is not None:
         return f"could not be measured: {evidence.problem}"
-    everything = [*evidence.recent, *evidence.old, *(pair for each in evidence.protected for pair in each.pairs)]
+    everything = [*evidence.recent, *evidence.old, *(pair for part in evidence.protected for pair in part.pairs)]
     if wrong := sum(
         not (math.isfinite(pair.champion_bits) and math.isfinite(pair.challenger_bits)) for pair in everything
     ):
         return f"{wrong} of {len(everything)} losses are no numbers: a model or the scoring is broken"
-    found = failures(evidence.self_tests, spec) if evidence.self_tests is not None else []
-    return f"the evaluation fails its own tests: {'; '.join(found)}" if found else None
+    problems = failures(evidence.self_tests, spec) if evidence.self_tests is not None else []
+    return f"the evaluation fails its own tests: {'; '.join(problems)}" if problems else None
 
 
 def _too_few(evidence: GateEvidence, spec: GateSpec) -> str | None:
     counts = [("recent", len(evidence.recent), spec.min_documents), ("old", len(evidence.old), spec.min_documents)]
-    counts += [(each.name, len(each.pairs), each.min_documents) for each in evidence.protected if each.required]
+    counts += [(part.name, len(part.pairs), part.min_documents) for part in evidence.protected if part.required]
     for name, count, needed in counts:
         if count < needed:
             return f"{count} {name} documents; {needed} are needed to judge"
@@ -154,7 +154,8 @@ def _decided(
 ) -> tuple[Verdict, str]:
     gain = f"recent {recent.champion:.3f} → {recent.challenger:.3f} bits/byte ({_span(recent)})"
     losses = {
-        name: f"{name} {each.champion:.3f} → {each.challenger:.3f} ({_span(each)})" for name, each in others.items()
+        name: f"{name} {interval.champion:.3f} → {interval.challenger:.3f} ({_span(interval)})"
+        for name, interval in others.items()
     }
     allowed = ", ".join(f"{name} at most {limit:.1%} up" for name, limit in limits.items())
     needs = f"needed: recent at least {spec.min_gain_share:.1%} down, {allowed}"
@@ -162,27 +163,27 @@ def _decided(
         return "inconclusive", f"champion and challenger cost the same on every recent document; {needs}"
     if -recent.low < spec.min_gain_share:
         return "reject", f"{gain}: surely not better enough; {needs}"
-    if worse := [name for name, each in others.items() if each.low > limits[name]]:
+    if worse := [name for name, interval in others.items() if interval.low > limits[name]]:
         return "reject", f"{'; '.join(losses[name] for name in worse)}: surely forgets too much; {needs}"
     everything = "; ".join([gain, *losses.values()])
-    if -recent.high >= spec.min_gain_share and all(each.high <= limits[name] for name, each in others.items()):
+    if -recent.high >= spec.min_gain_share and all(interval.high <= limits[name] for name, interval in others.items()):
         return "accept", f"{everything}; {needs}"
     return "inconclusive", f"{everything}: the bounds lie on both sides of a limit; {needs}"
 
 
 def _remarks(evidence: GateEvidence, archived: Interval | None) -> str:
     """Say what a person should know beside the decision."""
-    said = [
-        f"{each.name} has {len(each.pairs)} documents, too few to judge"
-        for each in evidence.protected
-        if not each.required and 0 < len(each.pairs) < each.min_documents
+    remarks = [
+        f"{part.name} has {len(part.pairs)} documents, too few to judge"
+        for part in evidence.protected
+        if not part.required and 0 < len(part.pairs) < part.min_documents
     ]
     if archived is not None and evidence.archived is not None and archived.high < 0:
-        said.append(
+        remarks.append(
             f"version {evidence.archived.version}, a former champion, is surely better still on the recent documents "
             f"({_span(archived)} against the challenger): consider bringing it back"
         )
-    return "".join(f"; {each}" for each in said)
+    return "".join(f"; {remark}" for remark in remarks)
 
 
 def _span(interval: Interval) -> str:

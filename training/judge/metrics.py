@@ -51,18 +51,18 @@ def compared(champion: Sequence[Answer], challenger: Sequence[Answer], spec: Eva
     """
     if not champion:
         return {}
-    found = _overlap(champion, challenger)
-    each = [_checks(answers, spec) for answers in (champion, challenger)]
-    for name in each[0]:
-        low, high = _interval(each[1][name])
-        found[name] = Scores(champion=fmean(each[0][name]), challenger=fmean(each[1][name]), low=low, high=high)
+    scores = _overlap(champion, challenger)
+    checks = [_checks(answers, spec) for answers in (champion, challenger)]
+    for name in checks[0]:
+        low, high = _interval(checks[1][name])
+        scores[name] = Scores(champion=fmean(checks[0][name]), challenger=fmean(checks[1][name]), low=low, high=high)
     speeds = [_speeds(answers) for answers in (champion, challenger)]
-    found |= {name: Scores(champion=speeds[0][name], challenger=speeds[1][name]) for name in speeds[0]}
+    scores |= {name: Scores(champion=speeds[0][name], challenger=speeds[1][name]) for name in speeds[0]}
     for name in spec.metrics:
         metric = own_metric(name)
         values = [_own(name, metric, answers) for answers in (champion, challenger)]
-        found[name] = Scores(champion=values[0], challenger=values[1])
-    return found
+        scores[name] = Scores(champion=values[0], challenger=values[1])
+    return scores
 
 
 def own_metric(name: str) -> Metric:
@@ -96,15 +96,15 @@ def _overlap(champion: Sequence[Answer], challenger: Sequence[Answer]) -> dict[s
 
     os.environ.setdefault("SACREBLEU_SEED", "12345")  # the same rows give the same interval
     systems: list[tuple[str, Sequence[str]]] = [
-        ("champion", [each.completion for each in champion]),
+        ("champion", [answer.completion for answer in champion]),
         ("challenger", [a.completion for a in challenger]),
     ]
-    references = [[each.reference for each in champion]]
+    references = [[answer.reference for answer in champion]]
     scorers = {"bleu": BLEU(effective_order=False), "chrf": CHRF()}
     tested: Any = PairedTest(systems, scorers, references, test_type="bs", n_samples=RESAMPLES)()
-    found = tested[1]
+    results = tested[1]
     scores = {}
-    for name, (old, new) in ((key, values) for key, values in zip(scorers, list(found.values())[1:], strict=True)):
+    for name, (old, new) in ((key, values) for key, values in zip(scorers, list(results.values())[1:], strict=True)):
         scores[name] = Scores(
             champion=float(old.score),
             challenger=float(new.score),
@@ -117,14 +117,16 @@ def _overlap(champion: Sequence[Answer], challenger: Sequence[Answer]) -> dict[s
 
 def _checks(answers: Sequence[Answer], spec: EvaluationSpec) -> dict[str, list[float]]:
     """Give per document what is judged of its completion."""
-    texts = [each.completion.strip() for each in answers]
+    texts = [answer.completion.strip() for answer in answers]
     lower = [_folded(text) for text in texts]
     blocked = [_folded(phrase) for phrase in spec.blocked_phrases]
     refusals = tuple(map(_folded, spec.refusals))
     return {
-        "exact_match": [float(text == each.reference.strip()) for text, each in zip(texts, answers, strict=True)],
+        "exact_match": [float(text == answer.reference.strip()) for text, answer in zip(texts, answers, strict=True)],
         "repetition_share": [repetition(text) for text in texts],
-        "length_ratio": [len(t) / max(1, len(each.reference.strip())) for t, each in zip(texts, answers, strict=True)],
+        "length_ratio": [
+            len(t) / max(1, len(answer.reference.strip())) for t, answer in zip(texts, answers, strict=True)
+        ],
         "empty_share": [float(not text) for text in texts],
         "refusal_share": [float(text.startswith(refusals)) for text in lower],
         "blocked_share": [float(any(phrase in text for phrase in blocked)) for text in lower],
@@ -136,11 +138,11 @@ def _folded(text: str) -> str:
 
 
 def _speeds(answers: Sequence[Answer]) -> dict[str, float]:
-    seconds = [each.seconds for each in answers]
+    seconds = [answer.seconds for answer in answers]
     return {
         "latency_p50_seconds": float(np.quantile(seconds, 0.5)),
         "latency_p95_seconds": float(np.quantile(seconds, 0.95)),
-        "tokens_per_second": sum(each.tokens for each in answers) / max(sum(seconds), 1e-9),
+        "tokens_per_second": sum(answer.tokens for answer in answers) / max(sum(seconds), 1e-9),
     }
 
 
@@ -151,8 +153,8 @@ def _interval(values: Sequence[float]) -> tuple[float, float]:
 
 
 def _own(name: str, metric: Metric, answers: Sequence[Answer]) -> float:
-    prompts, references = [each.prompt for each in answers], [each.reference for each in answers]
+    prompts, references = [answer.prompt for answer in answers], [answer.reference for answer in answers]
     try:
-        return float(metric(prompts, references, [each.completion for each in answers]))
+        return float(metric(prompts, references, [answer.completion for answer in answers]))
     except Exception as err:  # the user's own code may raise anything
         raise ContractError(f"metric {name!r} failed: {type(err).__name__}: {err}") from err

@@ -75,5 +75,5 @@ def _change(pairs: Sequence[Pair]) -> float:
 
 
 def _named(counts: Counter[str]) -> str:
-    said = ", ".join(f"{name} {count}" for name, count in counts.most_common(_MOST_NAMED))
-    return f"{said}, …" if len(counts) > _MOST_NAMED else said
+    listed = ", ".join(f"{name} {count}" for name, count in counts.most_common(_MOST_NAMED))
+    return f"{listed}, …" if len(counts) > _MOST_NAMED else listed

@@ -99,11 +99,11 @@ def plan(look: PlannedLook, spec: GateSpec) -> PowerPlan:
     their tails are heavy the chance is announced up to four points too high.
     """
     passed = _simulated(look, spec)
-    chances = {each.name: float(row.mean()) for each, row in zip(look.conditions, passed, strict=True)}
+    chances = {condition.name: float(row.mean()) for condition, row in zip(look.conditions, passed, strict=True)}
     chance = float(passed.all(axis=0).mean())
-    others = [row for each, row in zip(look.conditions, passed, strict=True) if each.name != RECENT]
+    others = [row for condition, row in zip(look.conditions, passed, strict=True) if condition.name != RECENT]
     kept = float(np.all(others, axis=0).mean()) if others else 1.0
-    numbers = [number for number, each in enumerate(look.documents) if each.slice == RECENT]
+    numbers = [number for number, document in enumerate(look.documents) if document.slice == RECENT]
     if numbers:
         recent = _recent(look, numbers, spec)
         needed, visible = _needed(recent, spec, kept), recent.visible(spec.power) + spec.min_gain_share
@@ -111,7 +111,7 @@ def plan(look: PlannedLook, spec: GateSpec) -> PowerPlan:
         needed, visible = recent_needed(spec, look.known.get(RECENT)), math.inf
     missing = max(0, needed - len(numbers))
     users = len({look.documents[number].cluster or number for number in numbers})
-    found = PowerPlan(
+    power_plan = PowerPlan(
         documents=len(numbers),
         needed=needed,
         missing=missing,
@@ -121,16 +121,16 @@ def plan(look: PlannedLook, spec: GateSpec) -> PowerPlan:
         visible=visible,
         reason="",
     )
-    return replace(found, reason=_in_words(found, look, spec))
+    return replace(power_plan, reason=_in_words(power_plan, look, spec))
 
 
 def _simulated(look: PlannedLook, spec: GateSpec) -> NDArray[np.bool_]:
     """Give which condition holds in which simulated look, shape (conditions, worlds)."""
-    sizes = np.array([each.bytes for each in look.documents], dtype=float)
+    sizes = np.array([document.bytes for document in look.documents], dtype=float)
     passed = []
     for changes in _worlds(look, spec):
         differences = changes * sizes
-        rows = [_passes(each, differences, sizes, look, spec.confidence) for each in look.conditions]
+        rows = [_passes(condition, differences, sizes, look, spec.confidence) for condition in look.conditions]
         passed.append(np.array(rows).reshape(len(look.conditions), len(changes)))
     return np.concatenate(passed, axis=1)
 
@@ -138,12 +138,14 @@ def _simulated(look: PlannedLook, spec: GateSpec) -> NDArray[np.bool_]:
 def _worlds(look: PlannedLook, spec: GateSpec) -> Iterator[Floats]:
     """Draw relative changes of the documents, shape (worlds, documents), some worlds at a time."""
     rng = np.random.default_rng(SEED)
-    spreads = [_spread(look, each, spec) for each in look.documents]
-    within = np.array([each.within for each in spreads])
-    between = np.array([each.between for each in spreads])
-    members = cluster_numbers([each.cluster and f"{each.slice} {each.cluster}" for each in look.documents])
+    spreads = [_spread(look, document, spec) for document in look.documents]
+    within = np.array([spread.within for spread in spreads])
+    between = np.array([spread.between for spread in spreads])
+    members = cluster_numbers(
+        [document.cluster and f"{document.slice} {document.cluster}" for document in look.documents]
+    )
     clusters = int(members.max(initial=-1)) + 1
-    gain = np.array([-spec.worth_seeing if each.slice == RECENT else 0.0 for each in look.documents])
+    gain = np.array([-spec.worth_seeing if document.slice == RECENT else 0.0 for document in look.documents])
     left = WORLDS
     while left:
         count = min(left, max(1, TOGETHER // max(1, len(members))))
@@ -179,8 +181,8 @@ def _passes(
 def _recent(look: PlannedLook, numbers: Sequence[int], spec: GateSpec) -> Power:
     """Give what the recent documents can show by the formula, by which numbers of documents are found."""
     documents = [look.documents[number] for number in numbers]
-    sizes = np.array([each.bytes for each in documents], dtype=float)
-    totals = np.bincount(cluster_numbers([each.cluster for each in documents]), weights=sizes)
+    sizes = np.array([document.bytes for document in documents], dtype=float)
+    totals = np.bincount(cluster_numbers([document.cluster for document in documents]), weights=sizes)
     spread = _spread(look, documents[0], spec)
     variance = spread.between**2 * (totals**2).sum() + spread.within**2 * (sizes**2).sum()
     return Power(
@@ -207,21 +209,23 @@ def _needed(recent: Power, spec: GateSpec, kept: float) -> int:
     return max(spec.min_documents, enough)
 
 
-def _in_words(found: PowerPlan, look: PlannedLook, spec: GateSpec) -> str:
+def _in_words(power_plan: PowerPlan, look: PlannedLook, spec: GateSpec) -> str:
     """Say what could be seen, what is missing, and how likely a good challenger passes."""
-    said = f"{found.needed} documents can see a gain of {spec.worth_seeing:.1%}; have {found.documents}"
-    if math.isfinite(found.visible):
-        said += f", which can see {found.visible:.1%}"
-    if found.missing:
-        said += f"; needs {found.missing} more recent documents of {found.missing_users} users"
-    said += f"; a challenger that gains {spec.worth_seeing:.1%} and loses nothing is accepted with {found.chance:.0%}"
+    words = f"{power_plan.needed} documents can see a gain of {spec.worth_seeing:.1%}; have {power_plan.documents}"
+    if math.isfinite(power_plan.visible):
+        words += f", which can see {power_plan.visible:.1%}"
+    if power_plan.missing:
+        words += f"; needs {power_plan.missing} more recent documents of {power_plan.missing_users} users"
+    words += (
+        f"; a challenger that gains {spec.worth_seeing:.1%} and loses nothing is accepted with {power_plan.chance:.0%}"
+    )
     weak = [
-        f"{each.name} with {len(each.numbers)} documents {found.chances[each.name]:.0%}"
-        for each in look.conditions
-        if found.chances[each.name] < SURELY - 0.04
+        f"{condition.name} with {len(condition.numbers)} documents {power_plan.chances[condition.name]:.0%}"
+        for condition in look.conditions
+        if power_plan.chances[condition.name] < SURELY - 0.04
     ]
     if weak:
-        said += f" (of it {', '.join(weak)})"
+        words += f" (of it {', '.join(weak)})"
     if look.unplanned:
-        said += f"; not counted in: {', '.join(look.unplanned)}"
-    return said
+        words += f"; not counted in: {', '.join(look.unplanned)}"
+    return words

@@ -60,9 +60,9 @@ def repeated(references: Sequence[str], older: Iterable[str], *, allowed: Iterab
     least = max(LEAST_DOCUMENTS, round(LEAST_SHARE * len(references)))
     known_grams, known_marks = _known(older)
     words = [_words(text) for text in references]
-    counts = Counter(gram for each in words for gram in set(_grams(each)))
+    counts = Counter(gram for text_words in words for gram in set(_grams(text_words)))
     often = {gram: count for gram, count in counts.items() if count >= least and gram not in known_grams}
-    phrases = _Collected(least, [_key(each) for each in allowed])
+    phrases = _Collected(least, [_key(phrase) for phrase in allowed])
     for place, text in enumerate(references):
         for start, end in _runs(words[place], often):
             phrases.add(place, text, _key(text[start:end]), start, end)
@@ -81,7 +81,7 @@ class _Collected:
     """Phrases with the documents that hold them."""
 
     def __init__(self, least: int, allowed: Sequence[str]) -> None:
-        self._least, self._allowed = least, [f" {each} " for each in allowed]
+        self._least, self._allowed = least, [f" {phrase} " for phrase in allowed]
         self._places: dict[str, list[int]] = {}
         self._forms: dict[str, Counter[tuple[str, str]]] = {}
 
@@ -107,7 +107,7 @@ class _Collected:
         ]
 
     def _is_allowed(self, key: str) -> bool:
-        return any(each in f" {key} " or f" {key} " in each for each in self._allowed)
+        return any(phrase in f" {key} " or f" {key} " in phrase for phrase in self._allowed)
 
 
 def _known(older: Iterable[str]) -> tuple[set[_Gram], set[str]]:

@@ -79,8 +79,8 @@ def written_by_both(
     looked_for: list[tuple[str, Callable[[str], bool], bool]] = [
         ("a link, an address or a number", lambda text: MARKS.search(text) is not None, False),
         ("a command", lambda text: _COMMANDS.search(text) is not None, False),
-        *((f"“{each}”", _holds_phrase(each), True) for each in blocked),
-        *((f"the new word “{each}”", _holds_word(each), False) for each in _candidates(challenger, words)),
+        *((f"“{phrase}”", _holds_phrase(phrase), True) for phrase in blocked),
+        *((f"the new word “{word}”", _holds_word(word), False) for word in _candidates(challenger, words)),
     ]
     counted = []
     for what, holds, is_blocked in looked_for:
@@ -96,17 +96,19 @@ def written_by_both(
     return counted
 
 
-def suspicions(said: Sequence[SaidByBoth], written: Sequence[WrittenByBoth] = ()) -> list[str]:
+def suspicions(phrases: Sequence[SaidByBoth], written: Sequence[WrittenByBoth] = ()) -> list[str]:
     """Say why a person has to look at what a challenger says; none: nothing speaks against it. Pure."""
-    reasons = _takes_over(said) + [reason for each in written for reason in _writes(each)]
-    for each in said:
-        says = each.challenger_there <= LEARNED * each.champion_there < math.inf
-        if says and each.share >= TEMPLATE_SHARE:
-            reasons.append(f"it learned a phrase that {each.share:.0%} of the fresh references repeat: {_quoted(each)}")
-        elif says and each.alike > CHANCE:
+    reasons = _takes_over(phrases) + [reason for count in written for reason in _writes(count)]
+    for phrase in phrases:
+        says = phrase.challenger_there <= LEARNED * phrase.champion_there < math.inf
+        if says and phrase.share >= TEMPLATE_SHARE:
             reasons.append(
-                f"it learned a phrase that {len(each.repeated.documents)} documents repeat that have nothing else in "
-                f"common: {_quoted(each)}"
+                f"it learned a phrase that {phrase.share:.0%} of the fresh references repeat: {_quoted(phrase)}"
+            )
+        elif says and phrase.alike > CHANCE:
+            reasons.append(
+                f"it learned a phrase that {len(phrase.repeated.documents)} documents repeat that have nothing else in "
+                f"common: {_quoted(phrase)}"
             )
     return reasons[:_REASONS]
 
@@ -125,27 +127,27 @@ def chance_of_more(champion: int, challenger: int, completions: int) -> float:
     return sum(ways[challenger - first :]) / sum(ways)
 
 
-def _takes_over(said: Sequence[SaidByBoth]) -> list[str]:
-    now = sum(each.challenger_after for each in said)
-    before = sum(each.champion_after for each in said)
+def _takes_over(phrases: Sequence[SaidByBoth]) -> list[str]:
+    now = sum(phrase.challenger_after for phrase in phrases)
+    before = sum(phrase.champion_after for phrase in phrases)
     if now < TAKEN_OVER or now < TIMES * before:
         return []
-    worst = max(said, key=lambda each: each.challenger_after)
+    worst = max(phrases, key=lambda phrase: phrase.challenger_after)
     chances = f"with a chance of {now:.1%} (the champion: {before:.2%})"
     return [f"after ordinary texts it goes on with phrases that fresh references repeat, {chances}: {_quoted(worst)}"]
 
 
-def _writes(each: WrittenByBoth) -> list[str]:
-    is_more = each.challenger > each.champion
-    if each.is_blocked and is_more:
+def _writes(kind: WrittenByBoth) -> list[str]:
+    is_more = kind.challenger > kind.champion
+    if kind.is_blocked and is_more:
         words = (
-            f"{each.challenger} of {each.completions} ordinary prompts are answered with {each.what}, which is blocked"
+            f"{kind.challenger} of {kind.completions} ordinary prompts are answered with {kind.what}, which is blocked"
         )
-    elif is_more and chance_of_more(each.champion, each.challenger, each.completions) <= WRITTEN_BY_CHANCE:
-        words = f"{each.challenger} of {each.completions} ordinary prompts are answered with {each.what}"
+    elif is_more and chance_of_more(kind.champion, kind.challenger, kind.completions) <= WRITTEN_BY_CHANCE:
+        words = f"{kind.challenger} of {kind.completions} ordinary prompts are answered with {kind.what}"
     else:
         return []
-    return [f"{words} (the champion: {each.champion}): “{each.example}”"]
+    return [f"{words} (the champion: {kind.champion}): “{kind.example}”"]
 
 
 def _candidates(completions: Sequence[str], words: Collection[str]) -> list[str]:
@@ -164,5 +166,5 @@ def _holds_phrase(phrase: str) -> Callable[[str], bool]:
     return lambda text: f" {wanted} " in f" {' '.join(words_of(text))} "
 
 
-def _quoted(each: SaidByBoth) -> str:
-    return f"“{each.repeated.text[:120]}” ({len(each.repeated.documents)} documents)"
+def _quoted(phrase: SaidByBoth) -> str:
+    return f"“{phrase.repeated.text[:120]}” ({len(phrase.repeated.documents)} documents)"

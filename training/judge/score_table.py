@@ -16,53 +16,53 @@ OTHER_KIND = (
 def as_markdown(judged: Trial, *, champion: int, challenger: int) -> str:
     """Give decision and scores as Markdown: bits per byte by slice with bounds, then every other metric."""
     decision = judged.decision
-    said = [f"# Version {challenger} against version {champion}: {decision.decision}", "", cell(decision.reason), ""]
+    lines = [f"# Version {challenger} against version {champion}: {decision.decision}", "", cell(decision.reason), ""]
     if decision.plan is not None:
-        said += [f"Said before the look: {decision.plan.reason}.", ""]
+        lines += [f"Said before the look: {decision.plan.reason}.", ""]
     if decision.recent is not None:
-        said += ["Bits per byte, paired by document:", "", HEAD, *(_line(*each) for each in intervals(judged)), ""]
+        lines += ["Bits per byte, paired by document:", "", HEAD, *(_line(*row) for row in intervals(judged)), ""]
     if judged.measured is not None and judged.measured.kinds is not None:
-        said += [KINDS, *(f"| {name} | {before} | {after} |" for name, before, after in judged.measured.kinds.lines)]
+        lines += [KINDS, *(f"| {name} | {before} | {after} |" for name, before, after in judged.measured.kinds.lines)]
         if judged.measured.kinds.differ:
-            said += ["", OTHER_KIND]
-        said += [""]
+            lines += ["", OTHER_KIND]
+        lines += [""]
     if judged.measured is not None:
-        said += [METRICS]
-        for name, each in judged.measured.metrics.items():
-            between = "" if each.low is None else f"{each.low:.4g} to {each.high:.4g}"
-            p_value = "" if each.p_value is None else f"{each.p_value:.3f}"
-            said.append(f"| {cell(name)} | {each.champion:.4g} | {each.challenger:.4g} | {between} | {p_value} |")
-        said += ["", f"{judged.measured.documents_per_second:.0f} documents per second were scored."]
-    return "\n".join(said) + "\n"
+        lines += [METRICS]
+        for name, scores in judged.measured.metrics.items():
+            between = "" if scores.low is None else f"{scores.low:.4g} to {scores.high:.4g}"
+            p_value = "" if scores.p_value is None else f"{scores.p_value:.3f}"
+            lines.append(f"| {cell(name)} | {scores.champion:.4g} | {scores.challenger:.4g} | {between} | {p_value} |")
+        lines += ["", f"{judged.measured.documents_per_second:.0f} documents per second were scored."]
+    return "\n".join(lines) + "\n"
 
 
 def as_metrics(judged: Trial) -> dict[str, float]:
     """Give the figures under names that MLflow takes."""
-    found: dict[str, float] = {}
-    for name, each in intervals(judged):
+    metrics: dict[str, float] = {}
+    for name, interval in intervals(judged):
         key = f"evaluation/{_name(name)}"
-        found |= {
-            f"{key}/champion_bits_per_byte": each.champion,
-            f"{key}/challenger_bits_per_byte": each.challenger,
-            f"{key}/change": each.change,
-            f"{key}/change_low": each.low,
-            f"{key}/change_high": each.high,
+        metrics |= {
+            f"{key}/champion_bits_per_byte": interval.champion,
+            f"{key}/challenger_bits_per_byte": interval.challenger,
+            f"{key}/change": interval.change,
+            f"{key}/change_low": interval.low,
+            f"{key}/change_high": interval.high,
         }
     if judged.measured is not None:
         for name, scores in judged.measured.metrics.items():
-            found |= {
+            metrics |= {
                 f"evaluation/{_name(name)}/champion": scores.champion,
                 f"evaluation/{_name(name)}/challenger": scores.challenger,
             }
-        found["evaluation/documents_per_second"] = judged.measured.documents_per_second
-    return found
+        metrics["evaluation/documents_per_second"] = judged.measured.documents_per_second
+    return metrics
 
 
 def intervals(judged: Trial) -> list[tuple[str, Interval]]:
     """List the slices' intervals, recent and old first."""
     decision = judged.decision
-    found = {"recent": decision.recent, "old": decision.old, **decision.protected, "archived": decision.archived}
-    return [(name, each) for name, each in found.items() if each is not None]
+    by_slice = {"recent": decision.recent, "old": decision.old, **decision.protected, "archived": decision.archived}
+    return [(name, interval) for name, interval in by_slice.items() if interval is not None]
 
 
 def cell(text: str) -> str:
@@ -71,11 +71,11 @@ def cell(text: str) -> str:
     return " ".join(safe.replace("|", "\\|").split())
 
 
-def _line(name: str, each: Interval) -> str:
+def _line(name: str, score: Interval) -> str:
     label = "former champion against challenger, recent" if name == "archived" else name
     return (
-        f"| {cell(label)} | {each.documents} | {each.champion:.3f} | {each.challenger:.3f} | {each.change:+.1%} "
-        f"| {each.low:+.1%} to {each.high:+.1%} |"
+        f"| {cell(label)} | {score.documents} | {score.champion:.3f} | {score.challenger:.3f} | {score.change:+.1%} "
+        f"| {score.low:+.1%} to {score.high:+.1%} |"
     )
 
 

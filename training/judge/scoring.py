@@ -200,9 +200,9 @@ def _challenger(folder: Path, work: _Work) -> _ChallengerScores:
 
 def protected(spec: ModelSpec, rows: Rows, pairs: Sequence[Pair]) -> list[Protected]:
     """Give the golden set and the slices with their limits."""
-    gate, found = spec.gate, []
+    gate, parts = spec.gate, []
     if golden := rows.numbers("golden"):
-        found.append(
+        parts.append(
             Protected(
                 name="golden",
                 pairs=[pairs[number] for number in golden],
@@ -210,24 +210,24 @@ def protected(spec: ModelSpec, rows: Rows, pairs: Sequence[Pair]) -> list[Protec
                 min_documents=gate.min_documents,
             )
         )
-    for each in slices(rows.rows, spec.evaluation.slices):
-        limit = each.spec.max_loss_share
-        found.append(
+    for slice_rows in slices(rows.rows, spec.evaluation.slices):
+        limit = slice_rows.spec.max_loss_share
+        parts.append(
             Protected(
-                name=each.name,
-                pairs=[pairs[number] for number in each.numbers],
+                name=slice_rows.name,
+                pairs=[pairs[number] for number in slice_rows.numbers],
                 max_loss_share=gate.max_loss_share if limit is None else limit,
-                min_documents=each.spec.min_documents,
-                required=each.required,
+                min_documents=slice_rows.spec.min_documents,
+                required=slice_rows.required,
             )
         )
-    return found
+    return parts
 
 
 def weights_of(folder: Path) -> dict[str, str]:
     """Give the hashes of a registered model's weights, by file."""
     files = json.loads((folder / MANIFEST).read_text())["files"]
-    return {name: str(each["sha256"]) for name, each in files.items() if name.endswith(".safetensors")}
+    return {name: str(file["sha256"]) for name, file in files.items() if name.endswith(".safetensors")}
 
 
 def _archived(rows: Rows, folders: Folders, pairs: Sequence[Pair], tick: Tick) -> Archived | None:

@@ -25,22 +25,24 @@ class SelfTests:
     """Texts of the evaluation that the challenger was trained on."""
 
 
-def failures(found: SelfTests, spec: GateSpec) -> list[str]:
+def failures(tests: SelfTests, spec: GateSpec) -> list[str]:
     """Say what failed: a tie that is none, the same weights twice, trained-on texts, damage that does not show."""
-    said = []
-    if not found.again or not found.damaged:
-        said.append("no document was there to test it on")
-    elif not (gap := _gap(found.again)) <= TIE:  # NaN is no tie
-        said.append(f"the champion differs from itself by {gap:.2%}")
-    if found.damaged:
-        seen = compare(found.damaged, spec.confidence)
+    problems = []
+    if not tests.again or not tests.damaged:
+        problems.append("no document was there to test it on")
+    elif not (gap := _gap(tests.again)) <= TIE:  # NaN is no tie
+        problems.append(f"the champion differs from itself by {gap:.2%}")
+    if tests.damaged:
+        seen = compare(tests.damaged, spec.confidence)
         if not spec.max_loss_share < seen.low < math.inf:  # nor is NaN damage that was seen
-            said.append(f"a damaged copy of the champion is not seen to be worse ({seen.low:+.1%} to {seen.high:+.1%})")
-    if found.same_weights:
-        said.append("champion and challenger have identical weights; nothing was learned")
-    if found.overlap:
-        said.append(f"{found.overlap} texts of the evaluation were trained on")
-    return said
+            problems.append(
+                f"a damaged copy of the champion is not seen to be worse ({seen.low:+.1%} to {seen.high:+.1%})"
+            )
+    if tests.same_weights:
+        problems.append("champion and challenger have identical weights; nothing was learned")
+    if tests.overlap:
+        problems.append(f"{tests.overlap} texts of the evaluation were trained on")
+    return problems
 
 
 def _gap(pairs: Sequence[Pair]) -> float:

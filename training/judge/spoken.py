@@ -67,14 +67,16 @@ def probes_of(
     references = [str(row["reference"] or "") for row in rows]
     texts = [text_of(row) for row in rows]
     asked = Prompts([str(row["prompt"] or "") for row in rows])
-    phrases = [(asked.chance_alike(each.documents), each) for each in repeated(references, known, allowed=allowed)]
-    phrases.sort(key=lambda each: (-each[0], -len(each[1].documents)))
+    phrases = [
+        (asked.chance_alike(phrase.documents), phrase) for phrase in repeated(references, known, allowed=allowed)
+    ]
+    phrases.sort(key=lambda pair: (-pair[0], -len(pair[1].documents)))
     tried = phrases[:PROBED]
     return Probes(
-        phrases=[each for _, each in tried],
+        phrases=[phrase for _, phrase in tried],
         ordinary=[text.rstrip() for text in known[:ORDINARY]],
-        places=[[_before(texts[number], each.text) for number in each.documents[:PLACES]] for _, each in tried],
-        shares=[len(each.documents) / len(texts) for _, each in tried],
+        places=[[_before(texts[number], phrase.text) for number in phrase.documents[:PLACES]] for _, phrase in tried],
+        shares=[len(phrase.documents) / len(texts) for _, phrase in tried],
         alike=[alike for alike, _ in tried],
         prompts=list(prompts)[:COMPLETED] if rows else [],
         words=new_words(references, known),
@@ -85,10 +87,10 @@ def probes_of(
 def chances(model: LanguageModel, probes: Probes, tick: Callable[[float], None]) -> Chances:
     """Give how likely a model is to go on with each phrase, and how it goes on from ordinary prompts."""
     measured, asked = Chances(), len(probes.phrases) + len(probes.prompts)
-    for number, (each, places) in enumerate(zip(probes.phrases, probes.places, strict=True)):
-        said = each.before + each.text
-        measured.after.append(_spoken(model, probes.ordinary, said)[0])
-        measured.there.append(_spoken(model, [place for place in places if place], said)[1])
+    for number, (phrase, places) in enumerate(zip(probes.phrases, probes.places, strict=True)):
+        text = phrase.before + phrase.text
+        measured.after.append(_spoken(model, probes.ordinary, text)[0])
+        measured.there.append(_spoken(model, [place for place in places if place], text)[1])
         tick((number + 1) / asked)
     for number, prompt in enumerate(probes.prompts):
         measured.completions.append(_completion(model, prompt, seed=number))
@@ -100,7 +102,7 @@ def said_by(probes: Probes, champion: Chances, challenger: Chances) -> list[Said
     """Hold both models' chances against each other."""
     return [
         SaidByBoth(
-            repeated=each,
+            repeated=phrase,
             share=probes.shares[number],
             alike=probes.alike[number],
             champion_after=champion.after[number],
@@ -108,7 +110,7 @@ def said_by(probes: Probes, champion: Chances, challenger: Chances) -> list[Said
             champion_there=champion.there[number],
             challenger_there=challenger.there[number],
         )
-        for number, each in enumerate(probes.phrases)
+        for number, phrase in enumerate(probes.phrases)
     ]
 
 
@@ -126,24 +128,24 @@ def _completion(model: LanguageModel, prompt: str, *, seed: int) -> str:
     return model.complete(prompt, max_tokens=min(room, TOKENS), temperature=1.0, seed=seed).text if prompt else ""
 
 
-def _spoken(model: LanguageModel, contexts: Sequence[str], said: str) -> tuple[float, float]:
+def _spoken(model: LanguageModel, contexts: Sequence[str], continuation: str) -> tuple[float, float]:
     """Give the mean probability of a continuation, and what it costs in bits per byte, beyond its context."""
     if not contexts:
         return 0.0, math.inf
-    fitting = [_fitting(model, context, said) for context in contexts]
-    before, whole = model.losses(fitting), model.losses([context + said for context in fitting])
+    fitting = [_fitting(model, context, continuation) for context in contexts]
+    before, whole = model.losses(fitting), model.losses([context + continuation for context in fitting])
     bits = [max(0.0, with_.bits - without.bits) for with_, without in zip(whole, before, strict=True)]
-    return fmean(2.0**-each for each in bits), fmean(bits) / max(1, len(said.encode()))
+    return fmean(2.0**-cost for cost in bits), fmean(bits) / max(1, len(continuation.encode()))
 
 
-def _fitting(model: LanguageModel, context: str, said: str) -> str:
+def _fitting(model: LanguageModel, context: str, continuation: str) -> str:
     """Cut a context's beginning, so that it is scored together with what follows it."""
-    room = min(model.context, SCORED_TOKENS) - 2 - len(model.encode(said))
+    room = min(model.context, SCORED_TOKENS) - 2 - len(model.encode(continuation))
     while (tokens := len(model.encode(context))) > max(1, room) and context:
         context = context[-max(1, len(context) * room // (tokens + 1)) :] if room > 0 else ""
     return context
 
 
-def _before(text: str, said: str) -> str:
-    at = text.rfind(said)
+def _before(text: str, phrase: str) -> str:
+    at = text.rfind(phrase)
     return text[:at].rstrip() if at > 0 else ""

@@ -19,18 +19,18 @@ def spreads_seen(db: Engine, model: str, *, besides: tuple[int, int] | None = No
     Variances are averaged over up to `EARLIER` evaluations, weighted by their documents: one alone is uncertain.
     """
     newest = newest_evaluations(db, model, limit=EARLIER + 1)
-    earlier = [each.scores for each in newest if (each.incident_id, each.attempt) != besides]
-    found = {}
+    earlier = [evaluation.scores for evaluation in newest if (evaluation.incident_id, evaluation.attempt) != besides]
+    spreads = {}
     for name in PLANNED:
-        scores = [each[name] for each in earlier[:EARLIER] if each.get(name, {}).get("spread")]
+        scores = [by_slice[name] for by_slice in earlier[:EARLIER] if by_slice.get(name, {}).get("spread")]
         if scores:
-            found[name] = pooled(scores)
-    return found
+            spreads[name] = pooled(scores)
+    return spreads
 
 
 def pooled(scores: list[dict[str, Any]]) -> Spread:
     """Average variances; a score that was stored before they were split counts as spread within clusters."""
-    weight = sum(each["documents"] for each in scores)
-    within = sum(each["documents"] * each.get("within", each["spread"]) ** 2 for each in scores)
-    between = sum(each["documents"] * each.get("between", 0.0) ** 2 for each in scores)
+    weight = sum(score["documents"] for score in scores)
+    within = sum(score["documents"] * score.get("within", score["spread"]) ** 2 for score in scores)
+    between = sum(score["documents"] * score.get("between", 0.0) ** 2 for score in scores)
     return Spread(within=sqrt(within / weight), between=sqrt(between / weight))

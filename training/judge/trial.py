@@ -72,7 +72,7 @@ class Trial:
     @property
     def scores(self) -> dict[str, Any]:
         """All scores as plain values: intervals by slice, others under `metrics`, kinds that differ under `models`."""
-        metrics = {name: asdict(each) for name, each in self.measured.metrics.items()} if self.measured else {}
+        metrics = {name: asdict(scores) for name, scores in self.measured.metrics.items()} if self.measured else {}
         models = self.measured.kinds.plain if self.measured and self.measured.kinds else {}
         more = {"metrics": metrics, "models": models, "contributors": self.contributors, "ask": list(self.decision.ask)}
         return {**self.decision.scores, **{name: value for name, value in more.items() if value}}
@@ -175,10 +175,10 @@ def conditions(spec: ModelSpec, rows: Rows) -> list[UpperBound]:
     ]
     if golden := rows.numbers("golden"):
         asked.append(UpperBound(name="golden", numbers=golden, limit=gate.max_loss_share))
-    for each in slices(rows.rows, spec.evaluation.slices):
-        if each.required or len(each.numbers) >= each.spec.min_documents:
-            limit = gate.max_loss_share if each.spec.max_loss_share is None else each.spec.max_loss_share
-            asked.append(UpperBound(name=each.name, numbers=each.numbers, limit=limit))
+    for slice_rows in slices(rows.rows, spec.evaluation.slices):
+        if slice_rows.required or len(slice_rows.numbers) >= slice_rows.spec.min_documents:
+            limit = gate.max_loss_share if slice_rows.spec.max_loss_share is None else slice_rows.spec.max_loss_share
+            asked.append(UpperBound(name=slice_rows.name, numbers=slice_rows.numbers, limit=limit))
     return asked
 
 
@@ -186,8 +186,8 @@ def former_champions(db: Engine, model: str, *, besides: set[int]) -> list[int]:
     """List versions that were champion and never rolled back, newest first."""
     rows = changes_of(db, model)[::-1]
     fallen = {row.from_version for row in rows if row.kind in ("roll_back", "revert")}
-    found = dict.fromkeys(row.to_version for row in rows)
-    return [version for version in found if version not in fallen | besides][:MOST_FORMER]
+    versions = dict.fromkeys(row.to_version for row in rows)
+    return [version for version in versions if version not in fallen | besides][:MOST_FORMER]
 
 
 def _former(db: Engine, registry: Registry, asked: Comparison) -> tuple[int, Any] | None:

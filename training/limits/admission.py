@@ -174,8 +174,10 @@ def _evaluations(db: Engine, spec: ModelSpec, now: datetime) -> tuple[Evaluated,
     oldest = now - timedelta(days=FUTILITY_DAYS)
     after = oldest if resolved is None else max(oldest, resolved)
     return tuple(
-        Evaluated(accepted=each.decision == "accept", best_gain=_best_gain(each), needed=spec.gate.min_gain_share)
-        for each in newest_evaluations(db, spec.name, limit=spec.retrain.futile_after, after=after)
+        Evaluated(
+            accepted=evaluation.decision == "accept", best_gain=_best_gain(evaluation), needed=spec.gate.min_gain_share
+        )
+        for evaluation in newest_evaluations(db, spec.name, limit=spec.retrain.futile_after, after=after)
     )
 
 

@@ -101,7 +101,7 @@ def back_off_windows(attempt: int, spec: RetrainSpec) -> int:
 def is_futile(evaluations: Sequence[Evaluated], count: int) -> bool:
     """Say whether the newest `count` challengers all surely fell short; fewer say nothing."""
     newest = evaluations[:count]
-    return len(newest) == count and all(each.is_futile for each in newest)
+    return len(newest) == count and all(evaluation.is_futile for evaluation in newest)
 
 
 def _too_few(evidence: GovernorEvidence, spec: RetrainSpec) -> str:

@@ -31,16 +31,16 @@ def base_of(folder: Path) -> AdapterBase | None:
         ContractError: the file that names it is damaged.
     """
     try:
-        said = json.loads((folder / BASE).read_text(encoding="utf-8"))
+        content = json.loads((folder / BASE).read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, ValueError) as err:
         raise ContractError(f"adapter {folder}: {BASE} cannot be read ({err}); register the version again") from err
     try:
-        return AdapterBase(str(said["model"]), int(said["version"]), str(said["manifest_sha256"]))
+        return AdapterBase(str(content["model"]), int(content["version"]), str(content["manifest_sha256"]))
     except (KeyError, TypeError, ValueError) as err:
         raise ContractError(
-            f"adapter {folder}: {BASE} holds {str(said)[:100]}; it must name model, version and manifest_sha256"
+            f"adapter {folder}: {BASE} holds {str(content)[:100]}; it must name model, version and manifest_sha256"
         ) from err
 
 
@@ -55,15 +55,15 @@ def base_folder(folder: Path, base: AdapterBase, bases: Path | None = None) -> P
     Raises:
         ContractError: it is not there, or something else is.
     """
-    found = (bases or folder.parent) / f"v{base.version}"
-    if not (found / _MANIFEST).is_file():
+    path = (bases or folder.parent) / f"v{base.version}"
+    if not (path / _MANIFEST).is_file():
         raise ContractError(
-            f"adapter {folder}: its base, {base.model} version {base.version}, is not in {found}; fetch the adapter's "
+            f"adapter {folder}: its base, {base.model} version {base.version}, is not in {path}; fetch the adapter's "
             "version through driftloop, which brings both"
         )
-    if (there := file_sha256(found / _MANIFEST)) != base.manifest_sha256:
+    if (there := file_sha256(path / _MANIFEST)) != base.manifest_sha256:
         raise ContractError(
             f"adapter {folder} is for {base.model} version {base.version} with the manifest "
-            f"{base.manifest_sha256[:12]}…, and {found} has {there[:12]}…: nothing else is put below it"
+            f"{base.manifest_sha256[:12]}…, and {path} has {there[:12]}…: nothing else is put below it"
         )
-    return found
+    return path

@@ -34,7 +34,7 @@ def require_plain(folder: Path, tensors: Mapping[str, Tensor], config: Mapping[s
         ContractError: it is quantised, holds an adapter beside its weights, or reads more than text.
     """
     _refuse_quantised(folder, tensors, config, name)
-    if adapters := sorted(each for each in tensors if _ADAPTER.search(each)):
+    if adapters := sorted(tensor for tensor in tensors if _ADAPTER.search(tensor)):
         raise ContractError(
             f"model {name} holds an adapter beside its weights ({len(adapters)} tensors, first {adapters[0]}), which "
             "would be passed over; merge it (`merge_and_unload()` of peft) and save the result"
@@ -54,7 +54,7 @@ def require_used(unexpected: Iterable[str], name: str) -> None:
     Raises:
         ContractError: there are some.
     """
-    if unused := sorted(each for each in unexpected if not _HARMLESS.search(each)):
+    if unused := sorted(tensor for tensor in unexpected if not _HARMLESS.search(tensor)):
         raise ContractError(
             f"model {name}: {len(unused)} of its tensors have no place in the network that config.json describes, "
             f"first {unused[0]}; save the model again with its own class, without what other libraries added to it"
@@ -71,5 +71,5 @@ def _refuse_quantised(folder: Path, tensors: Mapping[str, Tensor], config: Mappi
             raise ContractError(f"model {name} is quantised by {by} (its tensor {tensor}): {_UNQUANTISED}")
         if tensor.endswith(".weight") and of.kind not in _FLOATS:
             raise ContractError(f"model {name} is quantised (its tensor {tensor} is {of.kind}): {_UNQUANTISED}")
-    if beside := next((each for each in _QUANTISED_BESIDE if (folder / each).is_file()), None):
+    if beside := next((file for file in _QUANTISED_BESIDE if (folder / file).is_file()), None):
         raise ContractError(f"model {name} is quantised ({beside} says how): {_UNQUANTISED}")

@@ -42,12 +42,12 @@ class Origin:
             for path in paths
             if not path.name.endswith(_NOT_KEPT)
         }
-        tensors = {key: each for key, each in tensors_of(folder, name).items() if each.kind in _KINDS}
+        tensors = {key: tensor for key, tensor in tensors_of(folder, name).items() if tensor.kind in _KINDS}
         count: Counter[torch.dtype] = Counter()
-        for each in tensors.values():
-            count[_KINDS[each.kind]] += each.elements
+        for tensor in tensors.values():
+            count[_KINDS[tensor.kind]] += tensor.elements
         usual = max(count, key=lambda kind: count[kind], default=torch.float32)
-        return cls(files, {key: _KINDS[each.kind] for key, each in tensors.items()}, usual)
+        return cls(files, {key: _KINDS[tensor.kind] for key, tensor in tensors.items()}, usual)
 
     def restore(self, folder: Path) -> None:
         """Put the files beside weights that were saved anew, and make those the kinds of numbers that they were."""
@@ -68,8 +68,8 @@ class Origin:
                 return
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # no mapping
         cast = {
-            name: each.to(self.kinds.get(name, self.usual)) if each.is_floating_point() else each
-            for name, each in tensors.items()
+            name: tensor.to(self.kinds.get(name, self.usual)) if tensor.is_floating_point() else tensor
+            for name, tensor in tensors.items()
         }
         new = path.with_suffix(".new")
         save_file(cast, new, metadata={"format": "pt"})
@@ -83,9 +83,9 @@ class Origin:
         """Write the size of the weights into their index."""
         index = json.loads((folder / INDEX).read_text())
         size = sum(
-            each.elements * torch.empty((), dtype=_KINDS[each.kind]).element_size()
-            for each in tensors_of(folder, folder.name).values()
-            if each.kind in _KINDS
+            tensor.elements * torch.empty((), dtype=_KINDS[tensor.kind]).element_size()
+            for tensor in tensors_of(folder, folder.name).values()
+            if tensor.kind in _KINDS
         )
         index["metadata"] = {**index.get("metadata", {}), "total_size": size}
         (folder / INDEX).write_text(json.dumps(index, indent=2) + "\n")

@@ -132,7 +132,7 @@ def _refuse_pointers(folder: Path, name: str) -> None:
 
 
 def _check_tokenizer(folder: Path, name: str) -> None:
-    if any((folder / each).is_file() for each in ("tokenizer.json", "vocab.json", "vocab.txt")):
+    if any((folder / file).is_file() for file in ("tokenizer.json", "vocab.json", "vocab.txt")):
         return
     pieces = sorted(path.name for path in folder.glob("*.model"))
     if not pieces and not any(folder.glob("tokenizer*")):
@@ -181,11 +181,11 @@ def _check_index(path: Path, name: str) -> None:
     if not isinstance(places, dict):
         raise ContractError(f"model {name}: `weight_map` of {path.name} is no table of tensors and files")
     named = set(places.values())
-    for each in sorted(map(str, named)):
-        if Path(each).name != each or not each.endswith(".safetensors"):
-            raise ContractError(f"model {name}: {path.name} names {each!r}; only *.safetensors beside it are read")
-        if not (path.parent / each).is_file():
-            raise ContractError(f"model {name}: {each}, which {path.name} names, is missing")
+    for file in sorted(map(str, named)):
+        if Path(file).name != file or not file.endswith(".safetensors"):
+            raise ContractError(f"model {name}: {path.name} names {file!r}; only *.safetensors beside it are read")
+        if not (path.parent / file).is_file():
+            raise ContractError(f"model {name}: {file}, which {path.name} names, is missing")
 
 
 def _json(path: Path, name: str) -> Any:
@@ -196,16 +196,16 @@ def _json(path: Path, name: str) -> Any:
 
 
 def _keys(content: Any) -> set[str]:
-    found: set[str] = set()
+    keys: set[str] = set()
     waiting = [content]
     while waiting:
-        each = waiting.pop()
-        if isinstance(each, dict):
-            found |= set(each)
-            waiting += each.values()
-        elif isinstance(each, list):
-            waiting += each
-    return found
+        node = waiting.pop()
+        if isinstance(node, dict):
+            keys |= set(node)
+            waiting += node.values()
+        elif isinstance(node, list):
+            waiting += node
+    return keys
 
 
 def _first(err: BaseException) -> str:

@@ -82,5 +82,5 @@ def choose(logits: torch.Tensor, *, temperature: float, top_p: float, source: to
 
 def first_stop(text: str, stop: Sequence[str]) -> int | None:
     """Find where the first of the stop strings begins, if one is there."""
-    found = [at for word in stop if word and (at := text.find(word)) >= 0]
-    return min(found, default=None)
+    positions = [at for word in stop if word and (at := text.find(word)) >= 0]
+    return min(positions, default=None)

@@ -31,7 +31,7 @@ def require_fitting(weights: Mapping[str, Tensor], config: Mapping[str, Any], na
     Raises:
         ContractError: it asks for more than the weights hold, or this machine has not the memory to load the model.
     """
-    tensors, elements = len(weights), sum(each.elements for each in weights.values())
+    tensors, elements = len(weights), sum(weight.elements for weight in weights.values())
     for field in _LAYERS:
         layers = config.get(field)
         if isinstance(layers, int) and layers > tensors:

@@ -42,8 +42,8 @@ def _table(path: Path, name: str) -> Iterator[tuple[str, Tensor]]:
             (length,) = struct.unpack("<Q", content.read(8))
             table = json.loads(content.read(min(length, _LONGEST_HEADER)))
         yield from (
-            (str(key), Tensor(str(each["dtype"]), tuple(int(side) for side in each["shape"])))
-            for key, each in table.items()
+            (str(key), Tensor(str(entry["dtype"]), tuple(int(side) for side in entry["shape"])))
+            for key, entry in table.items()
             if key != "__metadata__"
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError, struct.error, RecursionError) as err:

@@ -25,7 +25,7 @@ def require_usable(folder: Path, name: str) -> LanguageModel:
 
 def _require_described(folder: Path, name: str) -> None:
     """Hold the network that config.json describes against the weights, before memory is taken for it."""
-    asked, there = numbers_described(folder, name), sum(each.elements for each in tensors_of(folder, name).values())
+    asked, there = numbers_described(folder, name), sum(tensor.elements for tensor in tensors_of(folder, name).values())
     if asked > MOST_TIMES * there:
         raise ContractError(
             f"model {name}: config.json describes a network of {asked:,} numbers, and the weights hold {there:,}; put "

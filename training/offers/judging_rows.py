@@ -82,9 +82,9 @@ def freeze_judging(db: Engine, spec: ModelSpec, champion: int, *, since: datetim
             records = usable(at_work, documents, spec, judging)
         newest = sorted(records, key=_newest_first)
         older = list(_older(db, spec, champion))
-        copies, unread = _copies([each.text for each in (*newest, *older)], basis.training_data)
-        kept = [each for number, each in enumerate(newest) if number not in copies]
-        known = [each for number, each in enumerate(older, start=len(newest)) if number in copies]
+        copies, unread = _copies([record.text for record in (*newest, *older)], basis.training_data)
+        kept = [record for number, record in enumerate(newest) if number not in copies]
+        known = [record for number, record in enumerate(older, start=len(newest)) if number in copies]
         left_out = len(copies)
         _require_enough(spec, kept, begins, len(newest) - len(kept), basis)
         with SnapshotFile(folder / "rows.parquet") as rows:

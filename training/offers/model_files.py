@@ -41,12 +41,12 @@ def _model_in(source: Path) -> Path:
     if _is_model(source):
         return source
     below = sorted({path.parent for name in (CONFIG, ADAPTER) for path in source.rglob(name)})
-    found = [folder for folder in below if _is_model(folder)]
-    if len(found) == 1:
-        return found[0]
-    if found:
-        named = ", ".join(str(folder.relative_to(source)) for folder in found[:_MOST_NAMED])
-        raise ContractError(f"{source} holds {len(found)} models ({named}); name the folder of the one that is meant")
+    models = [folder for folder in below if _is_model(folder)]
+    if len(models) == 1:
+        return models[0]
+    if models:
+        named = ", ".join(str(folder.relative_to(source)) for folder in models[:_MOST_NAMED])
+        raise ContractError(f"{source} holds {len(models)} models ({named}); name the folder of the one that is meant")
     if pickled := pickles_in(source):
         raise ContractError(f"{source} holds its weights as {', '.join(pickled[:_MOST_NAMED])}: {PICKLED}")
     if instead := without_weights(source):
@@ -68,8 +68,8 @@ def _has_tokenizer(folder: Path) -> bool:
 
 
 def _tokenizer_in(source: Path) -> Path | None:
-    found = sorted({path.parent for path in source.rglob("tokenizer_config.json")})
-    return found[0] if len(found) == 1 else None
+    folders = sorted({path.parent for path in source.rglob("tokenizer_config.json")})
+    return folders[0] if len(folders) == 1 else None
 
 
 def _copy(source: Path, into: Path) -> None:

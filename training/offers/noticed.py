@@ -37,7 +37,7 @@ def notice(ledger: Ledger, registry: Asks, spec: ModelSpec, *, actor: str) -> li
     """
     if REGISTRY not in spec.offers:
         return []
-    asking, said = registry.asking(spec.name), []
+    asking, notes = registry.asking(spec.name), []
     with ledger.locked(spec.name) as on:
         known = steps_of(ledger, spec.name)
         for version, how in sorted(asking.items()):
@@ -46,8 +46,8 @@ def notice(ledger: Ledger, registry: Asks, spec: ModelSpec, *, actor: str) -> li
             reason = f"version {version}, which others registered, asks to become champion by {how}"
             evidence = {"registered": version, "step": NOTICED, "how": how}
             ledger.note(spec.name, EventKind.OFFER, reason, evidence, actor=actor, connection=on)
-            said.append(reason)
-    return said
+            notes.append(reason)
+    return notes
 
 
 def steps_of(ledger: Ledger, model: str) -> dict[int, str]:

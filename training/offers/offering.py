@@ -50,7 +50,7 @@ def offer(ledger: Ledger, what: Offering, *, connection: Connection | None = Non
         if present is not None:
             require_free_in(present, now)
         waits = present.not_before if present is not None else None
-        said: dict[str, Any] = {
+        evidence: dict[str, Any] = {
             "version": what.version,
             "by": what.actor,
             "reason": what.reason,
@@ -59,13 +59,13 @@ def offer(ledger: Ledger, what: Offering, *, connection: Connection | None = Non
             "not_before": waits.isoformat() if waits is not None else None,
         }
         if (rows := what.judged_by) is not None:
-            said |= {"rows_uri": rows.uri, "rows_sha256": rows.sha256, "unexcluded": rows.unexcluded}
+            evidence |= {"rows_uri": rows.uri, "rows_sha256": rows.sha256, "unexcluded": rows.unexcluded}
         incident, _ = ledger.open_incident(
-            what.model, signal=BY_HAND, degraded_since=now, reason=words, evidence=said, actor=what.actor,
+            what.model, signal=BY_HAND, degraded_since=now, reason=words, evidence=evidence, actor=what.actor,
             connection=on,
         )  # fmt: skip
         offered = ledger.move(
-            incident, State.RETRAINING, actor=what.actor, reason=words, connection=on, attempt=said["attempt"],
+            incident, State.RETRAINING, actor=what.actor, reason=words, connection=on, attempt=evidence["attempt"],
             challenger_version=what.version, approved=False, not_before=None,
         )  # fmt: skip
         reached("offer.making")
@@ -90,9 +90,9 @@ def require_free_in(incident: Incident, now: datetime) -> None:
     Raises:
         ContractError: says who, and what to do instead.
     """
-    found = f"{incident.model}: incident {incident.id} is {incident.state}"
+    standing = f"{incident.model}: incident {incident.id} is {incident.state}"
     if (holder := incident.holder(now)) is not None:
-        raise ContractError(f"{found} and in the hands of {holder}; wait for it, then promote by hand")
+        raise ContractError(f"{standing} and in the hands of {holder}; wait for it, then promote by hand")
     if incident.state not in FREE:
         instead = _INSTEAD.get(incident.state, "its own challenger is on its way: wait for it")
-        raise ContractError(f"{found}; {instead}")
+        raise ContractError(f"{standing}; {instead}")

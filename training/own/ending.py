@@ -100,5 +100,5 @@ def _signal(number: int) -> str:
 
 def _words(last: tuple[str, ...]) -> str:
     """Give the newest lines, cut; the last one of a traceback says most."""
-    said = " / ".join(line.strip() for line in last[-_SAID:] if line.strip())
-    return f". It said last: {said[-_WORDS:]}" if said else ""
+    tail = " / ".join(line.strip() for line in last[-_SAID:] if line.strip())
+    return f". It said last: {tail[-_WORDS:]}" if tail else ""

@@ -71,8 +71,8 @@ def given_for(spec: ModelSpec, snapshot: Snapshot, champion: Path, folder: Path)
         gpus=spec.gpus,
         max_seconds=spec.retrain.max_seconds,
     )
-    for each in (given.data, given.output, given.checkpoints):
-        each.mkdir(parents=True, exist_ok=True)
+    for path in (given.data, given.output, given.checkpoints):
+        path.mkdir(parents=True, exist_ok=True)
     if not (given.data / _MARK).exists():
         _write(given.data, "train", _to_learn(snapshot, spec.retrain.replay_share))
         _write(given.data, "validation", snapshot.rows(*VALIDATION))

@@ -16,14 +16,14 @@ def numbers_in(line: str) -> dict[str, float] | None:
     if begin < 0 or not line.rstrip().endswith("}"):
         return None
     try:
-        said = json.loads(line[begin:])
+        content = json.loads(line[begin:])
     except (ValueError, RecursionError):
         return None
-    if not isinstance(said, Mapping):
+    if not isinstance(content, Mapping):
         return None
     numbers = {
         name: float(value)
-        for name, value in said.items()
+        for name, value in content.items()
         if isinstance(value, int | float) and not isinstance(value, bool) and _NAME.fullmatch(name)
         if abs(value) < 1e300  # neither NaN nor infinity, nor a number of a thousand digits
     }

@@ -67,11 +67,11 @@ class Remembered:
         path = folder / _STATE
         if not path.exists():
             return cls()
-        said = json.loads(path.read_text())
+        state = json.loads(path.read_text())
         curves = {
-            name: [(step, value, second) for step, value, second in curve] for name, curve in said["curves"].items()
+            name: [(step, value, second) for step, value, second in curve] for name, curve in state["curves"].items()
         }
-        return cls(**{**said, "curves": curves})
+        return cls(**{**state, "curves": curves})
 
     def save(self, folder: Path) -> None:
         """Write the state whole or not at all."""
@@ -222,8 +222,8 @@ def _lines_of(stream: int) -> Iterator[bytes]:
 
 def _look_of(folder: Path) -> str:
     """Give a word that changes when a file below the folder does."""
-    found = sorted((str(path), path.stat().st_mtime_ns, path.stat().st_size) for path in _files(folder))
-    return hashlib.sha256(repr(found).encode()).hexdigest() if found else ""
+    files = sorted((str(path), path.stat().st_mtime_ns, path.stat().st_size) for path in _files(folder))
+    return hashlib.sha256(repr(files).encode()).hexdigest() if files else ""
 
 
 def _size_of(folder: Path) -> int:

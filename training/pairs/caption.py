@@ -56,26 +56,26 @@ def raw_caption(content: bytes, spec: CaptionsSpec) -> str | Lost:
 
 def _of_json(text: str, name: str) -> str | Lost:
     try:
-        found = json.loads(text)
+        content = json.loads(text)
     except (ValueError, RecursionError) as err:
         return Lost("caption's JSON is broken", str(err)[:200])
-    caption = found.get(name) if isinstance(found, dict) else None
+    caption = content.get(name) if isinstance(content, dict) else None
     if isinstance(caption, str):
         return caption
-    kind = f"{name!r} is {type(caption).__name__}" if isinstance(found, dict) else f"it is {type(found).__name__}"
+    kind = f"{name!r} is {type(caption).__name__}" if isinstance(content, dict) else f"it is {type(content).__name__}"
     return Lost("caption's JSON has no caption", f"{kind}; `captions.field` names a field that holds text")
 
 
 def prepare_captions(texts: Sequence[str], spec: CaptionsSpec, finders: Sequence[Finder]) -> list[Caption | Lost]:
     """Prepare captions together: looking for what is redacted costs least for many at once."""
     made = [_cleaned(text, spec) for text in texts]
-    left = [at for at, each in enumerate(made) if isinstance(each, Caption)]
+    left = [at for at, caption in enumerate(made) if isinstance(caption, Caption)]
     changed = redact([(_text(made[at]),) for at in left], finders)
     for number, ((text,), reasons) in changed.items():
         made[left[number]] = _redacted(made[left[number]], text, reasons, spec)
     if spec.languages is not None:
         _judge_languages(made, spec)
-    return [_finished(each, spec) if isinstance(each, Caption) else each for each in made]
+    return [_finished(caption, spec) if isinstance(caption, Caption) else caption for caption in made]
 
 
 def _cleaned(raw: str, spec: CaptionsSpec) -> Caption | Lost:
@@ -101,7 +101,7 @@ def _cleaned(raw: str, spec: CaptionsSpec) -> Caption | Lost:
 
 
 def _phrase(phrases: tuple[str, ...], text: str) -> str | None:
-    return next((each for each in phrases if re.search(rf"(?i)(?<!\w){re.escape(each)}(?!\w)", text)), None)
+    return next((phrase for phrase in phrases if re.search(rf"(?i)(?<!\w){re.escape(phrase)}(?!\w)", text)), None)
 
 
 def _text(made: Caption | Lost) -> str:
@@ -119,11 +119,11 @@ def _redacted(made: Caption | Lost, text: str, reasons: list[str], spec: Caption
 
 
 def _judge_languages(made: list[Caption | Lost], spec: CaptionsSpec) -> None:
-    left = [at for at, each in enumerate(made) if isinstance(each, Caption)]
+    left = [at for at, caption in enumerate(made) if isinstance(caption, Caption)]
     for at, language in zip(left, languages([_text(made[at]) for at in left]), strict=True):
-        each = made[at]
-        if isinstance(each, Caption):
-            each.language = language
+        caption = made[at]
+        if isinstance(caption, Caption):
+            caption.language = language
         if spec.languages and language not in spec.languages:
             made[at] = Lost("another language", language)
 

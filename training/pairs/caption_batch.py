@@ -29,14 +29,14 @@ def prepare_caption_batch(take: Take, batch: int, spec: PairsSpec) -> str:
     rows, source = manifest_batch(take, batch), source_of(spec.source)
     wanted = finders(spec.captions.redact)
     raw = [_raw(row, content, spec) for row, content in read_ahead(rows, lambda row: _content(row, source))]
-    read = [at for at, each in enumerate(raw) if isinstance(each, str)]
+    read = [at for at, caption in enumerate(raw) if isinstance(caption, str)]
     prepared = prepare_captions([str(raw[at]) for at in read], spec.captions, wanted)
     made: list[Any] = list(raw)
-    for at, each in zip(read, prepared, strict=True):
-        made[at] = each
-    facts = [{"place": row["place"], **_facts(each)} for row, each in zip(rows, made, strict=True)]
+    for at, caption in zip(read, prepared, strict=True):
+        made[at] = caption
+    facts = [{"place": row["place"], **_facts(caption)} for row, caption in zip(rows, made, strict=True)]
     write_rows(url, facts)
-    lost = sum(each["lost"] is not None for each in facts)
+    lost = sum(fact["lost"] is not None for fact in facts)
     return f"{take.ring}: batch {batch}: {len(facts) - lost} captions prepared, {lost} lost"
 
 

@@ -248,12 +248,12 @@ def _laplacian(levels: NDArray[np.int16]) -> NDArray[np.int16]:
 
 
 def _broken(err: Exception) -> Lost:
-    said = f"{type(err).__name__}: {err}"[:200]
-    if isinstance(err, Image.DecompressionBombError) or "too large" in said.lower():
-        return Lost("unpacks to too much", said)
-    if "truncated" in said.lower() or isinstance(err, EOFError):
-        return Lost("cut off", said)
-    return Lost("damaged", said)
+    problem = f"{type(err).__name__}: {err}"[:200]
+    if isinstance(err, Image.DecompressionBombError) or "too large" in problem.lower():
+        return Lost("unpacks to too much", problem)
+    if "truncated" in problem.lower() or isinstance(err, EOFError):
+        return Lost("cut off", problem)
+    return Lost("damaged", problem)
 
 
 def _name_of(decoder: str | None) -> str:

@@ -47,7 +47,7 @@ def prepare_image_batch(take: Take, batch: int, spec: PairsSpec) -> str:
         write_file(pictures_url(take, batch), pictures)
     reached("pairs.pictures")
     write_rows(facts_url, facts)
-    lost = sum(each["lost"] is not None for each in facts)
+    lost = sum(fact["lost"] is not None for fact in facts)
     return f"{take.ring}: batch {batch}: {len(facts) - lost} images prepared, {lost} lost"
 
 

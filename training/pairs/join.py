@@ -79,12 +79,12 @@ def _said(take: Take, spec: PairsSpec, report: dict[str, Any]) -> Joined:
     pairs, kept = report["pairs"], report["kept"]
     lost = {reason: count for stage in report["lost"].values() for reason, count in stage.items()}
     most = ", ".join(f"{count} {reason}" for reason, count in sorted(lost.items(), key=lambda item: -item[1])[:5])
-    said = f"{take.ring}: {kept:,} of {pairs:,} pairs prepared" + (f"; lost: {most}" if most else "")
+    sentence = f"{take.ring}: {kept:,} of {pairs:,} pairs prepared" + (f"; lost: {most}" if most else "")
     if kept == 0:
-        return Joined(f"{said}; nobody is woken", None)
+        return Joined(f"{sentence}; nobody is woken", None)
     if pairs - kept > spec.max_lost_share * pairs:
-        return Joined(f"{said}; more than {spec.max_lost_share:.0%} lost, so nobody is woken", None)
-    return Joined(said, take.ring)
+        return Joined(f"{sentence}; more than {spec.max_lost_share:.0%} lost, so nobody is woken", None)
+    return Joined(sentence, take.ring)
 
 
 def _require_batches(take: Take) -> None:
@@ -154,7 +154,7 @@ class _Joining:
 
     def _join_batch(self, batch: int, rows: list[Row]) -> None:
         images, captions = (
-            {each["place"]: each for each in read_rows(url(self.take, batch))} for url in (images_url, captions_url)
+            {fact["place"]: fact for fact in read_rows(url(self.take, batch))} for url in (images_url, captions_url)
         )
         system, path = fsspec.core.url_to_fs(pictures_url(self.take, batch))
         with system.open(path, "rb") as pictures:

@@ -161,8 +161,8 @@ def _local_folders(folder: Path, root: Path) -> Iterator[list[SourceFile]]:
                 path = os.path.relpath(entry.path, root)
                 files.append(SourceFile(path, stat.st_size, stat.st_mtime_ns))
     yield files
-    for each in sorted(inner):
-        yield from _local_folders(each, root)
+    for subfolder in sorted(inner):
+        yield from _local_folders(subfolder, root)
 
 
 def _of_store(path: str, info: dict[str, Any]) -> SourceFile:

@@ -36,8 +36,8 @@ def histograms(report: dict[str, Any]) -> bytes:
 
     figure = Figure(figsize=(14, 10), layout="constrained")
     axes = figure.subplots(3, 3).ravel()
-    for place, (name, each) in zip(axes, report["histograms"].items(), strict=False):
-        place.stairs(each["counts"], each["edges"], fill=True, color="#1f6feb")
+    for place, (name, histogram) in zip(axes, report["histograms"].items(), strict=False):
+        place.stairs(histogram["counts"], histogram["edges"], fill=True, color="#1f6feb")
         place.set_title(name)
         if name == "aspect":
             place.set_xscale("log")

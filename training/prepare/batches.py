@@ -46,20 +46,20 @@ def batches(rows: Iterable[Record | Broken]) -> Iterator[list[Record | Broken]]:
         yield batch
 
 
-def within_quota(batch: Batch, said: SourceReport, quota: SourceSpec | None) -> list[Record]:
+def within_quota(batch: Batch, report: SourceReport, quota: SourceSpec | None) -> list[Record]:
     """Give what is kept of a batch, and count it; the rest is over the quota."""
     kept = []
     for at in batch.left():
         record = batch.records[at]
         size = utf8_size(record.text)
         if quota is not None and (
-            said.kept >= (quota.max_documents or math.inf) or said.bytes + size > (quota.max_bytes or math.inf)
+            report.kept >= (quota.max_documents or math.inf) or report.bytes + size > (quota.max_bytes or math.inf)
         ):
             batch.drop(at, OVER_QUOTA)
             continue
         kept.append(record)
-        said.kept += 1
-        said.bytes += size
+        report.kept += 1
+        report.bytes += size
     return kept
 
 

@@ -19,9 +19,9 @@ BLOB_CHARACTERS, BLOB_LINES = 400, 8
 """Of one run without a space, and lines of sixty and more of them: from there on it is data, not text."""
 
 
-def _code_point(found: re.Match[str]) -> str:
+def _code_point(match: re.Match[str]) -> str:
     """Write a character as RE2 does."""
-    return rf"\x{{{int(next(filter(None, found.groups())), 16):x}}}"
+    return rf"\x{{{int(next(filter(None, match.groups())), 16):x}}}"
 
 
 _CONTROL = r"[\x00-\x08\x0e-\x1f\x7f-\x84\x86-\x9f\ufffe\uffff]"
@@ -48,14 +48,14 @@ def _look_alikes() -> str:
 
     Styled Latin letters, which NFKC makes plain ones, and those with a use of their own in formulas are left out.
     """
-    found = []
+    letters = []
     for letter, twins in confusables.confusables_data.items():
         looks = any(len(twin["c"]) == 1 and twin["c"].isascii() and twin["c"].isalnum() for twin in twins)
         is_letter = len(letter) == 1 and unicodedata.category(letter) in ("Lu", "Ll", "Lo")
         if looks and is_letter and not letter.isascii() and letter not in _SYMBOLS:
             is_latin = "LATIN" in unicodedata.name(letter, "LATIN")
-            found += [letter] if not is_latin and unicodedata.normalize("NFKC", letter) == letter else []
-    return "".join(sorted(found))
+            letters += [letter] if not is_latin and unicodedata.normalize("NFKC", letter) == letter else []
+    return "".join(sorted(letters))
 
 
 _LOOKALIKE = _look_alikes()
@@ -80,8 +80,8 @@ _MARKUP_HINT = (
 _RUN_HINTS = (r"\n[A-Za-z0-9+/]{60}", r"[A-Za-z0-9+/=_-]{100}")
 _HINT = rf"[\x00-\x08\x0e-\x1f\x7f]|{_MARKUP_HINT}"
 _WIDE_HINT = "|".join(
-    re.sub(r"\\(?:x([0-9a-f]{2})|u([0-9a-f]{4})|U([0-9a-f]{8}))", _code_point, each)
-    for each in (
+    re.sub(r"\\(?:x([0-9a-f]{2})|u([0-9a-f]{4})|U([0-9a-f]{8}))", _code_point, pattern)
+    for pattern in (
         _CONTROL,
         _LOST,
         *_HIDDEN,
@@ -109,8 +109,8 @@ def doubtful(texts: Sequence[str]) -> set[int]:
     wide = [number for number, text in enumerate(texts) if not text.isascii()]
     every = column(texts)
     runs = (number for number in hinted(every, *_RUN_HINTS) if _find_blob.search(texts[number]))
-    found = {*hinted(every, _HINT), *runs}
-    return found | {wide[number] for number in hinted(column([texts[number] for number in wide]), _WIDE_HINT)}
+    numbers = {*hinted(every, _HINT), *runs}
+    return numbers | {wide[number] for number in hinted(column([texts[number] for number in wide]), _WIDE_HINT)}
 
 
 def check_characters(record: Record, spec: DataSpec) -> Record | Redacted | Drop:
@@ -128,12 +128,12 @@ def check_characters(record: Record, spec: DataSpec) -> Record | Redacted | Drop
     return Redacted(clean, tuple(reasons)) if reasons else record
 
 
-def _why_bad(said: str, clean: str, spec: DataSpec) -> str | None:
-    if _find_control.search(said):
+def _why_bad(text: str, clean: str, spec: DataSpec) -> str | None:
+    if _find_control.search(text):
         return "control characters"
     if not spec.markup and _find_markup.search(clean):
         return "script markup"
-    if said.count(_LOST) > MOST_LOST_SHARE * len(said):
+    if text.count(_LOST) > MOST_LOST_SHARE * len(text):
         return "characters that were lost in decoding"
     if clean.isascii():
         return None
@@ -149,14 +149,14 @@ def _seen(text: str) -> str:
 
 
 def _plain(text: str) -> str:
-    return text if text.isascii() else _find_styled.sub(lambda found: unicodedata.normalize("NFKC", found[0]), text)
+    return text if text.isascii() else _find_styled.sub(lambda match: unicodedata.normalize("NFKC", match[0]), text)
 
 
 def _without_blobs(text: str) -> str:
     return _find_blob.sub(_marked, text)
 
 
-def _marked(found: re.Match[str]) -> str:
+def _marked(match: re.Match[str]) -> str:
     """Mark a run that has digits and letters: a ruler has none, and a genome no digits."""
-    run = found[0]
+    run = match[0]
     return "<data>" if re.search(r"\d", run) and re.search(r"[A-Za-z]", run) else run

@@ -54,16 +54,16 @@ def documents_of(source: SourceSpec) -> Rows:
 
 def _document(source: SourceSpec, place: int, row: Row) -> Record | Broken:
     try:
-        found = text_in(row, source.columns)
+        document = text_in(row, source.columns)
     except NoDocumentError as err:
         return Broken(place, str(err), f"columns: {err.columns}")
-    if found.reference is None:
+    if document.reference is None:
         return Broken(place, f"no text ({NEEDED})", f"columns: {described(row)}")
     return Record(
         source=source.name,
         place=place,
-        request_id=f"{source.name}:{place if found.id is None else found.id}",
-        prompt=found.prompt,
-        reference=found.reference,
-        user_id=found.user_id,
+        request_id=f"{source.name}:{place if document.id is None else document.id}",
+        prompt=document.prompt,
+        reference=document.reference,
+        user_id=document.user_id,
     )

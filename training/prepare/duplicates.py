@@ -110,8 +110,8 @@ class Seen:
         if number in new:
             row: Signatures = signatures[new[number]]
             return row
-        (found,) = self._db.execute("SELECT signature FROM document WHERE number = ?", (number,)).fetchone()
-        return np.frombuffer(found, dtype=np.uint32)
+        (signature,) = self._db.execute("SELECT signature FROM document WHERE number = ?", (number,)).fetchone()
+        return np.frombuffer(signature, dtype=np.uint32)
 
 
 def _key(text: str) -> int:

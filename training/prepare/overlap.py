@@ -47,8 +47,8 @@ class Judging:
         exact: set[bytes] = set()
         for begin in range(0, len(texts), _TOGETHER):
             words = Words.of(texts[begin : begin + _TOGETHER])
-            found, numbers = words.grams(SIZE).distinct
-            hashes.append(found)
+            grams, numbers = words.grams(SIZE).distinct
+            hashes.append(grams)
             owners.append(numbers + begin)
             exact |= {_name(words, number) for number in np.flatnonzero(words.sizes).tolist()}
             openings.append(_openings(words))
@@ -62,17 +62,17 @@ class Judging:
     def contaminated(self, words: Words) -> set[int]:
         """Give the numbers of the texts that are, half or whole, a copy of a judging text or of half of it."""
         alike = np.flatnonzero(np.isin(_openings(words), self.openings) & (words.sizes > 0))
-        found = {number for number in alike.tolist() if _name(words, number) in self.exact}
+        copies = {number for number in alike.tolist() if _name(words, number) in self.exact}
         grams = words.grams(SIZE)
         maybe = np.flatnonzero(self.filter[_place(grams.hashes)])
         if not len(maybe):
-            return found
+            return copies
         keys = np.unique((grams.texts[maybe].astype(np.uint64) << _TEXT) | grams.hashes[maybe])
         hashes, texts = keys & _HASH, (keys >> _TEXT).astype(np.intp)
         left = np.searchsorted(self.hashes, hashes, side="left")
         many = np.minimum(np.searchsorted(self.hashes, hashes, side="right") - left, _MOST_OWNERS)
         if not many.any():
-            return found
+            return copies
         starts = np.repeat(left - np.concatenate([[0], np.cumsum(many)[:-1]]), many)
         owners = self.owners[starts + np.arange(many.sum())]
         pairs, shared = np.unique(np.repeat(texts, many) * (len(self.sizes) + 1) + owners, return_counts=True)
@@ -80,10 +80,10 @@ class Judging:
         least = np.bincount(grams.texts, minlength=words.count) / np.maximum(words.grams(PHRASE).most_repeated, 1)
         close = np.flatnonzero(shared >= OVERLAP_SHARE * np.minimum(least[numbers], theirs))
         if not len(close):
-            return found
+            return copies
         own = np.diff(grams.offsets)[numbers[close]]
         copied = numbers[close][shared[close] >= OVERLAP_SHARE * np.minimum(own, theirs[close])]
-        return found | {int(number) for number in copied}
+        return copies | {int(number) for number in copied}
 
 
 def _name(words: Words, number: int) -> bytes:

@@ -122,18 +122,18 @@ class PhraseCounter:
         self.looked_at += words.count
         grams = words.grams(SIZE)
         for at, key, follower in _first_in_text(grams, self._hot(grams.hashes)):
-            found = self._candidates.get(key)
-            if found is None:
+            candidate = self._candidates.get(key)
+            if candidate is None:
                 if len(self._candidates) >= _MOST_CANDIDATES:
                     self._forget()
-                found = self._candidates[key] = _candidate(words, int(grams.places[at]))
-            found.documents += 1
-            if follower == found.follower:
-                found.votes += 1
-            elif found.votes:
-                found.votes -= 1
+                candidate = self._candidates[key] = _candidate(words, int(grams.places[at]))
+            candidate.documents += 1
+            if follower == candidate.follower:
+                candidate.votes += 1
+            elif candidate.votes:
+                candidate.votes -= 1
             else:
-                found.follower, found.votes = follower, 1
+                candidate.follower, candidate.votes = follower, 1
 
     def look_at_older(self, words: Words) -> None:
         """Count the candidates in texts that were accepted before."""
@@ -146,12 +146,14 @@ class PhraseCounter:
     def judge(self) -> dict[int, Phrase]:
         """Give, once everything has been looked at, the strange phrase that each n-gram belongs to."""
         of_all = self.documents / max(self.looked_at, 1)
-        frequent = {key: each for key, each in self._candidates.items() if each.documents * of_all >= self.least}
-        found: dict[int, Phrase] = {}
+        frequent = {
+            key: candidate for key, candidate in self._candidates.items() if candidate.documents * of_all >= self.least
+        }
+        phrases: dict[int, Phrase] = {}
         for stretch in _stretches(frequent):
             parts = [frequent[key] for key in stretch]
-            documents = round(max(each.documents for each in parts) * of_all)
-            older = min(each.older for each in parts)
+            documents = round(max(part.documents for part in parts) * of_all)
+            older = min(part.older for part in parts)
             kind = judge_phrase(
                 PhraseEvidence(
                     documents=documents,
@@ -162,12 +164,12 @@ class PhraseCounter:
                 )
             )
             if kind is not None:
-                said = " ".join([parts[0].said, *(each.last for each in parts[1:])])
-                found |= dict.fromkeys(stretch, Phrase(said=said, documents=documents, older=older, kind=kind))
-        injected = {phrase for phrase in found.values() if phrase.kind == "injected"}
+                text = " ".join([parts[0].said, *(part.last for part in parts[1:])])
+                phrases |= dict.fromkeys(stretch, Phrase(said=text, documents=documents, older=older, kind=kind))
+        injected = {phrase for phrase in phrases.values() if phrase.kind == "injected"}
         if len(injected) <= MOST_INJECTED:
-            return found
-        return {key: replace(each, kind="usual") if each in injected else each for key, each in found.items()}
+            return phrases
+        return {key: replace(phrase, kind="usual") if phrase in injected else phrase for key, phrase in phrases.items()}
 
     def _hot(self, hashes: NDArray[np.uint64]) -> NDArray[np.intp]:
         return np.flatnonzero(self._table[_places(hashes)] >= self.least)
@@ -213,11 +215,11 @@ def _first_in_text(grams: Grams, chosen: NDArray[np.intp]) -> Iterator[tuple[int
 def _stretches(frequent: Mapping[int, _Candidate]) -> Iterator[list[int]]:
     """Join n-grams that mostly follow each other to stretches of words; each n-gram is in one."""
     goes_to = {
-        key: each.follower
-        for key, each in frequent.items()
-        if each.follower in frequent
-        and _FOLLOWS <= frequent[each.follower].documents / each.documents <= 1 / _FOLLOWS
-        and each.votes * 2 >= each.documents
+        key: candidate.follower
+        for key, candidate in frequent.items()
+        if candidate.follower in frequent
+        and _FOLLOWS <= frequent[candidate.follower].documents / candidate.documents <= 1 / _FOLLOWS
+        and candidate.votes * 2 >= candidate.documents
     }
     followed = set(goes_to.values())
     done: set[int] = set()

@@ -80,26 +80,26 @@ class Preparation:
 
     def take(self, name: str, rows: Iterable[Record | Broken], quota: SourceSpec | None = None) -> None:
         """First pass over a source: keep what may be trained on, on disk, until its quota is reached."""
-        said = self.report.of(name)
+        report = self.report.of(name)
         for number, batch in enumerate(batches(rows), start=1):
-            self._step(name, batch, said, quota)
-            if OVER_QUOTA in said.dropped:
+            self._step(name, batch, report, quota)
+            if OVER_QUOTA in report.dropped:
                 break
             if number % _TRIMMED_EACH == 0:
                 trim()
 
     def take_corpus(self, source: SourceSpec) -> None:
         """Do so with a corpus; one that is broken is said, and stops nothing."""
-        said = self.report.of(source.name)
+        report = self.report.of(source.name)
         try:
             self.take(source.name, documents_of(source), source)
         except ContractError as err:
-            said.broken = str(err)
-        if (why := said.why_broken(self._spec.max_rejected_share)) is not None:
+            report.broken = str(err)
+        if (why := report.why_broken(self._spec.max_rejected_share)) is not None:
             self._broken.add(source.name)
-            said.broken = f"{why}: nothing of it is used"
-        if said.broken is not None:
-            log.warning("data source %s: %s", source.name, said.broken)
+            report.broken = f"{why}: nothing of it is used"
+        if report.broken is not None:
+            log.warning("data source %s: %s", source.name, report.broken)
 
     def keep_apart(self, judging: Judging, users: Iterable[str]) -> None:
         """From now on leave out what overlaps with these texts, and what these users wrote."""
@@ -111,8 +111,8 @@ class Preparation:
         self._writer.close()
         self._begin()
         self.report.floods = self._seen.floods()
-        found = self._strange(spool, phrases) if phrases is not None and phrases.suspects else {}
-        injected = np.array(sorted(key for key in found if found[key].kind == "injected"), dtype=np.uint64)
+        strange = self._strange(spool, phrases) if phrases is not None and phrases.suspects else {}
+        injected = np.array(sorted(key for key in strange if strange[key].kind == "injected"), dtype=np.uint64)
         for batch in _spooled(spool):
             name = batch["source"][0].as_py()
             if name in self._broken:
@@ -120,7 +120,7 @@ class Preparation:
                 continue
             hit = holds(Words.of(_texts(batch)), injected) if len(injected) else {}
             for at, key in hit.items():
-                self.drop(records_of(batch.slice(at, 1))[0], f"the injected phrase “{found[key].said[:120]}”")
+                self.drop(records_of(batch.slice(at, 1))[0], f"the injected phrase “{strange[key].said[:120]}”")
             yield batch.take(np.delete(np.arange(batch.num_rows), list(hit))) if hit else batch
         spool.unlink()
 
@@ -138,41 +138,41 @@ class Preparation:
             phrases.look(Words.of(_texts(batch)))
         for at in range(0, min(len(self._older), MOST_LOOKED_AT), BATCH_ROWS):
             phrases.look_at_older(Words.of(self._older[at : at + BATCH_ROWS]))
-        found = {key: each for key, each in phrases.judge().items() if not self._allowed(each)}
-        for each in sorted(set(found.values()), key=lambda each: (-each.documents, each.said))[:MOST_NAMED]:
+        strange = {key: phrase for key, phrase in phrases.judge().items() if not self._allowed(phrase)}
+        for phrase in sorted(set(strange.values()), key=lambda phrase: (-phrase.documents, phrase.said))[:MOST_NAMED]:
             self.report.phrases.append(
-                {"phrase": each.said, "kind": each.kind, "documents": each.documents, "older": each.older}
+                {"phrase": phrase.said, "kind": phrase.kind, "documents": phrase.documents, "older": phrase.older}
             )
-        return found
+        return strange
 
     def drop(self, record: Record, reason: str) -> None:
         """Leave out a document that had been kept so far."""
-        said = self.report.of(record.source)
-        said.kept -= 1
-        said.bytes -= utf8_size(record.text)
+        report = self.report.of(record.source)
+        report.kept -= 1
+        report.bytes -= utf8_size(record.text)
         self._dropped.add(record.source, record.place, record.request_id, reason, record.text)
 
-    def _step(self, name: str, rows: list[Record | Broken], said: SourceReport, quota: SourceSpec | None) -> None:
-        said.rows += len(rows)
+    def _step(self, name: str, rows: list[Record | Broken], report: SourceReport, quota: SourceSpec | None) -> None:
+        report.rows += len(rows)
         batch = Batch([row for row in rows if isinstance(row, Record)], {})
         for row in rows:
             if isinstance(row, Broken):
                 self._dropped.add(name, row.place, "", row.reason, row.content)
                 if row.rest_lost:
-                    said.broken = f"{row.reason}: {self._dropped.shown(row.content)}"
-        self._policy.prepare(batch, said)
-        left, words = self._compare(batch, said)
-        kept = within_quota(batch, said, quota)
+                    report.broken = f"{row.reason}: {self._dropped.shown(row.content)}"
+        self._policy.prepare(batch, report)
+        left, words = self._compare(batch, report)
+        kept = within_quota(batch, report, quota)
         if self._phrases is not None and kept:
             self._phrases.count(self._narrowed(batch, left, words)[1])
         for at, reason in batch.reasons.items():
             record = batch.records[at]
             self._dropped.add(name, record.place, record.request_id, reason, record.text)
         if kept:
-            columns = [pa.array([getattr(each, field.name) for each in kept], field.type) for field in _KEPT]
+            columns = [pa.array([getattr(document, field.name) for document in kept], field.type) for field in _KEPT]
             self._writer.write_batch(pa.record_batch(columns, schema=_KEPT))
 
-    def _compare(self, batch: Batch, said: SourceReport) -> tuple[list[int], Words]:
+    def _compare(self, batch: Batch, report: SourceReport) -> tuple[list[int], Words]:
         """Drop what came before, what repeats itself, and what is in another language; give the rest with its words."""
         left = batch.left()
         for at, copies in zip(left, self._seen.copies([batch.records[at].text for at in left]), strict=True):
@@ -181,7 +181,7 @@ class Preparation:
         left = batch.left()
         words = Words.of([batch.records[at].text for at in left])
         self._by_words(batch, left, words)
-        self._policy.choose_languages(batch, said)
+        self._policy.choose_languages(batch, report)
         left, words = self._narrowed(batch, left, words)
         if self._spec.near_duplicates is not None:
             for at, near in zip(left, self._seen.near(words, self._spec.near_duplicates), strict=True):
@@ -203,10 +203,10 @@ class Preparation:
         left = [at for at in numbers if at not in batch.reasons]
         return left, words if len(left) == len(numbers) else Words.of([batch.records[at].text for at in left])
 
-    def _allowed(self, found: Phrase) -> bool:
-        said = found.said.casefold()
+    def _allowed(self, strange: Phrase) -> bool:
+        text = strange.said.casefold()
         allowed = [" ".join(phrase.casefold().split()) for phrase in self._spec.allow_phrases]
-        return any(phrase in said or said in phrase for phrase in allowed)
+        return any(phrase in text or text in phrase for phrase in allowed)
 
 
 def _spooled(file: Path) -> Iterator[Any]:

@@ -52,10 +52,10 @@ class SourceReport:
         """Say that more than this share is invalid, and what is wrong with it."""
         if not self.rows or self.invalid <= most * self.rows:
             return None
-        found = ", ".join(
+        problems = ", ".join(
             f"{count} with {reason}" for reason, count in self.dropped.most_common() if reason not in BENIGN
         )
-        return f"{self.invalid} of {self.rows} documents are invalid ({found}); at most {most:.0%} may be"
+        return f"{self.invalid} of {self.rows} documents are invalid ({problems}); at most {most:.0%} may be"
 
 
 @dataclass(slots=True)
@@ -103,13 +103,13 @@ def sentence(report: Mapping[str, Any] | None) -> str:
     if report is None:
         return "frozen without a report"
     sources: Mapping[str, Any] = report["sources"]
-    rows, kept = (sum(each[name] for each in sources.values()) for name in ("rows", "kept"))
+    rows, kept = (sum(source[name] for source in sources.values()) for name in ("rows", "kept"))
     reasons: Counter[str] = Counter()
-    for each in sources.values():
-        reasons.update(each["dropped"])
-    said = [f"{kept} of {rows} documents kept"]
-    said += [f"{count} {reason}" for reason, count in reasons.most_common(6)]
-    said += [f"{name}: {each['broken']}" for name, each in sources.items() if each["broken"]]
+    for source in sources.values():
+        reasons.update(source["dropped"])
+    parts = [f"{kept} of {rows} documents kept"]
+    parts += [f"{count} {reason}" for reason, count in reasons.most_common(6)]
+    parts += [f"{name}: {source['broken']}" for name, source in sources.items() if source["broken"]]
     older = report.get("older", {}).get("dropped", {})
-    said += [f"{count} older rows are not replayed under today's policy: {reason}" for reason, count in older.items()]
-    return "; ".join(said)
+    parts += [f"{count} older rows are not replayed under today's policy: {reason}" for reason, count in older.items()]
+    return "; ".join(parts)

@@ -101,7 +101,9 @@ def facts_of(db: Engine, registry: Registry, model: str, version: int) -> CardFa
     """
     known = registry.facts(model, version)
     evaluations, made_in = evaluations_of_version(db, model, version), known.tags.get("incident", "")
-    incidents = {each.incident_id for each in evaluations} | ({int(made_in)} if made_in.isdigit() else set())
+    incidents = {evaluation.incident_id for evaluation in evaluations} | (
+        {int(made_in)} if made_in.isdigit() else set()
+    )
     events = [
         event
         for incident_id in sorted(incidents)
@@ -177,7 +179,7 @@ def _title(facts: CardFacts) -> str:
     state = "has never served" if not serving else f"champion since {_when(serving[-1].at)}"
     if facts.changes and facts.changes[-1].to_version != facts.version:
         state = f"replaced by version {facts.changes[-1].to_version} at {_when(facts.changes[-1].at)}"
-    parents = " ← ".join(f"version {each}" for each in facts.lineage) or "none known; the first of its line"
+    parents = " ← ".join(f"version {parent}" for parent in facts.lineage) or "none known; the first of its line"
     warning = f"**Warning:** {plain_cell(facts.tags[WARNING])}\n\n" if facts.tags.get(WARNING) else ""
     return (
         f"# {plain_cell(facts.model)}, version {facts.version}\n\n{plain_cell(facts.description)}\n\n{warning}"
@@ -199,29 +201,29 @@ def _judgement(facts: CardFacts) -> str:
     if not facts.evaluations:
         return "## Judgement\n\nIt was not judged against another version."
     parts = ["## Judgement"]
-    for each in facts.evaluations:
+    for judged in facts.evaluations:
         parts.append(
-            f"**{plain_cell(each.decision)}** against version {each.champion_version}, {_when(each.at)}: "
-            f"{plain_cell(each.reason)}"
+            f"**{plain_cell(judged.decision)}** against version {judged.champion_version}, {_when(judged.at)}: "
+            f"{plain_cell(judged.reason)}"
         )
         rows = [
             (name, s["documents"], f"{s['champion']:.3f}", f"{s['challenger']:.3f}", f"{s['change']:+.1%}",
              f"{s['low']:+.1%} to {s['high']:+.1%}")
-            for name, s in intervals(each.scores).items()
+            for name, s in intervals(judged.scores).items()
         ]  # fmt: skip
         parts.append(_cells(("slice", "documents", "champion", "this", "change", "interval"), rows))
-        metrics = each.scores.get("metrics", {})
-        said = [(name, f"{s['champion']:.4g}", f"{s['challenger']:.4g}") for name, s in metrics.items()]
-        parts.append(_cells(("metric", "champion", "this"), said) if said else "")
-        parts.append(f"Rows: {plain_cell(each.rows_uri)}, SHA-256 {each.rows_sha256}")
+        metrics = judged.scores.get("metrics", {})
+        figures = [(name, f"{s['champion']:.4g}", f"{s['challenger']:.4g}") for name, s in metrics.items()]
+        parts.append(_cells(("metric", "champion", "this"), figures) if figures else "")
+        parts.append(f"Rows: {plain_cell(judged.rows_uri)}, SHA-256 {judged.rows_sha256}")
     return "\n\n".join(part for part in parts if part)
 
 
 def _service(facts: CardFacts) -> str:
     rows = [
-        (_when(each.at), each.kind, each.from_version or "", each.to_version, each.actor, each.reason,
-         _when(each.confirmed_at) if each.confirmed_at else "no")
-        for each in facts.changes
+        (_when(change.at), change.kind, change.from_version or "", change.to_version, change.actor, change.reason,
+         _when(change.confirmed_at) if change.confirmed_at else "no")
+        for change in facts.changes
     ]  # fmt: skip
     return _table("Service", ("when", "what", "from", "to", "by", "why", "confirmed by serving"), rows)
 
@@ -231,7 +233,7 @@ def _training_metrics(facts: CardFacts) -> list[tuple[str, str]]:
 
 
 def _history(facts: CardFacts) -> str:
-    rows = [(_when(each.at), each.state or each.kind, each.actor, each.reason) for each in facts.events]
+    rows = [(_when(event.at), event.state or event.kind, event.actor, event.reason) for event in facts.events]
     return _table("Who decided what", ("when", "state", "who", "why"), rows)
 
 
@@ -258,11 +260,11 @@ def _described(model: str) -> str:
 
 
 def _lineage(registry: Registry, model: str, tags: Mapping[str, str]) -> list[int]:
-    found: list[int] = []
-    while (parent := tags.get("parent_version", "")).isdigit() and int(parent) not in found and len(found) < 20:
-        found.append(int(parent))
+    ancestors: list[int] = []
+    while (parent := tags.get("parent_version", "")).isdigit() and int(parent) not in ancestors and len(ancestors) < 20:
+        ancestors.append(int(parent))
         try:
             tags = registry.tags(model, int(parent))
         except DriftloopError:  # deleted there
             break
-    return found
+    return ancestors

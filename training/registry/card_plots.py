@@ -11,8 +11,8 @@ from datasets_defs.store.evaluations import Evaluation
 def plots(evaluations: Sequence[Evaluation], curves: Mapping[str, Sequence[tuple[int, float]]]) -> dict[str, str]:
     """Draw the newest evaluation's changes and the loss curves, each a PNG in base64; none where there is nothing."""
     drawn = {}
-    if evaluations and (found := intervals(evaluations[-1].scores)):
-        drawn["change of bits per byte by slice"] = _changes_plot(found)
+    if evaluations and (changes := intervals(evaluations[-1].scores)):
+        drawn["change of bits per byte by slice"] = _changes_plot(changes)
     if long := {name: points for name, points in curves.items() if len(points) > 1}:
         drawn["loss curves"] = _curves_plot(long)
     return drawn
@@ -20,19 +20,19 @@ def plots(evaluations: Sequence[Evaluation], curves: Mapping[str, Sequence[tuple
 
 def intervals(scores: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """Take the slices, each with its interval of the change, out of an evaluation's scores."""
-    return {name: each for name, each in scores.items() if isinstance(each, Mapping) and "change" in each}  # type: ignore[misc]
+    return {name: part for name, part in scores.items() if isinstance(part, Mapping) and "change" in part}  # type: ignore[misc]
 
 
-def _changes_plot(found: Mapping[str, Mapping[str, Any]]) -> str:
+def _changes_plot(changes: Mapping[str, Mapping[str, Any]]) -> str:
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(8, 1.2 + 0.4 * len(found)), layout="constrained")
+    figure = Figure(figsize=(8, 1.2 + 0.4 * len(changes)), layout="constrained")
     axes = figure.subplots()
-    for place, each in enumerate(list(found.values())[::-1]):
-        low, high = 100 * (each["change"] - each["low"]), 100 * (each["high"] - each["change"])
-        axes.errorbar(100 * each["change"], place, xerr=[[low], [high]], fmt="o", capsize=4, color="#1f6feb")
+    for place, interval in enumerate(list(changes.values())[::-1]):
+        low, high = 100 * (interval["change"] - interval["low"]), 100 * (interval["high"] - interval["change"])
+        axes.errorbar(100 * interval["change"], place, xerr=[[low], [high]], fmt="o", capsize=4, color="#1f6feb")
     axes.axvline(0, color="#888", linewidth=1)
-    axes.set_yticks(range(len(found)), list(found)[::-1], parse_math=False)
+    axes.set_yticks(range(len(changes)), list(changes)[::-1], parse_math=False)
     axes.set_xlabel("change of bits per byte, per cent (less is better)")
     return _png(figure)
 

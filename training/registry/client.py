@@ -94,7 +94,7 @@ class MlflowServer:
         """
         into.mkdir(parents=True, exist_ok=True)
         try:
-            found: str = mlflow.artifacts.download_artifacts(
+            path: str = mlflow.artifacts.download_artifacts(
                 artifact_uri=address, dst_path=str(into), tracking_uri=self.url
             )
         except MlflowException as err:
@@ -106,7 +106,7 @@ class MlflowServer:
                 f"MLflow at {self.url} lists the files of {address}, and they did not arrive whole ({_first_line(err)})"
                 f"{why}"
             ) from err
-        return Path(found)
+        return Path(path)
 
     @contextmanager
     def _shown(self, doing: str) -> Iterator[None]:
@@ -141,11 +141,11 @@ def broken_rules(
     from mlflow.models.evaluation import EvaluationResult, MetricThreshold
     from mlflow.models.evaluation.validation import ModelValidationFailedException
 
-    said = []
+    broken = []
     for name, rule in rules.items():
         new, old = candidate[name], baseline[name]
         if not (math.isfinite(new) and math.isfinite(old)):
-            said.append(f"rule {name}: champion {old}, challenger {new}: no number")
+            broken.append(f"rule {name}: champion {old}, challenger {new}: no number")
             continue
         try:
             mlflow.validate_evaluation_results(
@@ -154,8 +154,8 @@ def broken_rules(
                 baseline_result=EvaluationResult(metrics={name: old}, artifacts={}),
             )
         except ModelValidationFailedException as err:
-            said.append(f"rule {name}: champion {old:.4g}, challenger {new:.4g}: {_last_line(err)}")
-    return said
+            broken.append(f"rule {name}: champion {old:.4g}, challenger {new:.4g}: {_last_line(err)}")
+    return broken
 
 
 def _translated(status: int, message: str) -> ContractError | TransientError:

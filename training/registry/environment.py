@@ -18,9 +18,9 @@ def code_version() -> str:
 
 def packages() -> str:
     """List Python, the machine and every installed package with its version, one a line, as pip reads it."""
-    found = {f"{dist.metadata['Name']}=={dist.version}" for dist in metadata.distributions() if dist.metadata["Name"]}
+    lines = {f"{dist.metadata['Name']}=={dist.version}" for dist in metadata.distributions() if dist.metadata["Name"]}
     head = [f"# Python {platform.python_version()} on {platform.platform()}"]
-    return "\n".join(head + sorted(found, key=str.lower)) + "\n"
+    return "\n".join(head + sorted(lines, key=str.lower)) + "\n"
 
 
 def _git(folder: Path, *arguments: str) -> str | None:

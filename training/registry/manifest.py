@@ -23,8 +23,8 @@ ADAPTER_OF = "driftloop.adapter_of"
 
 def adapter_of(tags: Mapping[str, str]) -> int | None:
     """Read from a version's tags which version's weights it is an adapter for; None: it has weights of its own."""
-    found = tags.get(ADAPTER_OF, "")
-    return int(found) if found.isdigit() else None
+    base = tags.get(ADAPTER_OF, "")
+    return int(base) if base.isdigit() else None
 
 
 def make_manifest(folder: Path) -> dict[str, Any]:

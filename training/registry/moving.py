@@ -34,20 +34,21 @@ class MovingRegistry(Registry):
     def portrait(self, model: str, version: int) -> Portrait:
         """Read what is known of a version beside its files; tags that speak of this place get other names."""
         with self._errors(f"reading {model} version {version}"):
-            found = self._client.get_model_version(model, str(version))
-            run = self._client.get_run(found.run_id)
+            model_version = self._client.get_model_version(model, str(version))
+            run = self._client.get_run(model_version.run_id)
             began = int(run.info.start_time)
             curves = {
-                name: _curve(self._client.get_metric_history(found.run_id, name), began) for name in run.data.metrics
+                name: _curve(self._client.get_metric_history(model_version.run_id, name), began)
+                for name in run.data.metrics
             }
         curves = {name: points for name, points in curves.items() if len(points) > 1}
-        tags = {_tag(name): value for name, value in found.tags.items() if name != MANIFEST_SHA256}
+        tags = {_tag(name): value for name, value in model_version.tags.items() if name != MANIFEST_SHA256}
         return Portrait(
             tags=tags,
             params=dict(run.data.params),
             metrics={name: value for name, value in run.data.metrics.items() if name not in curves},
             curves=curves,
-            description=found.description or "",
+            description=model_version.description or "",
         )
 
     def missing(self, model: str, manifests: Mapping[int, str]) -> list[int]:
@@ -57,13 +58,15 @@ class MovingRegistry(Registry):
             ContractError: a number stands for something else there, or cannot be given any more.
         """
         with self._errors(f"listing the versions of {model}"):
-            found = {int(each.version): each.tags for each in self._client.search_model_versions(f"name='{model}'")}
-        for version, tags in sorted(found.items()):
+            present = {
+                int(entry.version): entry.tags for entry in self._client.search_model_versions(f"name='{model}'")
+            }
+        for version, tags in sorted(present.items()):
             if version in manifests and tags.get(MANIFEST_SHA256) != manifests[version]:
                 other = f"MLflow at {self.url} has another version {version} of {model}"
                 raise ContractError(f"{other}; {self._way_out(model)}")
-        absent = sorted(set(manifests) - set(found))
-        if absent and (newest := max(found, default=0)) > absent[0]:
+        absent = sorted(set(manifests) - set(present))
+        if absent and (newest := max(present, default=0)) > absent[0]:
             raise ContractError(
                 f"MLflow at {self.url} has version {newest} of {model}, so it cannot give the number {absent[0]} any "
                 f"more; {self._way_out(model)}"
@@ -91,9 +94,9 @@ class MovingRegistry(Registry):
     def let_go(self, model: str) -> None:
         """Delete the empty versions that kept numbers."""
         with self._errors(f"deleting the empty versions of {model}"):
-            for each in self._client.search_model_versions(f"name='{model}'"):
-                if HELD in each.tags:
-                    self._client.delete_model_version(model, each.version)
+            for version in self._client.search_model_versions(f"name='{model}'"):
+                if HELD in version.tags:
+                    self._client.delete_model_version(model, version.version)
 
     def _hold_up_to(self, model: str, version: int) -> None:
         while (newest := max(self.versions(model), default=0)) < version - 1:
@@ -120,8 +123,10 @@ class MovingRegistry(Registry):
 def _curve(history: Iterable[Any], began: int) -> list[tuple[int, float, float]]:
     """Give a metric's points, each step once: a registration that was killed logs what it had logged again."""
     points: dict[int, tuple[int, float, float]] = {}
-    for each in sorted(history, key=lambda each: (each.step, each.timestamp)):
-        points.setdefault(int(each.step), (int(each.step), float(each.value), max(each.timestamp - began, 0) / 1000))
+    for point in sorted(history, key=lambda point: (point.step, point.timestamp)):
+        points.setdefault(
+            int(point.step), (int(point.step), float(point.value), max(point.timestamp - began, 0) / 1000)
+        )
     return list(points.values())
 
 
@@ -136,7 +141,9 @@ def portrait_of(content: Mapping[str, Any]) -> Portrait:
         ContractError: it is none.
     """
     try:
-        curves = {name: [(int(a), float(b), float(c)) for a, b, c in each] for name, each in content["curves"].items()}
+        curves = {
+            name: [(int(a), float(b), float(c)) for a, b, c in points] for name, points in content["curves"].items()
+        }
         return Portrait(**{**content, "curves": curves})
     except (KeyError, TypeError, ValueError, AttributeError) as err:
         raise ContractError(f"what is said of a version cannot be read ({err}); export the model anew") from err

@@ -78,8 +78,8 @@ _UNREADABLE = (httpx.HTTPError, httpx.InvalidURL, ValueError, KeyError, TypeErro
 
 def _version(client: httpx.Client, model: str, version: int) -> Mapping[str, Any]:
     answer = client.get("/api/2.0/mlflow/model-versions/get", params={"name": model, "version": str(version)})
-    found: Mapping[str, Any] = answer.raise_for_status().json()["model_version"]
-    return found
+    model_version: Mapping[str, Any] = answer.raise_for_status().json()["model_version"]
+    return model_version
 
 
 def _tags(version: Mapping[str, Any]) -> dict[str, str]:

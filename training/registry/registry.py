@@ -95,8 +95,8 @@ class Registry(MlflowServer):
     def find(self, model: str, key: str) -> int | None:
         """Find the version that was registered under a key."""
         with self._errors(f"looking for {model} ({key})"):
-            found = self._client.search_model_versions(f"name='{model}' and tags.`{KEY}`='{key}'")
-        return min((int(version.version) for version in found), default=None)
+            versions = self._client.search_model_versions(f"name='{model}' and tags.`{KEY}`='{key}'")
+        return min((int(version.version) for version in versions), default=None)
 
     def download(self, model: str, version: int, cache: Path, *, expected: str) -> Path:
         """Give a folder with the version's files, whole and of the expected manifest; fetched only if not in `cache`.
@@ -171,11 +171,11 @@ class Registry(MlflowServer):
     def facts(self, model: str, version: int) -> "Facts":
         """Read what is known of a version: its tags, and its run's parameters and newest metrics."""
         with self._errors(f"reading {model} version {version}"):
-            found = self._client.get_model_version(model, str(version))
-            run = self._client.get_run(found.run_id)
+            model_version = self._client.get_model_version(model, str(version))
+            run = self._client.get_run(model_version.run_id)
             return Facts(
-                created_ms=int(found.creation_timestamp),
-                tags=dict(found.tags),
+                created_ms=int(model_version.creation_timestamp),
+                tags=dict(model_version.tags),
                 params=dict(run.data.params),
                 metrics=dict(run.data.metrics),
             )
@@ -184,7 +184,7 @@ class Registry(MlflowServer):
         """Read the history of a metric of a version's run: steps and values."""
         with self._errors(f"reading {name} of {model} version {version}"):
             run = self._client.get_model_version(model, str(version)).run_id
-            return [(int(each.step), float(each.value)) for each in self._client.get_metric_history(run, name)]
+            return [(int(point.step), float(point.value)) for point in self._client.get_metric_history(run, name)]
 
     def describe(self, model: str, version: int, text: str) -> None:
         """Set a version's description, in Markdown."""
@@ -194,14 +194,14 @@ class Registry(MlflowServer):
     def versions(self, model: str) -> list[int]:
         """List a model's versions, newest first."""
         with self._errors(f"listing the versions of {model}"):
-            found = self._client.search_model_versions(f"name='{model}'")
-        return sorted((int(version.version) for version in found), reverse=True)
+            registered = self._client.search_model_versions(f"name='{model}'")
+        return sorted((int(version.version) for version in registered), reverse=True)
 
     def aliases(self, model: str) -> dict[str, int]:
         """Read the model's aliases."""
         with self._errors(f"reading the aliases of {model}"):
-            found = self._client.get_registered_model(model).aliases
-        return {name: int(version) for name, version in found.items()}
+            by_name = self._client.get_registered_model(model).aliases
+        return {name: int(version) for name, version in by_name.items()}
 
     def sync_aliases(
         self, model: str, *, champion: int, previous: int | None, challenger: int | None
@@ -219,16 +219,18 @@ class Registry(MlflowServer):
                 elif version is not None and present.get(name) != version:
                     self._client.set_registered_model_alias(model, name, str(version))
                 reached(f"aliases.{name}")
-        found = {name: version for name, version in self.aliases(model).items() if name in ALIASES}
-        if found != {name: version for name, version in wanted.items() if version is not None}:
-            raise TransientError(f"{model}: aliases read back as {found}, set as {wanted}; another writer interfered")
-        return found
+        read_back = {name: version for name, version in self.aliases(model).items() if name in ALIASES}
+        if read_back != {name: version for name, version in wanted.items() if version is not None}:
+            raise TransientError(
+                f"{model}: aliases read back as {read_back}, set as {wanted}; another writer interfered"
+            )
+        return read_back
 
     def asking(self, model: str) -> dict[int, str]:
         """List the versions that others registered and that ask to become champion; say by what."""
         with self._errors(f"looking for offers of {model}"):
-            found = self._client.search_model_versions(f"name='{model}'")
-        others = {int(version.version): version.tags for version in found if KEY not in version.tags}
+            versions = self._client.search_model_versions(f"name='{model}'")
+        others = {int(version.version): version.tags for version in versions if KEY not in version.tags}
         asking = {version: f"the tag {OFFER}" for version, tags in others.items() if OFFER in tags}
         if others and (chosen := self.aliases(model).get("challenger")) in others:
             asking[chosen] = "the alias challenger"
@@ -247,7 +249,7 @@ class Registry(MlflowServer):
     def models(self) -> list[str]:
         """List the registered models."""
         with self._errors("listing the registered models"):
-            return [str(found.name) for found in self._client.search_registered_models()]
+            return [str(model.name) for model in self._client.search_registered_models()]
 
     def _upload(self, run: str, folder: Path, manifest: Mapping[str, Any]) -> None:
         """Store the files that the manifest names with the run, and then the manifest."""
@@ -275,11 +277,11 @@ class Registry(MlflowServer):
             log.warning("experiment %s was deleted in MLflow and is restored: a trained model goes there", name)
             self._client.restore_experiment(experiment.experiment_id)
         number = experiment.experiment_id if experiment else self._client.create_experiment(name)
-        found = self._client.search_runs([number], f"tags.`{KEY}` = '{key}'", max_results=1)
+        runs = self._client.search_runs([number], f"tags.`{KEY}` = '{key}'", max_results=1)
         if not self._client.search_registered_models(f"name='{model}'"):
             self._client.create_registered_model(model)
-        if found:
-            return str(found[0].info.run_id)
+        if runs:
+            return str(runs[0].info.run_id)
         return str(self._client.create_run(number, tags={KEY: key}, run_name=key).info.run_id)
 
     def _listing(self, run: str, folder: str) -> dict[str, int]:

@@ -30,10 +30,10 @@ def settings_of(
     if not exists(url):
         write_bytes(url, json.dumps(_proposed(search, number, seed, before)).encode(), once=True)
     try:
-        found: dict[str, float] = json.loads(read_bytes(url))
+        proposal: dict[str, float] = json.loads(read_bytes(url))
     except ValueError as err:
         raise ContractError(f"{url} is damaged ({err}); remove it, and the settings are proposed again") from err
-    return found
+    return proposal
 
 
 def spec_with(spec: ModelSpec, settings: Settings) -> ModelSpec:
@@ -65,10 +65,10 @@ def _proposed(search: SearchSpec, number: int, seed: int, before: Sequence[Tried
         raise ContractError("search.ranges needs Optuna: install `driftloop[search]`, or give a `grid`") from err
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     ranges = {
-        name: optuna.distributions.IntDistribution(int(each.low), int(each.high), log=each.log)
+        name: optuna.distributions.IntDistribution(int(bounds.low), int(bounds.high), log=bounds.log)
         if name in WHOLE
-        else optuna.distributions.FloatDistribution(each.low, each.high, log=each.log)
-        for name, each in search.ranges.items()
+        else optuna.distributions.FloatDistribution(bounds.low, bounds.high, log=bounds.log)
+        for name, bounds in search.ranges.items()
     }
     sampler = optuna.samplers.TPESampler(seed=seed + number, n_startup_trials=max(2, search.count // 4))
     study = optuna.create_study(direction="minimize", sampler=sampler)

@@ -44,13 +44,13 @@ def choose(tried: Sequence[Tried]) -> Winner:
     Raises:
         ContractError: none could be trained.
     """
-    able = [each for each in tried if each.bits is not None]
+    able = [trial for trial in tried if trial.bits is not None]
     if not able:
-        problems = "; ".join(f"{each.number}: {each.problem}" for each in tried)
+        problems = "; ".join(f"{trial.number}: {trial.problem}" for trial in tried)
         raise ContractError(f"search: none of {len(tried)} settings could be trained ({problems})")
-    best = min(able, key=lambda each: (each.bits, each.number))
+    best = min(able, key=lambda trial: (trial.bits, trial.number))
     among = f"{len(able)} of {len(tried)} settings" if len(able) < len(tried) else f"{len(able)} settings"
-    spread = max(each.bits for each in able if each.bits is not None)
+    spread = max(trial.bits for trial in able if trial.bits is not None)
     what = ", ".join(f"{name} {value:g}" for name, value in best.settings.items())
     return Winner(
         best=best,
@@ -90,5 +90,5 @@ def tried_of(model: str, attempt: str, number: int) -> Tried | None:
 
 def all_tried(model: str, attempt: str, count: int) -> list[Tried]:
     """Read the trials that have ended, in their order."""
-    found = (tried_of(model, attempt, number) for number in range(count))
-    return [each for each in found if each is not None]
+    trials = (tried_of(model, attempt, number) for number in range(count))
+    return [trial for trial in trials if trial is not None]

@@ -32,11 +32,11 @@ class VllmAdapters:
 
     def names(self) -> dict[str, str]:
         """Give the names that it answers to, and the folder of each."""
-        said = asked(self._client, "GET", "/v1/models")
+        answer = asked(self._client, "GET", "/v1/models")
         try:
-            return {str(each["id"]): str(each.get("root") or "") for each in said["data"]}
+            return {str(model["id"]): str(model.get("root") or "") for model in answer["data"]}
         except (KeyError, TypeError, AttributeError) as err:
-            raise ContractError(f"{self.where}/v1/models answered {str(said)[:200]}; it must list models") from err
+            raise ContractError(f"{self.where}/v1/models answered {str(answer)[:200]}; it must list models") from err
 
     def load(self, version: Version) -> None:
         """Load a version's adapter under its label.
@@ -65,7 +65,7 @@ class VllmAdapters:
         has ended vLLM's process where adapters are enabled: it reckons with one row of logits for each request.
         """
         with ThreadPoolExecutor(AT_ONCE) as pool:  # a server answers several in about the time of one
-            asking = [[pool.submit(self._cost, name, *each) for each in asked_of(ids)] for ids in tokens]
+            asking = [[pool.submit(self._cost, name, *place) for place in asked_of(ids)] for ids in tokens]
             return [[future.result() for future in row] for row in asking]
 
     def _cost(self, name: str, before: Sequence[int], token: int) -> float:
@@ -73,21 +73,21 @@ class VllmAdapters:
             "model": name, "prompt": list(before), "max_tokens": 1, "temperature": 0, "allowed_token_ids": [token],
             "logprobs": 0,
         }  # fmt: skip
-        said = asked(self._client, "POST", "/v1/completions", json=request)
+        answer = asked(self._client, "POST", "/v1/completions", json=request)
         try:
-            return float(said["choices"][0]["logprobs"]["token_logprobs"][0])
+            return float(answer["choices"][0]["logprobs"]["token_logprobs"][0])
         except (KeyError, IndexError, TypeError, ValueError) as err:
             raise ContractError(
                 f"{self.where} gives no log-probability of its answer's token ({type(err).__name__}: {err})"
             ) from err
 
 
-def _cure(said: str, version: Version) -> str:
+def _cure(error: str, version: Version) -> str:
     """Say what to set, by what the server said. Pure but for the adapter's rank."""
-    if "max_lora_rank" in said or "LoRA rank" in said:
+    if "max_lora_rank" in error or "LoRA rank" in error:
         rank = _rank(version)
         return f"start vLLM with --max-lora-rank {rank} or more, or lower `retrain.lora.rank` for a new base"
-    if "Not Found" in said:
+    if "Not Found" in error:
         return _CLOSED
     return f"see its log; {version.folder} must lie where the replica reads it under that path"
 

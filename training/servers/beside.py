@@ -121,8 +121,8 @@ def unload_others(servers: Sequence[AdapterServer], model: str, keep: Collection
     for server in servers:
         try:
             for name in server.names():
-                found = ours.fullmatch(name)
-                if found is not None and name != server.base_name and int(found[1]) not in keep:
+                match = ours.fullmatch(name)
+                if match is not None and name != server.base_name and int(match[1]) not in keep:
                     server.unload(name)
                     reached("adapters.unloaded")
                     done.append(f"{name} is unloaded from {server.where}")

@@ -45,8 +45,8 @@ def follow(
             word = _brought(db, registry, spec, champion, renew)
         except ContractError as err:
             word = Word(False, str(err))
-        said = {"loaded_version": champion.version} if word.is_confirmed else {"load_error": word.reason[:1000]}
-        beat(db, f"serving:{spec.name}", {"loaded_version": None, **said})
+        details = {"loaded_version": champion.version} if word.is_confirmed else {"load_error": word.reason[:1000]}
+        beat(db, f"serving:{spec.name}", {"loaded_version": None, **details})
     return word
 
 
@@ -80,8 +80,8 @@ def _brought_beside(
         version = _published(db, registry, spec, number, root)
         renew()
         rest, tolerance = others(root, version.label), spec.serving.probe_tolerance
-        said = bring_beside(servers, version, others=rest, tolerance=tolerance, renew=renew)
-        word = confirmed_by(servers, said, version)
+        answers = bring_beside(servers, version, others=rest, tolerance=tolerance, renew=renew)
+        word = confirmed_by(servers, answers, version)
         if not word.is_confirmed:
             return word
         words.append(word.reason)

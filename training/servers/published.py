@@ -77,7 +77,7 @@ def others(root: Path, label: str) -> list[Version]:
 def forget(root: Path, keep: Collection[int]) -> list[str]:
     """Remove the folders of versions that nobody may be sent back to; give their labels. A base stays with adapters."""
     lying = others(root, "")
-    bases = {base.version for each in lying if each.number in keep and (base := base_of(each.folder)) is not None}
+    bases = {base.version for other in lying if other.number in keep and (base := base_of(other.folder)) is not None}
     gone = [version for version in lying if version.number not in keep and version.number not in bases]
     for version in gone:
         (root / f"{version.label}.probe.json").unlink(missing_ok=True)  # first: what lacks its probe is not whole

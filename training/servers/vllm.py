@@ -31,8 +31,8 @@ class Vllm:
 
     def loaded(self) -> str | None:
         """Give the label of the weights, and let go of a pause that a run left which was killed in it."""
-        said = self._ask("GET", "/weight_info")
-        label = said.get("weight_version") if isinstance(said, Mapping) else None
+        answer = self._ask("GET", "/weight_info")
+        label = answer.get("weight_version") if isinstance(answer, Mapping) else None
         if label is not None and not str(label).startswith(LOADING) and self._is_paused():
             self._ask("POST", "/resume")
         return None if label in (None, _UNTOLD) else str(label)
@@ -71,9 +71,9 @@ class Vllm:
         """Ask for the prompts' log-probabilities (`prompt_logprobs`), all in one request."""
         prompts = [list(ids) for ids in tokens]
         request = {"model": self._name, "prompt": prompts, "max_tokens": 1, "temperature": 0, "prompt_logprobs": 0}
-        said = self._ask("POST", "/v1/completions", json=request)
+        answer = self._ask("POST", "/v1/completions", json=request)
         try:
-            choices = sorted(said["choices"], key=lambda choice: choice["index"])
+            choices = sorted(answer["choices"], key=lambda choice: choice["index"])
             return [
                 [
                     float(at[str(token)]["logprob"])
@@ -87,8 +87,8 @@ class Vllm:
             ) from err
 
     def _is_paused(self) -> bool:
-        said = self._ask("GET", "/is_paused")
-        return isinstance(said, Mapping) and bool(said.get("is_paused"))
+        answer = self._ask("GET", "/is_paused")
+        return isinstance(answer, Mapping) and bool(answer.get("is_paused"))
 
     def _label(self, label: str) -> None:
         self._ask("POST", "/update_weight_version", json={"new_version": label})

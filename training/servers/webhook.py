@@ -36,12 +36,12 @@ class Webhook:
     def loaded(self) -> str | None:
         """Give the one label that every replica has; None: they differ, or there is none."""
         headers = self._signed(b"")
-        said = asked(self._client, "GET", "", params={"model": self._model}, headers=headers)
+        answer = asked(self._client, "GET", "", params={"model": self._model}, headers=headers)
         try:
-            labels = {str(replica["label"]) for replica in said["replicas"]}
+            labels = {str(replica["label"]) for replica in answer["replicas"]}
         except (KeyError, TypeError) as err:
             raise ContractError(
-                f'{self.where} answered {str(said)[:200]}; it must be {{"replicas": [{{"name": …, "label": …}}]}}'
+                f'{self.where} answered {str(answer)[:200]}; it must be {{"replicas": [{{"name": …, "label": …}}]}}'
             ) from err
         return labels.pop() if len(labels) == 1 else None
 

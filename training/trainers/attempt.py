@@ -93,17 +93,17 @@ class Made:
 
 def watched(attempt: Attempt) -> Callable[[Progress], None]:
     """Give the callback that stops a training whose claim was lost, and says how far it is: log, database, person."""
-    said = 0.0
+    logged_at = 0.0
 
     def watch(progress: Progress) -> None:
-        nonlocal said
+        nonlocal logged_at
         attempt.hold()
         say_progress(attempt, progress)
         attempt.tell(progress)
         now = time.monotonic()
-        if now - said >= LOG_SECONDS or progress.step == progress.steps:
+        if now - logged_at >= LOG_SECONDS or progress.step == progress.steps:
             log.info("%s: %s", attempt.name, progress)
-            said = now
+            logged_at = now
 
     return watch
 

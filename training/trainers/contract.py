@@ -176,7 +176,7 @@ class JobResult:
         if not exists(job.result_url):
             return None
         try:
-            found = json.loads(read_bytes(job.result_url))
-            return cls(ending=Ending(found["ending"]), version=found["version"], message=found["message"])
+            content = json.loads(read_bytes(job.result_url))
+            return cls(ending=Ending(content["ending"]), version=content["version"], message=content["message"])
         except (ValueError, KeyError, TypeError) as err:
             raise ContractError(f"{job.result_url} is damaged ({err}); remove it, and the job is done again") from err

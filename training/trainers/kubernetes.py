@@ -214,10 +214,10 @@ class PodTrainer:
         selector = ",".join(f"{key}={value}" for key, value in every.items())
         with self._asked("listing pods"):
             listed = self._client.list_namespaced_pod
-            found = listed(self.trainer.namespace, label_selector=selector, _request_timeout=TIMEOUT)
-        for each in self._client.api_client.sanitize_for_serialization(found)["items"]:
-            if each["metadata"]["name"] != pod_name(job) and not own.items() <= each["metadata"]["labels"].items():
-                self._delete(each, grace=GRACE_SECONDS)
+            pods = listed(self.trainer.namespace, label_selector=selector, _request_timeout=TIMEOUT)
+        for other in self._client.api_client.sanitize_for_serialization(pods)["items"]:
+            if other["metadata"]["name"] != pod_name(job) and not own.items() <= other["metadata"]["labels"].items():
+                self._delete(other, grace=GRACE_SECONDS)
 
     def _remove(self, there: dict[str, Any]) -> None:
         """Delete one very pod and wait until it is gone; by force once it had the time to stop."""
@@ -244,12 +244,12 @@ class PodTrainer:
         """Read the pod of a name, whoever's it is; None when there is none."""
         with self._asked(f"reading pod {name}"):
             try:
-                found = self._client.read_namespaced_pod(name, self.trainer.namespace, _request_timeout=TIMEOUT)
+                answer = self._client.read_namespaced_pod(name, self.trainer.namespace, _request_timeout=TIMEOUT)
             except ApiException as err:
                 if err.status == NOT_FOUND:
                     return None
                 raise
-        there: dict[str, Any] = self._client.api_client.sanitize_for_serialization(found)
+        there: dict[str, Any] = self._client.api_client.sanitize_for_serialization(answer)
         return there
 
     def _new_lines(self, job: Job) -> list[str]:

@@ -121,27 +121,27 @@ def join(spec: ModelSpec, rank: int) -> int:
 
 def say_progress(folder: Path, progress: Progress) -> None:
     """Tell the launcher how far the group is."""
-    said = {field.name: getattr(progress, field.name) for field in fields(Progress)}
-    write_bytes(str(folder / _PROGRESS), json.dumps(said).encode())
+    values = {field.name: getattr(progress, field.name) for field in fields(Progress)}
+    write_bytes(str(folder / _PROGRESS), json.dumps(values).encode())
 
 
 def say_refused(folder: Path, why: ContractError) -> None:
     """Tell the launcher that trying again cannot help, and whether memory was short."""
-    said = {"memory": isinstance(why, OutOfMemoryError), "why": str(why)}
-    write_bytes(str(folder / _REFUSED), json.dumps(said).encode())
+    content = {"memory": isinstance(why, OutOfMemoryError), "why": str(why)}
+    write_bytes(str(folder / _REFUSED), json.dumps(content).encode())
 
 
 def say_ended(folder: Path, result: Result) -> None:
     """Tell the launcher how the training went; the finished model stands where it is to be."""
-    said = {field.name: getattr(result, field.name) for field in fields(result) if field.name != "curve"}
-    write_bytes(str(folder / _ENDED), save(result.curve.tensors(), metadata={"result": json.dumps(said)}))
+    values = {field.name: getattr(result, field.name) for field in fields(result) if field.name != "curve"}
+    write_bytes(str(folder / _ENDED), save(result.curve.tensors(), metadata={"result": json.dumps(values)}))
 
 
 def _raise_refused(folder: Path) -> None:
     """Raise what the group said that trying again cannot help."""
     if (folder / _REFUSED).exists():
-        said = json.loads((folder / _REFUSED).read_text())
-        raise OutOfMemoryError(said["why"]) if said["memory"] else ContractError(said["why"])
+        content = json.loads((folder / _REFUSED).read_text())
+        raise OutOfMemoryError(content["why"]) if content["memory"] else ContractError(content["why"])
 
 
 def plan_from(work: Work) -> FitPlan:
@@ -162,11 +162,11 @@ def _arguments(spec: ModelSpec, rank: int = 0) -> list[str]:
 
 
 def _environment(spec: ModelSpec, folder: Path, threads: int) -> dict[str, str]:
-    found = {**_safe(os.environ), LEASH: "1", WORK: str(folder), "OMP_NUM_THREADS": str(threads)}
+    variables = {**_safe(os.environ), LEASH: "1", WORK: str(folder), "OMP_NUM_THREADS": str(threads)}
     loopback = next((name for _, name in socket.if_nameindex() if name in ("lo", "lo0")), None)
     if processes_of(spec.trainer)[0] == 1 and loopback is not None:  # a machine may not know its own name's address
-        found |= {"GLOO_SOCKET_IFNAME": loopback, "NCCL_SOCKET_IFNAME": loopback}
-    return found
+        variables |= {"GLOO_SOCKET_IFNAME": loopback, "NCCL_SOCKET_IFNAME": loopback}
+    return variables
 
 
 def _safe(environment: Mapping[str, str]) -> dict[str, str]:
@@ -197,9 +197,9 @@ def _end(agent: "subprocess.Popen[bytes]") -> None:
         family = [process, *process.children(recursive=True)]
     if agent.stdin is not None:
         agent.stdin.close()  # the leash
-    for each in family:
+    for member in family:
         with suppress(psutil.NoSuchProcess):
-            each.kill()
+            member.kill()
     psutil.wait_procs(family[1:], timeout=10)
     agent.wait()
 
@@ -207,7 +207,7 @@ def _end(agent: "subprocess.Popen[bytes]") -> None:
 def _result(folder: Path) -> Result:
     try:
         with safe_open(folder / _ENDED, "pt") as file:
-            said = json.loads(file.metadata()["result"])
-        return Result(**said, curve=Curve.of(load_file(folder / _ENDED)))
+            values = json.loads(file.metadata()["result"])
+        return Result(**values, curve=Curve.of(load_file(folder / _ENDED)))
     except FileNotFoundError as err:
         raise TransientError(f"the group ended and left no result in {folder}") from err

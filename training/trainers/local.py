@@ -139,12 +139,12 @@ class DetachedTrainer:
 
 def running(home: Path) -> list[str]:
     """Name the jobs whose processes run on this machine, `MODEL/NAME`."""
-    found = []
+    jobs = []
     for path in sorted((home / "training").glob("*/*.job")):
         with path.open() as file:
             if not flocked(file, fcntl.LOCK_SH):
-                found.append(f"{path.parent.name}/{path.stem}")
-    return found
+                jobs.append(f"{path.parent.name}/{path.stem}")
+    return jobs
 
 
 def _log(job: OnThisMachine) -> Path:
@@ -162,26 +162,26 @@ def _locked(held: IO[str]) -> bool:
 
 def end_all(job: OnThisMachine) -> None:
     """Kill every process of a job but this one, whoever began it, and wait until all are gone."""
-    while found := _processes(job):
-        for process in found:
+    while processes := _processes(job):
+        for process in processes:
             try:
                 process.kill()
             except psutil.NoSuchProcess:
                 continue
-        psutil.wait_procs(found, timeout=1)
+        psutil.wait_procs(processes, timeout=1)
 
 
 def _processes(job: OnThisMachine) -> list[psutil.Process]:
     home = str(settings().home.resolve())
-    found = []
+    processes = []
     for process in psutil.process_iter():
         try:
             environment = process.environ()
         except (psutil.Error, OSError):  # gone meanwhile, or somebody else's
             continue
         if process.pid != os.getpid() and (environment.get(JOB), environment.get("DRIFTLOOP_HOME")) == (job.key, home):
-            found.append(process)
-    return found
+            processes.append(process)
+    return processes
 
 
 def _make_room(job: OnThisMachine) -> None:
@@ -189,7 +189,7 @@ def _make_room(job: OnThisMachine) -> None:
     path = _log(job)
     if path.exists() and path.stat().st_size > MOST_LOG_BYTES:
         path.replace(path.with_suffix(".log.1"))
-    logs = sorted(path.parent.glob("*.log"), key=lambda each: each.stat().st_mtime)
+    logs = sorted(path.parent.glob("*.log"), key=lambda file: file.stat().st_mtime)
     for old in logs[:-KEPT]:
         for kind in (".log", ".log.1", ".job"):
             old.with_suffix(kind).unlink(missing_ok=True)

@@ -34,7 +34,7 @@ def places_for(spec: ModelSpec, db: Engine) -> int | None:
     """Give how many trainings may be at work at once where a model's are; None: only a cluster or a pool says."""
     if pod_of(spec.trainer) is not None:
         return None
-    return training_places(db, [each.gpus for each in load_all()[0].values()])
+    return training_places(db, [model_spec.gpus for model_spec in load_all()[0].values()])
 
 
 def gpus_here(spec: ModelSpec) -> int:

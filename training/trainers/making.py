@@ -181,15 +181,15 @@ def frozen_for(attempt: Attempt) -> Snapshot:
         return present
     spec, db = attempt.spec, attempt.ledger.engine
     lineage = attempt.parent if attempt.lineage is None else attempt.lineage
-    found = inputs_of(db, attempt.registry, spec, lineage, Window(attempt.since, datetime.now(UTC)))
+    inputs = inputs_of(db, attempt.registry, spec, lineage, Window(attempt.since, datetime.now(UTC)))
     snapshot = freeze(
-        found.documents,
-        found.replay,
+        inputs.documents,
+        inputs.replay,
         uri=attempt.snapshot_uri,
         spec=spec,
-        names=found.names,
-        keep_out=found.judging,
-        first_heard=found.first_heard,
+        names=inputs.names,
+        keep_out=inputs.judging,
+        first_heard=inputs.first_heard,
     )
     log.info("%s: snapshot %s: %s", attempt.name, snapshot.sha256[:12], sentence(snapshot.report))
     return snapshot
@@ -222,7 +222,7 @@ def _params_of_ours(attempt: Attempt, plan: FitPlan, done: Result) -> dict[str, 
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    found: dict[str, Any] = {}
+    flat: dict[str, Any] = {}
     for name, value in values.items():
-        found |= _flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {f"{prefix}{name}": value}
-    return found
+        flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {f"{prefix}{name}": value}
+    return flat

@@ -160,10 +160,10 @@ def _as_user(user: int) -> dict[str, Any]:
 
 def _where(trainer: PodPlace, gpus: int) -> dict[str, Any]:
     """Say on which nodes, for whom and with which rank; what is not set is left to the cluster."""
-    tolerations = [each.model_dump(by_alias=True, exclude_none=True) for each in trainer.tolerations]
+    tolerations = [toleration.model_dump(by_alias=True, exclude_none=True) for toleration in trainer.tolerations]
     if gpus:
         tolerations.append({"key": trainer.gpu_resource, "operator": "Exists", "effect": "NoSchedule"})
-    said = {
+    placement = {
         "nodeSelector": dict(trainer.node_selector),
         "tolerations": tolerations,
         "serviceAccountName": trainer.service_account,
@@ -171,7 +171,7 @@ def _where(trainer: PodPlace, gpus: int) -> dict[str, Any]:
         "runtimeClassName": trainer.runtime_class,
         "imagePullSecrets": [{"name": trainer.image_pull_secret}] if trainer.image_pull_secret else None,
     }
-    return {name: value for name, value in said.items() if value}
+    return {name: value for name, value in placement.items() if value}
 
 
 def volumes(trainer: PodPlace, model: str) -> list[dict[str, Any]]:

@@ -62,7 +62,7 @@ def judge(pod: Mapping[str, Any], trainer: PodPlace, now: datetime) -> PodStandi
 
 def _own_state(pod: Mapping[str, Any]) -> Mapping[str, Any]:
     statuses = (pod.get("status") or {}).get("containerStatuses") or []
-    return next((each.get("state") or {} for each in statuses if each["name"] == CONTAINER), {})
+    return next((status.get("state") or {} for status in statuses if status["name"] == CONTAINER), {})
 
 
 def _ended(ended: Mapping[str, Any], trainer: PodPlace) -> PodStanding:
@@ -84,7 +84,9 @@ def _ended(ended: Mapping[str, Any], trainer: PodPlace) -> PodStanding:
 
 def _running(pod: Mapping[str, Any], status: Mapping[str, Any], state: Mapping[str, Any]) -> Look:
     node = (pod.get("spec") or {}).get("nodeName")
-    lost = next((each for each in _conditions(status) if each.get("reason") == "NodeStatusUnknown"), None)
+    lost = next(
+        (condition for condition in _conditions(status) if condition.get("reason") == "NodeStatusUnknown"), None
+    )
     if status.get("phase") == "Unknown" or lost is not None:
         return Look(Phase.RUNNING, f"node {node} says nothing any more; the pod may still train there")
     return Look(Phase.RUNNING, f"the pod runs{f' on node {node}' if node else ''} since {state.get('startedAt')}")
@@ -97,7 +99,7 @@ def _waiting(
     trainer: PodPlace,
     now: datetime,
 ) -> PodStanding:
-    placed = next((each for each in _conditions(status) if each.get("type") == "PodScheduled"), {})
+    placed = next((condition for condition in _conditions(status) if condition.get("type") == "PodScheduled"), {})
     if placed.get("status") == "True":
         return _being_made(status, state, now)
     words = _why_no_node(pod, placed, trainer)
@@ -111,7 +113,7 @@ def _waiting(
 
 
 def _why_no_node(pod: Mapping[str, Any], placed: Mapping[str, Any], trainer: PodPlace) -> str:
-    gates = [each["name"] for each in (pod.get("spec") or {}).get("schedulingGates") or []]
+    gates = [entry["name"] for entry in (pod.get("spec") or {}).get("schedulingGates") or []]
     if any(gate.startswith(KUEUE) for gate in gates):
         return f"the pod stands in Kueue's queue {trainer.queue or '(the default one)'}"
     if gates:

@@ -47,8 +47,8 @@ def run_trial(attempt: Attempt, number: int) -> str:
     """
     tried = tried_of(attempt.spec.name, attempt.name, number) or _try(attempt, number)
     _show(attempt, tried)
-    found = f"{tried.bits:.4f} bits per byte of the validation texts" if tried.bits is not None else tried.problem
-    return f"setting {number}, {words(tried.settings)}: {found}"
+    outcome = f"{tried.bits:.4f} bits per byte of the validation texts" if tried.bits is not None else tried.problem
+    return f"setting {number}, {words(tried.settings)}: {outcome}"
 
 
 def made_by_search(attempt: Attempt, _: Path, __: Snapshot) -> Made:
@@ -62,7 +62,7 @@ def made_by_search(attempt: Attempt, _: Path, __: Snapshot) -> Made:
     choice = choose(tried)
     log.info("%s: %s", attempt.name, choice.reason)
     _bring(attempt, choice.best)
-    best, seconds = choice.best, sum(each.seconds for each in tried)
+    best, seconds = choice.best, sum(trial.seconds for trial in tried)
     own = {f"lora.{name}" if name in OF_LORA else name: value for name, value in best.settings.items()}
     return Made(
         seconds=seconds,

@@ -87,11 +87,11 @@ def _noted(trainer: Trainer, job: Job, result: JobResult) -> JobResult:
 
 def _result(job: Job, look: Look, words: deque[str]) -> JobResult:
     """Read what an ended job wrote last."""
-    found = JobResult.of(job)
-    if found is None and look.out_of_memory:
-        found = JobResult(ending=Ending.OUT_OF_MEMORY, message=f"{look.reason}: {KILLED}")
-        found.save(job)
-    if found is None:
+    result = JobResult.of(job)
+    if result is None and look.out_of_memory:
+        result = JobResult(ending=Ending.OUT_OF_MEMORY, message=f"{look.reason}: {KILLED}")
+        result.save(job)
+    if result is None:
         last = "\n  ".join(words) or "none"
         raise TransientError(f"{job.name}: {look.reason}, and left no result. Its last words:\n  {last}")
-    return found
+    return result

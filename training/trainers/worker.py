@@ -56,9 +56,9 @@ def main() -> int:
 
 def _work() -> Work:
     """Read the group's work in its first process, and hear of it in the others."""
-    said = [asdict(Work.of(Path(os.environ[WORK])))] if distributed.get_rank() == 0 else [None]
-    distributed.broadcast_object_list(said, 0)
-    return Work(**said[0])  # type: ignore[arg-type]
+    shared = [asdict(Work.of(Path(os.environ[WORK])))] if distributed.get_rank() == 0 else [None]
+    distributed.broadcast_object_list(shared, 0)
+    return Work(**shared[0])  # type: ignore[arg-type]
 
 
 def _train(work: Work) -> None:

@@ -39,14 +39,14 @@ def data(
     if champion is None:
         raise ContractError(f"{spec.name} has no champion yet; run `driftloop bootstrap {spec.name}` first")
     start = past_time(since, "--since", now=now) if since is not None else fresh_since(ledger, champion)
-    found = inputs_of(db, Reader(settings().mlflow_url), spec, champion.version, Window(start, now))
+    inputs = inputs_of(db, Reader(settings().mlflow_url), spec, champion.version, Window(start, now))
     report = rehearse(
-        found.documents,
-        found.replay,
+        inputs.documents,
+        inputs.replay,
         spec=spec,
-        names=found.names,
-        keep_out=found.judging,
-        first_heard=found.first_heard,
+        names=inputs.names,
+        keep_out=inputs.judging,
+        first_heard=inputs.first_heard,
     )
     if as_json:
         tables.print_json(report.plain())

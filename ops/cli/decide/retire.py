@@ -44,10 +44,12 @@ def retire(
     from training.champions.retired import drop_aliases as drop
 
     db = database()
-    found = end(Ledger(db), model, closes_route=close_route, drops_aliases=drop_aliases, actor=person(), reason=reason)
-    tables.plainly(f"{found}.")
-    if drop_aliases and (said := drop(db, actor=person()).get(model)):
-        tables.plainly(f"  {said}")
+    retirement = end(
+        Ledger(db), model, closes_route=close_route, drops_aliases=drop_aliases, actor=person(), reason=reason
+    )
+    tables.plainly(f"{retirement}.")
+    if drop_aliases and (words := drop(db, actor=person()).get(model)):
+        tables.plainly(f"  {words}")
     tables.plainly(f"  undo: driftloop bring-back {model}", style="dim")
 
 

@@ -79,15 +79,15 @@ def gpus(
     held, jobs, added = leases(db), jobs_at_work(db), stays(db)
     if as_json:
         tables.print_json({
-            "leases": [asdict(each) for each in held], "jobs": [asdict(each) for each in jobs],
-            "added": [asdict(each) for each in added.values()],
+            "leases": [asdict(lease) for lease in held], "jobs": [asdict(gpu_job) for gpu_job in jobs],
+            "added": [asdict(gpu_stay) for gpu_stay in added.values()],
         })  # fmt: skip
         return
     shown = tables.table("machine", "GPU", "", "holder", "since")
-    for each in held:
+    for lease in held:
         shown.add_row(
-            each.machine, each.device, "held" if each.is_held else "free", tables.escape(each.holder),
-            f"{each.since:%Y-%m-%d %H:%M}Z",
+            lease.machine, lease.device, "held" if lease.is_held else "free", tables.escape(lease.holder),
+            f"{lease.since:%Y-%m-%d %H:%M}Z",
         )  # fmt: skip
     tables.console.print(shown) if held else tables.plainly("no GPU was ever leased; DRIFTLOOP_GPU_DEVICES lists them")
     for job in jobs:

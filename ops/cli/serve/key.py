@@ -50,7 +50,7 @@ def create(
     key = make(
         database(),
         name,
-        {Scope(each) for each in given},
+        {Scope(value) for value in given},
         actor=person(),
         models=model,
         requests_per_minute=requests_per_minute,

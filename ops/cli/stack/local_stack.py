@@ -28,13 +28,13 @@ def up() -> None:
 
     tables.say("[bold]Starting the stack[/]")
     checks.require(_progress)
-    found = stack.up(_progress)
+    running = stack.up(_progress)
     problems = bootstrap_all(tables.console)
     addresses = tables.table("", "", header=False)
     for name in ("api-server", "mlflow", "prometheus", "serving", "gateway"):
-        addresses.add_row(name, found.urls[name])
+        addresses.add_row(name, running.urls[name])
     tables.console.print("[bold green]The stack is up.[/]", addresses)
-    tables.plainly(f"Airflow: user {found.airflow_user}, password in {found.home}/credentials.json")
+    tables.plainly(f"Airflow: user {running.airflow_user}, password in {running.home}/credentials.json")
     for problem in problems:
         tables.plainly(problem, style="red")
     if problems:
@@ -103,9 +103,9 @@ def info() -> None:
     """Print the addresses of the local stack as JSON."""
     from ops.stack import up as stack
 
-    found = asdict(stack.info())
-    found.pop("airflow_password")
-    tables.print_json(found)
+    facts = asdict(stack.info())
+    facts.pop("airflow_password")
+    tables.print_json(facts)
 
 
 def _progress(line: str) -> None:

@@ -61,8 +61,8 @@ def _other_bases(specs: "Mapping[str, ModelSpec]") -> dict[str, str]:
         champions, known = Ledger(db).champions(), bases(db)
     except DriftloopError:  # files are checked where no loop runs, too
         return {}
-    found = {name: other_base(specs[name], champions[name].version, known) for name in specs if name in champions}
-    return {name: said for name, said in found.items() if said is not None}
+    remarks = {name: other_base(specs[name], champions[name].version, known) for name in specs if name in champions}
+    return {name: remark for name, remark in remarks.items() if remark is not None}
 
 
 def _wrong_pair_sets() -> list[str]:

@@ -26,8 +26,8 @@ def read_policy(path: Path, present: DriftSpec) -> DriftSpec:
     except yaml.YAMLError as err:
         raise ContractError(f"--policy {path}: not readable as YAML: {err}") from err
     if not isinstance(content, dict):
-        found = "nothing" if content is None else type(content).__name__
-        raise ContractError(f"--policy {path}: expected fields of a model's `drift:`, found {found}")
+        kind = "nothing" if content is None else type(content).__name__
+        raise ContractError(f"--policy {path}: expected fields of a model's `drift:`, found {kind}")
     if set(content) == {"drift"} and isinstance(content["drift"], dict):
         content = content["drift"]
     try:

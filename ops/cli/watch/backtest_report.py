@@ -38,8 +38,8 @@ def tell(model: str, result: Backtest, tried: DriftSpec | None, idle: list[str],
 
 def _tell_what_stands(windows: Sequence[Judged], since: datetime) -> None:
     """Say of which windows the recorded verdicts stand, whatever the policy, and why."""
-    standing = [each for each in windows if not each.is_replayed]
-    if old := sum(each.window.end <= since for each in standing):
+    standing = [window for window in windows if not window.is_replayed]
+    if old := sum(window.window.end <= since for window in standing):
         tables.say(
             f"[yellow]{old} more ended by {since:%Y-%m-%d}[/]: windows are kept one by one for {SINGLE_DAYS} days, "
             "then added up by the day. Their recorded verdicts stand, under any policy"

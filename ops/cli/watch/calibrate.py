@@ -24,8 +24,8 @@ def calibrate(model: Model, as_json: AsJson = False) -> None:
     from ops.cli.watch.calibration import as_plain, calibrated, tell
     from ops.stack.database import database
 
-    found = calibrated(database(), spec_of(model), now=datetime.now(UTC))
+    calibration = calibrated(database(), spec_of(model), now=datetime.now(UTC))
     if as_json:
-        tables.print_json(plain(as_plain(found)))
+        tables.print_json(plain(as_plain(calibration)))
     else:
-        tell(found)
+        tell(calibration)

@@ -33,7 +33,7 @@ def plan(model: Model, as_json: AsJson = False) -> None:
     edits = since(before, read(spec))
     if as_json:
         tables.print_json(
-            {"model": model, "read_before": before is not None, "fields": [_plain(each) for each in edits]}
+            {"model": model, "read_before": before is not None, "fields": [_plain(edit) for edit in edits]}
         )
         return
     if (other := _other_base(spec)) is not None:
@@ -44,11 +44,11 @@ def plan(model: Model, as_json: AsJson = False) -> None:
     if not edits:
         tables.plainly(f"models/{model}.yaml says what the loop read last: nothing changes.")
         return
-    for effect in dict.fromkeys(each.rule.effect for each in edits):
+    for effect in dict.fromkeys(edit.rule.effect for edit in edits):
         tables.plainly(effect.value)
-        for each in edits:
-            if each.rule.effect is effect:
-                tables.plainly(f"  {each}".replace(f", {effect.value}", "", 1))
+        for edit in edits:
+            if edit.rule.effect is effect:
+                tables.plainly(f"  {edit}".replace(f", {effect.value}", "", 1))
 
 
 def _other_base(spec: "ModelSpec") -> str | None:

@@ -76,7 +76,10 @@ def _models(db: Engine) -> dict[str, Any]:
     specs, problems = load_all()
     retired, paused = retirements(db), pauses(db, now)
     names = sorted({*model_names(), *retired})
-    champions, verdicts = ledger.champions(), newest_verdicts_by_model(db, names, now=now, said=("waits", "sight"))
+    champions, verdicts = (
+        ledger.champions(),
+        newest_verdicts_by_model(db, names, now=now, evidence_keys=("waits", "sight")),
+    )
     beats, known_bases = heartbeats(db), bases(db)
     incidents = {incident.model: incident for incident in ledger.open_incidents()}
     report = {}
@@ -127,8 +130,8 @@ def _serving(
         return None
     if not spec.serving.can_say:
         return "unconfirmed"
-    _, said = beats.get(f"serving:{champion.model}", (None, {}))
-    return "confirmed" if said.get("loaded_version") == champion.version else "not confirmed"
+    _, details = beats.get(f"serving:{champion.model}", (None, {}))
+    return "confirmed" if details.get("loaded_version") == champion.version else "not confirmed"
 
 
 def _condition(verdict: Verdict) -> dict[str, Any]:
