@@ -84,8 +84,8 @@ def index_prompts(db: Engine, spec: ModelSpec, *, until: datetime, actor: str) -
     newest = judged_window(until)
     try:
         log.info("%s", keep_up(db, spec, until=newest.end, most=AT_ONCE))
-        if (found := name_newcomers(db, spec, window=newest, actor=actor)) is not None:
-            log.info("%s", found.reason)
+        if (named := name_newcomers(db, spec, window=newest, actor=actor)) is not None:
+            log.info("%s", named.reason)
     except (DriftloopError, SQLAlchemyError, OSError) as err:
         log.warning("the verdicts of %s stand; the next window or `maintain` indexes its prompts: %s", spec.name, err)
 

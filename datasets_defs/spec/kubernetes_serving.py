@@ -44,10 +44,10 @@ class KubernetesServing(Section):
             raise ValueError(
                 f"address: {self.address!r} is the same for all versions; write {{label}} or {{folder}} in it"
             )
-        twice = sorted({each for each in self.workloads if self.workloads.count(each) > 1})
+        twice = sorted({workload for workload in self.workloads if self.workloads.count(workload) > 1})
         if twice:
             raise ValueError(f"workloads: {', '.join(twice)} stands there twice")
-        kserve = [each for each in self.workloads if not each.startswith("deployment/")]
+        kserve = [workload for workload in self.workloads if not workload.startswith("deployment/")]
         if kserve and "://" not in self.address:
             raise ValueError(
                 f"address: {kserve[0]} reads an address such as pvc://CLAIM/{{model}}/{{label}}, found {self.address!r}"

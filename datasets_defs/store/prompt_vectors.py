@@ -49,12 +49,12 @@ class Indexed:
 def first_prompt_at(db: Engine, model: str, within: Window) -> datetime | None:
     """Read when the first prompt that is not empty was answered in a stretch of time."""
     with database_errors("looking for prompts"), db.connect() as on:
-        found: datetime | None = on.scalar(
+        first: datetime | None = on.scalar(
             text("SELECT at FROM inference WHERE model = :model AND at >= :start AND at < :end "
                  "AND octet_length(prompt) > 0 ORDER BY at LIMIT 1"),
             {"model": model, "start": within.start, "end": within.end},
         )  # fmt: skip
-    return found
+    return first
 
 
 def some_prompts(db: Engine, model: str, window: Window, *, most: int) -> list[LoggedPrompt]:
@@ -93,8 +93,8 @@ def save_vectors(db: Engine, model: str, window: Window, space: str, some: Seque
         return
     values = {
         "model": model, "window_end": window.end, "space": space,
-        "ids": [each.request_id for each in some], "times": [each.at for each in some],
-        "vectors": ["{" + ",".join(f"{number:.8g}" for number in each.vector) + "}" for each in some],
+        "ids": [prompt.request_id for prompt in some], "times": [prompt.at for prompt in some],
+        "vectors": ["{" + ",".join(f"{number:.8g}" for number in prompt.vector) + "}" for prompt in some],
     }  # fmt: skip
     with database_errors("keeping prompts as vectors"), db.begin() as on:
         on.execute(_SAVE, values)

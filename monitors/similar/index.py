@@ -60,14 +60,14 @@ def keep_up(db: Engine, spec: ModelSpec, *, until: datetime, most: int | None = 
 def _index(db: Engine, spec: ModelSpec, window: Window) -> int:
     """Index a window; a text that it holds more than once counts once."""
     logged = some_prompts(db, spec.name, window, most=2 * WINDOW_PROMPTS)
-    some = [each for each in logged if each.prompt.strip()][:WINDOW_PROMPTS]
-    texts = clean_texts([each.prompt for each in some], spec.data.redact)
+    some = [prompt for prompt in logged if prompt.prompt.strip()][:WINDOW_PROMPTS]
+    texts = clean_texts([prompt.prompt for prompt in some], spec.data.redact)
     first = dict(reversed([*zip(texts, some, strict=True)]))
     space = PromptSpace.of(spec)
     vectors = space.vectors([*first])
     rows = [
-        Indexed(each.request_id, each.at, vector.tolist())
-        for each, vector in zip(first.values(), vectors, strict=True)
+        Indexed(prompt.request_id, prompt.at, vector.tolist())
+        for prompt, vector in zip(first.values(), vectors, strict=True)
         if np.isfinite(vector).all() and vector.any()
     ]
     reached("similar.made")

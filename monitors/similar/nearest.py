@@ -58,12 +58,12 @@ class Similar:
         """Say in words what was compared, and what to do where that was nothing."""
         if not self.searched and not self.elsewhere:
             return f"no prompt of {model} is indexed; watch_drift indexes each window that it has judged"
-        said = f"the nearest of {self.searched:,} indexed prompts, by {self.means}"
+        sentence = f"the nearest of {self.searched:,} indexed prompts, by {self.means}"
         if not self.prompts:
-            said = f"the log holds none of the nearest of {self.searched:,} indexed prompts any more"
+            sentence = f"the log holds none of the nearest of {self.searched:,} indexed prompts any more"
         if self.elsewhere:
-            said += f"; {self.elsewhere:,} were indexed by other means and are not compared"
-        return said
+            sentence += f"; {self.elsewhere:,} were indexed by other means and are not compared"
+        return sentence
 
 
 def similar_to(db: Engine, spec: ModelSpec, text: str, within: Window, *, count: int) -> Similar:
@@ -79,9 +79,9 @@ def similar_to(db: Engine, spec: ModelSpec, text: str, within: Window, *, count:
         raise ContractError('the text is blank; give a prompt, or a part of one, such as "refund for an order"')
     space, indexed = PromptSpace.of(spec), count_indexed(db, spec.name, within)
     asked = space.vectors(clean_texts([text], spec.data.redact))[0]
-    found = nearest(db, spec.name, space.name, asked, within, most=CANDIDATES * count)
+    neighbours = nearest(db, spec.name, space.name, asked, within, most=CANDIDATES * count)
     return Similar(
-        prompts=tuple(_as_texts(db, spec, found)[:count]),
+        prompts=tuple(_as_texts(db, spec, neighbours)[:count]),
         searched=indexed.pop(space.name, 0),
         elsewhere=sum(indexed.values()),
         means=space.means,
@@ -105,16 +105,16 @@ def nearest_by_numpy(db: Engine, model: str, space: str, asked: Unit, within: Wi
     best: list[Neighbour] = []
     for requests, sent in vector_blocks(db, model, space, within):
         scores = numbers(sent, len(asked)) @ asked
-        found = [
+        neighbours = [
             Neighbour(request_id=requests[at][0], at=requests[at][1], similarity=float(scores[at]))
             for at in _highest(scores, most)
         ]
-        best = sorted([*best, *found], key=_order)[:most]
+        best = sorted([*best, *neighbours], key=_order)[:most]
     return best
 
 
-def _order(each: Neighbour) -> tuple[float, float, str]:
-    return -each.similarity, -each.at.timestamp(), each.request_id
+def _order(neighbour: Neighbour) -> tuple[float, float, str]:
+    return -neighbour.similarity, -neighbour.at.timestamp(), neighbour.request_id
 
 
 def numbers(sent: Sequence[bytes], width: int) -> Unit:
@@ -124,7 +124,7 @@ def numbers(sent: Sequence[bytes], width: int) -> Unit:
         ContractError: one has another length.
     """
     size = _HEAD + _CELL * width
-    if wrong := [len(each) for each in sent if len(each) != size]:
+    if wrong := [len(vector) for vector in sent if len(vector) != size]:
         raise ContractError(f"a vector of {(wrong[0] - _HEAD) // _CELL} numbers stands in a space of {width}")
     cells = np.frombuffer(b"".join(sent), dtype=np.uint8).reshape(len(sent), size)[:, _HEAD:]
     values = np.ascontiguousarray(cells.reshape(len(sent), width, _CELL)[:, :, 4:])
@@ -140,16 +140,16 @@ def _highest(scores: Unit, most: int) -> list[int]:
     return [int(at) for at in np.flatnonzero(scores >= least)]
 
 
-def _as_texts(db: Engine, spec: ModelSpec, found: Sequence[Neighbour]) -> list[SimilarPrompt]:
+def _as_texts(db: Engine, spec: ModelSpec, neighbours: Sequence[Neighbour]) -> list[SimilarPrompt]:
     """Read what the found requests asked, and put those that asked the same together."""
-    similarity = {(each.request_id, each.at): each.similarity for each in found}
+    similarity = {(neighbour.request_id, neighbour.at): neighbour.similarity for neighbour in neighbours}
     logged = prompts_of_requests(db, spec.name, [*similarity])
     by_text: dict[str, list[int]] = {}
-    for number, text in enumerate(clean_texts([each.prompt for each in logged], spec.data.redact)):
+    for number, text in enumerate(clean_texts([row.prompt for row in logged], spec.data.redact)):
         by_text.setdefault(text, []).append(number)
     texts = []
     for text, those in by_text.items():
-        newest = max((logged[number] for number in those), key=lambda each: each.at)
+        newest = max((logged[number] for number in those), key=lambda logged_row: logged_row.at)
         nearness = max(similarity[logged[number].request_id, logged[number].at] for number in those)
         texts.append(
             SimilarPrompt(
@@ -157,4 +157,4 @@ def _as_texts(db: Engine, spec: ModelSpec, found: Sequence[Neighbour]) -> list[S
                 times=len(those),
             )
         )  # fmt: skip
-    return sorted(texts, key=lambda each: (-each.similarity, -each.at.timestamp()))
+    return sorted(texts, key=lambda prompt: (-prompt.similarity, -prompt.at.timestamp()))

@@ -75,8 +75,8 @@ class Newcomers:
     def plain(self) -> dict[str, Any]:
         """Give it as JSON can hold it; no text and no request is named."""
         nearest_ones = [
-            {"at": each.at.isoformat(), "similarity": round(each.similarity, 4), "kind": each.kind}
-            for each in self.earlier
+            {"at": prompt.at.isoformat(), "similarity": round(prompt.similarity, 4), "kind": prompt.kind}
+            for prompt in self.earlier
         ]
         return {
             "words": self.words, "new": self.new, "sampled": self.sampled, "own": round(self.own, 4),
@@ -118,14 +118,14 @@ def name_newcomers(db: Engine, spec: ModelSpec, *, window: Window, actor: str) -
     if profile is None or profile.encoding.kinds is None or _is_told(ledger, incident):
         return None
     since = min(incident.degraded_since, window.start)
-    found = newcomers(db, spec, profile.encoding.kinds, Window(since, window.end))
-    if found is not None:
-        _tell(ledger, incident, found, actor=actor)
+    named = newcomers(db, spec, profile.encoding.kinds, Window(since, window.end))
+    if named is not None:
+        _tell(ledger, incident, named, actor=actor)
         reached("similar.named")
-    return found
+    return named
 
 
-def _tell(ledger: Ledger, incident: Incident, found: Newcomers, *, actor: str) -> None:
+def _tell(ledger: Ledger, incident: Incident, named: Newcomers, *, actor: str) -> None:
     """Append it to the incident as it is by now, unless somebody did, or the incident has ended meanwhile."""
     with ledger.transaction() as on:
         now = ledger.open_of(incident.model, connection=on, lock=True)
@@ -134,7 +134,7 @@ def _tell(ledger: Ledger, incident: Incident, found: Newcomers, *, actor: str) -
         with ledger.locked(incident.model, on):
             if not _is_told(ledger, incident):
                 ledger.note(
-                    incident.model, EventKind.TOPIC_NAMED, found.reason, found.plain(), actor=actor, incident=now,
+                    incident.model, EventKind.TOPIC_NAMED, named.reason, named.plain(), actor=actor, incident=now,
                     connection=on,
                 )  # fmt: skip
 
@@ -157,8 +157,8 @@ def newcomers(db: Engine, spec: ModelSpec, kinds: Kinds, within: Window) -> Newc
     if not logged:
         return None
     at = {request: number for number, request in enumerate(requests)}
-    vectors = np.concatenate(parts)[[at[each.request_id, each.at] for each in logged]]
-    texts = clean_texts([each.prompt for each in logged], spec.data.redact)
+    vectors = np.concatenate(parts)[[at[row.request_id, row.at] for row in logged]]
+    texts = clean_texts([row.prompt for row in logged], spec.data.redact)
     groups = kinds.of(texts)
     new = np.flatnonzero(groups == NEW)
     if len(new) < LEAST:
@@ -167,26 +167,28 @@ def newcomers(db: Engine, spec: ModelSpec, kinds: Kinds, within: Window) -> Newc
     marked = np.zeros(len(texts), dtype=np.int64)
     marked[new[inside]] = 1
     before = Window(min(first_day_kept(within.end), within.start - within.length), within.start)
-    found = nearest(db, spec.name, space.name, middle, before, most=2 * EARLIER)
+    neighbours = nearest(db, spec.name, space.name, middle, before, most=2 * EARLIER)
     return Newcomers(
         words=words_of(texts, marked, 1),
         new=len(new),
         sampled=len(texts),
         own=own,
-        earlier=_with_kinds(db, spec, kinds, [((each.request_id, each.at), each.similarity) for each in found]),
+        earlier=_with_kinds(
+            db, spec, kinds, [((neighbour.request_id, neighbour.at), neighbour.similarity) for neighbour in neighbours]
+        ),
     )
 
 
 def _with_kinds(
-    db: Engine, spec: ModelSpec, kinds: Kinds, found: Sequence[tuple[tuple[str, datetime], float]]
+    db: Engine, spec: ModelSpec, kinds: Kinds, likenesses: Sequence[tuple[tuple[str, datetime], float]]
 ) -> tuple[Earlier, ...]:
     """Say of which kind each found prompt is; those that the log lost meanwhile are left out."""
-    similarity = dict(found)
+    similarity = dict(likenesses)
     logged = prompts_of_requests(db, spec.name, [*similarity])
-    groups = kinds.of(clean_texts([each.prompt for each in logged], spec.data.redact)).tolist()
+    groups = kinds.of(clean_texts([row.prompt for row in logged], spec.data.redact)).tolist()
     return tuple(
-        Earlier(at=each.at, similarity=similarity[each.request_id, each.at], kind=kinds.name(group))
-        for each, group in zip(logged, groups, strict=True)
+        Earlier(at=row.at, similarity=similarity[row.request_id, row.at], kind=kinds.name(group))
+        for row, group in zip(logged, groups, strict=True)
     )
 
 

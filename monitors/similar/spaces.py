@@ -63,11 +63,11 @@ def _hashed(prompts: Sequence[str]) -> Unit:
     pairs, counts = np.unique(owners * BUCKETS + buckets, return_counts=True)
     owner, bucket = np.divmod(pairs, BUCKETS)
     sign = np.where((bucket // WIDTH) & 1, 1.0, -1.0)
-    found = np.zeros((len(prompts), WIDTH), dtype=np.float32)
-    np.add.at(found, (owner, bucket % WIDTH), (sign * (1 + np.log(counts))).astype(np.float32))
-    for empty in np.flatnonzero(~found.any(axis=1)).tolist():  # a sign or two: it lies with its like
-        found[empty, crc32(prompts[empty].encode("utf-8", "replace")) % WIDTH] = 1.0
-    return _to_length_one(found)
+    vectors = np.zeros((len(prompts), WIDTH), dtype=np.float32)
+    np.add.at(vectors, (owner, bucket % WIDTH), (sign * (1 + np.log(counts))).astype(np.float32))
+    for empty in np.flatnonzero(~vectors.any(axis=1)).tolist():  # a sign or two: it lies with its like
+        vectors[empty, crc32(prompts[empty].encode("utf-8", "replace")) % WIDTH] = 1.0
+    return _to_length_one(vectors)
 
 
 def _to_length_one(vectors: Unit) -> Unit:

@@ -105,9 +105,15 @@ def _show_models(app: FastAPI, database: Callable[[], Engine], clock: Callable[[
     def similar(request: Request, name: str, text: str = "") -> Response:
         """Show what users of a model asked that is like a text."""
         asked = text[: reading.LONGEST_TEXT]
-        found = reading.read_similar(database(), name, asked, now=clock())
+        answer = reading.read_similar(database(), name, asked, now=clock())
         return _page(
-            request, "similar.html", title=f"Similar prompts · {name}", model=name, text=asked, found=found, now=clock()
+            request,
+            "similar.html",
+            title=f"Similar prompts · {name}",
+            model=name,
+            text=asked,
+            found=answer,
+            now=clock(),
         )
 
     @app.get("/models/{name}/report", response_class=HTMLResponse)

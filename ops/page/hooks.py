@@ -85,8 +85,8 @@ def _time_of(stamp: str) -> datetime:
 
 def _said(delivery: str, body: bytes) -> HookDelivery:
     try:
-        said = json.loads(body)
-        data, event = said["data"], f"{said['entity']}.{said['action']}"
+        content = json.loads(body)
+        data, event = content["data"], f"{content['entity']}.{content['action']}"
         model = str(data["name"])
     except (ValueError, KeyError, TypeError, RecursionError) as err:
         raise RefusedDeliveryError(
@@ -124,8 +124,8 @@ def make_hooks(
         if body is None:
             return _answer(413, f"more than {MOST_BYTES} bytes are no event of MLflow's")
         try:
-            found = read(request.headers, body, secret=secret, now=clock())
-            return await run_in_threadpool(_done, found, wake)
+            delivery = read(request.headers, body, secret=secret, now=clock())
+            return await run_in_threadpool(_done, delivery, wake)
         except RefusedDeliveryError as err:
             return _answer(err.status, str(err))
         except TransientError as err:
@@ -144,16 +144,16 @@ async def _body_of(request: Request) -> bytes | None:
     return body
 
 
-def _done(found: HookDelivery, wake: Callable[[str], str]) -> Response:
-    if found.asks is None:
+def _done(delivery: HookDelivery, wake: Callable[[str], str]) -> Response:
+    if delivery.asks is None:
         return _answer(200, "nothing: no version asks to become champion by this event")
     try:
-        takes = "registry" in spec_of(found.model).offers
+        takes = "registry" in spec_of(delivery.model).offers
     except ContractError as err:
         return _answer(200, f"nothing: {err}")
     if not takes:
-        return _answer(200, f"nothing: `offers` of {found.model} does not name the registry")
-    return _answer(202, f"{wake(found.id)}: a version of {found.model} asks by {found.asks}")
+        return _answer(200, f"nothing: `offers` of {delivery.model} does not name the registry")
+    return _answer(202, f"{wake(delivery.id)}: a version of {delivery.model} asks by {delivery.asks}")
 
 
 def _answer(status: int, words: str) -> Response:

@@ -77,13 +77,13 @@ def _require_program(name: str, directory: Path, environment: Mapping[str, str])
 
 def _end_all(name: str) -> None:
     """Kill every process of the training, whoever began it, and wait until all are gone."""
-    while found := [each for each in psutil.process_iter() if _is_of(each, name)]:
-        for process in found:
+    while processes := [each for each in psutil.process_iter() if _is_of(each, name)]:
+        for process in processes:
             try:
                 process.kill()
             except psutil.NoSuchProcess:
                 continue
-        psutil.wait_procs(found, timeout=1)
+        psutil.wait_procs(processes, timeout=1)
 
 
 def _is_of(process: psutil.Process, name: str) -> bool:

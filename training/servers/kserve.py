@@ -55,15 +55,15 @@ class InferenceServiceObject:
         ready = self._component(there).get("latestReadyRevision")
         if not self._is_newest_ready(there):
             return all_to_newest if self._answering(there) - {ready} else None
-        said = of_pods(_of_revisions(pods, {ready}), self.ordered(there))
-        return all_to_newest if said.label is not None else None
+        told = of_pods(_of_revisions(pods, {ready}), self.ordered(there))
+        return all_to_newest if told.label is not None else None
 
     def preview(self, there: Object) -> str | None:
         """Give the address of the newest revision, by KServe's tag `latest`."""
         if not self._is_held_back(there) or not self._is_newest_ready(there):
             return None
         traffic = self._component(there).get("traffic") or ()
-        return next((each.get("url") for each in traffic if each.get("tag") == "latest"), None)
+        return next((target.get("url") for target in traffic if target.get("tag") == "latest"), None)
 
     def standing(self, there: Object, pods: Sequence[Object]) -> WorkloadStanding:
         """Say what the pods serve that requests go to; on Knative those of revisions with a share of the traffic."""
@@ -93,12 +93,12 @@ class InferenceServiceObject:
     def _answering(self, there: Object) -> set[Any]:
         """Give the revisions that requests go to."""
         traffic = self._component(there).get("traffic") or ()
-        return {each.get("revisionName") for each in traffic if each.get("percent")}
+        return {target.get("revisionName") for target in traffic if target.get("percent")}
 
     @staticmethod
     def _component(there: Object) -> Object:
-        found: Object = ((there.get("status") or {}).get("components") or {}).get("predictor") or {}
-        return found
+        component: Object = ((there.get("status") or {}).get("components") or {}).get("predictor") or {}
+        return component
 
     @staticmethod
     def _model(there: Object) -> Object:

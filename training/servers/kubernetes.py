@@ -166,10 +166,10 @@ class ClusterServer:
 
     def _pods(self, selector: str) -> list[Object]:
         with self._asked("listing its pods"):
-            found = CoreV1Api(self._client).list_namespaced_pod(
+            listed = CoreV1Api(self._client).list_namespaced_pod(
                 self._place.namespace, label_selector=selector, _request_timeout=TIMEOUT
             )
-            return list(self._plain(found)["items"])
+            return list(self._plain(listed)["items"])
 
     def _patch(self, there: Object, change: dict[str, Any], doing: str) -> Object:
         """Change the very state that was read: whoever was held up while another changed it is told so."""

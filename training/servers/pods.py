@@ -45,15 +45,15 @@ def trouble(pods: Sequence[Object], label: str | None) -> str:
     """Say why the first of the new pods that is in trouble does not start."""
     for pod in pods:
         status = pod.get("status") or {}
-        for each in (*(status.get("initContainerStatuses") or ()), *(status.get("containerStatuses") or ())):
-            waiting = (each.get("state") or {}).get("waiting") or {}
+        for container in (*(status.get("initContainerStatuses") or ()), *(status.get("containerStatuses") or ())):
+            waiting = (container.get("state") or {}).get("waiting") or {}
             if annotation_of(pod) == label and waiting.get("reason") not in (
                 None,
                 "PodInitializing",
                 "ContainerCreating",
             ):
                 words = ": ".join(filter(None, (waiting["reason"], waiting.get("message"))))
-                return f"; {_name(pod)}, container {each['name']}: {words[:300]}"
+                return f"; {_name(pod)}, container {container['name']}: {words[:300]}"
         scheduled = condition(pod, "PodScheduled")
         if annotation_of(pod) == label and scheduled.get("status") == "False":
             return f"; {_name(pod)}: {str(scheduled.get('message'))[:300]}"
@@ -62,8 +62,8 @@ def trouble(pods: Sequence[Object], label: str | None) -> str:
 
 def condition(there: Object, kind: str) -> Object:
     """Give one of the conditions in an object's status; empty: it has none of that kind."""
-    found = [each for each in (there.get("status") or {}).get("conditions") or () if each["type"] == kind]
-    return dict(found[0]) if found else {}
+    conditions = [entry for entry in (there.get("status") or {}).get("conditions") or () if entry["type"] == kind]
+    return dict(conditions[0]) if conditions else {}
 
 
 def annotation_of(there: Object) -> str | None:

@@ -52,11 +52,13 @@ class DeploymentObject:
         """Give the selector of its pods."""
         wanted = there["spec"]["selector"]
         parts = [f"{key}={value}" for key, value in (wanted.get("matchLabels") or {}).items()]
-        for each in wanted.get("matchExpressions") or ():
-            values = ",".join(each.get("values") or ())
+        for expression in wanted.get("matchExpressions") or ():
+            values = ",".join(expression.get("values") or ())
             words = {"In": f" in ({values})", "NotIn": f" notin ({values})", "Exists": ""}
             parts.append(
-                f"!{each['key']}" if each["operator"] == "DoesNotExist" else each["key"] + words[each["operator"]]
+                f"!{expression['key']}"
+                if expression["operator"] == "DoesNotExist"
+                else expression["key"] + words[expression["operator"]]
             )
         return ",".join(parts)
 
@@ -68,7 +70,7 @@ class DeploymentObject:
 
     def has(self, there: Object, label: str, address: str) -> bool:
         """Say whether template and variable name the version."""
-        held = {each["name"]: each.get("value") for each in self._container(there).get("env") or ()}
+        held = {variable["name"]: variable.get("value") for variable in self._container(there).get("env") or ()}
         return self.ordered(there) == label and held.get(self.variable) == address
 
     def ordered(self, there: Object) -> str | None:
@@ -101,8 +103,8 @@ class DeploymentObject:
 
     def _container(self, there: Object) -> Object:
         containers = there["spec"]["template"]["spec"]["containers"]
-        found = [each for each in containers if self.container in (None, each["name"])]
-        if not found:
-            names = ", ".join(each["name"] for each in containers)
+        fitting = [container for container in containers if self.container in (None, container["name"])]
+        if not fitting:
+            names = ", ".join(container["name"] for container in containers)
             raise ContractError(f"serving.kubernetes.container: it has no {self.container}, but {names}")
-        return dict(found[0])
+        return dict(fitting[0])

@@ -23,9 +23,9 @@ def judge_own(pod: Mapping[str, Any], place: PodPlace, now: datetime) -> PodStan
     first = _state(pod, "initContainerStatuses", FETCH)
     ended = team.get("terminated")
     if ended is not None and ended.get("exitCode") != 0:
-        found = _ended_badly(ended, place, now, is_heard="running" not in base)
-        if found is not None:
-            return found
+        ending = _ended_badly(ended, place, now, is_heard="running" not in base)
+        if ending is not None:
+            return ending
     if "terminated" not in base:
         for what, state in (("trainer.pod.carrier", first), ("trainer.pod.image", team)):
             if (state.get("waiting") or {}).get("reason") in BROKEN:
@@ -39,15 +39,15 @@ def judge_own(pod: Mapping[str, Any], place: PodPlace, now: datetime) -> PodStan
 
 def image_of(pod: Mapping[str, Any]) -> dict[str, str]:
     """Give the team's image with its digest, as the node resolved it; nothing before it was fetched. Pure."""
-    for each in (pod.get("status") or {}).get("containerStatuses") or []:
-        if each["name"] == TRAIN and each.get("imageID"):
-            return {"image": str(each.get("image", "")), "image_digest": str(each["imageID"])}
+    for status in (pod.get("status") or {}).get("containerStatuses") or []:
+        if status["name"] == TRAIN and status.get("imageID"):
+            return {"image": str(status.get("image", "")), "image_digest": str(status["imageID"])}
     return {}
 
 
 def _state(pod: Mapping[str, Any], kind: str, name: str) -> Mapping[str, Any]:
     statuses = (pod.get("status") or {}).get(kind) or []
-    return next((each.get("state") or {} for each in statuses if each["name"] == name), {})
+    return next((status.get("state") or {} for status in statuses if status["name"] == name), {})
 
 
 def _ended_badly(ended: Mapping[str, Any], place: PodPlace, now: datetime, *, is_heard: bool) -> PodStanding | None:
@@ -87,5 +87,5 @@ def _since(pod: Mapping[str, Any], first: Mapping[str, Any]) -> str | None:
 
 def _words(who: str, ended: Mapping[str, Any]) -> str:
     message = (ended.get("message") or "").strip()
-    said = f": {short(message)}" if message else ""
-    return f"{who} ended with code {ended.get('exitCode')} ({ended.get('reason')}){said}"
+    words = f": {short(message)}" if message else ""
+    return f"{who} ended with code {ended.get('exitCode')} ({ended.get('reason')}){words}"

@@ -47,20 +47,20 @@ def similar(
     begin = first_day_kept(now) if since is None else time_of(since, "--since")
     if begin >= end:
         raise ContractError(f"--since {begin:%Y-%m-%dT%H:%M:%SZ} is not before --until {end:%Y-%m-%dT%H:%M:%SZ}")
-    found = similar_to(database(), spec_of(model), text, Window(begin, end), count=count)
+    answer = similar_to(database(), spec_of(model), text, Window(begin, end), count=count)
     if as_json:
-        tables.print_json({**asdict(found), "prompts": [asdict(each) for each in found.prompts]})
+        tables.print_json({**asdict(answer), "prompts": [asdict(prompt) for prompt in answer.prompts]})
     else:
-        _tell(model, found)
+        _tell(model, answer)
 
 
-def _tell(model: str, found: "Similar") -> None:
+def _tell(model: str, answer: "Similar") -> None:
     """Print a line for each text, then what was compared."""
     rows = tables.table("like", "asked", "times", "prompt", right=("like", "times"))
-    for each in found.prompts:
+    for each in answer.prompts:
         asked = f"{each.at:%Y-%m-%d %H:%M}Z"
         prompt = tables.escape(tables.shortened(each.prompt, 90))
         rows.add_row(f"{each.similarity:.2f}", asked, str(each.times), prompt)
-    if found.prompts:
+    if answer.prompts:
         tables.console.print(rows, highlight=False)
-    tables.plainly(found.summary(model), style="dim")
+    tables.plainly(answer.summary(model), style="dim")
