@@ -24,7 +24,7 @@ def ingest(
     file: Annotated[
         Path,
         typer.Argument(
-            help="A log or a pattern: .jsonl, .json, .csv, .tsv, .parquet, maybe packed; ours, LiteLLM, OpenAI, Langfuse."
+            help="A log or pattern: .jsonl, .json, .csv, .tsv, .parquet, maybe packed; ours, LiteLLM, OpenAI, Langfuse."
         ),
     ],
 ) -> None:
