@@ -4,6 +4,7 @@ import math
 import re
 from collections.abc import Collection, Mapping
 from datetime import timedelta
+from decimal import Decimal
 from functools import lru_cache
 from numbers import Number
 from typing import Any
@@ -26,6 +27,8 @@ def is_missing(value: Any) -> bool:
     """Say whether nothing stands there: null, or NaN, as data frames fill their gaps with."""
     if value is None:
         return True
+    if isinstance(value, Decimal):  # one of its kinds of NaN cannot be compared
+        return value.is_nan()
     return isinstance(value, Number) and not isinstance(value, complex) and value != value  # noqa: PLR0124 NaN
 
 
@@ -106,7 +109,7 @@ def id_of(value: Any) -> str:
 
 
 def _whole(value: Any) -> str:
-    if not math.isfinite(value) or value % 1 != 0:
+    if (not isinstance(value, int) and not math.isfinite(value)) or value % 1 != 0:
         raise UnfitError(f"needs text or a whole number, found {type(value).__name__}")
     if isinstance(value, float) and abs(value) > _EXACT:
         raise UnfitError("is a number that has lost its last digits; write it as text")

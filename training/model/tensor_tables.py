@@ -6,6 +6,7 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from datasets_defs.core.errors import ContractError
 
@@ -36,11 +37,23 @@ def tensors_of(folder: Path, name: str) -> dict[str, Tensor]:
     return {key: tensor for path in sorted(folder.glob("*.safetensors")) for key, tensor in _table(path, name)}
 
 
+def _require_whole(path: Path, name: str, length: int, table: dict[str, Any]) -> None:
+    """Hold a file's size against what its table says."""
+    ends = [int(each["data_offsets"][1]) for key, each in table.items() if key != "__metadata__"]
+    needed, there = 8 + length + max(ends, default=0), path.stat().st_size
+    if there != needed:
+        fault = "a download or a copy was cut short" if there < needed else "something was appended"
+        raise ContractError(
+            f"model {name}: {path.name} has {there} bytes, and its own table says {needed}: {fault}; fetch it again"
+        )
+
+
 def _table(path: Path, name: str) -> Iterator[tuple[str, Tensor]]:
     try:
         with path.open("rb") as content:
             (length,) = struct.unpack("<Q", content.read(8))
             table = json.loads(content.read(min(length, _LONGEST_HEADER)))
+        _require_whole(path, name, length, table)
         yield from (
             (str(key), Tensor(str(each["dtype"]), tuple(int(side) for side in each["shape"])))
             for key, each in table.items()
