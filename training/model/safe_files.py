@@ -12,7 +12,7 @@ from huggingface_hub.errors import StrictDataclassError
 from datasets_defs.core.errors import ContractError, TransientError
 from training.model.foreign import require_plain
 from training.model.size_check import require_fitting
-from training.model.tensor_tables import tensors_of
+from training.model.tensor_tables import SECOND_SET, tensors_of
 
 WrongConfigError = StrictDataclassError
 """What transformers raises for a field of a wrong type in config.json."""
@@ -125,13 +125,23 @@ def without_weights(folder: Path) -> str:
 
 def _refuse_left_behind(folder: Path, name: str) -> None:
     """Refuse links whose file was not copied with them, and what macOS puts beside files in archives."""
-    if cut := sorted(path.name for path in folder.iterdir() if path.is_symlink() and not path.exists()):
-        raise ContractError(
-            f"model {name}: {cut[0]} is a link to a file that is not here; copy what links name (`cp -rL`)"
-        )
+    refuse_cut_links(folder, name)
     if shadows := sorted(path.name for pattern in WANTED for path in folder.glob(f"._{pattern}")):
         raise ContractError(
             f"model {name}: {shadows[0]} is a shadow that macOS leaves in archives; remove it (`rm {folder}/._*`)"
+        )
+
+
+def refuse_cut_links(folder: Path, name: str) -> None:
+    """Refuse links of a hub's cache whose file was not copied with them, at any depth.
+
+    Raises:
+        ContractError: there is one.
+    """
+    found = (path for pattern in WANTED for path in folder.rglob(pattern) if path.is_symlink() and not path.exists())
+    if cut := sorted(path.name for path in found):
+        raise ContractError(
+            f"model {name}: {cut[0]} is a link to a file that is not here; copy what links name (`cp -rL`)"
         )
 
 
@@ -149,7 +159,7 @@ def _refuse_two_sets(folder: Path, name: str) -> None:
 
     transformers prefers model.safetensors to an index, and servers read what the index names, or every file.
     """
-    files = {path.name for path in folder.glob("*.safetensors") if not path.name.startswith("consolidated")}
+    files = {path.name for path in folder.glob("*.safetensors") if not path.name.startswith(SECOND_SET)}
     indexed = {each for path in folder.glob(_INDEX) for each in _json(path, name).get("weight_map", {}).values()}
     if not indexed and files and "model.safetensors" not in files:
         raise ContractError(

@@ -14,6 +14,10 @@ _LONGEST_HEADER = 100 * 2**20
 """Bytes of a safetensors header that the format allows at most."""
 
 
+SECOND_SET = "consolidated"
+"""Mistral publishes the same weights once more in files whose names begin so, which transformers' readers pass over."""
+
+
 @dataclass(frozen=True, slots=True)
 class Tensor:
     """A tensor of a file, without its numbers."""
@@ -32,9 +36,21 @@ def tensors_of(folder: Path, name: str) -> dict[str, Tensor]:
     """Read what tensors a folder's safetensors files hold.
 
     Raises:
-        ContractError: a file is damaged.
+        ContractError: a file is damaged, or two files hold a tensor of one name: readers differ in which they take.
     """
-    return {key: tensor for path in sorted(folder.glob("*.safetensors")) for key, tensor in _table(path, name)}
+    found: dict[str, Tensor] = {}
+    places: dict[str, str] = {}
+    for path in sorted(folder.glob("*.safetensors")):
+        for key, tensor in _table(path, name):
+            if path.name.startswith(SECOND_SET) and key in found:
+                continue
+            if key in found and not places[key].startswith(SECOND_SET):
+                raise ContractError(
+                    f"model {name}: {places[key]} and {path.name} both hold {key}, and readers differ in which they "
+                    "take; save the model again into an empty folder"
+                )
+            found[key], places[key] = tensor, path.name
+    return found
 
 
 def _require_whole(path: Path, name: str, length: int, table: dict[str, Any]) -> None:

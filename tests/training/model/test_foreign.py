@@ -132,6 +132,14 @@ def sharded(*, keep: bool = False, index: bool = True, all_named: bool = True) -
     return spoil
 
 
+def in_two_files(folder: Path) -> None:
+    """Let a shard that is named hold an older value of a tensor of another, as one does that was used again."""
+    sharded()(folder)
+    first, second = sorted(folder.glob("model-*.safetensors"))
+    older = {name: each * 0 for name, each in load_file(first).items()}
+    save_file({**load_file(second), **older}, second, metadata={"format": "pt"})
+
+
 def renamed(prefix: str) -> Spoil:
     """Save the weights out of a wrapper."""
 
@@ -202,6 +210,7 @@ CASES = {
     "pickle": (instead("pytorch_model.bin"), r"pytorch_model.bin: pickled .* `model.save_pretrained\(FOLDER\)`"),
     "tensorflow": (instead("tf_model.h5"), "tf_model.h5 is there: save it from PyTorch"),
     "older-file": (sharded(keep=True), r"model\.safetensors lies beside its weights, .*index\.json does not name it"),
+    "in-two-files": (in_two_files, "both hold .*, and readers differ in which they take"),
     "not-indexed": (sharded(all_named=False), r"model-00002-of-00002\.safetensors lies beside its weights"),
     "no-index": (sharded(index=False), r"2 files of weights, .* and neither model\.safetensors nor"),
     "second-file": (
@@ -244,6 +253,15 @@ def test_shards_with_their_index_are_read(folder: Path) -> None:
     sharded()(folder)
     shutil.copy(folder / "model-00001-of-00002.safetensors", folder / "consolidated.safetensors")
     assert torch.equal(LanguageModel.load(folder).network.state_dict()["transformer.ln_f.bias"], before + 1)
+
+
+def test_an_offer_whose_links_were_cut(folder: Path, tmp_path: Path) -> None:
+    """A copied cache lost its weights, and was said to lack them; what macOS leaves in archives is left out."""
+    (folder / "._config.json").write_bytes(b"\0\5\x16\7")
+    assert not list(collect(folder, tmp_path / "whole").glob("._*"))
+    dangling("model.safetensors")(folder)
+    with pytest.raises(ContractError, match=r"model\.safetensors is a link to a file that is not here"):
+        collect(folder, tmp_path / "cut")
 
 
 def test_what_a_trainer_leaves_is_passed_over(folder: Path) -> None:
