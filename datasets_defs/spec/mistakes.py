@@ -48,11 +48,10 @@ def _unknown(location: tuple[int | str, ...], kind: type[BaseModel]) -> str:
     begun = [field for field in known if field.startswith(f"{_snake(plain)}_")]
     if near := get_close_matches(_snake(plain), known, n=1, cutoff=0.75) or begun:
         return f"no such field{odd}; did you mean `{near[0]}`?"
+    if 0 < len(known) <= _MOST_NAMES:
+        return f"no such field{odd}; there are {', '.join(known)}"
     sections = sorted({section for section, field in _paths(kind) if field == plain and section})
-    if len(sections) == 1:
-        return f"no such field here; it belongs in `{sections[0]}`"
-    there = f"; there are {', '.join(known)}" if 0 < len(known) <= _MOST_NAMES else ""
-    return f"no such field{odd}{there}"
+    return f"no such field here; it belongs in `{sections[0]}`" if len(sections) == 1 else f"no such field{odd}"
 
 
 def _snake(name: str) -> str:
