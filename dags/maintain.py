@@ -53,7 +53,7 @@ def maintain():
 
         return clean(airflow_database(), before=dag_run.run_after - place(AIRFLOW).age)
 
-    of_models = [each.expand(model=model_names()) for each in (renew, compare_embeddings, index_prompts)]
+    of_models = [step.expand(model=model_names()) for step in (renew, compare_embeddings, index_prompts)]
     of_models >> tidy() >> tidy_files() >> tidy_airflow()
 
 

@@ -51,7 +51,7 @@ def turn_of(message: Any) -> Turn:
         raise UnfitError("needs messages with `role` and `content`, found one without `role`")
     content = message.get("content", message.get("value"))
     parts = [_text(content)] if content is not None else []
-    parts += [_call(call) for call in message.get("tool_calls") or ()]
+    parts += [_call(call) for call in _calls(message)]
     if not parts and content is None and role != ASSISTANT:
         raise UnfitError("needs messages with `role` and `content`, found one without `content`")
     return Turn(_ROLES.get(role, role), "\n".join(parts))
@@ -87,6 +87,15 @@ def _part(part: Any) -> str:
         text = part.get("text")
         return text if isinstance(text, str) else f"[{part.get('type', 'part')}]"
     raise UnfitError(f"needs messages whose `content` is text, found {type(part).__name__}")
+
+
+def _calls(message: Mapping[str, Any]) -> Sequence[Any]:
+    """Give the calls of tools; `function_call` is what OpenAI called the only one before."""
+    calls = message.get("tool_calls") or []
+    if isinstance(calls, str) or not isinstance(calls, Sequence):
+        calls = [calls]
+    before = message.get("function_call")
+    return [*calls, {"function": before}] if isinstance(before, Mapping) else calls
 
 
 def _call(call: Any) -> str:

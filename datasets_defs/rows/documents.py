@@ -6,7 +6,7 @@ from typing import Any
 
 from datasets_defs.rows.chats import answered, turns_of
 from datasets_defs.rows.row import Row, described
-from datasets_defs.rows.values import given, id_of, text_of
+from datasets_defs.rows.values import given, id_of, named, no_id, text_of
 
 COLUMNS = (
     "text", "prompt", "reference", "user_id", "id",
@@ -43,7 +43,8 @@ def text_in(row: Row, columns: Mapping[Any, str] | None = None) -> Text:
         NoDocumentError: it has none.
     """
     names = dict(columns or {})
-    cells = given({name: row.get(names.get(name, name)) for name in COLUMNS})
+    spelled = row if names else named(row, COLUMNS)
+    cells = given({name: spelled.get(names.get(name, name)) for name in COLUMNS})
     try:
         parts = next((made for form in _FORMS if (made := form(cells)) is not None), None)
         if parts is None:
@@ -72,7 +73,7 @@ def _read(cells: Mapping[str, Any], name: str, how: Callable[[Any], Any]) -> Any
 
 
 def _named(cells: Mapping[str, Any], name: str) -> str | None:
-    return _read(cells, name, id_of) if name in cells else None
+    return _read(cells, name, id_of) if name in cells and not no_id(cells[name]) else None
 
 
 def _plain(cells: Mapping[str, Any]) -> tuple[str, str | None] | None:

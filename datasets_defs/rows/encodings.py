@@ -2,6 +2,7 @@
 
 import codecs
 import logging
+import re
 from collections.abc import Iterator
 from typing import Protocol
 
@@ -31,7 +32,8 @@ class Utf8:
     """A file's bytes as UTF-8, without a byte order mark.
 
     The encoding is told by the mark, or by where NUL bytes stand. With `legacy`, bytes that are no UTF-8 are taken for
-    Windows-1252, as spreadsheets save text, unless the beginning of the file holds letters that are UTF-8.
+    Windows-1252, as spreadsheets save text, unless the beginning of the file holds letters that are UTF-8, or bytes
+    that are another script's.
     """
 
     def __init__(self, file: Bytes, *, legacy: bool, name: str) -> None:
@@ -94,7 +96,7 @@ def _encoding(head: bytes, *, legacy: bool) -> tuple[str, int]:
         even, odd = start[::2].count(0), start[1::2].count(0)
         if max(even, odd) > 0.3 * len(start) / 2 and min(even, odd) < 0.05 * len(start) / 2:
             return ("utf-16-le" if odd > even else "utf-16-be"), 0
-    if legacy and not head.isascii() and not _has_utf8(head):
+    if legacy and not head.isascii() and not _has_utf8(head) and not _is_other_script(head):
         return "cp1252", 0
     return "utf-8", 0
 
@@ -102,6 +104,15 @@ def _encoding(head: bytes, *, legacy: bool) -> tuple[str, int]:
 def _has_utf8(head: bytes) -> bool:
     """Say whether some line holds letters beyond ASCII that are whole UTF-8."""
     return any(not line.isascii() and _is_utf8(line) for line in head.split(b"\n"))
+
+
+def _is_other_script(head: bytes) -> bool:
+    """Say whether bytes beyond ASCII stand three or more in a row, as code pages of Greek or Chinese have them.
+
+    Read as Windows-1252 they would be other letters, and nobody would hear of it.
+    """
+    beyond = sum(map(len, re.findall(rb"[\x80-\xff]+", head)))
+    return sum(map(len, re.findall(rb"[\x80-\xff]{3,}", head))) > 0.3 * beyond
 
 
 def _is_utf8(line: bytes) -> bool:

@@ -7,13 +7,12 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import fsspec
-from fsspec.compression import compr
-from fsspec.core import get_compression
 
 from datasets_defs.core.errors import ContractError
 from datasets_defs.rows.delimited import delimited_rows
 from datasets_defs.rows.encodings import Bytes, Utf8
 from datasets_defs.rows.json_rows import json_rows
+from datasets_defs.rows.packed import Headed, foreign, unpacked
 from datasets_defs.rows.parquet import parquet_rows
 from datasets_defs.rows.plain_text import text_rows
 from datasets_defs.rows.row import Rows, Unreadable
@@ -21,12 +20,16 @@ from datasets_defs.rows.row import Rows, Unreadable
 LONGEST_ROW = 64 * 2**20
 """Bytes; a longer row is passed over without being read into memory."""
 _KINDS = {
-    "jsonl": "jsonl", "ndjson": "jsonl", "json": "jsonl", "csv": "csv", "tsv": "csv", "parquet": "parquet",
-    "txt": "txt", "text": "txt", "md": "txt",
+    "jsonl": "jsonl", "jsonlines": "jsonl", "ndjson": "jsonl", "json": "jsonl", "csv": "csv", "tsv": "csv",
+    "parquet": "parquet", "txt": "txt", "text": "txt", "md": "txt",
 }  # fmt: skip
 """By the ending of a file's name: JSON (lines or an array), CSV (any separator), Parquet, or plain text."""
 _TEXT_READERS = {"jsonl": json_rows, "csv": delimited_rows, "txt": text_rows}
-_COMPRESSED = (".gz", ".zst", ".bz2", ".xz")
+_COMPRESSED = (".gz", ".gzip", ".zst", ".zstd", ".bz2", ".xz")
+_CURES = {
+    **dict.fromkeys(("xlsx", "xls", "ods"), "save it as CSV"),
+    **dict.fromkeys(("zip", "tar", "tgz", "7z", "rar"), "unpack it, and give what is inside"),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,11 +53,14 @@ def find(url: str, *, kind: str | None = None) -> list[RowFile]:
         system, path = fsspec.core.url_to_fs(str(Path(url).expanduser()) if url.startswith("~") else url)
         paths = [path] * system.exists(path)
         if not paths and any(mark in path for mark in "*?["):
-            paths = sorted(system.glob(path))
+            paths = sorted(entry for entry in system.glob(path) if not entry.rpartition("/")[2].startswith("."))
+        folder = paths == [path] and not url.startswith("http") and system.isdir(path)
     except Exception as err:
         raise ContractError(f"{url} cannot be opened: {err}") from err
     if not paths:
         raise ContractError(f"no such file: {url}; correct its path")
+    if folder:
+        raise ContractError(f"{url} is a folder; give the files in it, as {url.rstrip('/')}/*.parquet")
     return [RowFile(system, path, kind or _kind(path)) for path in paths]
 
 
@@ -74,10 +80,15 @@ def rows_of(
     try:
         with ExitStack() as stack:
             raw = stack.enter_context(file.system.open(file.path, "rb"))
+            headed = Headed(raw)
+            if (reason := foreign(headed.head, file.kind)) is not None:
+                yield 1, Unreadable(f"the file is {reason}", rest_lost=True)
+                return
             if file.kind == "parquet":
+                raw.seek(0)
                 rows = parquet_rows(raw, columns, progress)
             else:
-                source = _Watched(_decompressed(raw, file.path, stack), raw, _size(file), progress)
+                source = _Watched(unpacked(headed, stack), raw, _size(file), progress)
                 text = Utf8(source, legacy=file.kind != "jsonl", name=file.path)
                 rows = _TEXT_READERS[file.kind](text, longest)
             for place, row in rows:
@@ -93,17 +104,11 @@ def _kind(path: str) -> str:
         name = name.removesuffix(ending)
     ending = name.rpartition("/")[2].rpartition(".")[2]
     if ending not in _KINDS:
-        cure = "save it as CSV" if ending in ("xlsx", "xls", "ods") else "say which kind it is, or convert it"
+        cure = _CURES.get(ending, "rename it after what it holds, or convert it")
         raise ContractError(
             f"{path}: files of kind {ending!r} are not read; give .jsonl, .json, .csv, .tsv, .parquet or .txt ({cure})"
         )
     return _KINDS[ending]
-
-
-def _decompressed(raw: BinaryIO, path: str, stack: ExitStack) -> Bytes:
-    compression = get_compression(path, "infer")
-    opened: Bytes = stack.enter_context(compr[compression](raw, mode="rb")) if compression else raw
-    return opened
 
 
 def _size(file: RowFile) -> int | None:

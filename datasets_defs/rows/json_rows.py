@@ -18,11 +18,12 @@ def json_rows(file: Utf8, longest: int) -> Rows:
     if (start[:1] == b"[" and start[1:].lstrip()[:1] in (b"{", b"]")) or _spans_lines(start):
         yield from enumerate(_values(file, longest), start=1)
         return
+    decoder = _Decoder()
     for place, line in enumerate(lines(file, longest), start=1):
         if line is None:
             yield place, Unreadable(f"longer than {longest} bytes")
-        elif content := line.strip(b" \t\r\n\0"):
-            yield place, _parsed(content)
+        elif content := line.removeprefix(codecs.BOM_UTF8).strip(b" \t\r\n\0"):  # files with marks were put together
+            yield place, _parsed(content, decoder)
 
 
 def _spans_lines(start: bytes) -> bool:
@@ -31,29 +32,46 @@ def _spans_lines(start: bytes) -> bool:
     return first.strip() == b"{" and rest.lstrip()[:1] in (b'"', b"}")
 
 
-def _parsed(line: bytes) -> Row | Unreadable:
+def _parsed(line: bytes, decoder: "_Decoder") -> Row | Unreadable:
     try:
         text = line.decode()
     except UnicodeDecodeError as err:
         return Unreadable("not UTF-8", f"byte {err.start + 1}: {line[:EXCERPT].decode('utf-8', 'replace')}")
     try:
-        content = json.loads(text)
+        content = decoder.decode(text)
     except json.JSONDecodeError as err:
         return Unreadable(f"not JSON ({err.msg})", text)
     except (ValueError, RecursionError):
         return Unreadable("not JSON (a number too long, or nested too deep)", text)
-    return _object(content, text)
+    return decoder.object_of(content, text)
 
 
-def _object(content: object, text: str) -> Row | Unreadable:
-    if isinstance(content, dict):
+class _Decoder(json.JSONDecoder):
+    """Notices a name that stands twice in one object: the first of its two values would be lost without a word."""
+
+    def __init__(self) -> None:
+        super().__init__(object_pairs_hook=self._once)
+        self._twice: str | None = None
+
+    def object_of(self, content: object, text: str) -> Row | Unreadable:
+        """Give what was decoded last, or why it is no row."""
+        twice, self._twice = self._twice, None
+        if twice is not None:
+            return Unreadable(f"`{twice}` stands twice in one object, with different values", text[:EXCERPT])
+        if isinstance(content, dict):
+            return content
+        return Unreadable(f"a JSON object is needed, found {type(content).__name__}", text[:EXCERPT])
+
+    def _once(self, pairs: list[tuple[str, object]]) -> dict[str, object]:
+        content = dict(pairs)
+        if len(content) < len(pairs):
+            self._twice = next((name[:80] for name, value in pairs if content[name] != value), self._twice)
         return content
-    return Unreadable(f"a JSON object is needed, found {type(content).__name__}", text[:EXCERPT])
 
 
 def _values(file: Utf8, longest: int) -> Iterator[Row | Unreadable]:
     """Give the values of an array, or those that follow each other, without holding the file."""
-    decoder, decode = codecs.getincrementaldecoder("utf-8")("surrogateescape"), json.JSONDecoder().raw_decode
+    decoder, values = codecs.getincrementaldecoder("utf-8")("surrogateescape"), _Decoder()
     buffer, at, size, ended = "", 0, _CHUNK, False
     is_array: bool | None = None
     while True:
@@ -64,16 +82,16 @@ def _values(file: Utf8, longest: int) -> Iterator[Row | Unreadable]:
         if ended and (at == len(buffer) or (is_array and not buffer[at:].strip(" \t\r\n]"))):
             return
         try:
-            content, end = decode(buffer, at)
+            content, end = values.raw_decode(buffer, at)
             whole = end < len(buffer) or ended
         except json.JSONDecodeError as err:
-            whole, reason = False, f"not JSON from here on ({err.msg})"
+            whole, reason = False, f"not JSON from here on ({err.msg})"  # or it goes on in what was not read yet
         except (ValueError, RecursionError):
             yield Unreadable("not JSON (a number too long, or nested too deep)", buffer[at : at + EXCERPT], True)
             return
         if whole:
             text = buffer[at:end]
-            yield Unreadable("not UTF-8", _shown(text)) if _is_damaged(text) else _object(content, text)
+            yield Unreadable("not UTF-8", _shown(text)) if _is_damaged(text) else values.object_of(content, text)
             at, size = end, _CHUNK
         elif ended or len(buffer) - at > longest:
             problem = reason if ended else f"longer than {longest} bytes"

@@ -21,6 +21,11 @@ def parquet_rows(file: BinaryIO, columns: Collection[str], progress: Callable[[f
     try:
         with pq.ParquetFile(file, buffer_size=_BUFFER, pre_buffer=False) as content:
             types = {field.name: str(field.type) for field in content.schema_arrow}
+            names = content.schema_arrow.names
+            if len(types) < len(names):
+                twice = next(name for name in names if names.count(name) > 1)
+                yield 1, Unreadable(f"two columns are called {twice!r}; rename one", rest_lost=True)
+                return
             wanted = [name for name in types if name in columns]
             total = max(1, content.metadata.num_rows)
             for batch in content.iter_batches(batch_size=_BATCH_ROWS, columns=wanted or None):

@@ -1,7 +1,11 @@
 """Single values of rows: what counts as missing, and what a text, an identifier or a number is. Pure."""
 
 import math
-from collections.abc import Mapping
+import re
+from collections.abc import Collection, Mapping
+from datetime import timedelta
+from decimal import Decimal
+from functools import lru_cache
 from numbers import Number
 from typing import Any
 from uuid import UUID
@@ -10,18 +14,59 @@ from datasets_defs.rows.row import UnfitError
 
 _EXACT = 2**53
 """Whole numbers up to here survive being a float."""
+_TEXTS_OF_NOTHING = frozenset(("nan", "NaN", "<NA>", "NULL", "\\N", "#N/A"))
+"""What data frames and warehouses write for a gap, and nobody as a text; trained on, it would be what a model says."""
+_IDS_OF_NOTHING = frozenset(("", "nan", "null", "none", "nil", "undefined", "n/a", "<na>", "nat"))
+_ROUNDED = re.compile(r"\d(?:\.\d+)?[eE]\+\d+")
+"""A long number as spreadsheets and data frames show it: several ids become one."""
+_WRAPPED = frozenset(("$date", "$oid", "$uuid", "$numberInt", "$numberLong", "$numberDouble", "$numberDecimal"))
+"""MongoDB's export writes a value with its type around it."""
 
 
 def is_missing(value: Any) -> bool:
     """Say whether nothing stands there: null, or NaN, as data frames fill their gaps with."""
     if value is None:
         return True
+    if isinstance(value, Decimal):  # one of its kinds of NaN cannot be compared
+        return value.is_nan()
     return isinstance(value, Number) and not isinstance(value, complex) and value != value  # noqa: PLR0124 NaN
 
 
 def given(row: Mapping[Any, Any]) -> dict[str, Any]:
     """Give the columns of a row in which something stands."""
-    return {str(name): value for name, value in row.items() if not is_missing(value)}
+    bare = {str(name): _unwrapped(value) for name, value in row.items()}
+    return {name: value for name, value in bare.items() if not (is_missing(value) or _is_text_of_nothing(value))}
+
+
+def named(row: Mapping[str, Any], names: Collection[str]) -> dict[str, Any]:
+    """Give a row whose columns have the names that are known, where only capitals, spaces or hyphens differ.
+
+    `Completion` and `User ID` would be kept as something else than what they are, without a word.
+    """
+    plain = {name: _plain(name) for name in row}
+    return {
+        (spelled if spelled in names and spelled not in row else name): row[name] for name, spelled in plain.items()
+    }
+
+
+@lru_cache(maxsize=4096)
+def _plain(name: str) -> str:
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|[\s-]+", "_", name.strip()).lower()
+
+
+def _unwrapped(value: Any) -> Any:
+    while isinstance(value, Mapping) and len(value) == 1 and (name := next(iter(value))) in _WRAPPED:
+        value = value[name]
+    return value
+
+
+def _is_text_of_nothing(value: Any) -> bool:
+    return isinstance(value, str) and value in _TEXTS_OF_NOTHING
+
+
+def no_id(value: Any) -> bool:
+    """Say whether an identifier is none: blank, or a gap that was made a text, which would be one user for all."""
+    return isinstance(value, str) and value.strip().lower() in _IDS_OF_NOTHING
 
 
 def text_of(value: Any) -> str:
@@ -48,6 +93,8 @@ def id_of(value: Any) -> str:
     """
     if isinstance(value, UUID):
         return str(value)
+    if isinstance(value, str) and _ROUNDED.fullmatch(value.strip()):
+        raise UnfitError("is a number that a spreadsheet rounded; format its column as text, and save it again")
     if isinstance(value, str):  # 17.0 is what a data frame with gaps writes for 17
         whole = value.removesuffix(".0")
         return whole if whole != value and whole.isascii() and whole.isdigit() else value
@@ -62,7 +109,7 @@ def id_of(value: Any) -> str:
 
 
 def _whole(value: Any) -> str:
-    if value % 1 != 0:
+    if (not isinstance(value, int) and not math.isfinite(value)) or value % 1 != 0:
         raise UnfitError(f"needs text or a whole number, found {type(value).__name__}")
     if isinstance(value, float) and abs(value) > _EXACT:
         raise UnfitError("is a number that has lost its last digits; write it as text")
@@ -70,11 +117,13 @@ def _whole(value: Any) -> str:
 
 
 def number_of(value: Any) -> float:
-    """Read a number; texts of numbers count.
+    """Read a number; texts of numbers count, and a span of time is its seconds.
 
     Raises:
         UnfitError: it is none, or not finite.
     """
+    if isinstance(value, timedelta):
+        return value.total_seconds()
     try:
         number = math.nan if isinstance(value, bool) else float(value)
     except (TypeError, ValueError, OverflowError):

@@ -8,6 +8,7 @@ from pydantic import ValidationError
 from datasets_defs.core.errors import ContractError
 from datasets_defs.core.settings import settings
 from datasets_defs.spec.fields import NamedFile
+from datasets_defs.spec.mistakes import sentences
 from datasets_defs.spec.model import ModelSpec
 from datasets_defs.spec.yaml_text import read_yaml
 
@@ -53,11 +54,12 @@ def parse_as(kind: type[Spec], text: str, path: Path) -> Spec:
     """
     content = read_yaml(text, path)
     if not isinstance(content, dict):
-        raise ContractError(f"{path}: expected a mapping of fields, found {type(content).__name__}")
+        content_kind = "nothing: the file is empty" if content is None else type(content).__name__
+        raise ContractError(f"{path}: expected a mapping of fields, found {content_kind}")
     try:
         spec = kind.model_validate(content)
     except ValidationError as err:
-        raise ContractError(f"{path}: {_sentences(err)}") from err
+        raise ContractError(f"{path}: {sentences(err, kind)}") from err
     if spec.name != path.stem:
         raise ContractError(f"{path}: name is {spec.name!r}; it must equal the file's name, {path.stem!r}")
     return spec
@@ -68,12 +70,12 @@ def load_all(folder: Path | None = None) -> tuple[dict[str, ModelSpec], list[str
     specs: dict[str, ModelSpec] = {}
     problems: list[str] = []
     models = folder or settings().models_dir
-    for path in sorted(models.glob("*.yaml")):
+    for path in yaml_files(models):
         try:
             specs[path.stem] = load(path)
         except ContractError as err:
             problems.append(str(err))
-    problems += [f"{path}: not read; rename it to {path.stem}.yaml" for path in sorted(models.glob("*.yml"))]
+    problems += [f"{path}: not read; rename it to {path.stem}.yaml" for path in _almost_named(models)]
     return specs, problems
 
 
@@ -94,21 +96,15 @@ def spec_of(name: str) -> ModelSpec:
 
 def model_names(folder: Path | None = None) -> list[str]:
     """List the models by their files' names; a file with errors counts, and fails in its own task."""
-    return sorted(path.stem for path in (folder or settings().models_dir).glob("*.yaml"))
+    return [path.stem for path in yaml_files(folder or settings().models_dir)]
 
 
-_TAGS = ("FromScratch", "str", "local", "torchrun", "kubernetes")
-"""Parts of a place in pydantic's words that stand for a choice among types, and not for a field."""
+def yaml_files(folder: Path) -> list[Path]:
+    """Give a folder's files by name; what editors and archives leave beside them, `.#m.yaml` or `._m.yaml`, is none."""
+    return sorted(path for path in folder.glob("*.yaml") if not path.name.startswith("."))
 
 
-def _sentences(err: ValidationError) -> str:
-    """Say what pydantic found: field, mistake and what stood there, a sentence for each."""
-
-    def place(location: tuple[int | str, ...]) -> str:
-        return ".".join(str(part) for part in location if part not in _TAGS) or "the file"
-
-    return "; ".join(
-        f"field {place(item['loc'])}: {item['msg']}"
-        + (f" (found {item['input']!r})" if item["type"] not in ("missing", "extra_forbidden") else "")
-        for item in err.errors()
-    )
+def _almost_named(folder: Path) -> list[Path]:
+    """Find files that people take to be read, and that are not: `m.yml`, `m.YAML`."""
+    names = (path for path in folder.glob("*") if path.suffix.lower() in (".yml", ".yaml") and path.suffix != ".yaml")
+    return sorted(path for path in names if not path.name.startswith("."))

@@ -12,7 +12,7 @@ from pydantic import (
 from datasets_defs.core.conditions import About
 from datasets_defs.core.settings import settings
 from datasets_defs.spec.batch import BatchSpec
-from datasets_defs.spec.fields import Name, NamedFile, Section
+from datasets_defs.spec.fields import Name, NamedFile, NonBlank, Section
 from datasets_defs.spec.gate import EvaluationSpec, GateSpec, ShadowSpec
 from datasets_defs.spec.generation import GenerateSpec
 from datasets_defs.spec.presets import MEAN_LOSS_QUERIES
@@ -50,9 +50,9 @@ class ModelSpec(NamedFile):
     """The model's name everywhere; it equals the file's name without `.yaml`."""
     description: str = ""
     """What the model does, in one sentence for people."""
-    base_model: FromScratch | str
+    base_model: FromScratch | NonBlank
     """A folder or hub name that `from_pretrained` reads, or the shape of a model made from scratch."""
-    training_text: str
+    training_text: NonBlank
     """Text the first champion learns or is judged by: `builtin:python-docs`, or a file (.txt, .jsonl, .parquet)."""
     serving: ServingSpec = ServingSpec()
     """In YAML also a server's name, `driftloop`, `vllm` or `tgi`, which brings the `quality` preset of that name."""
@@ -124,10 +124,8 @@ class ModelSpec(NamedFile):
         """Let labels count anonymous scores, or not, as the section `trust` says, unless they say it themselves."""
         if not isinstance(value, dict) or not isinstance(labels := value.get("labels"), list | tuple):
             return value
-        trust = value.get("trust")
-        anonymous = (
-            bool(trust.get("anonymous", False)) if isinstance(trust, dict) else getattr(trust, "anonymous", False)
-        )
+        trust = value.get("trust")  # as it is written: `"no"` and `no` are for pydantic to read, alike in both places
+        anonymous = trust.get("anonymous", False) if isinstance(trust, dict) else getattr(trust, "anonymous", False)
         told = [{"anonymous": anonymous, **label} if isinstance(label, dict) else label for label in labels]
         return {**value, "labels": told}
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from datasets_defs.core.errors import ContractError
 from datasets_defs.core.settings import settings
-from datasets_defs.spec.files import load_as
+from datasets_defs.spec.files import load_as, yaml_files
 from datasets_defs.spec.pairs import PairsSpec
 
 
@@ -15,7 +15,7 @@ def pair_sets_folder() -> Path:
 
 def pair_set_names() -> list[str]:
     """List the sets by their files' names; a file with errors counts, and fails in its own task."""
-    return sorted(path.stem for path in pair_sets_folder().glob("*.yaml"))
+    return [path.stem for path in yaml_files(pair_sets_folder())]
 
 
 def pair_set(name: str) -> PairsSpec:

@@ -2,12 +2,11 @@
 
 from itertools import product
 from typing import Annotated, Any, Literal
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from croniter import croniter
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from datasets_defs.spec.fields import NonBlank, Section
+from datasets_defs.spec.fields import NonBlank, Section, TimeZone
 
 NAMED = {"weekly": "0 0 * * 0", "monthly": "0 0 1 * *"}
 """What `cron` may say in a word: midnight between Saturday and Sunday, and midnight on the first of the month."""
@@ -29,14 +28,6 @@ def _cron(value: str) -> str:
     return expression
 
 
-def _zone(value: str) -> str:
-    try:
-        ZoneInfo(value)
-    except (ZoneInfoNotFoundError, ValueError) as err:
-        raise ValueError(f"{value!r} is no time zone; take one like `UTC` or `Europe/Berlin`") from err
-    return value
-
-
 class AfterSpec(Section):
     """A task of another DAG that has to end well before a training on schedule begins."""
 
@@ -55,7 +46,7 @@ class ScheduleSpec(Section):
 
     cron: Annotated[str, AfterValidator(_cron)] | None = None
     """`weekly`, `monthly`, or a cron expression of five fields."""
-    timezone: Annotated[str, AfterValidator(_zone)] = "UTC"
+    timezone: TimeZone = "UTC"
     """Of the expression."""
     assets: tuple[NonBlank, ...] = ()
     """Names or URIs of Airflow Assets of your own: any of them, once published, orders a training."""

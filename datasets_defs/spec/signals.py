@@ -16,7 +16,7 @@ from pydantic import (
 )
 
 from datasets_defs.core.conditions import About
-from datasets_defs.spec.fields import Section
+from datasets_defs.spec.fields import NonBlank, Section, TimeZone
 from datasets_defs.spec.presets import PRESETS
 
 
@@ -33,6 +33,19 @@ class ConfirmSpec(Section):
         if self.bad > self.of:
             raise ValueError(f"bad ({self.bad}) of the last {self.of} windows can never happen; lower `bad`")
         return self
+
+
+def _country(value: str) -> str:
+    """Hold a country against those whose holidays are known, here and not in the first window that asks for them."""
+    import holidays
+
+    known = holidays.list_supported_countries()
+    code, _, subdivision = value.partition("-")
+    if code not in known:
+        raise ValueError(f"{value!r} is no country whose holidays are known; write its two letters, as `DE`")
+    if subdivision and subdivision not in known[code]:
+        raise ValueError(f"{code} has no {subdivision!r}; its parts are {', '.join(known[code]) or 'not told apart'}")
+    return value
 
 
 class DriftSpec(Section):
@@ -60,9 +73,9 @@ class DriftSpec(Section):
 
     `none`: one hour is like any other, which is true of traffic that machines make; nothing has to be learned first.
     """
-    timezone: str = "UTC"
+    timezone: TimeZone = "UTC"
     """Where the users' day begins, as `Europe/Berlin`."""
-    calendar: str | None = None
+    calendar: Annotated[str, AfterValidator(_country)] | None = None
     """Country whose public holidays are days of their own, as `DE`, or with a subdivision `DE-BY`."""
     holidays: tuple[date, ...] = ()
     """Further such days, as `2026-12-31`."""
@@ -86,7 +99,7 @@ class SignalSpec(Section):
 
     name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,62}$")]
     """The signal is `quality:NAME` or `gpu:NAME` in verdicts, metrics and messages."""
-    promql: str
+    promql: NonBlank
     """The query; its worst sample is judged."""
     about: About | None = None
     """What the signal speaks of: `model`, `answers`, `machines` or `capacity`.

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field, model_validator
 
 from datasets_defs.redaction.kinds import USUAL, Kind
-from datasets_defs.spec.fields import Name, NonBlank, Section, Share
+from datasets_defs.spec.fields import Name, NonBlank, Section, Share, is_no
 
 
 class BudgetSpec(Section):
@@ -40,7 +40,7 @@ class LoraSpec(Section):
     @classmethod
     def _kept_alone(cls, value: Any) -> Any:
         """Let adapters that are kept be all that is trained, unless the section says otherwise."""
-        if isinstance(value, dict) and value.get("merge") is False:
+        if isinstance(value, dict) and is_no(value.get("merge")):
             return {"embeddings": False, **value}
         return value
 

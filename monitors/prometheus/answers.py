@@ -73,6 +73,11 @@ def _check(where: str, promql: str, response: httpx.Response) -> None:
             f"{where} sends the query on to {response.headers.get('Location', 'nowhere')!r} (HTTP {code}), as a login "
             "page or a proxy does; give the address that answers queries itself, and its credentials"
         )
+    if code == httpx.codes.NOT_FOUND:
+        raise TransientError(
+            f"{where} answered HTTP 404: {text}; where that stays, its API lies under a path, as /prometheus (Mimir, a "
+            "prefix) or /api/prom: write it behind the address, without /graph and /api/v1"
+        )
     if code != httpx.codes.OK:
         raise TransientError(f"{where} answered HTTP {code}: {text}")
 
@@ -98,6 +103,11 @@ def _lacks(answer: dict[str, Any]) -> str:
 
 def _samples(kind: str, result: Any, promql: str) -> list[Sample]:
     match kind:
+        case "vector" if any("histogram" in item and "value" not in item for item in result):
+            raise ContractError(
+                f"the query {promql!r} gives native histograms; a number is needed: write histogram_quantile(0.95, …), "
+                "histogram_avg(…) or histogram_count(…) around it"
+            )
         case "vector":
             pairs = [(item["metric"], item["value"]) for item in result]
         case "scalar":

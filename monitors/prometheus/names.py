@@ -32,7 +32,9 @@ OTHER_DEVICES: Mapping[str, str] = {
 _NAME = re.compile(r"[a-zA-Z_:][\w:]*")
 _ENDS = re.compile(r"(_seconds|_perc)?(_bucket|_total|_count|_sum)?$")
 _MODEL_LABELS = ("model_name", "model")
-_WHAT = ", ".join(("__name__", *_MODEL_LABELS))
+_COVERED = tuple(f"exported_{label}" for label in _MODEL_LABELS)
+"""Where Prometheus puts a label of the server's that the scrape has one of the same name for."""
+_WHAT = ", ".join(("__name__", *_MODEL_LABELS, *_COVERED))
 
 
 def seen_instead(kind: str, promql: str, *, served: str, prometheus: PrometheusClient, at: datetime) -> str:
@@ -54,9 +56,11 @@ def seen_instead(kind: str, promql: str, *, served: str, prometheus: PrometheusC
 
 def _alike(wanted: Sequence[str], prometheus: PrometheusClient, at: datetime) -> str | None:
     """Say which names hold the same words; a native histogram has no `_bucket`, and collectors add endings."""
+    if not wanted:
+        return None
     stems = sorted({re.escape(_ENDS.sub("", name.rpartition(":")[2])) for name in wanted})
     alike = _names(prometheus.query(f'count by (__name__) ({{__name__=~".*({"|".join(stems)}).*"}})', at=at))
-    if not stems or not alike:
+    if not alike:
         return None
     return f"names that look like it: {_listed(alike)}; a signal of your own may read them (`promql`)"
 
@@ -71,6 +75,12 @@ def _named(names: Sequence[str], prometheus: PrometheusClient, at: datetime) -> 
 def _of_another_model(there: Sequence[Sample], served: str) -> str:
     """Say of which models the metrics are."""
     models, names = _models(there), _listed(_names(there))
+    if covered := next((label for label in _COVERED for sample in there if sample.labels.get(label) == served), None):
+        return (
+            f"{names} is there with {served} in `{covered}`, since the scrape brings a label "
+            f"{covered.removeprefix('exported_')} of its own; scrape with `honor_labels: true` (`honorLabels` in a "
+            "ServiceMonitor)"
+        )
     if served in models:
         return f"{names} is there for {served}, but not with all that the query asks for"
     if not models:

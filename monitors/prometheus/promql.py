@@ -54,7 +54,10 @@ def inputs(expression: str) -> AllOf:
     try:
         tree = promql.parse(expression)
     except ValueError as err:
-        raise ContractError(f"the query {expression!r} cannot be parsed as PromQL: {err}") from err
+        raise ContractError(
+            f"the query {expression!r} cannot be parsed as PromQL: {err}; where the server knows newer syntax, "
+            "or MetricsQL, put it into a recording rule and ask for that"
+        ) from err
     return AllOf(_needed(tree))
 
 

@@ -56,7 +56,7 @@ def _openai(row: _Columns, model: str) -> _Columns:
     messages = _json(row.get("messages"))
     if not messages:
         raise ValueError("the row holds no messages: list them with the stored completion")
-    usage = _json(row.get("usage")) or {}
+    usage = _mapping(row.get("usage"))
     return given(
         {
             "request_id": row.get("id"),
@@ -69,7 +69,7 @@ def _openai(row: _Columns, model: str) -> _Columns:
             "completion_tokens": usage.get("completion_tokens"),
             "served_model": row.get("model"),
             **_scalars(row, ("temperature", "top_p", "service_tier")),
-            **(_json(row.get("metadata")) or {}),
+            **(_mapping(row.get("metadata")) or {"metadata": row.get("metadata") or None}),
         }
     )
 
@@ -135,6 +135,12 @@ def _turns(messages: Any, column: str) -> list[Any]:
         return list(turns_of(messages))
     except ValueError as err:
         raise ValueError(f"column {column!r} {err}") from err
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    """Give an object, or its JSON; nothing where a tool wrote something else in its place."""
+    content = _json(value)
+    return content if isinstance(content, Mapping) else {}
 
 
 def _json(value: Any) -> Any:

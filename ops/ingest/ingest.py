@@ -4,7 +4,7 @@ import getpass
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from itertools import islice
 from pathlib import Path
 
@@ -21,6 +21,8 @@ from datasets_defs.store.quarantined import quarantine
 from ops.ingest.rows import Row, parse
 
 BATCH_ROWS = 2_000
+AHEAD = timedelta(hours=1)
+"""Later than this after now no clock is; what is, is a local time without its zone, or a wrong unit."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -41,6 +43,10 @@ class Summary:
     """Requests that are past the log's retention: the next `maintain` drops them."""
     oldest: datetime | None = None
     """When the oldest request was answered."""
+    ahead: int = 0
+    """Requests that were answered in the future, as their times say."""
+    attributes: Counter[str] = field(default_factory=Counter)
+    """What is kept as attributes, by name: columns without a meaning of their own."""
 
     def retention_needed(self, now: datetime) -> int:
         """Give for how many days the log has to be kept so that the next `maintain` drops none of the requests."""
@@ -55,7 +61,9 @@ def ingest(
     *,
     now: datetime | None = None,
 ) -> Summary:
-    """Read a file into the model's log; reading it again changes nothing. `progress` hears shares of the file.
+    """Read a file, or those of a pattern, into the model's log; reading it again changes nothing.
+
+    `progress` hears shares of each file.
 
     A row that cannot be read is quarantined with its number and reason, and the others go on. Requests that are past
     the log's retention at `now` (the clock's unless given) are counted: they are judged and trained on until they go.
@@ -64,14 +72,15 @@ def ingest(
         ContractError: the file is missing, or of a kind that is not read.
         TransientError: PostgreSQL is away; run it again.
     """
-    (source,) = find(str(file))
-    if source.kind == "txt":
-        raise ContractError(f"{file} is plain text; give requests as .jsonl, .json, .csv, .tsv or .parquet")
-    summary, before = Summary(), first_day_kept(now or datetime.now(UTC))
-    parsed = _parsed(rows_of(source, progress=progress), model, summary)
-    while batch := list(islice(parsed, BATCH_ROWS)):
-        _write(db, model, file, batch, summary)
-        _count_past(batch, before, summary)
+    files = find(str(file))
+    if texts := [source.path for source in files if source.kind == "txt"]:
+        raise ContractError(f"{texts[0]} is plain text; give requests as .jsonl, .json, .csv, .tsv or .parquet")
+    summary, at = Summary(), now or datetime.now(UTC)
+    for source in files:
+        parsed = _parsed(rows_of(source, progress=progress), model, summary)
+        while batch := list(islice(parsed, BATCH_ROWS)):
+            _write(db, model, file if len(files) == 1 else Path(source.path), batch, summary)
+            _count_times(batch, at, summary)
     progress(1.0)
     return summary
 
@@ -95,12 +104,15 @@ def _parsed(rows: Rows, model: str, summary: Summary) -> Iterator[Row | _Bad]:
             yield _Bad(number, str(err), repr(content))
             continue
         summary.naive_times += row.naive_time
+        summary.attributes.update(list(row.inference.attributes) if row.inference is not None else ())
         yield row
 
 
-def _count_past(batch: list[Row | _Bad], before: datetime, summary: Summary) -> None:
+def _count_times(batch: list[Row | _Bad], now: datetime, summary: Summary) -> None:
     times = [row.inference.at for row in batch if isinstance(row, Row) and row.inference is not None]
+    before = first_day_kept(now)
     summary.past += sum(at < before for at in times)
+    summary.ahead += sum(at > now + AHEAD for at in times)
     summary.oldest = min([*times, *([summary.oldest] if summary.oldest is not None else [])], default=None)
 
 

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 from datasets_defs.rows.times import moment
-from datasets_defs.rows.values import given, id_of, is_missing, number_of, readable, text_of
+from datasets_defs.rows.values import given, id_of, is_missing, named, no_id, number_of, readable, text_of
 from datasets_defs.store.inference_log import Inference
 from ops.ingest.gateways import own_form
 
@@ -51,7 +51,7 @@ def parse(content: object, model: str) -> Row:
         raise ValueError(f"a mapping of columns is needed, found {type(content).__name__}")  # noqa: TRY004 one kind
     whose = ""
     try:
-        row = own_form(given(content), model)
+        row = named(own_form(given(content), model), OWN)
         if "model" in row and row["model"] != model:
             whose = f"column 'model' is {str(row['model'])[:80]!r}, not {model!r}"
         read = _read(row, model)
@@ -65,7 +65,8 @@ def parse(content: object, model: str) -> Row:
 def _read(row: Mapping[str, Any], model: str) -> Row:
     request_id = _id(row, "request_id") or ""
     if not request_id.strip():
-        raise ValueError("column 'request_id' is missing or empty")
+        others = ", ".join(sorted(name[:40] for name in row)[:12]) or "none"
+        raise ValueError(f"column 'request_id' is missing or empty; found {others}")
     if len(request_id) > LONGEST_ID:
         raise ValueError(f"column 'request_id' is longer than {LONGEST_ID} characters")
     feedback = _feedback(row, request_id)
@@ -101,6 +102,8 @@ def _inference(row: Mapping[str, Any], model: str, request_id: str) -> tuple[Inf
 
 def _feedback(row: Mapping[str, Any], request_id: str) -> Feedback | None:
     reference, score = _text(row, "reference"), _float(row, "score")
+    if reference is not None and not reference.strip():  # a blank cell is no word on the request
+        reference = None
     if reference is None and score is None:
         return None
     if score is not None and not 0 <= score <= 1:
@@ -133,7 +136,7 @@ def _text(row: Mapping[str, Any], name: str) -> str | None:
 
 
 def _id(row: Mapping[str, Any], name: str) -> str | None:
-    return _cell(row, name, id_of)
+    return None if no_id(row.get(name)) else _cell(row, name, id_of)
 
 
 def _float(row: Mapping[str, Any], name: str) -> float | None:
@@ -160,7 +163,9 @@ def _integer(row: Mapping[str, Any], name: str) -> int | None:
 
 
 def _attributes(row: Mapping[str, Any]) -> dict[str, Any]:
-    stated = row.get("attributes", {})
+    stated = row.get("attributes") or {}
+    if isinstance(stated, (list, tuple)):  # as Parquet has maps
+        stated = {pair[0]: pair[1] for pair in stated if isinstance(pair, (list, tuple)) and len(pair) == 2} or stated
     if isinstance(stated, str):  # as CSV has it
         try:
             stated = json.loads(stated)

@@ -1,6 +1,7 @@
 """Text that models learn from and are judged by: Python's own documentation, or files; and passages cut from it."""
 
 import hashlib
+import logging
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,11 +15,15 @@ from datasets_defs.rows.row import SHOWN, Row, Unreadable
 from datasets_defs.spec.model import ModelSpec
 from training.prepare.policy import kept_texts
 
+log = logging.getLogger(__name__)
+
 PYTHON_DOCS = "builtin:python-docs"
 HELD_OUT_SHARE = 0.3
 """Share of the texts that is held out, chosen by the hash of the text, so never on both sides."""
 SPARE_SHARE = 0.2
 """Share that is neither trained on nor part of any reference."""
+ANSWERS = ("completion", "chosen", "response", "output", "answer")
+"""Columns beside a prompt that hold an answer, and are not learned: usually it is a model's own."""
 PIECE_BYTES = 4000
 """Documentation topics are cut into pieces of about this size before they are dealt out; a topic may be huge."""
 
@@ -135,8 +140,22 @@ def _read(source: str) -> Iterator[str]:
     except ContractError as err:
         raise ContractError(f"training_text {source}: {err}, or give {PYTHON_DOCS}") from err
     for file in files:
-        for place, row in rows_of(file, columns=COLUMNS):
+        passed_over: set[str] = set()
+        for place, row in rows_of(file, columns=(*COLUMNS, *ANSWERS)):
             yield _text_of(row, f"training_text {file.path} row {place}")
+            passed_over |= _passed_over(row)
+        if passed_over:
+            log.warning(
+                "training_text %s: prompts alone are learned, and %s is passed over; call it `reference` where people "
+                "wrote it", file.path, ", ".join(sorted(passed_over)),
+            )  # fmt: skip
+
+
+def _passed_over(row: Row | Unreadable) -> set[str]:
+    """Name the answers of a row of which only the prompt is taken."""
+    if isinstance(row, Unreadable) or not (there := row.keys() & set(ANSWERS)) or "prompt" not in row:
+        return set()
+    return there if text_in(row).reference is None else set()
 
 
 def _text_of(row: Row | Unreadable, where: str) -> str:

@@ -1,7 +1,7 @@
 """Networks and tokenizers as folders hold them, or a clear no. The only file that imports transformers."""
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -29,6 +29,8 @@ _NOT_LOADED = (
     *(SafetensorError, WrongConfigError),
 )
 """What comes of a folder whose configuration asks for what cannot be made, or whose weights are damaged."""
+_WRAPPERS = ("module.", "_orig_mod.", "_fsdp_wrapped_module.", "base_model.model.", "_forward_module.")
+"""What DistributedDataParallel, `torch.compile`, FSDP, PEFT and Lightning put before the names of weights."""
 _Read = TypeVar("_Read")
 _ONE_AT_A_TIME = threading.RLock()
 """transformers replaces functions of its own and of torch's for the whole process while it makes a network.
@@ -59,17 +61,31 @@ def read_network(folder: Path, name: str) -> Any:
                 local_files_only=True,
                 dtype=torch.float32,
                 output_loading_info=True,
+                ignore_mismatched_sizes=True,  # so that we say which; its own words are "look at the above report"
             )
 
     network, loading = _told(f"model {name} cannot be loaded", read)
+    if mismatched := sorted(loading["mismatched_keys"]):
+        key, there, asked = mismatched[0]
+        raise ContractError(
+            f"model {name}: {len(mismatched)} of its weights have other sizes than config.json asks for, first {key}: "
+            f"{list(there)} and not {list(asked)}; put the config.json of these very weights beside them"
+        )
     if missing := sorted(loading["missing_keys"]):
         raise ContractError(
-            f"model {name}: {len(missing)} of its weights are in no *.safetensors and would be random, first "
-            f"{missing[0]}; save the whole model again, with the names that its own class gives them"
+            f"model {name}: {len(missing)} of its weights are in no *.safetensors that its index names and would be "
+            f"random, first {missing[0]}; {_cure(loading['unexpected_keys'])}"
         )
     require_used(loading["unexpected_keys"], name)
     _require_tied(network, name)
     return network
+
+
+def _cure(unexpected: Iterable[str]) -> str:
+    """Say what to do about weights that are missing under the names that the network has for them."""
+    if prefix := next((prefix for prefix in _WRAPPERS if any(key.startswith(prefix) for key in unexpected)), None):
+        return f"a wrapper put `{prefix}` before the names: take it off, and save the model within"
+    return "save the whole model again, with the names that its own class gives them"
 
 
 def _require_tied(network: Any, name: str) -> None:

@@ -12,7 +12,7 @@ from huggingface_hub.errors import StrictDataclassError
 from datasets_defs.core.errors import ContractError, TransientError
 from training.model.foreign import require_plain
 from training.model.size_check import require_fitting
-from training.model.tensor_tables import tensors_of
+from training.model.tensor_tables import SECOND_SET, tensors_of
 
 WrongConfigError = StrictDataclassError
 """What transformers raises for a field of a wrong type in config.json."""
@@ -68,6 +68,7 @@ def inspect(folder: Path, name: str, known_types: Collection[str]) -> None:
     Raises:
         ContractError: something in it could run code, something is missing, or it is no plain language model.
     """
+    _refuse_left_behind(folder, name)
     if pickled := pickles_in(folder):
         raise ContractError(f"model {name} holds {', '.join(pickled)}: {PICKLED}")
     if (folder / "adapter_config.json").exists():
@@ -77,7 +78,9 @@ def inspect(folder: Path, name: str, known_types: Collection[str]) -> None:
     _refuse_pointers(folder, name)
     instead = without_weights(folder)
     if not (folder / "config.json").is_file():
-        raise ContractError(f"model {name}: config.json is missing{f', and {instead}' if instead else ''}")
+        inner = _within(folder)
+        advice = f", and {instead}" if instead else f"; {inner} within has one: give that" if inner else ""
+        raise ContractError(f"model {name}: config.json is missing{advice}")
     for path in sorted(folder.rglob("*.json")):
         _refuse_code(path, name)
     _check_type(folder, name, known_types)
@@ -86,6 +89,7 @@ def inspect(folder: Path, name: str, known_types: Collection[str]) -> None:
         raise ContractError(f"model {name}: no *.safetensors; {cure}")
     for path in folder.glob(_INDEX):
         _check_index(path, name)
+    _refuse_two_sets(folder, name)
     tensors, config = tensors_of(folder, name), _json(folder / "config.json", name)
     require_plain(folder, tensors, config, name)
     require_fitting(tensors, config, name)
@@ -117,6 +121,57 @@ def without_weights(folder: Path) -> str:
         if there := sorted(path.name for pattern in patterns for path in folder.glob(pattern)):
             return f"{there[0]} is there: {cure}"
     return ""
+
+
+def _refuse_left_behind(folder: Path, name: str) -> None:
+    """Refuse links whose file was not copied with them, and what macOS puts beside files in archives."""
+    refuse_cut_links(folder, name)
+    if shadows := sorted(path.name for pattern in WANTED for path in folder.glob(f"._{pattern}")):
+        raise ContractError(
+            f"model {name}: {shadows[0]} is a shadow that macOS leaves in archives; remove it (`rm {folder}/._*`)"
+        )
+
+
+def refuse_cut_links(folder: Path, name: str) -> None:
+    """Refuse links of a hub's cache whose file was not copied with them, at any depth.
+
+    Raises:
+        ContractError: there is one.
+    """
+    links = (path for pattern in WANTED for path in folder.rglob(pattern) if path.is_symlink() and not path.exists())
+    if cut := sorted(path.name for path in links):
+        raise ContractError(
+            f"model {name}: {cut[0]} is a link to a file that is not here; copy what links name (`cp -rL`)"
+        )
+
+
+def _within(folder: Path) -> str:
+    """Name a folder within that holds a model: a cache's newest snapshot, or a trainer's last checkpoint."""
+    there = [path.parent for path in folder.glob("*/config.json")] + [
+        path.parent for path in folder.glob("snapshots/*/config.json")
+    ]
+    newest = max(there, key=lambda path: path.stat().st_mtime, default=None)
+    return "" if newest is None else newest.relative_to(folder).as_posix()
+
+
+def _refuse_two_sets(folder: Path, name: str) -> None:
+    """Refuse weights that some readers would take and others pass over: a file beside the index, or beside the one.
+
+    transformers prefers model.safetensors to an index, and servers read what the index names, or every file.
+    """
+    files = {path.name for path in folder.glob("*.safetensors") if not path.name.startswith(SECOND_SET)}
+    indexed = {shard for path in folder.glob(_INDEX) for shard in _json(path, name).get("weight_map", {}).values()}
+    if not indexed and files and "model.safetensors" not in files:
+        raise ContractError(
+            f"model {name}: {len(files)} files of weights, first {min(files)}, and neither model.safetensors nor "
+            "model.safetensors.index.json, which says what is where; fetch the index, or save the model again"
+        )
+    if others := sorted(files - (indexed or {"model.safetensors"})):
+        of = "model.safetensors.index.json does not name it" if indexed else "model.safetensors is the model"
+        raise ContractError(
+            f"model {name}: {others[0]} lies beside its weights, and {of}; readers differ in what they take: remove "
+            "the file, or the set that it does not belong to"
+        )
 
 
 def _refuse_pointers(folder: Path, name: str) -> None:

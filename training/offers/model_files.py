@@ -4,7 +4,7 @@ import shutil
 from pathlib import Path
 
 from datasets_defs.core.errors import ContractError
-from training.model.safe_files import PICKLED, WANTED, pickles_in, without_weights
+from training.model.safe_files import PICKLED, WANTED, pickles_in, refuse_cut_links, without_weights
 
 CONFIG, ADAPTER = "config.json", "adapter_config.json"
 _TOKENIZER = ("tokenizer*", "vocab.json", "spiece.model")
@@ -22,6 +22,7 @@ def collect(source: Path, into: Path) -> Path:
     """
     if not source.is_dir():
         raise ContractError(f"{source} is no folder; give one with config.json, *.safetensors and the tokenizer")
+    refuse_cut_links(source, str(source))
     root = _model_in(source)
     shutil.rmtree(into, ignore_errors=True)
     into.mkdir(parents=True)
@@ -75,5 +76,6 @@ def _tokenizer_in(source: Path) -> Path | None:
 def _copy(source: Path, into: Path) -> None:
     for pattern in WANTED:
         for path in sorted(source.glob(pattern)):
-            if path.is_file() and not (into / path.name).exists():
+            shadow = path.name.startswith("._")  # of macOS, in archives
+            if path.is_file() and not shadow and not (into / path.name).exists():
                 shutil.copyfile(path, into / path.name)

@@ -77,7 +77,7 @@ def _require_program(name: str, directory: Path, environment: Mapping[str, str])
 
 def _end_all(name: str) -> None:
     """Kill every process of the training, whoever began it, and wait until all are gone."""
-    while processes := [each for each in psutil.process_iter() if _is_of(each, name)]:
+    while processes := [running for running in psutil.process_iter() if _is_of(running, name)]:
         for process in processes:
             try:
                 process.kill()

@@ -24,7 +24,7 @@ def ingest(
     file: Annotated[
         Path,
         typer.Argument(
-            help="A log: .jsonl, .json, .csv, .tsv or .parquet, maybe .gz or .zst; ours, LiteLLM, OpenAI or Langfuse."
+            help="A log or pattern: .jsonl, .json, .csv, .tsv, .parquet, maybe packed; ours, LiteLLM, OpenAI, Langfuse."
         ),
     ],
 ) -> None:
@@ -47,6 +47,9 @@ def ingest(
     )
     if counts.naive_times:
         tables.say(f"{counts.naive_times:,} times had no zone and were taken as UTC")
+    if counts.attributes:
+        shown = ", ".join(name[:40] for name, _ in counts.attributes.most_common(12))
+        tables.plainly(f"kept as attributes: {shown}")
     _say_past(counts, now)
     for reason, count in counts.quarantined.most_common(10):
         tables.plainly(f"  {count:,} rows: {reason}", style="yellow")
@@ -56,9 +59,14 @@ def ingest(
 
 
 def _say_past(counts: "Summary", now: datetime) -> None:
-    """Say of requests that the next `maintain` drops, and what keeps them."""
+    """Say of requests that lie in the future, or that the next `maintain` drops, and what keeps them."""
     from datasets_defs.store.places import place
 
+    if counts.ahead:
+        tables.plainly(
+            f"{counts.ahead:,} requests lie in the future: no window judges them before; write their times with a zone",
+            style="yellow",
+        )
     if counts.past:
         tables.plainly(
             f"{counts.past:,} requests are older than the {place('inference').days} days that the log is kept: the "

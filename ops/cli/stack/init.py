@@ -44,6 +44,9 @@ def register(app: typer.Typer) -> None:
     )  # fmt: skip
 
 
+_ON_GPUS = f"Signals on GPUs, by their exporter: {GPU_PRESETS}, or none?"
+
+
 def init(
     name: NewName,
     serving: Serving = None,
@@ -73,7 +76,7 @@ def init(
     text = _answer("--training-text", training_text, "Training text: a file, or builtin:python-docs?", None)
     own = server if server != "external" else "none"
     signals = _choice(quality, "Signals on serving's metrics: a server's name, or none?", own)
-    gpus = _choice(gpu, f"Signals on GPUs, by their exporter: {GPU_PRESETS}, or none?", "none")
+    gpus = _choice(gpu, _ON_GPUS, "none")
     made = NewModel(
         name=name, description=description, serving=server, base_model=base, training_text=text,
         quality=signals, gpu=gpus, promotion=promotion,

@@ -57,10 +57,10 @@ def similar(
 def _tell(model: str, answer: "Similar") -> None:
     """Print a line for each text, then what was compared."""
     rows = tables.table("like", "asked", "times", "prompt", right=("like", "times"))
-    for each in answer.prompts:
-        asked = f"{each.at:%Y-%m-%d %H:%M}Z"
-        prompt = tables.escape(tables.shortened(each.prompt, 90))
-        rows.add_row(f"{each.similarity:.2f}", asked, str(each.times), prompt)
+    for text in answer.prompts:
+        asked = f"{text.at:%Y-%m-%d %H:%M}Z"
+        prompt = tables.escape(tables.shortened(text.prompt, 90))
+        rows.add_row(f"{text.similarity:.2f}", asked, str(text.times), prompt)
     if answer.prompts:
         tables.console.print(rows, highlight=False)
     tables.plainly(answer.summary(model), style="dim")

@@ -28,6 +28,9 @@ def test_every_usual_form_is_the_same_instant() -> None:
         "2026-11-20T14:00:00+02:00", "2026-11-20 14:00:00 +0200", "2026-11-20 12:00:00 +0000 UTC",
         "2026-11-20T12:00:00,000Z", "20/Nov/2026:12:00:00 +0000", "Fri, 20 Nov 2026 13:00:00 +0100",
         "20261120T120000Z", "1795176000.0", "1795176000000",
+        "Fri Nov 20 2026 13:00:00 GMT+0100 (Central European Standard Time)",
+        "2026-11-20T13:00:00+01:00[Europe/Berlin]",
+        "2026-11-20 13:00:00.000000001 +0100 CET m=+0.01", "Fri, 20 Nov 2026 07:00:00 EST", "2026/11/20T12:00:00Z",
     ],
 )  # fmt: skip
 def test_zones_are_heeded(text: str) -> None:
@@ -36,8 +39,9 @@ def test_zones_are_heeded(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["20.11.2026 12:00", "20/11/2026 12:00:00", "11/20/2026 12:00 PM", "2026/11/20 12:00", "20261120120000"]
-)
+    "text", ["20.11.2026 12:00", "20/11/2026 12:00:00", "11/20/2026 12:00 PM", "2026/11/20 12:00", "20261120120000",
+     "2026.11.20 12:00:00", "2026-11-20 12:00:00 PM", "20-NOV-26 12.00.00.000000 PM", "20-Nov-2026 12:00:00"]
+)  # fmt: skip
 def test_spreadsheets_have_no_zone(text: str) -> None:
     """Times of spreadsheets are given without a zone, for the caller to decide."""
     assert moment(text) == NOON.replace(tzinfo=None)
@@ -66,6 +70,12 @@ def test_a_date_is_its_midnight() -> None:
         (float("nan"), "is no time"),
         ([1], "is no time"),
         (0, "outside the years"),
+        (638_500_000_000_000_000, "outside the years"),  # ticks of .NET, which were March 1990
+        (798_000_000, "outside the years"),  # seconds of macOS since 2001, which were April 1995
+        (46_346.5, "outside the years"),  # a day of Excel
+        (2026112012, "a day with its hour"),  # which was a second of 2034
+        ("Fri Nov 20 12:00:00 CET 2026", "zone CET"),  # which was taken for UTC
+        ("Fri, 20 Nov 2026 12:00:00 IST", "zone IST"),
         ("1e400", "is no time"),
         (10**40, "outside the years"),
     ],

@@ -156,7 +156,7 @@ def test_no_label_counts_twice() -> None:
         ([{**LABEL, "min_labels": 20}], "field labels.0.min_labels: Input should be greater than or equal to 50"),
         ([{**LABEL, "harm_ratio": 1}], "field labels.0.harm_ratio: Input should be greater than 1 (found 1)"),
         ([{**LABEL, "better": "more"}], "field labels.0.better: Input should be 'higher' or 'lower' (found 'more')"),
-        ([{**LABEL, "maturity": 3}], "field labels.0.maturity: Extra inputs are not permitted"),
+        ([{**LABEL, "maturity": 3}], "field labels.0.maturity: no such field; did you mean `maturity_windows`"),
     ],
 )
 def test_a_wrong_spec(loop: Loop, labels: list[dict[str, Any]], says: str) -> None:

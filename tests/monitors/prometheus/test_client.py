@@ -11,6 +11,7 @@ from datasets_defs.core.errors import ContractError, TransientError
 from datasets_defs.spec.signals import SignalSpec
 from monitors.prometheus.client import PrometheusClient
 from monitors.prometheus.gpu_capacity import free_gpus, total_gpus
+from monitors.prometheus.names import seen_instead
 from monitors.prometheus.promql import selectors
 from monitors.prometheus.signals import judge_signal
 from ops.stack.ports import free_port
@@ -171,6 +172,8 @@ def test_refused_credentials_in_the_servers_words(status: int) -> None:
         assert total_gpus(client, at=datetime.now(UTC)) is None
 
 
+HISTOGRAM = {"metric": {}, "histogram": [0, {"count": "1", "sum": "2"}]}
+NATIVE = {"status": "success", "data": {"resultType": "vector", "result": [HISTOGRAM]}}
 PROXY = "<html><head><style>b {}</style></head>\n<body><h1>403 Forbidden</h1> by <b>team&nbsp;proxy</b></body></html>"
 
 
@@ -186,6 +189,8 @@ PROXY = "<html><head><style>b {}</style></head>\n<body><h1>403 Forbidden</h1> by
         (429, "slow down", TransientError, "HTTP 429: slow down"),
         (503, {"error": "query timed out"}, TransientError, "HTTP 503: query timed out"),
         (503, "", TransientError, "HTTP 503: Service Unavailable and nothing else"),
+        (404, "404 page not found", TransientError, "its API lies under a path, as /prometheus"),
+        (200, NATIVE, ContractError, "gives native histograms; a number is needed: write histogram_quantile(0.95"),
         (302, "", ContractError, "sends the query on to 'https://login.example/oauth'"),
         (200, "<title>Sign in</title>", TransientError, "did not answer as Prometheus does: 'Sign in'"),
         (200, "[]", TransientError, "did not answer as Prometheus does"),
@@ -195,6 +200,28 @@ def test_the_servers_own_words(status: int, body: object, error: type[Exception]
     """Whatever stands before Prometheus, its words arrive: as text, as JSON of several kinds, as a page."""
     with answering((status, body)) as answers, pytest.raises(error, match=re.escape(said)):
         PrometheusClient(answers.url).query("up", at=datetime.now(UTC))
+
+
+def test_a_label_that_the_scrape_covers() -> None:
+    """Where the scrape has a label of the model's name, the cure is not to call the model as the scrape does."""
+    labels = {"__name__": "vllm:num_requests_waiting", "model_name": "team-a", "exported_model_name": "writer"}
+    there = {"status": "success", "data": {"resultType": "vector", "result": [{"metric": labels, "value": [0, "1"]}]}}
+    with answering((200, there)) as answers:
+        said = seen_instead(
+            "quality",
+            'vllm:num_requests_waiting{model_name="writer"}',
+            served="writer",
+            prometheus=PrometheusClient(answers.url),
+            at=datetime.now(UTC),
+        )
+    assert "is there with writer in `exported_model_name`" in said
+    assert "`honor_labels: true`" in said
+
+
+def test_newer_syntax_goes_into_a_rule() -> None:
+    """A server may know what the reader of queries does not: the sentence says where to put it."""
+    with pytest.raises(ContractError, match="put it into a recording rule and ask for that"):
+        selectors("rate(x[5m + 1m])")
 
 
 def test_a_long_question(prometheus: PrometheusServer) -> None:

@@ -175,6 +175,11 @@ SCENARIOS: dict[str, Scenario] = {
          *(("vllm:num_requests_waiting", {"model_name": "writer", "engine": "1", "pid": pid}, 8) for pid in "789")],
         conditions={"queue_waiting_requests": Condition.WARN}, scores={"queue_waiting_requests": 8},
     ),
+    "a-label-of-the-scrape": Scenario(
+        [(name, {**labels, "model_name": "team-a", "exported_model_name": "writer"}, value)
+         for name, labels, value in vllm("writer")],
+        says="in `exported_model_name`, since the scrape brings a label model_name of its own",
+    ),
     "full": Scenario(loaded(5e4), conditions={"queue_waiting_requests": BAD, "kv_cache_used_share": BAD}),
     "all-was-aborted-at-once": Scenario(
         loaded(0),

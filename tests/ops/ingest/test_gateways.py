@@ -1,6 +1,11 @@
 """Logs as gateways and tracing tools write them become requests, or say what they lack."""
 
+import math
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from pathlib import Path
+from typing import Any
+from uuid import UUID
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -108,3 +113,41 @@ def test_a_data_frame_with_gaps(engine: Engine, tmp_path: Path) -> None:
     first, second = kept(engine)["1"], kept(engine)["2"]
     assert (first["user_id"], first["latency_seconds"], first["prompt_tokens"]) == ("17", None, 3)
     assert (second["user_id"], second["latency_seconds"], second["attributes"]) == (None, 0.5, {})
+
+
+ODD: tuple[Any, ...] = (
+    *(None, "", " ", "x", "{", '{"a":1}', "[1]", '"s"', "nan", "9" * 5_000, "\ud800", b"\xff"),
+    *(0, -1, 10**400, 1.5, math.nan, math.inf, True, complex(1, 1)),
+    *(Decimal("sNaN"), Decimal("Infinity"), datetime(9999, 12, 31, tzinfo=UTC), timedelta(1), UUID(int=1)),
+    *([], {}, [1], [None], {"a": 1}, {1: 2}, [{}], [("a", 1)], [[["a"]]], {"$date": {}}, {"$oid": None}),
+    *([{"role": "user"}], [{"role": 1, "content": "x"}], [{"role": "user", "content": [None]}], {"messages": [1]}),
+    *({"choices": []}, {"choices": [{"message": 5}]}, {"choices": {}}),
+)
+ASKS = [{"role": "user", "content": "q"}]
+GOOD: dict[str, dict[str, Any]] = {
+    "own": {"request_id": "r", "at": 1777600000, "prompt": "p", "user_id": "u", "score": 1, "attributes": {}},
+    "litellm": {"request_id": "r", "call_type": "x", "startTime": 1777600000, "messages": ASKS, "response": {}},
+    "openai": {
+        "id": "i", "object": "chat.completion", "choices": [], "created": 1777600000, "usage": {}, "metadata": {},
+        "messages": ASKS,
+    },
+    "langfuse": {"id": "i", "type": "GENERATION", "traceId": "t", "startTime": 1777600000, "input": "q", "output": ""},
+    "messages": {"request_id": "r", "at": 1777600000, "messages": ASKS},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("form", GOOD)
+def test_an_odd_value_is_the_end_of_its_row_at_most(form: str) -> None:
+    """Whatever stands in a column, a row is read or refused with a reason; five forms ended their whole file."""
+    read = 0
+    for column in GOOD[form]:
+        for value in ODD:
+            try:
+                parse({**GOOD[form], column: value}, "m")
+                read += 1
+            except ValueError as err:
+                assert str(err)  # noqa: PT017 a reason, whichever
+    assert read
+    odd = parse({**GOOD["openai"], "metadata": "tenant-a", "usage": [1]}, "m").inference
+    assert odd is not None
+    assert odd.attributes["metadata"] == "tenant-a"

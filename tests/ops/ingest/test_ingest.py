@@ -68,7 +68,7 @@ def test_bad_rows_are_kept_apart_and_the_others_go_on(engine, tmp_path):
         2: "not JSON (Unterminated string starting at)",
         3: "not UTF-8",
         4: "column 'at' is no time; ISO 8601 or seconds since 1970 are needed",
-        5: "column 'request_id' is missing or empty",
+        5: "column 'request_id' is missing or empty; found at, prompt",
         6: "column 'prompt' needs text, found int",
         7: "column 'latency_seconds' needs a number",
         8: "a JSON object is needed, found list",
@@ -202,3 +202,55 @@ def test_what_is_kept_is_what_was_said(engine, tmp_path, home, monkeypatch):
     monkeypatch.setenv("DRIFTLOOP_RETENTION_DAYS", str(needed))
     settings.cache_clear()
     assert ingest(engine, "m", file, now=NOW).past == 0
+
+
+def test_several_files_of_a_pattern(engine, tmp_path):
+    """All files of a pattern come in, hidden ones not, and a bad row is kept apart under its own file's name."""
+    jsonl(tmp_path / "a.jsonl", [row(1)])
+    jsonl(tmp_path / "b.jsonl", [row(2), {"request_id": "x"}])
+    (tmp_path / "._b.jsonl").write_bytes(b"\0\5\x16\7")
+    summary = ingest(engine, "m", tmp_path / "*.jsonl")
+    assert (summary.rows, summary.new, summary.quarantined.total()) == (3, 2, 1)
+    assert [item["source"] for item in stored(engine, tables.quarantined_row)] == [str(tmp_path / "b.jsonl")]
+
+
+def test_requests_of_the_future_and_unknown_columns_are_told(engine, tmp_path):
+    """A time ahead of the clock is never judged, and a column of no meaning is an attribute: both are counted."""
+    rows = [row(1, latency_ms=5), row(2, at="2026-05-01T14:30:00", latency_ms=6, team="a")]
+    summary = ingest(engine, "m", jsonl(tmp_path / "a.jsonl", rows), now=NOW)
+    assert (summary.ahead, dict(summary.attributes)) == (1, {"latency_ms": 2, "team": 1})
+
+
+def test_gaps_that_were_made_texts(engine, tmp_path):
+    """What pandas and warehouses write for nothing is no user, no id, no reference, and no zero."""
+    file = tmp_path / "a.csv"
+    file.write_text(
+        "Request ID,at,prompt,User ID,completion,reference,latency_seconds\n"
+        "a,2026-05-01T10:00:00Z,p,nan,NULL,nan,None\n"
+        "nan,2026-05-01T10:00:00Z,p,u,c,,\n"
+        "1.23457E+17,2026-05-01T10:00:00Z,p,u,c,,\n"
+    )
+    summary = ingest(engine, "m", file)
+    (kept,) = stored(engine, tables.inference)
+    assert (kept["request_id"], kept["user_id"], kept["completion"], kept["latency_seconds"]) == ("a", None, None, None)
+    assert (summary.new, summary.feedback, summary.quarantined.total()) == (1, 0, 2)
+
+
+@pytest.mark.parametrize("calls", [5, "f", {"function": {"name": "f"}}, None])
+def test_calls_of_tools_in_odd_forms_stop_no_file(calls):
+    """A row whose calls are no list was the end of its whole file."""
+    messages = [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a", "tool_calls": calls}]
+    read = parse({"request_id": "r", "at": NOW, "messages": messages}, "m")
+    assert read.inference.completion.startswith("a")
+
+
+def test_a_call_as_openai_had_it_before():
+    """`function_call` is a call, and a blank reference is no word on a request."""
+    said = {"role": "assistant", "content": None, "function_call": {"name": "f", "arguments": "{}"}}
+    read = parse({"request_id": "r", "at": NOW, "messages": [said], "reference": " "}, "m")
+    assert (read.inference.completion, read.feedback) == ("f({})", None)
+
+
+def test_parquet_maps_are_attributes():
+    """A map of Parquet is read as pairs."""
+    assert parse({**row(1), "attributes": [("team", "a")]}, "m").inference.attributes == {"team": "a"}

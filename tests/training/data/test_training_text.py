@@ -1,12 +1,19 @@
 """The text that the first champion learns: its parts, its passages, and files that cannot be used."""
 
+import json
 import random
 
 import pytest
 
 from datasets_defs.core.errors import ContractError
 from datasets_defs.spec.model import ModelSpec
-from training.data.training_text import cut_passages, heldout_documents, spare_documents, training_documents
+from training.data.training_text import (
+    all_documents,
+    cut_passages,
+    heldout_documents,
+    spare_documents,
+    training_documents,
+)
 
 SPEC = ModelSpec(name="m", base_model="x", training_text="builtin:python-docs")
 
@@ -48,3 +55,17 @@ def test_bad_training_text(tmp_path, name: str, content: str, said: str):
     spec = SPEC.model_copy(update={"training_text": str(tmp_path / name)})
     with pytest.raises(ContractError, match=said):
         training_documents(spec)
+
+
+@pytest.mark.parametrize("column", ["completion", "chosen"])
+def test_an_answer_that_is_not_learned_is_told(tmp_path, caplog, column: str):
+    """Prompts beside completions, as trainers' data sets have them, were learned alone without a word."""
+    file = tmp_path / "pairs.jsonl"
+    file.write_text("\n".join(json.dumps({"prompt": f"question {n}", column: f"answer {n}"}) for n in range(40)))
+    texts = all_documents(str(file))
+    assert texts[0] == "question 0"
+    assert f"prompts alone are learned, and {column} is passed over; call it `reference`" in caplog.text
+    caplog.clear()
+    file.write_text(file.read_text().replace(f'"{column}"', '"reference"'))
+    assert all_documents(str(file))[0] == "question 0answer 0"
+    assert caplog.text == ""

@@ -113,6 +113,71 @@ def other_output_layer(folder: Path) -> None:
     save_file({**tensors, "lm_head.weight": tensors["transformer.wte.weight"] * 2}, path, metadata={"format": "pt"})
 
 
+def sharded(*, keep: bool = False, index: bool = True, all_named: bool = True) -> Spoil:
+    """Lay the weights in two files with an index, as newer saves do, and maybe leave the older single file."""
+
+    def spoil(folder: Path) -> None:
+        tensors = load_file(folder / "model.safetensors")
+        places = {name: f"model-0000{1 + n % 2}-of-00002.safetensors" for n, name in enumerate(sorted(tensors))}
+        for file in set(places.values()):
+            part = {name: each + 1 for name, each in tensors.items() if places[name] == file}
+            save_file(part, folder / file, metadata={"format": "pt"})
+        named = places if all_named else {name: file for name, file in places.items() if "00001" in file}
+        if index:
+            content = {"metadata": {"total_size": 1}, "weight_map": named}
+            (folder / "model.safetensors.index.json").write_text(json.dumps(content))
+        if not keep:
+            (folder / "model.safetensors").unlink()
+
+    return spoil
+
+
+def in_two_files(folder: Path) -> None:
+    """Let a shard that is named hold an older value of a tensor of another, as one does that was used again."""
+    sharded()(folder)
+    first, second = sorted(folder.glob("model-*.safetensors"))
+    older = {name: each * 0 for name, each in load_file(first).items()}
+    save_file({**load_file(second), **older}, second, metadata={"format": "pt"})
+
+
+def renamed(prefix: str) -> Spoil:
+    """Save the weights out of a wrapper."""
+
+    def spoil(folder: Path) -> None:
+        path = folder / "model.safetensors"
+        save_file({f"{prefix}{name}": each for name, each in load_file(path).items()}, path, metadata={"format": "pt"})
+
+    return spoil
+
+
+def sized(change: int) -> Spoil:
+    """Cut the weights short, or append to them."""
+
+    def spoil(folder: Path) -> None:
+        path = folder / "model.safetensors"
+        content = path.read_bytes()
+        path.write_bytes(content[:change] if change < 0 else content + bytes(change))
+
+    return spoil
+
+
+def dangling(name: str) -> Spoil:
+    """Copy a link of a hub's cache without what it names."""
+
+    def spoil(folder: Path) -> None:
+        (folder / name).unlink()
+        (folder / name).symlink_to("../../blobs/abc")
+
+    return spoil
+
+
+def within(folder: Path) -> None:
+    """Give the folder of a training in the place of its checkpoint's."""
+    (folder / "checkpoint-500").mkdir()
+    for path in [path for path in folder.iterdir() if path.is_file()]:
+        path.rename(folder / "checkpoint-500" / path.name)
+
+
 NO_MODEL = json.dumps({"version": "1.0", "added_tokens": [], "model": {"type": "Nothing", "vocab": {}}})
 Q, LORA = f"{LAYER}.qweight", f"{LAYER}.lora_A.default.weight"
 CASES = {
@@ -144,6 +209,23 @@ CASES = {
     "gguf": (instead("model-q4_k_m.gguf"), "model-q4_k_m.gguf is there: servers read that"),
     "pickle": (instead("pytorch_model.bin"), r"pytorch_model.bin: pickled .* `model.save_pretrained\(FOLDER\)`"),
     "tensorflow": (instead("tf_model.h5"), "tf_model.h5 is there: save it from PyTorch"),
+    "older-file": (sharded(keep=True), r"model\.safetensors lies beside its weights, .*index\.json does not name it"),
+    "in-two-files": (in_two_files, "both hold .*, and readers differ in which they take"),
+    "not-indexed": (sharded(all_named=False), r"model-00002-of-00002\.safetensors lies beside its weights"),
+    "no-index": (sharded(index=False), r"2 files of weights, .* and neither model\.safetensors nor"),
+    "second-file": (
+        lambda f: shutil.copy(f / "model.safetensors", f / "extra.safetensors"),
+        r"extra\.safetensors lies beside its weights, and model\.safetensors is the model",
+    ),
+    "cut": (sized(-1000), "its own table says .*cut short; fetch it again"),
+    "appended": (sized(4), "something was appended; fetch it again"),
+    "ddp": (renamed("module."), "a wrapper put `module.` before the names: take it off"),
+    "compiled": (renamed("_orig_mod."), "a wrapper put `_orig_mod.` before the names"),
+    "dangling-weights": (dangling("model.safetensors"), r"model\.safetensors is a link to a file that is not here"),
+    "dangling-config": (dangling("config.json"), r"config\.json is a link .*copy what links name \(`cp -rL`\)"),
+    "shadow": (lambda f: (f / "._model.safetensors").write_bytes(b"\0\5\x16\7"), "a shadow that macOS leaves"),
+    "within": (within, "config.json is missing; checkpoint-500 within has one: give that"),
+    "larger-vocabulary": (put("config.json", vocab_size=320), r"wte.weight: \[300, 16\] and not \[320, 16\]"),
     "arguments": (instead("training_args.bin", alone=True), r"training_args.bin is there: .*trainer.save_model\("),
 }
 
@@ -163,6 +245,23 @@ def test_an_offer_without_weights(folder: Path, tmp_path: Path, name: str) -> No
     CASES[name][0](folder)
     with pytest.raises(ContractError, match=r"holds (no model|its weights as)"):
         collect(folder, tmp_path / "collected")
+
+
+def test_shards_with_their_index_are_read(folder: Path) -> None:
+    """The weights that the index names are the model's; Mistral's second set of the same weights is no fault."""
+    before = load_file(folder / "model.safetensors")["transformer.ln_f.bias"]
+    sharded()(folder)
+    shutil.copy(folder / "model-00001-of-00002.safetensors", folder / "consolidated.safetensors")
+    assert torch.equal(LanguageModel.load(folder).network.state_dict()["transformer.ln_f.bias"], before + 1)
+
+
+def test_an_offer_whose_links_were_cut(folder: Path, tmp_path: Path) -> None:
+    """A copied cache lost its weights, and was said to lack them; what macOS leaves in archives is left out."""
+    (folder / "._config.json").write_bytes(b"\0\5\x16\7")
+    assert not list(collect(folder, tmp_path / "whole").glob("._*"))
+    dangling("model.safetensors")(folder)
+    with pytest.raises(ContractError, match=r"model\.safetensors is a link to a file that is not here"):
+        collect(folder, tmp_path / "cut")
 
 
 def test_what_a_trainer_leaves_is_passed_over(folder: Path) -> None:

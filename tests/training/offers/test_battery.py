@@ -157,7 +157,7 @@ OFFERS: dict[str, tuple[Make, str, str]] = {
     ),
     "poisoned: no numbers": (lambda m: (m.broken("nan"), UNTIL), REFUSED, "holds NaN or infinity"),
     "pickled": (lambda m: (m.broken("pickled"), UNTIL), REFUSED, "pickled weights can run code"),
-    "half a file": (lambda m: (m.broken("half"), UNTIL), REFUSED, "is no safetensors file|cannot be loaded"),
+    "half a file": (lambda m: (m.broken("half"), UNTIL), REFUSED, "was cut short; fetch it again"),
 }  # fmt: skip
 QUICK = ("the champion itself", "the champion, but for rounding", "quantised", "pickled")
 

@@ -285,7 +285,7 @@ def doubled(folder: Path) -> None:
     [
         (unpickled, "pickled weights can run code"),
         (emptied, "holds no model"),
-        (halved, "is no safetensors file|cannot be loaded"),
+        (halved, "a download or a copy was cut short; fetch it again"),
         (diverged, "holds NaN or infinity"),
         (changed("config.json", "quantization_config", value={"bits": 4}), "is quantised"),
         (changed("tokenizer.json", "model", "vocab", "zzz", value=4321), "numbers up to 4321, and its embeddings have"),
