@@ -14,9 +14,9 @@ STAMP := $(VENV)/.installed
 PYTEST := $(BIN)/python -m pytest -q --durations 30 --durations-min 1
 LINT := $(BIN)/ruff check --quiet . && $(BIN)/ruff format --check --quiet . && $(BIN)/mypy --no-error-summary \
 	&& { $(BIN)/lint-imports --no-cache > $(VENV)/lint-imports.log || { cat $(VENV)/lint-imports.log; false; }; }
-# Tests wait for servers half of their time, so three processes keep two cores busy; `worksteal` keeps neighbours
+# Tests wait for servers half of their time, so four processes keep two cores busy; `worksteal` keeps neighbours
 # together, so that few servers start twice, and all processes busy to the end
-SIDE_BY_SIDE := --numprocesses 3 --dist worksteal
+SIDE_BY_SIDE := --numprocesses 4 --dist worksteal
 
 METHOD ?= full
 TRAINER ?= driftloop

@@ -32,6 +32,7 @@ from datasets_defs.store.database import engine_for
 from datasets_defs.store.schema import migrate
 from ops.stack.ports import free_port
 from ops.stack.postgres import LOOP_ROLE, USER, Cluster
+from tests.durations import recorded
 
 hypothesis.settings.register_profile("driftloop", deadline=None)  # how long an example takes is the machine's affair
 hypothesis.settings.load_profile("driftloop")
@@ -43,8 +44,16 @@ def pytest_unconfigure() -> None:
         shutil.rmtree(os.environ["AIRFLOW_HOME"], ignore_errors=True)
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the whole chain, which takes longest, so that the other process has done the rest when it ends."""
+    """Mark what is recorded to take long as slow, and begin with the whole chain.
+
+    That takes longest, so the other process has done the rest when it ends.
+    """
+    long = recorded()
+    for item in items:
+        if item.nodeid in long:
+            item.add_marker(pytest.mark.slow)
     items.sort(key=lambda item: "integration" not in item.path.parts)
 
 

@@ -106,15 +106,8 @@ def _show_models(app: FastAPI, database: Callable[[], Engine], clock: Callable[[
         """Show what users of a model asked that is like a text."""
         asked = text[: reading.LONGEST_TEXT]
         answer = reading.read_similar(database(), name, asked, now=clock())
-        return _page(
-            request,
-            "similar.html",
-            title=f"Similar prompts · {name}",
-            model=name,
-            text=asked,
-            found=answer,
-            now=clock(),
-        )
+        title = f"Similar prompts · {name}"
+        return _page(request, "similar.html", title=title, model=name, text=asked, answer=answer, now=clock())
 
     @app.get("/models/{name}/report", response_class=HTMLResponse)
     def report(name: str) -> Response:
@@ -170,7 +163,7 @@ def _handle_errors(app: FastAPI) -> None:
 def _message(request: Request, status: int, title: str, text: str, *, hint: bool = False) -> Response:
     headers = {"Refresh": "15"} if status == 503 else {}
     return _page(
-        request, "message.html", status=status, headers=headers, title=title, said=text, hint=hint,
+        request, "message.html", status=status, headers=headers, title=title, text=text, hint=hint,
         now=utc_now(),
     )  # fmt: skip
 
@@ -197,7 +190,7 @@ def _overview(overview: Overview) -> dict[str, Any]:
     counts = {condition: sum(model.condition is condition for model in overview.models) for condition in WORST_FIRST}
     return {
         "title": "Models",
-        "found": overview,
+        "overview": overview,
         "now": overview.now,
         "strips": strips,
         "ticks": axis.ticks(),
@@ -212,7 +205,7 @@ def _detail(detail: Detail) -> dict[str, Any]:
     signals += sorted(set(detail.windows) - set(signals))
     return {
         "title": name,
-        "found": detail,
+        "detail": detail,
         "model": detail.model,
         "now": detail.now,
         "rows": [

@@ -47,10 +47,11 @@ def windows(rows: int, runs: int, *, gate: float) -> Iterator[Figure]:
                 on.execute(text("DELETE FROM prompt_vector WHERE window_end = :at"), {"at": window.end})
             judged.append(wall_seconds(lambda: judge(spec, champion, window, db=loop.db)))
             indexed.append(wall_seconds(lambda: keep_up(loop.db, spec, until=window.end)))
-    name = f"drift.index.rows_{rows}"
-    yield Figure(name=f"{name}.verdict", value=1000 * min(judged), unit="ms")
-    yield Figure(name=f"{name}.index", value=1000 * min(indexed), unit="ms")
-    yield Figure(name=f"{name}.added", value=min(indexed) / min(judged), unit="share", gate=gate, better="less")
+    yield Figure(name=f"drift.index.verdict_{rows}", value=1000 * min(judged), unit="ms")
+    yield Figure(name=f"drift.index.indexed_{rows}", value=1000 * min(indexed), unit="ms")
+    yield Figure(
+        name=f"drift.index.added_{rows}", value=min(indexed) / min(judged), unit="share", gate=gate, better="less"
+    )
 
 
 def questions(days: int, runs: int) -> Iterator[Figure]:

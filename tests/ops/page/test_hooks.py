@@ -3,6 +3,7 @@
 import json
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -225,10 +226,9 @@ def _sync_reconcile() -> None:
 
 
 def _forget_reconcile() -> None:
-    from airflow.models.dagrun import DagRun
-    from airflow.models.serialized_dag import SerializedDagModel
-    from airflow.utils.session import create_session
+    """Have Airflow not know the DAG, whatever other tests had it do with it."""
+    from airflow.api.common.delete_dag import delete_dag
+    from airflow.exceptions import DagNotFound
 
-    with create_session() as session:
-        session.execute(delete(DagRun).where(DagRun.dag_id == "reconcile"))
-        session.execute(delete(SerializedDagModel).where(SerializedDagModel.dag_id == "reconcile"))
+    with suppress(DagNotFound):
+        delete_dag("reconcile")
