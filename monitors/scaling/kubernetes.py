@@ -1,23 +1,12 @@
 """Replicas of a Deployment or StatefulSet, by the API's subresource `scale`; no other file asks for them."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from typing import Any
 
-from airflow.providers.cncf.kubernetes.hooks.kubernetes import KubernetesHook
-from airflow.sdk.exceptions import AirflowException
-from kubernetes.client import ApiException, AppsV1Api
-from kubernetes.config import ConfigException
-from urllib3.exceptions import HTTPError
+from kubernetes.client import AppsV1Api
 
-from datasets_defs.core.errors import ContractError, TransientError
+from datasets_defs.cluster import TIMEOUT, changing, connect
 from datasets_defs.spec.scaling import ScaleByKubernetes
-
-TIMEOUT = (3, 10)
-"""Seconds to connect to the API server, and to wait for its answer."""
-CONFLICT, UNAUTHORIZED = 409, 401
-FINAL = frozenset({400, UNAUTHORIZED, 403, 404, 405, 422})
-"""Answers that stay the same until a person does something."""
 
 
 class KubernetesGiver:
@@ -67,31 +56,8 @@ class KubernetesGiver:
     @property
     def _apps(self) -> AppsV1Api:
         if self._client is None:
-            try:
-                self._client = AppsV1Api(KubernetesHook(conn_id=self._spec.connection).get_conn())
-            except (AirflowException, ConfigException) as err:
-                raise ContractError(
-                    f"Connection {self._spec.connection!r} leads to no Kubernetes cluster ({err}); "
-                    "make one of type Kubernetes"
-                ) from err
+            self._client = AppsV1Api(connect(self._spec.connection))
         return self._client
 
-    @contextmanager
-    def _asked(self, doing: str) -> Iterator[None]:
-        """Translate what the API server says.
-
-        Raises:
-            TransientError: it is away or busy, or somebody else changed the same thing.
-            ContractError: it refuses for good.
-        """
-        try:
-            yield
-        except ApiException as err:
-            words = f"{self.name}: {doing}: answered {err.status}, {err.reason}"
-            if err.status == CONFLICT:
-                raise TransientError(f"{words}: somebody else changed it at that moment") from err
-            if err.status in FINAL:
-                raise ContractError(f"{words}; look at its name and at what the Connection's account may do") from err
-            raise TransientError(words) from err
-        except HTTPError as err:
-            raise TransientError(f"{self.name}: {doing}: does not answer ({type(err).__name__})") from err
+    def _asked(self, doing: str) -> AbstractContextManager[None]:
+        return changing(self.name, doing, {}, "look at its name and at what the Connection's account may do")

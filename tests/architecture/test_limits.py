@@ -102,10 +102,9 @@ def test_no_other_library_calls_over_a_network() -> None:
     assert found == {
         "training/registry/client.py": {"requests"},  # the errors of MLflow's client
         "alerts/slack.py": {"slack_sdk.errors", "http.client"},  # the errors of Slack's
-        "monitors/scaling/kubernetes.py": {"urllib3.exceptions"},  # the same
         "datasets_defs/store/gpu_leases.py": {"socket"},  # this machine's name
-        "training/servers/kubernetes.py": {"urllib3.exceptions"},  # the same
-        "training/trainers/kubernetes.py": {"urllib3.exceptions"},  # the errors of Kubernetes' client
+        "datasets_defs/cluster.py": {"urllib3.exceptions"},  # the errors of Kubernetes' client
+        "training/trainers/kubernetes.py": {"urllib3.exceptions"},  # the same
         "ops/stack/ports.py": {"socket"},  # binds, and connects to nobody
         "serving/wire/http_client.py": {"aiohttp"},  # each request's ClientTimeout is made of the YAML's limits
         "training/trainers/launcher.py": {"socket"},  # the names of this machine's interfaces

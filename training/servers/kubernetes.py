@@ -1,24 +1,20 @@
-"""Versions served by a Kubernetes cluster: the one file of this wing that talks to its API.
+"""Versions served by a Kubernetes cluster: the one file of this wing that asks its API.
 
 A change of version is a change of a Deployment or of one of KServe's objects. What happens then is the cluster's
 business: old pods answer until new ones are ready. Pods say which version they have, and the probe asks one of them.
 """
 
-import json
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from airflow.providers.cncf.kubernetes.hooks.kubernetes import KubernetesHook
-from airflow.sdk.exceptions import AirflowException
-from kubernetes.client import ApiClient, ApiException, AppsV1Api, CoreV1Api, CustomObjectsApi
-from kubernetes.config import ConfigException
-from urllib3.exceptions import HTTPError
+from kubernetes.client import ApiClient, AppsV1Api, CoreV1Api, CustomObjectsApi
 
-from datasets_defs.core.errors import ContractError, TransientError
+from datasets_defs.cluster import FORBIDDEN, NOT_FOUND, TIMEOUT, UNAUTHORIZED, changing, connect
+from datasets_defs.core.errors import ContractError
 from datasets_defs.core.faults import reached
 from datasets_defs.spec.kubernetes_serving import KubernetesServing
 from training.servers.kserve import InferenceServiceObject, LLMInferenceServiceObject
@@ -29,32 +25,13 @@ from training.servers.vllm import Vllm
 from training.servers.workloads import DeploymentObject, ServingObject
 
 MERGE, STRATEGIC = "application/merge-patch+json", "application/strategic-merge-patch+json"
-TIMEOUT = (3, 10)
-"""Seconds to connect to the API server, and to wait for its answer."""
 GROUP = "serving.kserve.io"
 VERSIONS = {"inferenceservices": "v1beta1", "llminferenceservices": "v1alpha1"}
-CONFLICT, NOT_FOUND, FORBIDDEN = 409, 404, 403
-FINAL = frozenset({400, 401, FORBIDDEN, NOT_FOUND, 405, 415, 422})
-"""Answers that stay the same until a person does something."""
 ADVICE = {
-    401: "renew what the Connection logs in with",
+    UNAUTHORIZED: "renew what the Connection logs in with",
     FORBIDDEN: "let the Connection's account get and patch it, and list pods",
     NOT_FOUND: "look at serving.kubernetes.workloads and namespace, and whether KServe is installed",
 }
-
-
-def connect(connection: str) -> ApiClient:
-    """Give the client of the cluster that an Airflow Connection names.
-
-    Raises:
-        ContractError: there is no such Connection, or it leads nowhere.
-    """
-    try:
-        return KubernetesHook(conn_id=connection).get_conn()
-    except (AirflowException, ConfigException) as err:
-        raise ContractError(
-            f"Connection {connection!r} leads to no Kubernetes cluster ({err}); make one of type Kubernetes"
-        ) from err
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -233,30 +210,5 @@ class ClusterServer:
                 raise
             raise ContractError(f"{self._where}: {err}") from err
 
-    @contextmanager
-    def _asked(self, doing: str) -> Iterator[None]:
-        """Translate what the API server says.
-
-        Raises:
-            TransientError: it is away or busy, or somebody else changed the same thing.
-            ContractError: it refuses for good.
-        """
-        try:
-            yield
-        except ApiException as err:
-            words = f"{self._where}: {doing}: answered {err.status}, {_said(err)}"
-            if err.status == CONFLICT:
-                raise TransientError(f"{words}: somebody else changed it at that moment") from err
-            if err.status in FINAL:
-                raise ContractError(f"{words}; {ADVICE.get(err.status, 'look at the object')}") from err
-            raise TransientError(words) from err
-        except HTTPError as err:
-            raise TransientError(f"{self._where}: {doing}: does not answer ({type(err).__name__})") from err
-
-
-def _said(err: ApiException) -> str:
-    """Give the API server's own words for a refusal, or HTTP's where its answer holds none."""
-    try:
-        return str(json.loads(err.body)["message"])
-    except (TypeError, ValueError, KeyError):
-        return str(err.reason)
+    def _asked(self, doing: str) -> AbstractContextManager[None]:
+        return changing(self._where, doing, ADVICE, "look at the object")

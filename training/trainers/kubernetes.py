@@ -1,4 +1,4 @@
-"""Trainings as pods of a Kubernetes cluster: the one file that talks to it.
+"""Trainings as pods of a Kubernetes cluster: the one file that makes them.
 
 Airflow's provider gives the client, by a Connection, and makes the pod from its description, so that a cluster's
 `pod_mutation_hook` applies. Its operator does not run: its `execute` waits inside itself, and would hold no claim.
@@ -11,13 +11,11 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
 
-from airflow.providers.cncf.kubernetes.hooks.kubernetes import KubernetesHook
 from airflow.providers.cncf.kubernetes.operators.pod import KubernetesPodOperator
-from airflow.sdk.exceptions import AirflowException
 from kubernetes.client import ApiException, CoreV1Api, V1DeleteOptions, V1Preconditions
-from kubernetes.config import ConfigException
 from urllib3.exceptions import HTTPError
 
+from datasets_defs.cluster import CONFLICT, FINAL, FORBIDDEN, NOT_FOUND, TIMEOUT, UNAUTHORIZED, connect, words_of
 from datasets_defs.core.errors import ContractError, TransientError
 from datasets_defs.core.settings import settings
 from datasets_defs.spec.model import ModelSpec
@@ -27,34 +25,24 @@ from training.trainers.own_pod import description_of
 from training.trainers.own_pod_status import image_of, judge_own
 from training.trainers.pod import CONTAINER, GRACE_SECONDS, attempt_labels, labels_of_model, pod_name
 from training.trainers.pod_log import LogReading
-from training.trainers.pod_status import PodStanding, judge, words_of
+from training.trainers.pod_status import PodStanding, judge
 
 log = logging.getLogger(__name__)
-TIMEOUT = (3, 10)
-"""Seconds to connect to the API server, and to wait for its answer; the client tries four times."""
 LOOK_SECONDS = 5.0
 """Between two looks at a pod, however often somebody asks: a training lasts hours."""
 AWAY_SECONDS = 600.0
 """How long a pod that was seen is taken to be as it was while the API server cannot be asked."""
 GONE_SECONDS = GRACE_SECONDS + 60.0
 """How long a pod may take to stop before it is removed by force; locks and fencing keep a lost node's trainer out."""
-NOT_FOUND, CONFLICT, FORBIDDEN, UNAUTHORIZED = 404, 409, 403, 401
-FINAL = frozenset({400, UNAUTHORIZED, FORBIDDEN, NOT_FOUND, 422})
-"""Answers to a pod that is to be made that stay the same until a person does something."""
 
 
-def connect(connection: str) -> CoreV1Api:
-    """Give the client of the cluster that an Airflow Connection names.
+def pods_of(connection: str) -> CoreV1Api:
+    """Give the client of the cluster that an Airflow Connection names, for pods.
 
     Raises:
         ContractError: there is no such Connection, or it leads nowhere.
     """
-    try:
-        return KubernetesHook(conn_id=connection).core_v1_client
-    except (AirflowException, ConfigException) as err:
-        raise ContractError(
-            f"Connection {connection!r} leads to no Kubernetes cluster ({err}); make one of type Kubernetes"
-        ) from err
+    return CoreV1Api(connect(connection))
 
 
 class PodTrainer:
@@ -64,7 +52,7 @@ class PodTrainer:
         self,
         spec: ModelSpec,
         *,
-        cluster: Callable[[str], CoreV1Api] = connect,
+        cluster: Callable[[str], CoreV1Api] = pods_of,
         look_seconds: float = LOOK_SECONDS,
         away_seconds: float = AWAY_SECONDS,
     ) -> None:
@@ -179,7 +167,7 @@ class PodTrainer:
             try:
                 self._client.create_namespaced_pod(self.trainer.namespace, made, _request_timeout=TIMEOUT)
             except ApiException as err:
-                why = words_of(err.body, err.reason)
+                why = words_of(err)
                 if err.status == CONFLICT:
                     log.info("pod %s is there already", pod_name(job))  # an answer was lost, or another run was faster
                 elif err.status == FORBIDDEN and "exceeded quota" in why:
@@ -279,9 +267,7 @@ class PodTrainer:
         except ApiException as err:
             if err.status == UNAUTHORIZED:
                 self._api = None  # the Connection may have another token by now
-            raise TransientError(
-                f"{self._place}: {doing}: answered {err.status}, {words_of(err.body, err.reason)}"
-            ) from err
+            raise TransientError(f"{self._place}: {doing}: answered {err.status}, {words_of(err)}") from err
         except HTTPError as err:
             raise TransientError(f"{self._place}: {doing}: does not answer ({type(err).__name__})") from err
 

@@ -1,6 +1,5 @@
 """How a training's pod stands, in words: read from what the API says of it. Pure."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -147,11 +146,3 @@ def seconds(since: str | None, now: datetime) -> float:
 def short(words: str) -> str:
     """Keep the end of long words: a log's last lines say most."""
     return words if len(words) <= MOST_WORDS else f"… {words[-MOST_WORDS:]}"
-
-
-def words_of(body: Any, reason: str) -> str:
-    """Give the API server's own words for a refusal, or HTTP's where its answer holds none."""
-    try:
-        return str(json.loads(body)["message"])
-    except (TypeError, ValueError, KeyError):
-        return str(reason)
