@@ -39,10 +39,8 @@ def _said(item: Mapping[str, Any], kind: type[BaseModel]) -> str:
 
 def _unknown(location: tuple[int | str, ...], kind: type[BaseModel]) -> str:
     """Say of a field that is not known what it probably should be called, or where it belongs."""
-    name, known = (
-        str(location[-1]),
-        sorted({field for section in _kinds_at(kind, location) for field in section.model_fields}),
-    )
+    name = str(location[-1])
+    known = sorted({field for section in _kinds_at(kind, location) for field in section.model_fields})
     plain = unicodedata.normalize("NFKC", name).strip()
     odd = next((f"; its {mark!r} is {unicodedata.name(mark, 'no letter')}" for mark in name if mark > "~"), "")
     begun = [field for field in known if field.startswith(f"{_snake(plain)}_")]
